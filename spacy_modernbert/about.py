@@ -1,0 +1,2 @@
+__title__ = "spacy-modernbert"
+__version__ = "0.1.0"

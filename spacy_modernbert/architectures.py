@@ -1,0 +1,150 @@
+"""Registered Thinc architectures: what a config file names."""
+
+import importlib.util
+import math
+from typing import Any, Dict, List, Optional, Union
+
+from spacy.tokens import Doc
+from spacy.util import registry
+from thinc.api import Model
+from thinc.types import Floats2d, Ragged
+
+from .encoder.backend import check_backend, check_precision
+from .errors import Errors
+from .layers.encode import encode_docs
+from .layers.plan import SpanGetter
+from .layers.pool import pool_tokens
+from .layers.shim import EncoderSettings, EncoderShim
+from .layers.tok2vec import modernbert_tok2vec
+
+_BATCH_NAME = "spacy-modernbert.ModernBertModel.v1"
+
+
+@registry.architectures("spacy-modernbert.Tok2VecModernBert.v1")
+def Tok2VecModernBert_v1(
+    name: str,
+    get_spans: SpanGetter,
+    pooling: Model[Ragged, Floats2d],
+    revision: Optional[str] = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    quantization: Optional[Dict[str, Any]] = None,
+    max_batch_wordpieces: int = 16384,
+    gradient_checkpointing: Union[bool, str] = "auto",
+    grad_factor: float = 1.0,
+) -> Model[List[Doc], List[Floats2d]]:
+    """A ModernBERT encoder that belongs to one component.
+
+    Nothing is read or downloaded before the component is initialized. A pipeline that
+    was saved brings its encoder along, and `name` is then not looked at.
+
+    name (str): The checkpoint to start from: a folder, or an id on the Hugging Face
+        hub.
+    get_spans (Callable[[List[Doc]], List[List[Span]]]): Where to cut long Docs:
+        `spacy-modernbert.long_context_spans.v1`, or any other span getter.
+    pooling (Model[Ragged, Floats2d]): Makes one vector of the wordpieces of a token,
+        such as `reduce_mean.v1`.
+    revision (Optional[str]): Commit, tag or branch on the hub.
+    backend (str): "auto", "cuda", "mps" or "cpu".
+    precision (str): "auto" or "float32".
+    quantization (Optional[Dict[str, Any]]): Must be None.
+    max_batch_wordpieces (int): The most wordpieces that a pass through the encoder
+        holds, in training and prediction, however many Docs there are.
+    gradient_checkpointing (Union[bool, str]): Compute activations anew in the backward
+        pass, which saves memory: True, False, or "auto" (where there are many).
+    grad_factor (float): Multiplies the gradient on its way to the encoder. 0 keeps
+        the encoder as it is.
+    RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
+    RAISES (ValueError): If a value is none that can be used.
+    """
+    shim = _make_shim(
+        name,
+        revision,
+        backend,
+        precision,
+        quantization,
+        max_batch_wordpieces,
+        gradient_checkpointing,
+    )
+    if not _is_number(grad_factor) or grad_factor < 0:
+        raise ValueError(Errors.BAD_GRAD_FACTOR.format(value=grad_factor))
+    return modernbert_tok2vec(
+        encode_docs(shim, get_spans), pool_tokens(pooling, grad_factor)
+    )
+
+
+@registry.architectures(_BATCH_NAME)
+def ModernBertModel_v1(
+    name: str,
+    get_spans: SpanGetter,
+    revision: Optional[str] = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    quantization: Optional[Dict[str, Any]] = None,
+    max_batch_wordpieces: int = 16384,
+    gradient_checkpointing: Union[bool, str] = "auto",
+) -> Model:
+    """A ModernBERT encoder for spacy-transformers' component `transformer`, which
+    shares it between all components that listen. The arguments are those of
+    `Tok2VecModernBert_v1`.
+
+    RETURNS (Model[List[Doc], FullTransformerBatch]): The model.
+    RAISES (ValueError): If a value is none that can be used. ImportError: if
+        spacy-transformers is not installed.
+    """
+    if importlib.util.find_spec("spacy_transformers") is None:
+        raise ImportError(Errors.NEEDS_SPACY_TRANSFORMERS.format(name=_BATCH_NAME))
+    # An extra: it brings transformers along, which an inline encoder does not need.
+    from .layers.batch import modernbert_batch
+
+    shim = _make_shim(
+        name,
+        revision,
+        backend,
+        precision,
+        quantization,
+        max_batch_wordpieces,
+        gradient_checkpointing,
+    )
+    return modernbert_batch(shim, get_spans)
+
+
+def _make_shim(
+    name: str,
+    revision: Optional[str],
+    backend: str,
+    precision: str,
+    quantization: Optional[Dict[str, Any]],
+    max_batch_wordpieces: int,
+    gradient_checkpointing: Union[bool, str],
+) -> EncoderShim:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(Errors.BAD_NAME.format(value=name))
+    if revision is not None and (not isinstance(revision, str) or not revision):
+        raise ValueError(Errors.BAD_REVISION.format(value=revision))
+    if quantization is not None:
+        raise ValueError(Errors.NO_QUANTIZATION.format(value=quantization))
+    if not _is_int(max_batch_wordpieces) or max_batch_wordpieces < 1:
+        raise ValueError(Errors.BAD_BATCH_WORDPIECES.format(value=max_batch_wordpieces))
+    if not isinstance(gradient_checkpointing, bool) and (
+        gradient_checkpointing != "auto"
+    ):
+        raise ValueError(Errors.BAD_CHECKPOINTING.format(value=gradient_checkpointing))
+    return EncoderShim(
+        EncoderSettings(
+            name=name,
+            revision=revision,
+            backend=check_backend(backend),
+            precision=check_precision(precision),
+            max_batch_wordpieces=max_batch_wordpieces,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+    )
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_int(value) or (isinstance(value, float) and math.isfinite(value))

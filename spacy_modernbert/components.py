@@ -1,0 +1,186 @@
+"""Registered factories: what `nlp.add_pipe` names.
+
+spaCy imports this module with every `spacy.blank()`, so it imports neither torch nor
+transformers, and of this package only what is light.
+"""
+
+from pathlib import Path
+from typing import Callable, Iterable, Optional, Union
+
+from spacy.language import Language
+from spacy.pipeline import EntityRecognizer
+from spacy.pipeline._parser_internals.transition_system import TransitionSystem
+from spacy.training import Example
+from spacy.util import ensure_path
+from thinc.api import Config, Model
+
+from .errors import Errors
+from .span_getters import ensure_span_getters_registry
+
+ensure_span_getters_registry()
+
+# Where a component keeps its encoder, beside its own files.
+ENCODER_FOLDER = "encoder"
+
+DEFAULT_CONFIG = Config().from_str(
+    """
+[modernbert_ner]
+moves = null
+update_with_oracle_cut_size = 100
+incorrect_spans_key = null
+scorer = {"@scorers": "spacy.ner_scorer.v1"}
+
+[modernbert_ner.model]
+@architectures = "spacy.TransitionBasedParser.v2"
+state_type = "ner"
+extra_state_tokens = false
+hidden_width = 64
+maxout_pieces = 2
+use_upper = false
+
+[modernbert_ner.model.tok2vec]
+@architectures = "spacy-modernbert.Tok2VecModernBert.v1"
+name = "answerdotai/ModernBERT-base"
+revision = null
+backend = "auto"
+precision = "auto"
+quantization = null
+max_batch_wordpieces = 16384
+gradient_checkpointing = "auto"
+grad_factor = 1.0
+pooling = {"@layers": "reduce_mean.v1"}
+
+[modernbert_ner.model.tok2vec.get_spans]
+@span_getters = "spacy-modernbert.long_context_spans.v1"
+window = 8192
+overlap = 512
+"""
+)
+
+
+class ModernBertNER(EntityRecognizer):
+    """spaCy's named entity recognizer, with an encoder that reads whole documents.
+
+    Everything is inherited but two things. Initializing encodes nothing: how wide the
+    vectors are is in the encoder's config. And on disk, the encoder is a folder of its
+    own, which is an ordinary Hugging Face checkpoint.
+    """
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        nlp: Optional[Language] = None,
+        labels: Optional[dict] = None,
+    ) -> None:
+        """Initialize the component for training.
+
+        get_examples (Callable[[], Iterable[Example]]): Gives the training examples,
+            of which the labels are learned.
+        nlp (Optional[Language]): The pipeline.
+        labels (Optional[dict]): The labels, as `init labels` writes them.
+        RAISES (ValueError): If the encoder cannot be had, or cannot be run as the
+            config says.
+        """
+        # Here and below: not before the encoder is at hand anyway.
+        from .layers.encode import find_layers
+        from .layers.tok2vec import show_no_text
+
+        init = self.model.init
+        if find_layers(self.model):
+            self.model.init = show_no_text(init)
+        try:
+            super().initialize(get_examples, nlp=nlp, labels=labels)
+        finally:
+            self.model.init = init
+
+    def to_disk(self, path: Union[str, Path], exclude: Iterable[str] = ()) -> None:
+        """Save the component to a folder. The encoder is written to `encoder/` in it,
+        in the Hugging Face layout and one tensor at a time.
+
+        path (Union[str, Path]): The folder.
+        exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
+        """
+        from .layers.encode import find_layers, get_shim
+        from .layers.shim import encoders_apart
+
+        exclude = list(exclude)
+        shims = [get_shim(layer) for layer in find_layers(self.model)]
+        # There is one, unless a config says otherwise, and it has an encoder, unless
+        # the pipeline was never initialized.
+        if "model" in exclude or len(shims) != 1 or not shims[0].has_encoder:
+            super().to_disk(path, exclude=exclude)
+            return
+        with encoders_apart():
+            super().to_disk(path, exclude=exclude)
+        shims[0].save(ensure_path(path) / ENCODER_FOLDER)
+
+    def from_disk(
+        self, path: Union[str, Path], exclude: Iterable[str] = ()
+    ) -> "ModernBertNER":
+        """Load the component from a folder. Nothing else is read, and nothing is
+        looked up: not the checkpoint that it was once started from.
+
+        path (Union[str, Path]): The folder.
+        exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
+        RETURNS (ModernBertNER): The component itself.
+        RAISES (ValueError): If the encoder's folder is missing or damaged.
+        """
+        from .layers.encode import bind, find_layers, get_shim
+
+        super().from_disk(path, exclude=list(exclude))
+        folder = ensure_path(path) / ENCODER_FOLDER
+        for layer in find_layers(self.model):
+            if get_shim(layer).is_apart:
+                if not folder.is_dir():
+                    raise ValueError(
+                        Errors.ENCODER_FOLDER_MISSING.format(
+                            component=self.name, folder=folder
+                        )
+                    )
+                get_shim(layer).load(folder)
+                bind(layer)
+        return self
+
+
+@Language.factory(
+    "modernbert_ner",
+    assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
+    default_config=DEFAULT_CONFIG["modernbert_ner"],
+    default_score_weights={
+        "ents_f": 1.0,
+        "ents_p": 0.0,
+        "ents_r": 0.0,
+        "ents_per_type": None,
+    },
+)
+def make_modernbert_ner(
+    nlp: Language,
+    name: str,
+    model: Model,
+    moves: Optional[TransitionSystem],
+    update_with_oracle_cut_size: int,
+    incorrect_spans_key: Optional[str],
+    scorer: Optional[Callable],
+) -> ModernBertNER:
+    """Create a named entity recognizer on a ModernBERT encoder. The arguments are
+    those of spaCy's `ner`.
+
+    nlp (Language): The pipeline.
+    name (str): The component's name.
+    model (Model[List[Doc], List[Floats2d]]): The model of a transition-based parser.
+    moves (Optional[TransitionSystem]): The transition system; None for a new one.
+    update_with_oracle_cut_size (int): Tokens of the stretches that long Docs are cut
+        into for the parser to learn from. The encoder sees the Docs whole.
+    incorrect_spans_key (Optional[str]): Span group with entities known to be wrong.
+    scorer (Optional[Callable]): The scoring method.
+    RETURNS (ModernBertNER): The component.
+    """
+    return ModernBertNER(
+        nlp.vocab,
+        model,
+        name=name,
+        moves=moves,
+        update_with_oracle_cut_size=update_with_oracle_cut_size,
+        incorrect_spans_key=incorrect_spans_key,
+        scorer=scorer,
+    )

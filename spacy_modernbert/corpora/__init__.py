@@ -1,0 +1,1 @@
+"""Real corpora to `.spacy`, a converter for each, and the generated corpus."""

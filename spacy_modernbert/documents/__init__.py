@@ -1,0 +1,1 @@
+"""Doc ⇄ wordpieces: tokenization, windows, packing, pooling. NumPy only."""

@@ -1,0 +1,109 @@
+"""Wordpiece vectors → the rows of each spaCy token, and the gradient's way back.
+
+How a token's rows become one vector (their mean, by default) is for a layer to
+say. Here it is only which rows they are.
+"""
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import Ints
+from .windows import Window
+from .wordpieces import Alignment
+
+Floats2d = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Which rows of a packed encoder output belong to each spaCy token.
+
+    rows (Ints): `(nnz,)` int32, indices of rows, those of the first token first.
+        A row that several tokens share is there several times.
+    lengths (Ints): `(n_tokens,)` int32, how many rows each token has: 0 for one
+        that no wordpiece covers. `lengths.sum() == nnz`.
+    """
+
+    rows: Ints
+    lengths: Ints
+
+    @classmethod
+    def concat(cls, parts: Sequence["TokenRows"]) -> "TokenRows":
+        """Join the rows of several Docs in one packed output.
+
+        parts (Sequence[TokenRows]): The rows of each, in order.
+        RETURNS (TokenRows): The rows of all their tokens.
+        """
+        none = np.zeros(0, dtype=np.int32)
+        return cls(
+            np.concatenate([none, *(part.rows for part in parts)]),
+            np.concatenate([none, *(part.lengths for part in parts)]),
+        )
+
+
+def token_rows(
+    alignment: Alignment,
+    windows: Sequence[Window],
+    owners: Ints,
+    window_offsets: Ints,
+) -> TokenRows:
+    """Find the rows of each token of a Doc in the packed output.
+
+    alignment (Alignment): The wordpieces of each token.
+    windows (Sequence[Window]): The windows of the Doc.
+    owners (Ints): `(n_tokens,)`, the window that speaks for each token
+        (`token_owners`).
+    window_offsets (Ints): `(n_windows,)`, the row of each window's first
+        wordpiece, the special tokens before it left out.
+    RETURNS (TokenRows): The rows. Of a token that is longer than its window, those
+        of the wordpieces that lie in the window.
+    """
+    piece_starts = np.array([w.piece_start for w in windows], dtype=np.int64)
+    piece_ends = np.array([w.piece_end for w in windows], dtype=np.int64)
+    # From an index of a wordpiece in the Doc to its row, for each window.
+    shifts = np.asarray(window_offsets, dtype=np.int64) - piece_starts
+    starts = np.maximum(alignment.starts, piece_starts[owners])
+    ends = np.minimum(alignment.ends, piece_ends[owners])
+    lengths = np.maximum(ends - starts, 0)
+    # Ranges laid end to end: each one's first row, less the place it comes to.
+    places = np.cumsum(lengths) - lengths
+    rows = np.repeat(starts + shifts[owners] - places, lengths)
+    rows += np.arange(rows.size)
+    return TokenRows(rows.astype(np.int32), lengths.astype(np.int32))
+
+
+def gather(vectors: Floats2d, token_rows: TokenRows) -> Floats2d:
+    """Lay out the wordpiece vectors of each token.
+
+    vectors (Floats2d): `(total, width)`, the packed output.
+    token_rows (TokenRows): The rows of each token.
+    RETURNS (Floats2d): `(nnz, width)`, for a Ragged with the same lengths.
+    """
+    return vectors[token_rows.rows]
+
+
+def scatter(d_gathered: Floats2d, token_rows: TokenRows, total: int) -> Floats2d:
+    """The gradient of `gather`: what tokens share is summed.
+
+    d_gathered (Floats2d): `(nnz, width)`, the gradient of the gathered rows.
+    token_rows (TokenRows): The rows of each token.
+    total (int): The rows of the packed output.
+    RETURNS (Floats2d): `(total, width)`, the gradient of the packed output, zero
+        where no token has the row.
+    """
+    rows = token_rows.rows
+    d_vectors = np.zeros((total, d_gathered.shape[1]), dtype=d_gathered.dtype)
+    shared = np.bincount(rows, minlength=total)[rows] > 1
+    if not shared.any():
+        d_vectors[rows] = d_gathered
+        return d_vectors
+    d_vectors[rows[~shared]] = d_gathered[~shared]
+    # Shared rows side by side, then a sum over each stretch.
+    order = np.flatnonzero(shared)
+    order = order[np.argsort(rows[order], kind="stable")]
+    firsts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    d_vectors[rows[order[firsts]]] = np.add.reduceat(d_gathered[order], firsts, axis=0)
+    return d_vectors

@@ -1,0 +1,328 @@
+"""Where a Doc is cut into windows, and which window speaks for a token.
+
+A Doc whose wordpieces fit is one window. A longer one is cut greedily from its
+start: a window is filled, then cut back to the end of a paragraph, else of a
+sentence, else of a token. The next one starts a little before the cut, so that
+the two share wordpieces.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Iterator, List, Sequence, Tuple
+
+import numpy as np
+from spacy.tokens import Doc
+
+from ..errors import Errors, Warnings
+from ..types import Ints
+from .wordpieces import Alignment, code_points, is_space, token_offsets
+
+# What ends after a token (`doc_breaks`).
+TOKEN, SENTENCE, PARAGRAPH = 0, 1, 2
+
+# The end of a paragraph or of a sentence is looked for in the last part of a full
+# window only: a window cut there still holds three quarters of what it could.
+_SHORTEST_WINDOW = 0.75
+
+_SENTENCE_FINAL = ".!?…‽։؟۔।॥။።。！？｡．"
+_CLOSERS = "\"'’”»)]}」』）】》〉］｝›"
+_LINE_ENDS = "\n\r\x85\u2028\u2029"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a Doc that is encoded at once.
+
+    token_start, token_end (int): The spaCy tokens in it, `[start, end)`. At least
+        one.
+    piece_start, piece_end (int): The wordpieces in it, `[start, end)`: all that
+        its tokens own, save for a token that is too long by itself. None at all,
+        if the tokenizer found none in the text.
+    """
+
+    token_start: int
+    token_end: int
+    piece_start: int
+    piece_end: int
+
+    def __len__(self) -> int:
+        return self.piece_end - self.piece_start
+
+
+def doc_breaks(doc: Doc) -> Ints:
+    """What ends after each token of a Doc.
+
+    A paragraph ends after a stretch of whitespace that holds a blank line, that
+    is, two line ends or a paragraph separator (U+2029): the blank line stays with
+    the paragraph before it. Sentences are those of the Doc where they are
+    annotated. Else a sentence ends after a token of sentence-final punctuation and
+    the quotes and brackets that close directly after it.
+
+    doc (Doc): The Doc.
+    RETURNS (Ints): `(n_tokens,)` int8: 0 if only a token ends, 1 if a sentence
+        ends, 2 if a paragraph ends, as one does after the last token.
+    """
+    breaks = np.zeros(len(doc), dtype=np.int8)
+    if not len(doc):
+        return breaks
+    chars = code_points(doc.text)
+    starts, ends = token_offsets(doc)
+    if doc.has_annotation("SENT_START"):
+        sentence_starts = doc.to_array("SENT_START").astype(np.int64) == 1
+        breaks[:-1][sentence_starts[1:]] = SENTENCE
+    else:
+        breaks[_punctuated_ends(chars, starts, ends)] = SENTENCE
+    # The token before the one that a paragraph starts with.
+    paragraph_starts = _blank_line_ends(chars)
+    next_token = np.searchsorted(starts, paragraph_starts)
+    at_token = (next_token > 0) & (next_token < len(doc))
+    at_token[at_token] = starts[next_token[at_token]] == paragraph_starts[at_token]
+    breaks[next_token[at_token] - 1] = PARAGRAPH
+    breaks[-1] = PARAGRAPH
+    return breaks
+
+
+def cut_windows(
+    alignment: Alignment,
+    n_pieces: int,
+    breaks: Ints,
+    capacity: int,
+    overlap: int,
+    warning: str = Warnings.OVERSIZED_TOKENS,
+) -> List[Window]:
+    """Cut a Doc into windows.
+
+    Every token is in at least one window, and no window holds more than
+    `capacity` wordpieces. Windows are in order, and each ends later than the one
+    before it.
+
+    alignment (Alignment): The wordpieces of each token.
+    n_pieces (int): The wordpieces of the Doc. Those that no token owns go with
+        the token before them.
+    breaks (Ints): `(n_tokens,)`, what ends after each token (`doc_breaks`).
+    capacity (int): The wordpieces that a window holds, special tokens not
+        counted. At least 1.
+    overlap (int): The wordpieces that two windows next to each other share: at
+        most so many, and fewer by less than one token, unless the token after the
+        cut needs the room. At least 0.
+    warning (str): What to say of tokens with more than `capacity` wordpieces.
+    RETURNS (List[Window]): The windows: none for a Doc of no tokens, one for a Doc
+        that fits. A token with more than `capacity` wordpieces has a window for
+        itself that holds the first of them, and a warning tells of it.
+    """
+    _warn_oversized(alignment, capacity, warning)
+    bounds = _Bounds.of(alignment, n_pieces, breaks)
+    return list(_cut(bounds, 0, len(alignment), capacity, overlap))
+
+
+def windows_from_spans(
+    spans: Sequence[Tuple[int, int]],
+    alignment: Alignment,
+    n_pieces: int,
+    breaks: Ints,
+    capacity: int,
+    overlap: int = 0,
+) -> List[Window]:
+    """Make windows of the spans that any span getter gives for a Doc.
+
+    A span that holds too many wordpieces is cut like a Doc.
+
+    spans (Sequence[Tuple[int, int]]): The tokens of each span, `[start, end)`.
+        Empty spans are left out.
+    alignment, n_pieces, breaks, capacity, overlap: As in `cut_windows`.
+    RETURNS (List[Window]): The windows, in the order of the spans.
+    RAISES ValueError: if a token is in no span.
+    """
+    n_tokens = len(alignment)
+    spans = [(start, end) for start, end in spans if start < end]
+    in_spans = np.zeros(n_tokens, dtype=bool)
+    for start, end in spans:
+        in_spans[start:end] = True
+    if not in_spans.all():
+        token = int(np.argmin(in_spans))
+        raise ValueError(
+            Errors.SPANS_LEAVE_TOKENS.format(token=token, n_tokens=n_tokens)
+        )
+    _warn_oversized(alignment, capacity, Warnings.OVERSIZED_TOKENS)
+    bounds = _Bounds.of(alignment, n_pieces, breaks)
+    return [
+        window
+        for start, end in spans
+        for window in _cut(bounds, start, end, capacity, overlap)
+    ]
+
+
+def token_owners(alignment: Alignment, windows: Sequence[Window]) -> Ints:
+    """Choose the window that speaks for each token: the one in which it stands
+    farthest, counted in wordpieces, from an edge where the Doc was cut. The start
+    and the end of the Doc itself are no such edges. The earlier of two equals.
+
+    alignment (Alignment): The wordpieces of each token.
+    windows (Sequence[Window]): The windows of the Doc, that together hold every
+        token.
+    RETURNS (Ints): `(n_tokens,)` int32 indices into the windows.
+    """
+    n_tokens = len(alignment)
+    owners = np.zeros(n_tokens, dtype=np.int32)
+    farthest = np.full(n_tokens, -1, dtype=np.int64)
+    no_edge = np.iinfo(np.int64).max
+    for index, window in enumerate(windows):
+        inside = slice(window.token_start, window.token_end)
+        distance = np.full(window.token_end - window.token_start, no_edge)
+        if window.token_start > 0:
+            distance = np.minimum(
+                distance, alignment.starts[inside] - window.piece_start
+            )
+        if window.token_end < n_tokens:
+            distance = np.minimum(distance, window.piece_end - alignment.ends[inside])
+        # A token that is too long reaches beyond its window.
+        distance = np.maximum(distance, 0)
+        closer_to_none = distance > farthest[inside]
+        owners[inside][closer_to_none] = index
+        farthest[inside][closer_to_none] = distance[closer_to_none]
+    return owners
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """The places between tokens at which a Doc of n tokens can be cut: bound `k` is
+    before token `k`, bound `n` is the end of the Doc.
+
+    lefts, rights (Ints): `(n + 1,)`, non-decreasing: a window of the tokens
+        `[i, j)` holds the wordpieces `[lefts[i], rights[j])`. The two differ where
+        the tokens on both sides of the bound own the same wordpiece.
+    levels (Tuple[Ints, ...]): Rising arrays of the bounds where no wordpiece is
+        shared: all, those at the end of a sentence, those at the end of a
+        paragraph.
+    starts, ends (Ints): `(n,)`, the wordpieces that each token owns.
+    """
+
+    lefts: Ints
+    rights: Ints
+    levels: Tuple[Ints, ...]
+    starts: Ints
+    ends: Ints
+
+    @classmethod
+    def of(cls, alignment: Alignment, n_pieces: int, breaks: Ints) -> "_Bounds":
+        starts = alignment.starts.astype(np.int64)
+        ends = alignment.ends.astype(np.int64)
+        lefts = np.append(starts, n_pieces)
+        lefts[0] = 0
+        rights = lefts.copy()
+        rights[1:] = np.maximum(ends, lefts[1:])
+        unshared = lefts[1:] == rights[1:]
+        levels = tuple(
+            np.flatnonzero(unshared & (breaks >= level)) + 1
+            for level in (TOKEN, SENTENCE, PARAGRAPH)
+        )
+        return cls(lefts, rights, levels, starts, ends)
+
+
+def _cut(
+    bounds: _Bounds, first: int, last: int, capacity: int, overlap: int
+) -> Iterator[Window]:
+    """Cut the tokens `[first, last)`. Each window ends at a later bound than the
+    one before it, so this comes to an end whatever the overlap."""
+    start, done = first, first  # the next window's first token; the last cut
+    while done < last:
+        room = bounds.lefts[start] + capacity
+        fits = int(np.searchsorted(bounds.rights, room, side="right")) - 1
+        if fits <= start:  # not even this one token, with all that goes with it
+            yield _token_window(bounds, start, capacity)
+            start = done = start + 1
+            continue
+        cut = last
+        if fits < last:
+            cut = _best_cut(bounds, start, done, fits, capacity, overlap)
+        yield Window(start, cut, int(bounds.lefts[start]), int(bounds.rights[cut]))
+        done = cut
+        if cut < last:
+            start = _next_start(bounds, start, cut, capacity, overlap)
+
+
+def _token_window(bounds: _Bounds, token: int, capacity: int) -> Window:
+    start = int(bounds.starts[token])
+    end = min(int(bounds.rights[token + 1]), start + capacity)
+    return Window(token, token + 1, start, end)
+
+
+def _best_cut(
+    bounds: _Bounds, start: int, done: int, fits: int, capacity: int, overlap: int
+) -> int:
+    """The bound at which to end a window that starts at `start` and could reach to
+    `fits`. It is later than `done`, where the window before was cut."""
+    # Longer than the overlap, or the next window would start no later.
+    shortest = max(int(_SHORTEST_WINDOW * capacity), overlap + 1)
+    full_enough = np.searchsorted(bounds.rights, bounds.lefts[start] + shortest)
+    after = max(start, done) + 1
+    for level, lowest in (
+        (PARAGRAPH, max(after, int(full_enough))),
+        (SENTENCE, max(after, int(full_enough))),
+        (TOKEN, after),
+    ):
+        cuts = bounds.levels[level]
+        at = int(np.searchsorted(cuts, fits, side="right")) - 1
+        if at >= 0 and cuts[at] >= lowest:
+            return int(cuts[at])
+    return fits  # through a wordpiece that several tokens share
+
+
+def _next_start(
+    bounds: _Bounds, start: int, cut: int, capacity: int, overlap: int
+) -> int:
+    """The first token of the window after one that starts at `start` and was cut at
+    `cut`: as much before the cut as overlaps, with room for the token after it."""
+    earliest = max(bounds.rights[cut] - overlap, bounds.rights[cut + 1] - capacity)
+    next_start = int(np.searchsorted(bounds.lefts, earliest))
+    next_start = min(max(next_start, start + 1), cut)
+    unshared = bounds.levels[TOKEN]
+    at = int(np.searchsorted(unshared, next_start))
+    if at < unshared.size and unshared[at] <= cut:
+        return int(unshared[at])
+    return next_start
+
+
+def _warn_oversized(alignment: Alignment, capacity: int, warning: str) -> None:
+    lengths = alignment.lengths
+    oversized = np.flatnonzero(lengths > capacity)
+    if oversized.size:
+        message = warning.format(
+            count=oversized.size,
+            capacity=capacity,
+            token=oversized[0],
+            n_pieces=lengths[oversized[0]],
+        )
+        warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _blank_line_ends(chars: Ints) -> Ints:
+    """Where stretches of whitespace that hold a blank line end, in characters."""
+    space = is_space(chars)
+    at = np.flatnonzero(space)
+    if not at.size:
+        return at
+    weights = np.isin(chars[at], code_points(_LINE_ENDS)).astype(np.int64)
+    weights[chars[at] == ord("\u2029")] = 2
+    # "\r\n" is one line end.
+    following = chars[np.minimum(at + 1, chars.size - 1)]
+    weights[(chars[at] == ord("\r")) & (following == ord("\n"))] = 0
+    firsts = np.flatnonzero(np.concatenate([[True], np.diff(at) > 1]))
+    lasts = np.append(firsts[1:], at.size) - 1
+    return at[lasts[np.add.reduceat(weights, firsts) >= 2]] + 1
+
+
+def _punctuated_ends(chars: Ints, starts: Ints, ends: Ints) -> Ints:
+    """The tokens at which sentences end, judged by punctuation alone."""
+    first_chars, last_chars = chars[starts], chars[ends - 1]
+    marks = code_points(_SENTENCE_FINAL)
+    # A token of punctuation only: "Mr." and "3.5" are not.
+    final = np.isin(first_chars, marks) & np.isin(last_chars, marks)
+    # What closes must follow directly: the quote in `. "Yes` opens.
+    closing = final | np.isin(first_chars, code_points(_CLOSERS))
+    closing[:1] = False
+    closing[1:] &= starts[1:] == ends[:-1]
+    # A group: a token and the punctuation that closes after it.
+    heads = np.flatnonzero(~closing)
+    group_ends = np.append(heads[1:], starts.size) - 1
+    return group_ends[np.logical_or.reduceat(final, heads)]

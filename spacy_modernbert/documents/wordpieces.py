@@ -1,0 +1,471 @@
+"""Wordpieces of a text, and which of them belong to which spaCy token.
+
+A Doc is tokenized once, as raw text. What the tokenizer gives for each wordpiece
+is an id and a span of characters; which spaCy tokens a wordpiece belongs to is
+read from the characters, by `align`.
+"""
+
+import json
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from spacy.tokens import Doc
+from tokenizers import Encoding, Tokenizer, models
+
+from ..errors import Errors
+from ..types import Ints
+
+# Texts that any usable tokenizer has wordpieces for. The first that has some
+# shows the special tokens around it and whether offsets are given at all.
+_PROBES = ("a b", "the", "0 1", "你好", "?")
+_TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Wordpieces:
+    """The wordpieces of one text, without special tokens.
+
+    ids (Ints): `(n,)` int64, wordpiece ids.
+    starts, ends (Ints): `(n,)` int32, the characters of the text that each
+        wordpiece stands for, without the whitespace at either end. A wordpiece
+        that is nothing but whitespace keeps its span.
+    raw_starts, raw_ends (Ints): `(n,)` int32, the same with the whitespace.
+
+    Offsets count characters (code points) of the text as given, not as
+    normalized. Several wordpieces can have the same span (the bytes of one
+    emoji), and spans can overlap.
+    """
+
+    ids: Ints
+    starts: Ints
+    ends: Ints
+    raw_starts: Ints
+    raw_ends: Ints
+
+    def __len__(self) -> int:
+        return int(self.ids.size)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Which wordpieces belong to which spaCy token of a Doc.
+
+    starts, ends (Ints): `(n_tokens,)` int32. Token `i` owns the wordpieces
+        `[starts[i], ends[i])`; an empty range means that no wordpiece covers it.
+
+    Invariants: `starts <= ends`, and both are non-decreasing. Two tokens can own
+    the same wordpiece.
+    """
+
+    starts: Ints
+    ends: Ints
+
+    def __len__(self) -> int:
+        return int(self.starts.size)
+
+    @property
+    def lengths(self) -> Ints:
+        """RETURNS (Ints): `(n_tokens,)`, how many wordpieces each token owns."""
+        return self.ends - self.starts
+
+
+class WordpieceTokenizer:
+    """A Hugging Face `tokenizer.json`, as this package uses it.
+
+    It never truncates and never pads, whatever the file says, and it knows no
+    maximum length. The names of special tokens in a text (`[SEP]`, `[PAD]` ...)
+    are text like any other; added tokens that are not special (ModernBERT's runs
+    of spaces) work as published.
+
+    tokenizer (tokenizers.Tokenizer): The tokenizer to wrap. It is changed: give
+        one that nothing else uses.
+
+    RAISES ValueError: if the tokenizer finds no wordpieces in plain text, or
+        gives no character offsets for them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self.prefix_ids, self.suffix_ids = _probe(tokenizer)
+        self._special_ids = _special_ids(tokenizer)
+        self._byte_values = _byte_values(tokenizer)
+
+    @classmethod
+    def from_file(cls, path: Union[str, Path]) -> "WordpieceTokenizer":
+        """Load a `tokenizer.json`.
+
+        path (Union[str, Path]): The file, or the folder that holds it.
+        RETURNS (WordpieceTokenizer): The tokenizer.
+        RAISES FileNotFoundError: if there is no such file. ValueError: if it is
+            not a tokenizer this package can use.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / _TOKENIZER_FILE
+        if not file.is_file():
+            raise FileNotFoundError(Errors.NO_TOKENIZER_FILE.format(path=file))
+        try:
+            text = file.read_text(encoding="utf8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                Errors.BAD_TOKENIZER_JSON.format(source=file, reason=error)
+            ) from error
+        return cls._parse(text, source=str(file))
+
+    @classmethod
+    def from_json(cls, text: str) -> "WordpieceTokenizer":
+        """Make a tokenizer from the text of a `tokenizer.json`.
+
+        text (str): The text.
+        RETURNS (WordpieceTokenizer): The tokenizer.
+        RAISES ValueError: if it is not a tokenizer this package can use.
+        """
+        return cls._parse(text, source="the text given")
+
+    @classmethod
+    def _parse(cls, text: str, source: str) -> "WordpieceTokenizer":
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # the Rust side raises bare Exceptions
+            raise ValueError(
+                Errors.BAD_TOKENIZER_JSON.format(source=source, reason=error)
+            ) from error
+        return cls(tokenizer)
+
+    def to_json(self) -> str:
+        """RETURNS (str): The text of a `tokenizer.json` that gives this tokenizer."""
+        return self._tokenizer.to_str()
+
+    def __reduce__(self) -> Tuple[Any, Tuple[str]]:
+        # The Rust object's own state leaves `encode_special_tokens` out.
+        return WordpieceTokenizer.from_json, (self.to_json(),)
+
+    @property
+    def n_special(self) -> int:
+        """RETURNS (int): The special tokens around one sequence."""
+        return len(self.prefix_ids) + len(self.suffix_ids)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """RETURNS (int): One more than the largest wordpiece id: the rows that an
+        embedding table needs."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def __call__(self, texts: Sequence[str]) -> List[Wordpieces]:
+        """Tokenize whole texts, in one batch.
+
+        texts (Sequence[str]): The texts, of any length.
+        RETURNS (List[Wordpieces]): The wordpieces of each.
+        """
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            self._wordpieces(text, encoding)
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def strings(self, ids: Ints) -> List[str]:
+        """What the vocabulary calls some wordpieces.
+
+        ids (Ints): `(n,)`, their ids.
+        RETURNS (List[str]): Their strings.
+        """
+        return [self._tokenizer.id_to_token(piece) for piece in ids.tolist()]
+
+    def _wordpieces(self, text: str, encoding: Encoding) -> Wordpieces:
+        ids: Ints = np.array(encoding.ids, dtype=np.int64)
+        offsets: Ints = np.fromiter(
+            chain.from_iterable(encoding.offsets), dtype=np.int64, count=2 * ids.size
+        ).reshape(-1, 2)
+        starts, ends = offsets[:, 0], offsets[:, 1]
+        ids, starts, ends = self._spell_special(ids, starts, ends, text)
+        if self._byte_values:
+            starts, ends = _spread_bytes(ids, starts, ends, self._byte_values)
+        return trim(text, ids, starts, ends)
+
+    def _spell_special(
+        self, ids: Ints, starts: Ints, ends: Ints, text: str
+    ) -> Tuple[Ints, Ints, Ints]:
+        """Replace special tokens that the model found in the text itself.
+
+        `encode_special_tokens` keeps the search for added tokens from finding
+        them, but a Unigram model has them in its vocabulary as well. They are
+        spelled out instead, a character at a time.
+        """
+        found = np.flatnonzero(np.isin(ids, self._special_ids))
+        if not found.size:
+            return ids, starts, ends
+        new_ids: List[Ints] = []
+        new_starts: List[Ints] = []
+        new_ends: List[Ints] = []
+        done = 0
+        for i in found.tolist():
+            spelled = [
+                (piece.id, at)
+                for at in range(int(starts[i]), int(ends[i]))
+                for piece in self._tokenizer.model.tokenize(text[at])
+            ]
+            spelled_ids = np.array([id for id, _ in spelled], dtype=np.int64)
+            spelled_at = np.array([at for _, at in spelled], dtype=np.int64)
+            new_ids += [ids[done:i], spelled_ids]
+            new_starts += [starts[done:i], spelled_at]
+            new_ends += [ends[done:i], spelled_at + 1]
+            done = i + 1
+        return (
+            np.concatenate([*new_ids, ids[done:]]),
+            np.concatenate([*new_starts, starts[done:]]),
+            np.concatenate([*new_ends, ends[done:]]),
+        )
+
+
+def trim(text: str, ids: Ints, raw_starts: Ints, raw_ends: Ints) -> Wordpieces:
+    """Make the wordpieces of a text from the offsets that a tokenizer gave.
+
+    Byte-level tokenizers count the space before a word as part of its first
+    wordpiece. That space belongs to the token before, so it is cut off.
+
+    text (str): The text.
+    ids (Ints): `(n,)` wordpiece ids.
+    raw_starts, raw_ends (Ints): `(n,)` the span of each, in characters.
+    RETURNS (Wordpieces): The wordpieces.
+    """
+    chars = code_points(text)
+    raw_starts, raw_ends = _close_gaps(chars, raw_starts, raw_ends)
+    # For each position: the first visible character from there on, and one past
+    # the last visible character before it.
+    n_chars = chars.size
+    position = np.arange(n_chars, dtype=np.int64)
+    visible = ~is_space(chars)
+    next_visible = np.full(n_chars + 1, n_chars, dtype=np.int64)
+    next_visible[:-1] = np.minimum.accumulate(
+        np.where(visible, position, n_chars)[::-1]
+    )[::-1]
+    last_visible = np.zeros(n_chars + 1, dtype=np.int64)
+    last_visible[1:] = np.maximum.accumulate(np.where(visible, position + 1, 0))
+    starts, ends = next_visible[raw_starts], last_visible[raw_ends]
+    blank = starts >= ends
+    return Wordpieces(
+        ids=ids,
+        starts=np.where(blank, raw_starts, starts).astype(np.int32),
+        ends=np.where(blank, raw_ends, ends).astype(np.int32),
+        raw_starts=raw_starts.astype(np.int32),
+        raw_ends=raw_ends.astype(np.int32),
+    )
+
+
+def token_offsets(doc: Doc) -> Tuple[Ints, Ints]:
+    """Where the spaCy tokens of a Doc lie in its text.
+
+    doc (Doc): The Doc.
+    RETURNS (Tuple[Ints, Ints]): `(n_tokens,)` int32 starts and ends, in
+        characters of `doc.text`, without trailing spaces.
+    """
+    if not len(doc):
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    columns = doc.to_array(["IDX", "LENGTH"]).astype(np.int32)
+    return columns[:, 0], columns[:, 0] + columns[:, 1]
+
+
+def align(wordpieces: Wordpieces, token_starts: Ints, token_ends: Ints) -> Alignment:
+    """Find the wordpieces of each spaCy token.
+
+    A token takes every wordpiece whose trimmed span overlaps it. A token left
+    without any (whitespace, mostly) takes those whose untrimmed span overlaps it.
+
+    For `"in  London"` with the wordpieces `in`, `Ġ`, `ĠLondon`, whose untrimmed
+    spans are [0, 2), [2, 3), [3, 10), spaCy has the tokens `in` [0, 2), a space
+    [3, 4) and `London` [4, 10). `in` takes the first wordpiece, `London` the
+    third, and the space, which no trimmed span overlaps, the third as well.
+
+    wordpieces (Wordpieces): The wordpieces of the Doc's text.
+    token_starts, token_ends (Ints): `(n_tokens,)` the span of each token, in
+        characters, in order of the text (`token_offsets`).
+    RETURNS (Alignment): A contiguous range of wordpieces for each token. Should a
+        tokenizer's offsets not rise with its wordpieces, the range also holds those
+        between the ones that overlap the token.
+    """
+    starts, ends = _overlapping(
+        wordpieces.starts, wordpieces.ends, token_starts, token_ends
+    )
+    left_out = np.flatnonzero(starts >= ends)
+    if left_out.size:
+        starts[left_out], ends[left_out] = _overlapping(
+            wordpieces.raw_starts,
+            wordpieces.raw_ends,
+            token_starts[left_out],
+            token_ends[left_out],
+        )
+    # Uncovered tokens: an empty range, at the place where wordpieces would be.
+    starts = np.minimum(starts, ends)
+    # Rising offsets make rising ranges, and then this changes nothing.
+    starts = np.minimum.accumulate(starts[::-1])[::-1]
+    ends = np.maximum.accumulate(ends)
+    return Alignment(starts.astype(np.int32), ends.astype(np.int32))
+
+
+def uncovered_tokens(alignment: Alignment) -> Ints:
+    """The tokens that no wordpiece covers: their vectors are zero.
+
+    Whitespace that the tokenizer strips and characters that it drops (control
+    characters, in BERT's tokenizers) are all that can be uncovered, so long as
+    the tokenizer finds any wordpiece in the text.
+
+    alignment (Alignment): The alignment of a Doc.
+    RETURNS (Ints): The indices of the tokens, rising.
+    """
+    return np.flatnonzero(alignment.starts == alignment.ends)
+
+
+def code_points(text: str) -> Ints:
+    """RETURNS (Ints): `(len(text),)` uint32, the code points of a text."""
+    # Lone surrogates cannot reach a Doc, and are let through here.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def is_space(chars: Ints) -> np.ndarray:
+    """RETURNS (ndarray): Of the shape of `chars` (code points), whether
+    `str.isspace` holds for each."""
+    table = _space_table()
+    return table[np.minimum(chars, table.size - 1)]
+
+
+@lru_cache(maxsize=1)
+def _space_table() -> np.ndarray:
+    # U+3000 is the last whitespace of Unicode; the row after it stands for all
+    # code points beyond.
+    return np.array([chr(c).isspace() for c in range(0x3002)])
+
+
+def _overlapping(
+    starts: Ints, ends: Ints, token_starts: Ints, token_ends: Ints
+) -> Tuple[Ints, Ints]:
+    """Ranges of the wordpieces that overlap each token: `start < token end` and
+    `end > token start`. Where starts and ends rise (they do, in every tokenizer
+    met so far), those are a prefix and a suffix of all wordpieces. A running
+    minimum of the starts and maximum of the ends keep it a superset otherwise.
+    Start >= end where there is none; the end is right even then."""
+    low_starts = np.minimum.accumulate(starts[::-1])[::-1]
+    high_ends = np.maximum.accumulate(ends)
+    return (
+        np.searchsorted(high_ends, token_starts, side="right"),
+        np.searchsorted(low_starts, token_ends, side="left"),
+    )
+
+
+def _close_gaps(chars: Ints, starts: Ints, ends: Ints) -> Tuple[Ints, Ints]:
+    """Give characters that no wordpiece covers to the wordpieces before them.
+
+    A normalizer that composes か + ゛ to が gives the wordpiece the span of か only;
+    one that strips accents leaves the accent to none. In languages that spaCy
+    segments by character, the second character is a token of its own. It belongs
+    to the wordpieces of the first. Whitespace and what Unicode calls Other
+    (control characters ...) stay uncovered.
+    """
+    n_chars = chars.size
+    # +1 where a span opens, -1 where it closes: the sum is the spans open.
+    opened = np.bincount(starts, minlength=n_chars + 1)
+    closed = np.bincount(ends, minlength=n_chars + 1)
+    covered = np.cumsum(opened - closed)[:n_chars] > 0
+    lost = np.flatnonzero(~covered & ~is_space(chars))
+    if not lost.size or not covered.any():
+        return starts, ends
+    lost = lost[_is_text(chars[lost])]
+    covered_at = np.flatnonzero(covered)
+    before = np.searchsorted(covered_at, lost) - 1
+    # Every span that covers a character before a gap ends with that character.
+    new_end = np.arange(n_chars + 1, dtype=np.int64)
+    after_one = before >= 0
+    # Of several lost characters in one gap, the last is assigned last, and stays.
+    new_end[covered_at[before[after_one]] + 1] = lost[after_one] + 1
+    # A text that starts with lost characters has none before them.
+    new_start = np.arange(n_chars + 1, dtype=np.int64)
+    if not after_one.all():
+        new_start[covered_at[0]] = lost[0]
+    return new_start[starts], new_end[ends]
+
+
+def _is_text(chars: Ints) -> np.ndarray:
+    """Whether code points are of any Unicode category but Other (C...)."""
+    kinds, which = np.unique(chars, return_inverse=True)
+    is_text = [unicodedata.category(chr(c))[0] != "C" for c in kinds.tolist()]
+    return np.array(is_text, dtype=bool)[which]
+
+
+def _spread_bytes(
+    ids: Ints, starts: Ints, ends: Ints, byte_values: Dict[int, int]
+) -> Tuple[Ints, Ints]:
+    """Give the wordpieces that stand for single bytes the spans of their own
+    characters.
+
+    Where a vocabulary falls back to bytes, a Unigram model gives all the bytes
+    of a run of unknown characters the span of the whole run. A thousand emoji in
+    a row would all own each other's wordpieces.
+    """
+    is_byte = np.isin(ids, np.fromiter(byte_values, dtype=np.int64))
+    at = np.flatnonzero(is_byte & (ends - starts >= 2))
+    if not at.size:
+        return starts, ends
+    same_run = (
+        (np.diff(at) == 1) & (np.diff(starts[at]) == 0) & (np.diff(ends[at]) == 0)
+    )
+    first = np.concatenate([[True], ~same_run])
+    last = np.concatenate([~same_run, [True]])
+    run = np.cumsum(first) - 1
+    values = np.array([byte_values[id] for id in ids[at].tolist()])
+    # UTF-8: every byte that does not start with the bits 10 begins a character.
+    character = np.cumsum((values & 0xC0) != 0x80)
+    character -= character[first][run]
+    n_characters = character[last][run] + 1
+    # As many characters as the text has there, unless a normalizer changed their
+    # number: then they are spread evenly.
+    run_start, run_length = starts[at], ends[at] - starts[at]
+    starts, ends = starts.copy(), ends.copy()
+    starts[at] = run_start + character * run_length // n_characters
+    ends[at] = run_start - (-(character + 1) * run_length // n_characters)
+    return starts, ends
+
+
+def _probe(tokenizer: Tokenizer) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
+    """The ids of the special tokens that the tokenizer puts before and after a
+    text, read from what it does."""
+    for text in _PROBES:
+        encoding = tokenizer.encode(text)
+        body = [i for i, mark in enumerate(encoding.special_tokens_mask) if not mark]
+        if not body:
+            continue
+        if all(encoding.offsets[i][1] == 0 for i in body):
+            raise ValueError(Errors.TOKENIZER_WITHOUT_OFFSETS)
+        prefix, suffix = encoding.ids[: body[0]], encoding.ids[body[-1] + 1 :]
+        return tuple(prefix), tuple(suffix)
+    raise ValueError(Errors.TOKENIZER_WITHOUT_WORDPIECES.format(texts=list(_PROBES)))
+
+
+def _special_ids(tokenizer: Tokenizer) -> Ints:
+    """The ids of the special tokens, without the one for unknown text."""
+    unknown = _unknown_id(tokenizer)
+    added = tokenizer.get_added_tokens_decoder()
+    return np.array(
+        [id for id, token in added.items() if token.special and id != unknown],
+        dtype=np.int64,
+    )
+
+
+def _unknown_id(tokenizer: Tokenizer) -> Optional[int]:
+    model = tokenizer.model
+    if isinstance(model, models.Unigram):  # it tells nobody but its JSON
+        return json.loads(tokenizer.to_str())["model"].get("unk_id")
+    return None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
+
+
+def _byte_values(tokenizer: Tokenizer) -> Dict[int, int]:
+    """The value of each wordpiece that stands for a single byte, by its id: empty
+    where the vocabulary does not fall back to bytes."""
+    ids = {byte: tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
+    return {id: byte for byte, id in ids.items() if id is not None}

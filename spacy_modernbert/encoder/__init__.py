@@ -1,0 +1,1 @@
+"""ModernBERT itself. Knows nothing of spaCy."""

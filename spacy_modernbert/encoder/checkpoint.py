@@ -1,0 +1,426 @@
+"""A Hugging Face checkpoint: hub id or folder → config, tokenizer, tensors; and back.
+
+Nothing unsafe is read: JSON and safetensors, never a pickle. The network is used
+only where the user names a hub id.
+"""
+
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Union
+
+from ..errors import Errors
+from .config import ModernBertConfig
+from .tensor_files import (
+    FLOAT_DTYPES,
+    Floats,
+    Source,
+    TensorEntry,
+    TensorReader,
+    describe,
+    read_entries,
+    write_tensors,
+)
+from .weights import expected_shapes
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
+TENSORS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+# All that is fetched from the hub. No pattern reaches into a subfolder.
+_HUB_FILES = [
+    CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    SPECIAL_TOKENS,
+    "model*.safetensors",
+    INDEX,
+]
+
+# What a folder may hold that `save_checkpoint` replaces.
+_OWN_FILES = re.compile(
+    r"config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
+    r"|model.*\.safetensors(\.index\.json)?"
+)
+
+# A model with a head keeps the encoder under this prefix.
+_PREFIX = "model."
+
+# Where the encoder's tensors live. Whatever lives elsewhere is some task's head.
+_ROOTS = ("embeddings.", "layers.", "final_norm.")
+
+# Computed from the config; some writers save them all the same.
+_COMPUTED = ".rotary_emb."
+
+
+def resolve(name: Union[str, Path], revision: Optional[str] = None) -> Path:
+    """Find a checkpoint, on the disk or else on the Hugging Face hub.
+
+    name (Union[str, Path]): A folder, or the id of a repository on the hub. What
+        exists as a folder is never looked up on the hub.
+    revision (Optional[str]): Commit, tag or branch on the hub. Folders have none.
+    RETURNS (Path): The folder.
+    RAISES (ValueError): If there is no such folder and it cannot be had from the
+        hub: unknown, gated, or no network. The message says which.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(
+            Errors.CHECKPOINT_IS_FILE.format(name=name, parent=folder.parent)
+        )
+    if isinstance(name, Path) or _looks_like_path(name):
+        raise ValueError(Errors.CHECKPOINT_NO_FOLDER.format(path=folder.absolute()))
+    return _download(name, revision)
+
+
+def load_config(folder: Path) -> ModernBertConfig:
+    """Read the config of a checkpoint.
+
+    folder (Path): The checkpoint.
+    RETURNS (ModernBertConfig): The config.
+    RAISES (ValueError): If `config.json` is absent, not JSON, or not that of a
+        ModernBERT that can be run.
+    """
+    return ModernBertConfig.from_dict(_read_json(folder, CONFIG))
+
+
+def read_tokenizer_json(folder: Path) -> str:
+    """Read the tokenizer of a checkpoint.
+
+    folder (Path): The checkpoint.
+    RETURNS (str): The text of `tokenizer.json`.
+    RAISES (ValueError): If there is none.
+    """
+    path = folder / TOKENIZER
+    if not path.is_file():
+        raise ValueError(Errors.CHECKPOINT_NO_TOKENIZER.format(folder=folder))
+    return path.read_text(encoding="utf8")
+
+
+def read_tokenizer_config(folder: Path) -> Optional[Dict[str, Any]]:
+    """Read what transformers wants to know about the tokenizer, to hand it on.
+
+    folder (Path): The checkpoint.
+    RETURNS (Optional[Dict[str, Any]]): The contents of `tokenizer_config.json`,
+        with what only `special_tokens_map.json` says; None if there is neither.
+    RAISES (ValueError): If either is not a JSON object.
+    """
+    found: Dict[str, Any] = {}
+    for file_name in (SPECIAL_TOKENS, TOKENIZER_CONFIG):
+        if (folder / file_name).is_file():
+            found.update(_read_json(folder, file_name))
+    # It would name remote code.
+    found.pop("auto_map", None)
+    return found or None
+
+
+def open_tensors(folder: Path, config: ModernBertConfig) -> TensorReader:
+    """Open the encoder's tensors in a checkpoint, in one file or in shards.
+
+    folder (Path): The checkpoint.
+    config (ModernBertConfig): Its config.
+    RETURNS (TensorReader): The tensors, by the names of `expected_shapes`, with or
+        without `model.` in the file. Each is read when it is asked for. Tensors of
+        a head are left out.
+    RAISES (ValueError): If a file is absent, corrupt or cut short, or if the tensors
+        are not those of the config. Only the headers are read for that.
+    """
+    if (folder / TENSORS).is_file():
+        return _select(read_entries(folder / TENSORS), config, folder / TENSORS)
+    if (folder / INDEX).is_file():
+        return _select(_read_shards(folder), config, folder / INDEX)
+    raise ValueError(Errors.CHECKPOINT_NO_TENSORS.format(folder=folder))
+
+
+def save_checkpoint(
+    folder: Path,
+    config: ModernBertConfig,
+    tensors: Mapping[str, Floats],
+    tokenizer_json: str,
+    tokenizer_config: Optional[Mapping[str, Any]] = None,
+) -> None:
+    """Write a checkpoint that transformers' `AutoModel` and `AutoTokenizer` read.
+
+    Everything is written to a new folder beside the old one, and takes its place
+    when it is complete: if anything fails, the old one is still there. The tensors
+    are asked for one by one and not copied.
+
+    folder (Path): Where to write. If it exists, it may only hold files of a
+        checkpoint, and is replaced.
+    config (ModernBertConfig): The config.
+    tensors (Mapping[str, Floats]): The tensors of `expected_shapes`, float32.
+    tokenizer_json (str): The text of `tokenizer.json`.
+    tokenizer_config (Optional[Mapping[str, Any]]): The contents of
+        `tokenizer_config.json`, as the original had it. If None, they are made from
+        the config and the tokenizer.
+    RAISES (ValueError): If the folder holds other files, or a tensor is missing or
+        has another shape.
+    """
+    folder = folder.resolve()  # a link stays a link
+    _check_replaceable(folder)
+    if tokenizer_config is None:
+        tokenizer_config = _make_tokenizer_config(config, tokenizer_json)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    fresh.mkdir()
+    try:
+        _write_file(fresh / CONFIG, _dump_json(config.to_dict()))
+        _write_file(fresh / TOKENIZER, tokenizer_json.encode("utf8"))
+        _write_file(fresh / TOKENIZER_CONFIG, _dump_json(_portable(tokenizer_config)))
+        with open(fresh / TENSORS, "wb") as stream:
+            write_tensors(stream, expected_shapes(config), tensors)
+            _sync(stream)
+        _put_in_place(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) -> bytes:
+    """Serialize the encoder's tensors.
+
+    tensors (Mapping[str, Floats]): The tensors of `expected_shapes`, float32.
+    config (ModernBertConfig): The config.
+    RETURNS (bytes): What `save_checkpoint` writes as `model.safetensors`.
+    RAISES (ValueError): If a tensor is missing or has another shape.
+    """
+    stream = io.BytesIO()
+    write_tensors(stream, expected_shapes(config), tensors)
+    return stream.getvalue()
+
+
+def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> TensorReader:
+    """The way back from `tensors_to_bytes`.
+
+    data (bytes): The contents of a safetensors file.
+    config (ModernBertConfig): The config.
+    RETURNS (TensorReader): The tensors, by the names of `expected_shapes`.
+    RAISES (ValueError): As for `open_tensors`.
+    """
+    return _select(read_entries(data), config, data)
+
+
+def _looks_like_path(name: str) -> bool:
+    """A hub id is `name` or `owner/name`."""
+    return (
+        name.startswith((".", "~"))
+        or name.endswith("/")
+        or "\\" in name
+        or name.count("/") > 1
+        or Path(name).is_absolute()
+    )
+
+
+def _download(name: str, revision: Optional[str]) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def fetch(patterns: List[str]) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=patterns
+            )
+        )
+
+    # The base classes come last: a gated repository is also one "not found", and
+    # every one of them is an OSError.
+    try:
+        # First the config: no weights are fetched of what is not ModernBERT.
+        load_config(fetch([CONFIG]))
+        return fetch(_HUB_FILES)
+    except errors.HFValidationError as err:
+        message = Errors.CHECKPOINT_NO_FOLDER.format(path=Path(name).absolute())
+        raise ValueError(message) from err
+    except errors.GatedRepoError as err:
+        raise ValueError(Errors.HUB_GATED.format(name=name)) from err
+    except errors.RepositoryNotFoundError as err:
+        raise ValueError(Errors.HUB_UNKNOWN.format(name=name)) from err
+    except errors.RevisionNotFoundError as err:
+        message = Errors.HUB_NO_REVISION.format(name=name, revision=revision)
+        raise ValueError(message) from err
+    except OSError as err:
+        message = Errors.HUB_UNREACHABLE.format(name=name, error=type(err).__name__)
+        raise ValueError(message) from err
+
+
+def _read_json(folder: Path, file_name: str) -> Dict[str, Any]:
+    path = folder / file_name
+    if not path.is_file():
+        raise ValueError(
+            Errors.CHECKPOINT_NO_FILE.format(folder=folder, file=file_name)
+        )
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as err:
+        raise ValueError(Errors.CHECKPOINT_BAD_JSON.format(path=path, why=err)) from err
+    if not isinstance(found, dict):
+        raise ValueError(
+            Errors.CHECKPOINT_BAD_JSON.format(path=path, why="it is not an object")
+        )
+    return found
+
+
+def _read_shards(folder: Path) -> Dict[str, TensorEntry]:
+    """The encoder's entries in all shards. Shards of nothing else are not opened."""
+    places = _read_json(folder, INDEX).get("weight_map")
+    if not isinstance(places, dict):
+        raise ValueError(
+            Errors.CHECKPOINT_BAD_JSON.format(
+                path=folder / INDEX, why="it has no weight_map"
+            )
+        )
+    shards: Dict[str, Dict[str, TensorEntry]] = {}
+    entries = {}
+    for name, file_name in places.items():
+        if not name.removeprefix(_PREFIX).startswith(_ROOTS):
+            continue
+        file_name = str(file_name)
+        if file_name not in shards:
+            # A shard is a file of this folder, whatever the index says.
+            if Path(file_name).name != file_name or not (folder / file_name).is_file():
+                raise ValueError(
+                    Errors.CHECKPOINT_NO_SHARD.format(folder=folder, shard=file_name)
+                )
+            shards[file_name] = read_entries(folder / file_name)
+        if name not in shards[file_name]:
+            raise ValueError(
+                Errors.CHECKPOINT_NOT_IN_SHARD.format(
+                    folder=folder, shard=file_name, name=name
+                )
+            )
+        entries[name] = shards[file_name][name]
+    return entries
+
+
+def _select(
+    entries: Mapping[str, TensorEntry], config: ModernBertConfig, source: Source
+) -> TensorReader:
+    """The encoder's tensors, by our names, in our order, all there."""
+    where = describe(source)
+    found: Dict[str, TensorEntry] = {}
+    for name, entry in entries.items():
+        ours = name.removeprefix(_PREFIX)
+        if ours.startswith(_ROOTS) and _COMPUTED not in ours:
+            if ours in found:
+                raise ValueError(Errors.CHECKPOINT_TWICE.format(where=where, name=ours))
+            found[ours] = entry
+    shapes = expected_shapes(config)
+    missing = [name for name in shapes if name not in found]
+    if missing:
+        raise ValueError(
+            Errors.CHECKPOINT_MISSING.format(
+                where=where, n=len(missing), total=len(shapes), name=missing[0]
+            )
+        )
+    unexpected = [name for name in found if name not in shapes]
+    if unexpected:
+        raise ValueError(
+            Errors.CHECKPOINT_UNEXPECTED.format(
+                where=where, n=len(unexpected), name=unexpected[0]
+            )
+        )
+    for name, shape in shapes.items():
+        entry = found[name]
+        if entry.shape != shape:
+            raise ValueError(
+                Errors.CHECKPOINT_BAD_SHAPE.format(
+                    where=where, name=name, found=entry.shape, wanted=shape
+                )
+            )
+        if entry.dtype not in FLOAT_DTYPES:
+            raise ValueError(
+                Errors.CHECKPOINT_BAD_DTYPE.format(
+                    where=where,
+                    name=name,
+                    found=entry.dtype,
+                    wanted=", ".join(FLOAT_DTYPES),
+                )
+            )
+    return TensorReader({name: found[name] for name in shapes})
+
+
+def _make_tokenizer_config(
+    config: ModernBertConfig, tokenizer_json: str
+) -> Dict[str, Any]:
+    """What transformers needs to know about a tokenizer, beside tokenizer.json."""
+    added = json.loads(tokenizer_json).get("added_tokens", [])
+    by_id = {token["id"]: token["content"] for token in added}
+    special = {token["content"] for token in added if token.get("special")}
+    tokens = {
+        "cls_token": by_id.get(config.cls_token_id),
+        "sep_token": by_id.get(config.sep_token_id),
+        "pad_token": by_id.get(config.pad_token_id),
+        "unk_token": next((t for t in ("[UNK]", "<unk>") if t in special), None),
+        "mask_token": next((t for t in ("[MASK]", "<mask>") if t in special), None),
+    }
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.max_wordpieces,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        **{key: token for key, token in tokens.items() if token is not None},
+    }
+
+
+def _portable(tokenizer_config: Mapping[str, Any]) -> Dict[str, Any]:
+    """In the words of transformers 4, which transformers 5 reads too."""
+    portable = dict(tokenizer_config)
+    if portable.get("tokenizer_class") == "TokenizersBackend":
+        portable["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(portable.get("extra_special_tokens"), list):
+        portable["additional_special_tokens"] = portable.pop("extra_special_tokens")
+    return portable
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(Errors.SAVE_IS_FILE.format(path=folder))
+    foreign = sorted(
+        path.name for path in folder.iterdir() if not _OWN_FILES.fullmatch(path.name)
+    )
+    if foreign:
+        raise ValueError(
+            Errors.SAVE_FOREIGN_FILES.format(
+                folder=folder, files=", ".join(foreign[:5])
+            )
+        )
+
+
+def _dump_json(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf8")
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    with open(path, "wb") as stream:
+        stream.write(data)
+        _sync(stream)
+
+
+def _sync(stream: BinaryIO) -> None:
+    """On the disk before it is renamed: else a crash may leave an empty file."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.rename(fresh, folder)
+        return
+    old = fresh.with_suffix(".old")
+    os.rename(folder, old)
+    try:
+        os.rename(fresh, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,241 @@
+"""The safetensors format, read and written one tensor at a time.
+
+A file is eight bytes with the length of the header, the header (JSON: for each
+tensor its dtype, shape and place), and the tensors' bytes end to end
+(https://github.com/huggingface/safetensors#format). The safetensors library copies
+every tensor on its way in and out, and cannot hand bfloat16 to NumPy; here a tensor
+goes straight from the file into its array, and straight from its array into the
+file. A file is read, not mapped: mapped pages would count as resident memory beside
+the arrays they are copied to, and on Windows would keep the file from being replaced.
+"""
+
+import io
+import json
+import math
+import struct
+import sys
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, Iterator, Mapping, NoReturn, Tuple, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import Errors
+
+Floats = npt.NDArray[np.float32]
+Shape = Tuple[int, ...]
+Source = Union[Path, bytes]
+
+# The dtypes that can be read, and what NumPy reads them as. It has no bfloat16,
+# which is the upper half of a float32.
+FLOAT_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+# The longest header that the safetensors library accepts.
+_MAX_HEADER = 100_000_000
+
+# Elements converted at a time, so that reading a tensor costs no second one.
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where a tensor stands.
+
+    source (Union[Path, bytes]): The file, or the bytes of one.
+    dtype (str): As the format calls it: "F32", "BF16" ...
+    shape (Tuple[int, ...]): The shape.
+    offset (int): Where its bytes start, from the start of the source.
+
+    Invariant: when it was made, the source held the tensor's bytes from `offset` on.
+    """
+
+    source: Source
+    dtype: str
+    shape: Shape
+    offset: int
+
+
+class TensorReader(Mapping[str, Floats]):
+    """Tensors in files, each read when it is asked for.
+
+    Every access reads the tensor anew, as a float32 array that is the caller's own:
+    C-contiguous, writable, and referred to by nothing else. So the weights may be
+    put to use without a copy, and reading a whole checkpoint costs no more memory
+    than the weights. The files must not change while the reader is in use.
+    """
+
+    def __init__(self, entries: Mapping[str, TensorEntry]):
+        """entries (Mapping[str, TensorEntry]): Where each tensor stands."""
+        self.entries = entries
+
+    def __getitem__(self, name: str) -> Floats:
+        entry = self.entries[name]
+        with _open(entry.source) as stream:
+            stream.seek(entry.offset)
+            return _read_floats(stream, entry, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def read_entries(source: Source) -> Dict[str, TensorEntry]:
+    """The table of contents of a safetensors file.
+
+    source (Union[Path, bytes]): The file, or its bytes.
+    RETURNS (Dict[str, TensorEntry]): Where each tensor stands, by name.
+    RAISES (ValueError): If the file is corrupt or cut short.
+    """
+    with _open(source) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        start, header = _read_header(stream, source, size)
+    entries = {}
+    ends = []
+    for name, info in header.items():
+        if name != "__metadata__":
+            begin, end = _check_info(source, name, info)
+            ends.append((begin, end, name))
+            entries[name] = TensorEntry(
+                source, info["dtype"], tuple(info["shape"]), start + begin
+            )
+    # The tensors must fill the file, without gap or overlap.
+    position = 0
+    for begin, end, name in sorted(ends):
+        if begin != position:
+            _corrupt(source, f"tensor {name} does not start where the last one ends")
+        position = end
+    if start + position != size:
+        _corrupt(source, f"it should have {start + position} bytes and has {size}")
+    return entries
+
+
+def write_tensors(
+    stream: BinaryIO,
+    shapes: Mapping[str, Shape],
+    tensors: Mapping[str, Floats],
+) -> None:
+    """Write a safetensors file of float32 tensors, one after the other.
+
+    stream (BinaryIO): Where to write.
+    shapes (Mapping[str, Tuple[int, ...]]): What to write, in this order.
+    tensors (Mapping[str, Floats]): The tensors, each asked for once. Not copied if
+        they are C-contiguous and float32.
+    RAISES (ValueError): If a tensor is missing or has another shape.
+    """
+    stream.write(_make_header(shapes))
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise ValueError(Errors.TENSORS_INCOMPLETE.format(name=name))
+        tensor = np.asarray(tensors[name])
+        if tensor.shape != tuple(shape):
+            raise ValueError(
+                Errors.TENSORS_BAD_SHAPE.format(
+                    name=name, found=tensor.shape, wanted=tuple(shape)
+                )
+            )
+        stream.write(np.ascontiguousarray(tensor, "<f4").data.cast("B"))
+
+
+def _make_header(shapes: Mapping[str, Shape]) -> bytes:
+    # transformers refuses a file that does not say which framework's layout it has.
+    header: Dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, shape in shapes.items():
+        end = position + 4 * math.prod(shape)
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header, separators=(",", ":")).encode("utf8")
+    text += b" " * (-len(text) % 8)  # so that the tensors are aligned
+    return struct.pack("<Q", len(text)) + text
+
+
+def _open(source: Source) -> BufferedIOBase:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)  # shares the bytes
+    return open(source, "rb")
+
+
+def _read_header(
+    stream: BufferedIOBase, source: Source, size: int
+) -> Tuple[int, Dict[str, Any]]:
+    if size < 8:
+        _corrupt(source, f"it has {size} bytes, fewer than the length of its header")
+    (length,) = struct.unpack("<Q", stream.read(8))
+    if length > min(size - 8, _MAX_HEADER):
+        _corrupt(source, f"its header should have {length} bytes, the file has {size}")
+    try:
+        header = json.loads(stream.read(length).decode("utf8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        _corrupt(source, "its header is not JSON")
+    if not isinstance(header, dict):
+        _corrupt(source, "its header is not a JSON object")
+    return 8 + length, header
+
+
+def _check_info(source: Source, name: str, info: Any) -> Tuple[int, int]:
+    """RETURNS (Tuple[int, int]): Where the tensor begins and ends."""
+    if not isinstance(info, dict) or not isinstance(info.get("dtype"), str):
+        _corrupt(source, f"its header has no dtype for tensor {name}")
+    shape: Any = info.get("shape")
+    offsets: Any = info.get("data_offsets")
+    placed = _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2
+    if not placed or offsets[0] > offsets[1]:
+        _corrupt(source, f"its header has no shape or no place for tensor {name}")
+    begin, end = offsets
+    n_bytes = end - begin
+    if info["dtype"] in FLOAT_DTYPES:
+        dtype = np.dtype(FLOAT_DTYPES[info["dtype"]])
+        if n_bytes != math.prod(shape) * dtype.itemsize:
+            _corrupt(source, f"tensor {name} has {n_bytes} bytes for shape {shape}")
+    return begin, end
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        for value in values
+    )
+
+
+def _read_floats(stream: BufferedIOBase, entry: TensorEntry, name: str) -> Floats:
+    """The tensor at which the stream stands, as float32."""
+    array = np.empty(entry.shape, np.float32)
+    flat = array.reshape(-1)
+    if entry.dtype == "F32" and sys.byteorder == "little":
+        _read_into(stream, flat, entry.source, name)
+        return array
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        raw = np.empty(part.shape, FLOAT_DTYPES[entry.dtype])
+        _read_into(stream, raw, entry.source, name)
+        if entry.dtype == "BF16":
+            np.left_shift(raw, 16, out=part.view(np.uint32), dtype=np.uint32)
+        else:
+            part[:] = raw
+    return array
+
+
+def _read_into(
+    stream: BufferedIOBase, array: npt.NDArray[Any], source: Source, name: str
+) -> None:
+    # A file may have been cut since its header was read.
+    if stream.readinto(array.data.cast("B")) != array.nbytes:
+        _corrupt(source, f"it ends inside tensor {name}")
+
+
+def _corrupt(source: Source, why: str) -> NoReturn:
+    raise ValueError(Errors.TENSORS_CORRUPT.format(where=describe(source), why=why))
+
+
+def describe(source: Source) -> str:
+    """RETURNS (str): What messages call a source."""
+    return "The serialized encoder" if isinstance(source, bytes) else f"'{source}'"

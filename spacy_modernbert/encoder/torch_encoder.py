@@ -1,0 +1,267 @@
+"""ModernBERT in torch, on packed sequences: CPU, CUDA and MPS.
+
+Modules and parameters have the names that they have in a checkpoint, so that no
+table of names is needed. The oracle for the numbers is transformers' `ModernBertModel`.
+"""
+
+from typing import Callable, Iterator, Mapping, Tuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..types import PackedBatch
+from .attention import ATTENTION, AttentionPlan, make_plan, rotate
+from .config import ModernBertConfig
+
+Floats = npt.NDArray[np.floating]
+
+# Gradient checkpointing set to "auto" begins where the activations that a pass would
+# keep are larger than this.
+_AUTO_CHECKPOINTING_BYTES = 2 << 30
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: ModernBertConfig):
+        super().__init__()
+        self.tok_embeddings = nn.Embedding(
+            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
+        )
+        self.norm = _norm(config)
+        self.drop = nn.Dropout(config.embedding_dropout)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.drop(self.norm(self.tok_embeddings(ids)))
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModernBertConfig, layer_type: str):
+        super().__init__()
+        self.layer_type = layer_type
+        self.head_dim = config.head_dim
+        self.dropout = config.attention_dropout
+        width = config.hidden_size
+        self.Wqkv = nn.Linear(width, 3 * width, bias=config.attention_bias)
+        self.Wo = nn.Linear(width, width, bias=config.attention_bias)
+        self.drop = nn.Dropout(config.attention_dropout)
+
+    def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
+        qkv = self.Wqkv(x).unflatten(-1, (3, -1, self.head_dim))
+        query, key, value = qkv.unbind(1)
+        rotation = plan.rotations[self.layer_type]
+        attended = ATTENTION[self.layer_type](
+            rotate(query, rotation),
+            rotate(key, rotation),
+            value,
+            plan,
+            self.dropout if self.training else 0.0,
+        )
+        return self.drop(self.Wo(attended.flatten(1)))
+
+
+class MLP(nn.Module):
+    """GeGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202): `Wi` holds the input and
+    its gate.
+    """
+
+    def __init__(self, config: ModernBertConfig):
+        super().__init__()
+        inner, width = config.intermediate_size, config.hidden_size
+        self.Wi = nn.Linear(width, 2 * inner, bias=config.mlp_bias)
+        self.Wo = nn.Linear(inner, width, bias=config.mlp_bias)
+        self.drop = nn.Dropout(config.mlp_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.Wi(x).chunk(2, dim=-1)
+        return self.Wo(self.drop(F.gelu(value) * gate))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModernBertConfig, index: int):
+        super().__init__()
+        # What enters the first layer was normed by the embeddings.
+        self.attn_norm = _norm(config) if index > 0 else nn.Identity()
+        self.attn = Attention(config, config.layer_types[index])
+        self.mlp_norm = _norm(config)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
+        x = x + self.attn(self.attn_norm(x), plan)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class ModernBert(nn.Module):
+    def __init__(self, config: ModernBertConfig):
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(
+            Layer(config, index) for index in range(config.num_hidden_layers)
+        )
+        self.final_norm = _norm(config)
+
+    def forward(
+        self, ids: Tensor, plan: AttentionPlan, recompute: bool = False
+    ) -> Tensor:
+        """ids (Tensor): `(total,)` int64.
+        plan (AttentionPlan): The plan of the batch.
+        recompute (bool): Keep what enters each layer only, and compute the rest anew
+            in the backward pass (gradient checkpointing).
+        RETURNS (Tensor): `(total, width)`, the last hidden state.
+        """
+        x = self.embeddings(ids)
+        for layer in self.layers:
+            if recompute:
+                x = checkpoint(layer, x, plan, use_reentrant=False)
+            else:
+                x = layer(x, plan)
+        return self.final_norm(x)
+
+
+class TorchEncoder:
+    """ModernBERT on a torch device, float32. See `backend.Encoder`."""
+
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        tensors: Mapping[str, Floats],
+        *,
+        device: torch.device,
+        gradient_checkpointing: "bool | str" = "auto",
+    ):
+        """config (ModernBertConfig): The config.
+        tensors (Mapping[str, Floats]): The weights, each read once and one at a time,
+            so that loading holds one tensor more than the weights.
+        device (torch.device): Where to run.
+        gradient_checkpointing (Union[bool, str]): True, False, or "auto": where a
+            pass would keep more than 2 GiB of activations.
+        """
+        self.config = config
+        self.device = str(device)
+        self._device = device
+        self._checkpointing = gradient_checkpointing
+        with torch.device("meta"):
+            self._model = ModernBert(config)
+        names = [name for name, _ in self._model.named_parameters()]
+        for name in names:
+            # A copy: the optimizer writes into the weights, and may not write into
+            # a file that is mapped or into the weights of another encoder.
+            weights = torch.from_numpy(np.array(tensors[name], dtype=np.float32))
+            owner_name, _, parameter_name = name.rpartition(".")
+            owner = self._model.get_submodule(owner_name)
+            setattr(owner, parameter_name, nn.Parameter(weights.to(device)))
+        self._model.eval()
+
+    def encode(self, batch: PackedBatch) -> Floats:
+        """The last hidden state.
+
+        batch (PackedBatch): The sequences.
+        RETURNS (Floats): `(total, width)` float32.
+        """
+        if batch.total == 0:
+            return np.zeros((0, self.config.hidden_size), dtype=np.float32)
+        with torch.inference_mode():
+            ids, plan = self._place(batch)
+            return self._model(ids, plan).cpu().numpy()
+
+    def encode_train(
+        self, batch: PackedBatch
+    ) -> Tuple[Floats, Callable[[Floats], None]]:
+        """The last hidden state, and the way back.
+
+        batch (PackedBatch): The sequences.
+        RETURNS (Tuple[Floats, Callable[[Floats], None]]): `(total, width)` float32, and
+            a function that takes the gradient of the loss with respect to it, of the
+            same shape, and adds the weights' gradients to those gathered so far.
+        """
+        if batch.total == 0:
+            return self.encode(batch), lambda d_hidden: None
+        ids, plan = self._place(batch)
+        self._model.train()
+        try:
+            with torch.enable_grad():
+                hidden = self._model(ids, plan, self._recomputes(batch.total))
+        finally:
+            self._model.eval()
+
+        def backprop(d_hidden: Floats) -> None:
+            gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
+            # The layers that are computed anew drop out as they did before.
+            self._model.train()
+            try:
+                hidden.backward(gradient.to(self._device))
+            finally:
+                self._model.eval()
+
+        return hidden.detach().cpu().numpy(), backprop
+
+    def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
+        """Step every weight that has a gradient, and forget the gradients.
+
+        optimizer (Callable): Called for each as `optimizer(name, weights, gradient)`,
+            all float32 NumPy arrays. It returns the new weights and the gradient.
+        """
+        for name, parameter in self._model.named_parameters():
+            if parameter.grad is None:
+                continue
+            # On CPU these are views: the step is taken in place.
+            weights = parameter.detach().cpu().numpy()
+            stepped, _ = optimizer(name, weights, parameter.grad.cpu().numpy())
+            if stepped is not weights or self._device.type != "cpu":
+                with torch.no_grad():
+                    parameter.copy_(torch.from_numpy(np.asarray(stepped)))
+            parameter.grad = None
+
+    def tensors(self) -> Mapping[str, Floats]:
+        """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,
+        read when asked for. On CPU they are views of the weights.
+        """
+        return _Arrays(self._model, lambda parameter: parameter)
+
+    def gradients(self) -> Mapping[str, Floats]:
+        """RETURNS (Mapping[str, Floats]): The gradients gathered so far, by name; 0
+        where there are none.
+        """
+        return _Arrays(
+            self._model,
+            lambda parameter: (
+                torch.zeros_like(parameter)
+                if parameter.grad is None
+                else parameter.grad
+            ),
+        )
+
+    def _place(self, batch: PackedBatch) -> Tuple[Tensor, AttentionPlan]:
+        ids = torch.from_numpy(batch.ids).to(self._device, torch.int64)
+        return ids, make_plan(batch, self.config, self._device)
+
+    def _recomputes(self, total: int) -> bool:
+        if isinstance(self._checkpointing, bool):
+            return self._checkpointing
+        # Of each layer, autograd keeps about twelve arrays as wide as the hidden
+        # state and five as wide as the MLP.
+        config = self.config
+        widths = 12 * config.hidden_size + 5 * config.intermediate_size
+        kept = 4 * total * config.num_hidden_layers * widths
+        return kept > _AUTO_CHECKPOINTING_BYTES
+
+
+class _Arrays(Mapping[str, Floats]):
+    def __init__(self, model: nn.Module, read: Callable[[Tensor], Tensor]):
+        self._parameters = dict(model.named_parameters())
+        self._read = read
+
+    def __getitem__(self, name: str) -> Floats:
+        return self._read(self._parameters[name]).detach().cpu().numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+
+def _norm(config: ModernBertConfig) -> nn.LayerNorm:
+    return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)

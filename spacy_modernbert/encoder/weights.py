@@ -1,0 +1,111 @@
+"""The tensors that a config asks for, and fresh ones to start training from."""
+
+import math
+from typing import Dict, Iterator, Mapping
+
+import numpy as np
+
+from .config import ModernBertConfig
+from .tensor_files import Floats, Shape
+
+# Numbers drawn at a time, so that drawing a tensor costs no second one.
+_CHUNK = 1 << 20
+
+
+def expected_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
+    """The encoder's tensors.
+
+    config (ModernBertConfig): The config.
+    RETURNS (Dict[str, Tuple[int, ...]]): The shape of each tensor, by the name that
+        transformers' `ModernBertModel` gives it, in the order of the layers. Weights
+        of projections are `(out, in)`.
+    """
+    width = config.hidden_size
+    shapes: Dict[str, Shape] = {
+        "embeddings.tok_embeddings.weight": (config.vocab_size, width)
+    }
+
+    def add_norm(name: str) -> None:
+        shapes[f"{name}.weight"] = (width,)
+        if config.norm_bias:
+            shapes[f"{name}.bias"] = (width,)
+
+    def add_linear(name: str, n_out: int, n_in: int, bias: bool) -> None:
+        shapes[f"{name}.weight"] = (n_out, n_in)
+        if bias:
+            shapes[f"{name}.bias"] = (n_out,)
+
+    add_norm("embeddings.norm")
+    for i in range(config.num_hidden_layers):
+        layer = f"layers.{i}"
+        if i > 0:  # the embeddings' norm is that of the first layer
+            add_norm(f"{layer}.attn_norm")
+        add_linear(f"{layer}.attn.Wqkv", 3 * width, width, config.attention_bias)
+        add_linear(f"{layer}.attn.Wo", width, width, config.attention_bias)
+        add_norm(f"{layer}.mlp_norm")
+        inner = config.intermediate_size
+        add_linear(f"{layer}.mlp.Wi", 2 * inner, width, config.mlp_bias)
+        add_linear(f"{layer}.mlp.Wo", width, inner, config.mlp_bias)
+    add_norm("final_norm")
+    return shapes
+
+
+def init_tensors(config: ModernBertConfig, seed: int) -> Mapping[str, Floats]:
+    """Fresh weights, as published.
+
+    The recipe is that of transformers' `ModernBertPreTrainedModel._init_weights`:
+    a normal of mean 0 and standard deviation `initializer_range`, cut off at
+    `initializer_cutoff_factor` standard deviations. For the projections that end a
+    residual branch (`Wo`), the deviation is
+    `initializer_range / sqrt(2 * num_hidden_layers)`. Norms are 1, biases are 0.
+
+    config (ModernBertConfig): The config.
+    seed (int): The seed, not negative.
+    RETURNS (Mapping[str, Floats]): The tensors, by the names of `expected_shapes`.
+        Each is drawn when it is asked for, and is the same on every access.
+    """
+    return _InitialTensors(config, seed)
+
+
+class _InitialTensors(Mapping[str, Floats]):
+    def __init__(self, config: ModernBertConfig, seed: int):
+        self.config = config
+        self.seed = seed
+        self.shapes = expected_shapes(config)
+        # A stream for each tensor: the order of the accesses does not matter.
+        self._streams = {name: i for i, name in enumerate(self.shapes)}
+
+    def __getitem__(self, name: str) -> Floats:
+        shape = self.shapes[name]
+        if name.endswith(".bias"):
+            return np.zeros(shape, np.float32)
+        if len(shape) == 1:
+            return np.ones(shape, np.float32)
+        std = self.config.initializer_range
+        if name.endswith(".Wo.weight"):
+            std /= math.sqrt(2 * self.config.num_hidden_layers)
+        rng = np.random.default_rng([self.seed, self._streams[name]])
+        return _truncated_normal(rng, shape, std, self.config.initializer_cutoff_factor)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def _truncated_normal(
+    rng: np.random.Generator, shape: Shape, std: float, cutoff: float
+) -> Floats:
+    drawn = np.empty(shape, np.float32)
+    flat = drawn.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        rng.standard_normal(dtype=np.float32, out=part)
+        # Draw again whatever falls outside, until nothing does.
+        outside = np.flatnonzero(np.abs(part) > cutoff)
+        while outside.size:
+            part[outside] = rng.standard_normal(outside.size, np.float32)
+            outside = outside[np.abs(part[outside]) > cutoff]
+    drawn *= np.float32(std)
+    return drawn

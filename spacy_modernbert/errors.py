@@ -1,0 +1,348 @@
+"""Every message that a user can meet: what is wrong, the value seen, what to do."""
+
+
+class Errors:
+    """Messages of exceptions, to be completed with `str.format`."""
+
+    # What travels between the rooms
+    BAD_CU_SEQLENS = (
+        "A packed batch needs cu_seqlens that start at 0, rise strictly and end at "
+        "the number of wordpieces ({total}), but they are {cu_seqlens}. This is a bug "
+        "in spacy-modernbert: please report it."
+    )
+
+    # documents/
+    NO_TOKENIZER_FILE = (
+        "There is no tokenizer at {path}. Give a folder that holds a tokenizer.json, "
+        "or the file itself: transformers writes one with "
+        "AutoTokenizer.from_pretrained(name).save_pretrained(folder)."
+    )
+    BAD_TOKENIZER_JSON = (
+        "{source} is not a tokenizer.json that the tokenizers library reads: "
+        "{reason}. Get the file again, or update the tokenizers package if it was "
+        "written by a newer one."
+    )
+    TOKENIZER_WITHOUT_OFFSETS = (
+        "This tokenizer gives no character offsets for its wordpieces (all are "
+        "(0, 0)), so that they cannot be matched with spaCy's tokens. Use the fast "
+        "tokenizer (tokenizer.json) that the model was published with."
+    )
+    TOKENIZER_WITHOUT_WORDPIECES = (
+        "This tokenizer finds no wordpieces in any of the texts {texts}: its "
+        "vocabulary seems to be empty or incomplete. Use the tokenizer.json that the "
+        "model was published with."
+    )
+    SPANS_LEAVE_TOKENS = (
+        "The span getter leaves token {token} of a Doc of {n_tokens} tokens in no "
+        "span, so that it would have no vector. Use a span getter whose spans hold "
+        "every token, such as spacy-modernbert.long_context_spans.v1."
+    )
+    BAD_BATCH_WORDPIECES = (
+        "max_batch_wordpieces must be a whole number of wordpieces, at least 1, but "
+        "it is {value!r}. The default is 16384."
+    )
+    BAD_WINDOW = (
+        "The window of a span getter must be a whole number of wordpieces, at least "
+        "{minimum}, but it is {value!r}. The default is 8192."
+    )
+    BAD_OVERLAP = (
+        "The overlap of a span getter must be a whole number of wordpieces, at least "
+        "0 and less than the window ({window}), but it is {value!r}. The default is "
+        "512."
+    )
+    WINDOW_OVER_LIMIT = (
+        "The span getter's window of {window} wordpieces is more than this model can "
+        "take, which is {limit}. Set window to {limit} or less."
+    )
+    BAD_BATCHER_SIZE = (
+        "The batcher's size must be a number of wordpieces, at least 1, or a schedule "
+        "of such numbers, but it is {value!r}."
+    )
+    BAD_BATCHER_BUFFER = (
+        "The batcher's buffer must be a whole number of documents, at least 1, or "
+        "null to keep documents in order, but it is {value!r}."
+    )
+    BAD_BATCHER_LENGTH = (
+        "The batcher's get_length must be a function of one document or null, but it "
+        "is {value!r}."
+    )
+    BATCHER_TWO_LENGTHS = (
+        "The batcher has both a tokenizer ({tokenizer}) and a get_length, which are "
+        "two ways of counting. Set one of them to null."
+    )
+
+    # encoder/: the switch
+    UNKNOWN_BACKEND = (
+        "There is no backend {value!r}. Use one of: {known}. It is set by `backend` in "
+        "the config of the architecture, or by the environment variable "
+        "SPACY_MODERNBERT_BACKEND, which wins."
+    )
+    BACKEND_UNAVAILABLE = (
+        "The backend {value!r} was asked for, but torch {torch} finds no such device on "
+        'this machine. Use backend = "auto" or "cpu", or install a build of torch that '
+        "knows the device (https://pytorch.org/get-started)."
+    )
+    UNKNOWN_PRECISION = "There is no precision {value!r}. Use one of: {known}."
+
+    # encoder/: config.json and the files of a checkpoint
+    CONFIG_BAD_VALUE = (
+        "The encoder's config has {key} = {value}, but it must be {wanted}. "
+        "Correct config.json, or choose another checkpoint."
+    )
+    CONFIG_NO_MODEL_TYPE = (
+        "The encoder's config has no model_type, so it is not known to be ModernBERT. "
+        'If it is, add "model_type": "modernbert" to config.json.'
+    )
+    CONFIG_OTHER_MODEL = (
+        "The checkpoint is of model_type '{found}', but this package reads "
+        "'modernbert' only. For a '{found}' encoder, use the component 'transformer' "
+        "of spacy-transformers, with the architecture "
+        "'spacy-transformers.TransformerModel.v3'."
+    )
+    CONFIG_OTHER_MODEL_CURATED = (
+        "The checkpoint is of model_type '{found}', but this package reads "
+        "'modernbert' only. For a '{found}' encoder, use the component 'transformer' "
+        "of spacy-transformers, with the architecture "
+        "'spacy-transformers.TransformerModel.v3', or the component "
+        "'curated_transformer' of spacy-curated-transformers."
+    )
+    CONFIG_IS_DECODER = (
+        "The checkpoint is of model_type '{found}': a decoder, in which a word sees "
+        "only what stands before it. Use an encoder of model_type 'modernbert', or "
+        "the component 'transformer' of spacy-transformers, with the architecture "
+        "'spacy-transformers.TransformerModel.v3'."
+    )
+    CHECKPOINT_IS_FILE = (
+        "'{name}' is a file, but a checkpoint is a folder. Try '{parent}'."
+    )
+    CHECKPOINT_NO_FOLDER = (
+        "There is no folder '{path}'. Give the folder of a checkpoint (config.json, "
+        "tokenizer.json, model.safetensors) or the id of a repository on the Hugging "
+        "Face hub, such as 'answerdotai/ModernBERT-base'."
+    )
+    HUB_GATED = (
+        "The repository '{name}' on the Hugging Face hub is gated. Ask for access on "
+        "its page and log in with `hf auth login`, or give the folder of a copy."
+    )
+    HUB_UNKNOWN = (
+        "'{name}' is neither a folder here nor a repository that the Hugging Face hub "
+        "shows you. Check the spelling; if it is private, log in with `hf auth login`; "
+        "if you mean a folder, check that it exists."
+    )
+    HUB_NO_REVISION = (
+        "The repository '{name}' on the Hugging Face hub has no revision "
+        "'{revision}'. Give a commit, a tag or a branch, or null for the newest."
+    )
+    HUB_UNREACHABLE = (
+        "'{name}' is no folder here, and it could not be had from the Hugging Face "
+        "hub ({error}). If you mean a folder, check that it exists. Without network, "
+        "download the checkpoint where there is one (`hf download {name}`) and give "
+        "the folder it is copied to. If HF_HUB_OFFLINE is set, unset it to allow the "
+        "download."
+    )
+    CHECKPOINT_NO_FILE = (
+        "The checkpoint '{folder}' has no {file}. Is this the right folder? If the "
+        "download was cut short, download it again."
+    )
+    CHECKPOINT_BAD_JSON = (
+        "'{path}' cannot be read: {why}. Restore the file or download it again."
+    )
+    CHECKPOINT_NO_TOKENIZER = (
+        "The checkpoint '{folder}' has no tokenizer.json. If it has a tokenizer of "
+        "another form, convert it with "
+        "`AutoTokenizer.from_pretrained(...).save_pretrained(...)` of transformers."
+    )
+    CHECKPOINT_NO_TENSORS = (
+        "The checkpoint '{folder}' has no model.safetensors and no "
+        "model.safetensors.index.json. If it has only pytorch_model.bin, which is a "
+        "pickle and not read because it can run code, convert it with "
+        "`AutoModel.from_pretrained(...).save_pretrained(...)` of transformers. If "
+        "the download was cut short, download it again."
+    )
+    CHECKPOINT_NO_SHARD = (
+        "The index of the checkpoint '{folder}' names the file {shard}, which is not "
+        "there. Copy all files of the checkpoint, or download it again."
+    )
+    CHECKPOINT_NOT_IN_SHARD = (
+        "The index of the checkpoint '{folder}' places the tensor {name} in the file "
+        "{shard}, which does not hold it. Download the checkpoint again."
+    )
+    CHECKPOINT_TWICE = (
+        "{where} has the tensor {name} twice, with and without the prefix 'model.'. "
+        "Save the checkpoint again with transformers' `save_pretrained`."
+    )
+    CHECKPOINT_MISSING = (
+        "{where} lacks {n} of the encoder's {total} tensors, the first being {name}. "
+        "Its config.json may be that of another checkpoint, or the file incomplete."
+    )
+    CHECKPOINT_UNEXPECTED = (
+        "{where} has {n} tensors that the encoder of its config.json has no place for, "
+        "the first being {name}. The config.json may be that of another checkpoint."
+    )
+    CHECKPOINT_BAD_SHAPE = (
+        "{where} has the tensor {name} in the shape {found}, but after its config.json "
+        "it should be {wanted}. The config.json may be that of another checkpoint."
+    )
+    CHECKPOINT_BAD_DTYPE = (
+        "{where} has the tensor {name} as {found}, but only {wanted} can be read. "
+        "If the checkpoint is quantized, use the one it was made from."
+    )
+    TENSORS_CORRUPT = (
+        "{where} is not a sound safetensors file: {why}. Copy or download it again."
+    )
+    TENSORS_INCOMPLETE = (
+        "The encoder cannot be saved: it has no tensor {name}, which its config asks "
+        "for. Nothing was written."
+    )
+    TENSORS_BAD_SHAPE = (
+        "The encoder cannot be saved: its tensor {name} has the shape {found}, but its "
+        "config asks for {wanted}. Nothing was written."
+    )
+    SAVE_IS_FILE = (
+        "The encoder cannot be saved as the folder '{path}', which is a file. Choose "
+        "another name, or remove the file."
+    )
+    SAVE_FOREIGN_FILES = (
+        "The encoder cannot be saved as the folder '{folder}': saving replaces the "
+        "folder, and it holds other files ({files}). Choose another folder."
+    )
+
+    # layers/, architectures, components
+    ENCODER_NOT_LOADED = (
+        "The encoder '{name}' has not been loaded. Call nlp.initialize() to start from "
+        "that checkpoint, or load a trained pipeline with spacy.load()."
+    )
+    ENCODER_FOLDER_MISSING = (
+        "The encoder of the component '{component}' should be in '{folder}', but there "
+        "is no such folder. Copy the pipeline again, whole, or save it again with "
+        "nlp.to_disk()."
+    )
+    ENCODER_FOLDER_NEEDED = (
+        "The encoder was saved in a folder beside the model, which cannot be told from "
+        "the model's bytes alone. Load the whole component with from_disk(), or save "
+        "it with to_bytes()."
+    )
+    ENCODER_OTHER_WIDTH = (
+        "The encoder gives vectors of width {found}, but the model was trained on "
+        "vectors of width {wanted}: they do not belong together. Use the encoder that "
+        "the pipeline was saved with, or train again."
+    )
+    TOKENIZER_TOO_LARGE = (
+        "The tokenizer of '{name}' has wordpiece ids up to {largest}, but the encoder "
+        "has vectors for {vocab_size} wordpieces only: they do not belong together. "
+        "Check that tokenizer.json and config.json are of the same checkpoint."
+    )
+    BATCH_UNDER_WINDOW = (
+        "max_batch_wordpieces is {value}, less than one window of {window} wordpieces. "
+        "Set max_batch_wordpieces to {window} or more, or shorten get_spans.window."
+    )
+    BAD_NAME = (
+        "The name of an encoder must be a folder or a hub id, such as "
+        "'answerdotai/ModernBERT-base', but it is {value!r}."
+    )
+    BAD_REVISION = (
+        "The revision of an encoder must be a commit, a tag or a branch on the hub, or "
+        "null, but it is {value!r}."
+    )
+    BAD_CHECKPOINTING = (
+        "gradient_checkpointing must be true, false or 'auto', but it is {value!r}."
+    )
+    BAD_GRAD_FACTOR = (
+        "grad_factor must be a number, at least 0, but it is {value!r}. The default is "
+        "1.0; 0 keeps the encoder as it is."
+    )
+    NO_QUANTIZATION = (
+        "quantization is {value!r}, but this version runs encoders unquantized only. "
+        "Set quantization to null."
+    )
+    NEEDS_SPACY_TRANSFORMERS = (
+        "The architecture '{name}' is made for the component 'transformer' of "
+        "spacy-transformers, which is not installed. Install it with: "
+        "pip install 'spacy-modernbert[transformers]'"
+    )
+
+    # corpora/
+    CORPUS_SOURCE_MISSING = (
+        "There is no corpus at {source}. Run `spacy project assets . --extra` to "
+        "download the corpora, or give the folder of a git checkout or a tar archive "
+        "of one."
+    )
+    CORPUS_FILES_MISSING = (
+        "There is no file {pattern} in {source}. It should be a checkout of the "
+        "corpus's git repository, whole or with at least the files that are needed, "
+        "or a tar archive of one. Check that the path leads to the right corpus."
+    )
+    CORPUS_FILE_MISSING = (
+        "The corpus has no file {path}, although the document that it belongs to is "
+        "there. The checkout is incomplete: fetch the corpus again."
+    )
+    CORPUS_BAD_ARCHIVE = (
+        "Cannot read {source} as a tar archive: {error}. If a download was cut short, "
+        "delete the file and run `spacy project assets . --extra` again."
+    )
+    CORPUS_NOT_UTF8 = (
+        "The file {path} of the corpus is not UTF-8: {error}. Fetch the corpus again."
+    )
+    CORPUS_BAD_LINE = (
+        "Line {number} of {path} is not an entity in brat's standoff format: {line!r}. "
+        "It should read: identifier, tab, label, start, end, tab, text."
+    )
+    CORPUS_BAD_XML = (
+        "The file {path} of the corpus is not valid XML: {error}. Fetch the corpus "
+        "again."
+    )
+    CORPUS_DOCTYPE = (
+        "The file {path} of the corpus declares the document type {name!r}. Knowtator "
+        "writes none, and it could make the parser expand entities without end, so the "
+        "file is refused. Fetch the corpus again from its own repository."
+    )
+    CORPUS_BAD_ANNOTATION = (
+        "Cannot read an annotation in {path}: {error}. It reads {content}. Fetch the "
+        "corpus again."
+    )
+    CORPUS_BAD_FRAGMENTS = (
+        "The annotation {text!r} has the character spans {fragments}. It needs at "
+        "least one, each a start and an end, in the order of the text."
+    )
+    CORPUS_OFFSETS = (
+        "In document {document}, the annotation of the characters {start} to {end} "
+        "says {said!r}, but the text there is {found!r}. The text is not the one that "
+        "was annotated. If git translated its line ends, clone the corpus again with "
+        "`git clone -c core.autocrlf=false`."
+    )
+    CORPUS_UNKNOWN_LABEL = (
+        "Document {document} has the labels {unknown}, but the corpus should have none "
+        "other than {labels}. Check that this is the right layer of the corpus."
+    )
+    CORPUS_DOCUMENTS_MISSING = (
+        "The splits of {corpus} name the documents {documents}, which are not in the "
+        "source. The checkout is incomplete: fetch the corpus again."
+    )
+    CORPUS_BAD_SPLIT = (
+        "Each document of {corpus} must be in exactly one split, but {documents} are "
+        "in none or in several. Correct the table of splits."
+    )
+    CORPUS_BAD_COUNTS = (
+        "{annotations} annotations were read, but {counted} are counted as entities or "
+        "as dropped. This is a bug in spacy-modernbert: please report it."
+    )
+
+    # evaluation/, cli/
+
+
+class Warnings:
+    """Messages of warnings, to be completed with `str.format`."""
+
+    # documents/
+    OVERSIZED_TOKENS = (
+        "Of the tokens of a Doc, {count} cannot go whole into a window, which holds "
+        "{capacity} wordpieces; the first is token {token}, with {n_pieces}. The "
+        "vector of such a token is made from its first wordpieces, as many as fit. "
+        "Other tokens are not affected. A larger window would take more of it."
+    )
+    OVERSIZED_TOKENS_UNBOUND = (
+        "Of the tokens of a Doc, {count} may not go whole into a window, which is "
+        "sure to hold {capacity} wordpieces; the first is token {token}, with up to "
+        "{n_pieces}. Such a token has a span of its own, which the model may "
+        "truncate. Other tokens are not affected."
+    )

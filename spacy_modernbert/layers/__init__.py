@@ -1,0 +1,1 @@
+"""Thinc layers, a layer a file, forward beside backprop."""

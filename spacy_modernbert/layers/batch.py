@@ -1,0 +1,177 @@
+"""The adapter to spacy-transformers: what its `transformer` component hands on.
+
+A `FullTransformerBatch` holds one padded row of wordpieces for each window, and says
+which of them belong to each token. Nothing else in this package is padded. Each token
+is aligned to the one window that speaks for it, and a token without wordpieces to a
+row of zeros, so that any pooling layer can reduce it.
+"""
+
+from typing import Any, Callable, Dict, List, Tuple, cast
+
+import numpy as np
+import numpy.typing as npt
+from spacy.tokens import Doc
+from spacy_transformers.data_classes import (
+    FullTransformerBatch,
+    TransformerData,
+    WordpieceBatch,
+)
+from thinc.api import Model, xp2torch
+from thinc.types import Floats2d, Floats3d, Ints1d, Ints2d, Ragged
+from transformers.modeling_outputs import BaseModelOutput
+
+from ..documents.wordpieces import WordpieceTokenizer
+from . import encode
+from .encode import get_shim
+from .plan import Plan, SpanGetter
+from .shim import EncoderShim
+
+
+def modernbert_batch(
+    shim: EncoderShim, get_spans: SpanGetter
+) -> Model[List[Doc], FullTransformerBatch]:
+    """The model of a `transformer` component.
+
+    shim (EncoderShim): Owns the encoder.
+    get_spans (SpanGetter): Where to cut Docs.
+    RETURNS (Model[List[Doc], FullTransformerBatch]): The layer. Its `nO` is the width
+        of the encoder.
+    """
+    return Model(
+        "modernbert-batch",
+        forward,
+        init=encode.init,
+        dims={"nO": None},
+        shims=[shim],
+        attrs={
+            "get_spans": get_spans,
+            "replace_listener": replace_listener,
+            "replace_listener_cfg": replace_listener_cfg,
+        },
+    )
+
+
+def forward(
+    model: Model[List[Doc], Any], docs: List[Doc], is_train: bool
+) -> Tuple[FullTransformerBatch, Callable[[FullTransformerBatch], List[Doc]]]:
+    encoded, backprop_vectors = encode.forward(model, docs, is_train)
+    filled = _filled(encoded.plan)
+    padded = np.zeros((*filled.shape, encoded.vectors.shape[1]), np.float32)
+    padded[filled] = encoded.vectors
+    hidden: Any = xp2torch(model.ops.asarray3f(cast(Floats3d, padded)))
+    batch = FullTransformerBatch(
+        spans=[
+            [doc[window.token_start : window.token_end] for window in windows]
+            for doc, windows in zip(docs, encoded.plan.windows, strict=True)
+        ],
+        wordpieces=_wordpieces(encoded.plan, filled, get_shim(model).loaded.tokenizer),
+        model_output=BaseModelOutput(last_hidden_state=hidden),
+        align=_align(encoded.plan, filled),
+    )
+
+    def backprop(d_batch: FullTransformerBatch) -> List[Doc]:
+        (d_padded,) = d_batch.model_output.to_tuple()
+        return backprop_vectors(d_padded.detach().cpu().numpy()[filled])
+
+    return batch, backprop
+
+
+def replace_listener(
+    model: Model[List[Doc], FullTransformerBatch],
+) -> Model[List[Doc], List[TransformerData]]:
+    """What `nlp.replace_listeners` puts in the place of a listener: the model of the
+    component, with each Doc's part of its output.
+
+    Together with the pooling layer after it, this has the same tree of layers as
+    `spacy-modernbert.Tok2VecModernBert.v1`, so that what is saved with one is loaded
+    with the other.
+
+    model (Model[List[Doc], FullTransformerBatch]): A copy of the component's model.
+    RETURNS (Model[List[Doc], List[TransformerData]]): The layer.
+    """
+    return Model(
+        "modernbert-docs",
+        forward_docs,
+        init=encode.init,
+        dims={"nO": model.maybe_get_dim("nO")},
+        shims=model.shims,
+        attrs={"get_spans": model.attrs["get_spans"]},
+    )
+
+
+def forward_docs(
+    model: Model[List[Doc], Any], docs: List[Doc], is_train: bool
+) -> Tuple[List[TransformerData], Callable[[List[TransformerData]], List[Doc]]]:
+    batch, backprop_batch = forward(model, docs, is_train)
+
+    def backprop(d_outputs: List[TransformerData]) -> List[Doc]:
+        # Only Docs with tokens have a gradient.
+        tensors: List[Any] = [list(d_output.tensors) for d_output in d_outputs]
+        return backprop_batch(batch.unsplit_by_doc(tensors)) if tensors else docs
+
+    return batch.doc_data, backprop
+
+
+def replace_listener_cfg(
+    model_cfg: Dict[str, Any], listener_cfg: Dict[str, Any]
+) -> Dict[str, Any]:
+    """The config that belongs to `replace_listener`.
+
+    model_cfg (Dict[str, Any]): The config of the component's model.
+    listener_cfg (Dict[str, Any]): The config of the listener.
+    RETURNS (Dict[str, Any]): The config of an inline model.
+    """
+    result = dict(model_cfg)
+    if "TransformerListener" in listener_cfg["@architectures"]:
+        result["@architectures"] = "spacy-modernbert.Tok2VecModernBert.v1"
+        for key in ("pooling", "grad_factor"):
+            if key in listener_cfg:
+                result[key] = listener_cfg[key]
+    return result
+
+
+def _filled(plan: Plan) -> npt.NDArray[np.bool_]:
+    """RETURNS (NDArray): `(n_windows, longest)` bool, where there is a wordpiece. Where
+    a token has none, the last column is one of padding.
+    """
+    lengths = plan.window_lengths
+    longest = lengths.max(initial=0) + int((plan.rows.lengths == 0).any())
+    return np.arange(longest) < lengths[:, None]
+
+
+def _align(plan: Plan, filled: npt.NDArray[np.bool_]) -> Ragged:
+    """RETURNS (Ragged): For each token, where its wordpieces are, counted over the
+    padded windows laid end to end.
+    """
+    longest = filled.shape[1]
+    lengths = plan.rows.lengths
+    places = np.flatnonzero(filled)[plan.rows.rows]
+    # The last place of its Doc's first window, for a token that has none.
+    first_windows = np.cumsum([0, *(len(windows) for windows in plan.windows)])[:-1]
+    zeros = np.repeat(first_windows, plan.doc_lengths) * longest + longest - 1
+    bare = lengths == 0
+    firsts = np.cumsum(lengths) - lengths
+    places = np.insert(places, firsts[bare], zeros[bare])
+    return Ragged(
+        cast(Ints1d, places.astype(np.int32)),
+        cast(Ints1d, np.maximum(lengths, 1).astype(np.int32)),
+    )
+
+
+def _wordpieces(
+    plan: Plan, filled: npt.NDArray[np.bool_], tokenizer: WordpieceTokenizer
+) -> WordpieceBatch:
+    ids = np.zeros(filled.shape, np.int64)
+    ids[filled] = np.concatenate(
+        [np.zeros(0, np.int64), *(b.ids for b in plan.batches)]
+    )
+    return WordpieceBatch(
+        strings=[
+            tokenizer.strings(row[:length])
+            for row, length in zip(ids, plan.window_lengths, strict=True)
+        ],
+        input_ids=cast(Ints2d, ids),
+        attention_mask=cast(Floats2d, filled.astype(np.float32)),
+        lengths=plan.window_lengths.tolist(),
+        token_type_ids=None,
+    )

@@ -1,0 +1,167 @@
+"""Docs → wordpieces → windows → packed batches, and each token's rows in the output."""
+
+from dataclasses import dataclass
+from typing import Callable, List, Sequence, Tuple
+
+import numpy as np
+from spacy.tokens import Doc, Span
+
+from ..documents.packing import pack
+from ..documents.pooling import TokenRows, token_rows
+from ..documents.windows import (
+    Window,
+    cut_windows,
+    doc_breaks,
+    token_owners,
+    windows_from_spans,
+)
+from ..documents.wordpieces import (
+    Alignment,
+    Wordpieces,
+    WordpieceTokenizer,
+    align,
+    token_offsets,
+)
+from ..span_getters import LongContextSpans
+from ..types import Ints, PackedBatch
+
+SpanGetter = Callable[[List[Doc]], List[List[Span]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the encoder is to go through some Docs.
+
+    windows (Tuple[List[Window], ...]): The windows of each Doc.
+    window_lengths (Ints): `(n_windows,)` the rows of each window, those of all Docs
+        in order, in the encoder's output: its wordpieces and the special ones
+        around them. 0 for a window without wordpieces, which is not encoded.
+    batches (Tuple[PackedBatch, ...]): The passes to make. Their outputs end to end
+        are the output that `rows` speaks of.
+    rows (TokenRows): The rows of each token, of all Docs in order.
+    doc_lengths (Ints): `(n_docs,)` int32, the tokens of each Doc.
+    """
+
+    windows: Tuple[List[Window], ...]
+    window_lengths: Ints
+    batches: Tuple[PackedBatch, ...]
+    rows: TokenRows
+    doc_lengths: Ints
+
+    @property
+    def total(self) -> int:
+        """RETURNS (int): The rows of the encoder's output."""
+        return int(self.window_lengths.sum())
+
+
+def make_plan(
+    docs: Sequence[Doc],
+    tokenizer: WordpieceTokenizer,
+    get_spans: SpanGetter,
+    limit: int,
+    max_batch_wordpieces: int,
+) -> Plan:
+    """Tokenize Docs, each once, and plan the passes through the encoder.
+
+    docs (Sequence[Doc]): The Docs, which may be empty, or none.
+    tokenizer (WordpieceTokenizer): The tokenizer of the encoder.
+    get_spans (SpanGetter): Where to cut. This package's own counts wordpieces
+        exactly; what any other gives is cut further where it is too long.
+    limit (int): The longest sequence that the encoder takes, special wordpieces
+        counted.
+    max_batch_wordpieces (int): The most wordpieces of a pass.
+    RETURNS (Plan): The plan.
+    RAISES (ValueError): If the spans of a Doc leave a token out.
+    """
+    pieces = tokenizer([doc.text for doc in docs])
+    alignments = [
+        align(doc_pieces, *token_offsets(doc))
+        for doc, doc_pieces in zip(docs, pieces, strict=True)
+    ]
+    windows = _cut(docs, pieces, alignments, get_spans, limit, tokenizer.n_special)
+    sequences = [
+        _sequence(doc_pieces.ids[window.piece_start : window.piece_end], tokenizer)
+        for doc_pieces, doc_windows in zip(pieces, windows, strict=True)
+        for window in doc_windows
+    ]
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    return Plan(
+        windows=windows,
+        window_lengths=lengths,
+        batches=_batches([s for s in sequences if len(s)], max_batch_wordpieces),
+        rows=_rows(alignments, windows, lengths, len(tokenizer.prefix_ids)),
+        doc_lengths=np.array([len(doc) for doc in docs], dtype=np.int32),
+    )
+
+
+def _cut(
+    docs: Sequence[Doc],
+    pieces: Sequence[Wordpieces],
+    alignments: Sequence[Alignment],
+    get_spans: SpanGetter,
+    limit: int,
+    n_special: int,
+) -> Tuple[List[Window], ...]:
+    """Each Doc's windows."""
+    inputs = [
+        (alignment, len(doc_pieces), doc_breaks(doc))
+        for doc, doc_pieces, alignment in zip(docs, pieces, alignments, strict=True)
+    ]
+    if isinstance(get_spans, LongContextSpans):
+        capacity = get_spans.window - n_special
+        return tuple(
+            cut_windows(*each, capacity=capacity, overlap=get_spans.overlap)
+            for each in inputs
+        )
+    return tuple(
+        windows_from_spans(
+            [(span.start, span.end) for span in spans],
+            *each,
+            capacity=limit - n_special,
+        )
+        for spans, each in zip(get_spans(list(docs)), inputs, strict=True)
+    )
+
+
+def _sequence(ids: Ints, tokenizer: WordpieceTokenizer) -> Ints:
+    """What the encoder is given for a window: nothing if it has no wordpieces."""
+    if not len(ids):
+        return ids
+    return np.concatenate([tokenizer.prefix_ids, ids, tokenizer.suffix_ids])
+
+
+def _batches(
+    sequences: Sequence[Ints], max_batch_wordpieces: int
+) -> Tuple[PackedBatch, ...]:
+    lengths = [len(sequence) for sequence in sequences]
+    return tuple(
+        PackedBatch(
+            ids=np.concatenate([sequences[i] for i in batch]).astype(np.int64),
+            cu_seqlens=np.cumsum([0, *(lengths[i] for i in batch)], dtype=np.int32),
+        )
+        for batch in pack(lengths, max_batch_wordpieces)
+    )
+
+
+def _rows(
+    alignments: Sequence[Alignment],
+    windows: Sequence[List[Window]],
+    lengths: Ints,
+    n_prefix: int,
+) -> TokenRows:
+    """The rows of each token, in the window that speaks for it."""
+    offsets = np.cumsum(lengths) - lengths + n_prefix
+    parts = []
+    first = 0
+    for alignment, doc_windows in zip(alignments, windows, strict=True):
+        last = first + len(doc_windows)
+        parts.append(
+            token_rows(
+                alignment,
+                doc_windows,
+                token_owners(alignment, doc_windows),
+                offsets[first:last],
+            )
+        )
+        first = last
+    return TokenRows.concat(parts)

@@ -1,0 +1,76 @@
+"""Wordpiece vectors → one vector for each spaCy token."""
+
+from typing import Any, Callable, List, Optional, Tuple, cast
+
+from thinc.api import Model, Ops
+from thinc.types import Floats2d, Ints1d, Ragged
+
+from ..documents.pooling import gather, scatter
+from .encode import EncodedDocs, Floats
+
+
+def pool_tokens(
+    pooling: Model[Ragged, Floats2d], grad_factor: float
+) -> Model[EncodedDocs, List[Floats2d]]:
+    """Pool the wordpieces of each token into one vector.
+
+    A token that no wordpiece covers gets zeros, and the pooling layer never sees it:
+    most of Thinc's refuse to reduce nothing.
+
+    pooling (Model[Ragged, Floats2d]): Makes one row of each item of a Ragged, such
+        as `reduce_mean.v1`.
+    grad_factor (float): Multiplies the gradient on its way to the encoder. 0 leaves
+        the encoder as it is.
+    RETURNS (Model[EncodedDocs, List[Floats2d]]): The layer. It gives `(n_tokens,
+        width)` for each Doc, and a gradient for `EncodedDocs.vectors`.
+    """
+    return Model(
+        "modernbert-pool",
+        forward,
+        init=init,
+        layers=[pooling],
+        attrs={"grad_factor": grad_factor},
+    )
+
+
+def forward(
+    model: Model[EncodedDocs, List[Floats2d]], encoded: EncodedDocs, is_train: bool
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Floats]]:
+    ops = model.ops
+    grad_factor = model.attrs["grad_factor"]
+    rows = encoded.plan.rows
+    total, width = encoded.vectors.shape
+    lengths = ops.asarray1i(cast(Ints1d, rows.lengths))
+    covered = lengths > 0
+    if rows.rows.size:
+        vectors = cast(Floats2d, gather(encoded.vectors, rows))
+        pieces = Ragged(ops.asarray2f(vectors), cast(Ints1d, lengths[covered]))
+    else:
+        pieces = _one_zero_row(ops, width)
+    pooled, backprop_pooling = model.layers[0](pieces, is_train)
+    output = ops.alloc2f(lengths.size, pooled.shape[1])
+    output[covered] = pooled[: int(covered.sum())]
+
+    def backprop(d_outputs: List[Floats2d]) -> Floats:
+        if not rows.rows.size:
+            return ops.to_numpy(ops.alloc2f(total, width))
+        d_pooled = ops.flatten(d_outputs)[covered]
+        d_pieces = backprop_pooling(d_pooled).dataXd * grad_factor
+        return scatter(ops.to_numpy(d_pieces), rows, total)
+
+    doc_lengths = ops.asarray1i(cast(Ints1d, encoded.plan.doc_lengths))
+    return ops.unflatten(output, doc_lengths), backprop
+
+
+def init(
+    model: Model[EncodedDocs, List[Floats2d]],
+    X: Optional[EncodedDocs] = None,
+    Y: Optional[Any] = None,
+) -> None:
+    sample = None if X is None else _one_zero_row(model.ops, X.vectors.shape[1])
+    model.layers[0].initialize(X=sample)
+
+
+def _one_zero_row(ops: Ops, width: int) -> Ragged:
+    """Shows a pooling layer how wide its input is."""
+    return Ragged(ops.alloc2f(1, width), ops.asarray1i([1]))

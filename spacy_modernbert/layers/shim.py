@@ -1,0 +1,297 @@
+"""The Thinc Shim that owns an Encoder: where it comes from, its steps, its bytes."""
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
+
+import numpy as np
+import srsly
+from thinc.api import Optimizer, Shim
+
+from ..documents.wordpieces import WordpieceTokenizer
+from ..encoder.backend import Encoder, make_encoder
+from ..encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    read_tokenizer_config,
+    read_tokenizer_json,
+    resolve,
+    save_checkpoint,
+    tensors_from_bytes,
+    tensors_to_bytes,
+)
+from ..encoder.config import ModernBertConfig
+from ..errors import Errors
+
+Tensors = Mapping[str, np.ndarray]
+
+# What the bytes of a shim may say of the encoder.
+_NONE = "none"
+_HERE = "here"
+_APART = "apart"
+
+_encoders_apart: ContextVar[bool] = ContextVar(
+    "spacy_modernbert_encoders_apart", default=False
+)
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What the config of a pipeline says of its encoder.
+
+    name (str): The checkpoint to start from: a folder, or a hub id.
+    revision (Optional[str]): Commit, tag or branch on the hub.
+    backend (str): "auto" or the name of a backend.
+    precision (str): "auto" or the name of a precision.
+    gradient_checkpointing (Union[bool, str]): True, False or "auto".
+    max_batch_wordpieces (int): The most wordpieces that a pass holds.
+
+    These are never saved with the weights: a pipeline runs by the settings that it
+    is loaded with.
+    """
+
+    name: str
+    revision: Optional[str] = None
+    backend: str = "auto"
+    precision: str = "auto"
+    gradient_checkpointing: Union[bool, str] = "auto"
+    max_batch_wordpieces: int = 16384
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder and what belongs to it.
+
+    encoder (Encoder): The encoder.
+    tokenizer (WordpieceTokenizer): The tokenizer whose ids it was trained on.
+    tokenizer_config (Optional[Dict[str, Any]]): What transformers wants to know of
+        the tokenizer. Only handed on.
+    """
+
+    encoder: Encoder
+    tokenizer: WordpieceTokenizer
+    tokenizer_config: Optional[Dict[str, Any]]
+
+
+class EncoderShim(Shim):
+    """Owns an Encoder.
+
+    Making a shim reads no file: the encoder comes with `start` (when a pipeline is
+    initialized), with `load` or with `from_bytes`. Until then, `loaded` is an error.
+    Predicting changes nothing in a shim, so that threads may share it.
+    """
+
+    def __init__(self, settings: EncoderSettings):
+        """settings (EncoderSettings): What the config says."""
+        super().__init__(None)
+        self.settings = settings
+        self._loaded: Optional[LoadedEncoder] = None
+        self._apart = False
+
+    @property
+    def loaded(self) -> LoadedEncoder:
+        """RETURNS (LoadedEncoder): The encoder and what belongs to it.
+        RAISES (ValueError): If there is none yet.
+        """
+        if self._loaded is not None:
+            return self._loaded
+        if self._apart:
+            raise ValueError(Errors.ENCODER_FOLDER_NEEDED)
+        raise ValueError(Errors.ENCODER_NOT_LOADED.format(name=self.settings.name))
+
+    @property
+    def has_encoder(self) -> bool:
+        """RETURNS (bool): Whether there is an encoder."""
+        return self._loaded is not None
+
+    @property
+    def is_apart(self) -> bool:
+        """RETURNS (bool): Whether the last bytes read say that the encoder is in a
+        folder, from where it has not been loaded yet.
+        """
+        return self._apart
+
+    def start(self) -> None:
+        """Take the encoder of the checkpoint that the settings name, from a folder
+        or from the hub. One that is there already, trained or loaded, is kept.
+        """
+        if self._loaded is None:
+            self.load(resolve(self.settings.name, self.settings.revision))
+
+    def load(self, folder: Path) -> None:
+        """Take the encoder of a checkpoint on disk.
+
+        folder (Path): The checkpoint.
+        RAISES (ValueError): If there is none, or it cannot be used.
+        """
+        config = load_config(folder)
+        self._set(
+            config,
+            open_tensors(folder, config),
+            read_tokenizer_json(folder),
+            read_tokenizer_config(folder),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder as a checkpoint: a folder that transformers reads too.
+
+        folder (Path): Where to write. A checkpoint that is there is replaced.
+        """
+        loaded = self.loaded
+        save_checkpoint(
+            folder,
+            loaded.encoder.config,
+            loaded.encoder.tensors(),
+            loaded.tokenizer.to_json(),
+            loaded.tokenizer_config,
+        )
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Step every weight, by the gradients gathered since the last time.
+
+        optimizer (Optimizer): Called with the key `(shim.id, name)` of a weight.
+        """
+        if self._loaded is None:
+            return
+
+        def step(
+            name: str, weights: Any, gradient: Any, *, lr_scale: float = 1.0
+        ) -> Tuple[Any, Any]:
+            return optimizer((self.id, name), weights, gradient, lr_scale=lr_scale)
+
+        self._loaded.encoder.update(step)
+
+    @contextmanager
+    def use_params(self, params: Mapping[Any, Any]) -> Iterator[None]:
+        """Run by other weights for a while, such as the averages of an optimizer
+        that was made with `use_averages = true`.
+
+        params (Mapping[Any, Any]): Weights by the optimizer's keys. What has no key
+            here stays as it is.
+        """
+        own = self._loaded
+        tensors = {} if own is None else dict(own.encoder.tensors())
+        others = {
+            name: params[self.id, name] for name in tensors if (self.id, name) in params
+        }
+        if own is None or not others:
+            yield
+            return
+        encoder = self._make(own.encoder.config, {**tensors, **others})
+        self._loaded = replace(own, encoder=encoder)
+        try:
+            yield
+        finally:
+            self._loaded = own
+
+    def copy(self) -> "EncoderShim":
+        """RETURNS (EncoderShim): A shim with weights and an id of its own, so that
+        an optimizer tells the two apart.
+        """
+        copied = EncoderShim(self.settings)
+        if self._loaded is not None:
+            own = self._loaded.encoder
+            encoder = copied._make(own.config, own.tensors())
+            copied._loaded = replace(self._loaded, encoder=encoder)
+        return copied
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> "EncoderShim":
+        return memo.setdefault(id(self), self.copy())
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Does nothing: the encoder's device follows from its backend, not from the
+        device of Thinc's arrays.
+        """
+
+    def to_bytes(self) -> bytes:
+        """RETURNS (bytes): The encoder, as msgpack of what is in the files of its
+        checkpoint. Within `encoders_apart`, only that it is elsewhere.
+        """
+        message: Dict[str, Any]
+        if self._loaded is None:
+            message = {"encoder": _NONE}
+        elif _encoders_apart.get():
+            message = {"encoder": _APART}
+        else:
+            encoder = self._loaded.encoder
+            message = {
+                "encoder": _HERE,
+                "config": encoder.config.to_dict(),
+                "tokenizer": self._loaded.tokenizer.to_json(),
+                "tokenizer_config": self._loaded.tokenizer_config,
+                "tensors": tensors_to_bytes(encoder.tensors(), encoder.config),
+            }
+        return srsly.msgpack_dumps(message)
+
+    def from_bytes(self, data: bytes) -> "EncoderShim":
+        """The way back from `to_bytes`.
+
+        data (bytes): The bytes.
+        RETURNS (EncoderShim): The shim itself.
+        """
+        message = srsly.msgpack_loads(data)
+        self._loaded = None
+        self._apart = message["encoder"] == _APART
+        if message["encoder"] == _HERE:
+            config = ModernBertConfig.from_dict(message["config"])
+            self._set(
+                config,
+                tensors_from_bytes(message["tensors"], config),
+                message["tokenizer"],
+                message["tokenizer_config"],
+            )
+        return self
+
+    # Where processes are spawned and not forked, `nlp.pipe(n_process=2)` sends the
+    # pipeline to them. The encoder travels as safetensors there, too.
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {"id": self.id, "settings": self.settings, "bytes": self.to_bytes()}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        EncoderShim.__init__(self, state["settings"])
+        self.id = state["id"]
+        self.from_bytes(state["bytes"])
+
+    def _set(
+        self,
+        config: ModernBertConfig,
+        tensors: Tensors,
+        tokenizer_json: str,
+        tokenizer_config: Optional[Dict[str, Any]],
+    ) -> None:
+        tokenizer = WordpieceTokenizer.from_json(tokenizer_json)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise ValueError(
+                Errors.TOKENIZER_TOO_LARGE.format(
+                    name=self.settings.name,
+                    largest=tokenizer.vocab_size - 1,
+                    vocab_size=config.vocab_size,
+                )
+            )
+        encoder = self._make(config, tensors)
+        self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
+        self._apart = False
+
+    def _make(self, config: ModernBertConfig, tensors: Tensors) -> Encoder:
+        return make_encoder(
+            config,
+            tensors,
+            backend=self.settings.backend,
+            precision=self.settings.precision,
+            gradient_checkpointing=self.settings.gradient_checkpointing,
+        )
+
+
+@contextmanager
+def encoders_apart() -> Iterator[None]:
+    """Within, the bytes of a model leave its encoders out: whoever opens this context
+    saves them elsewhere.
+    """
+    token = _encoders_apart.set(True)
+    try:
+        yield
+    finally:
+        _encoders_apart.reset(token)

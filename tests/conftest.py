@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.language import Language
+from spacy.util import fix_random_seed
+
+from .util import make_checkpoint, make_examples
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint. Not to be changed."""
+    return make_checkpoint(tmp_path_factory.mktemp("encoders") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """A pipeline on disk that has learned some entities. Not to be changed."""
+    nlp = train_ner(checkpoint)
+    folder = tmp_path_factory.mktemp("pipelines") / "trained"
+    nlp.to_disk(folder)
+    return folder
+
+
+def train_ner(checkpoint: Path, steps: int = 25) -> Language:
+    """RETURNS (Language): A pipeline with `modernbert_ner`, trained for a moment."""
+    fix_random_seed(0)
+    nlp = spacy.blank("en")
+    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    examples = make_examples(nlp, 8)
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    for _ in range(steps):
+        nlp.update(examples, sgd=optimizer)
+    return nlp

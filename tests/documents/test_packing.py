@@ -1,0 +1,32 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacy_modernbert.documents.packing import pack
+
+
+@given(st.lists(st.integers(0, 40)), st.integers(1, 60))
+def test_in_order_and_within_budget(lengths, budget):
+    batches = pack(lengths, budget)
+    assert [i for batch in batches for i in batch] == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= budget
+    for before, after in pairwise(batches):
+        assert sum(lengths[i] for i in before) + lengths[after[0]] > budget
+
+
+def test_literal_batches():
+    batches = pack([3, 3, 3, 20, 1, 8, 2], 9)
+    assert batches == [range(3), range(3, 4), range(4, 6), range(6, 7)]
+
+
+def test_nothing_to_pack():
+    assert pack([], 10) == []
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "16384"])
+def test_bad_budgets(value):
+    with pytest.raises(ValueError, match=f"at least 1, but it is {value!r}"):
+        pack([1], value)

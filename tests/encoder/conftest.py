@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+from .util import make_oracle, make_tokenizer
+
+
+@pytest.fixture(scope="session")
+def oracle():
+    return make_oracle()
+
+
+@pytest.fixture
+def folder(tmp_path, oracle) -> Path:
+    """A checkpoint written by transformers, with a tokenizer."""
+    oracle.save_pretrained(tmp_path / "checkpoint")
+    make_tokenizer().save(str(tmp_path / "checkpoint" / "tokenizer.json"))
+    return tmp_path / "checkpoint"

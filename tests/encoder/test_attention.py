@@ -1,0 +1,139 @@
+"""Packed attention against the plainest one: a full square of scores and a mask."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_modernbert.encoder.attention import ATTENTION, make_plan, rotate
+from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
+from spacy_modernbert.types import PackedBatch
+
+CPU = torch.device("cpu")
+
+
+def make_config(local_attention=128, **changes):
+    return ModernBertConfig.from_dict(
+        {
+            "model_type": "modernbert",
+            "hidden_size": 8,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 4,
+            "local_attention": local_attention,
+            **changes,
+        }
+    )
+
+
+def make_batch(lengths):
+    return PackedBatch(
+        ids=np.zeros(sum(lengths), np.int64),
+        cu_seqlens=np.cumsum([0, *lengths]).astype(np.int32),
+    )
+
+
+def dense(query, key, value, lengths, half_window):
+    """`(total, heads, head_dim)` in and out. A half_window of None is no window."""
+    sequence = torch.repeat_interleave(torch.tensor(lengths))
+    position = torch.arange(len(sequence))
+    mask = sequence[:, None] == sequence
+    if half_window is not None:
+        mask &= (position[:, None] - position).abs() <= half_window
+    scores = torch.einsum("ihd,jhd->hij", query, key) / query.shape[-1] ** 0.5
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return torch.einsum("hij,jhd->ihd", weights, value)
+
+
+def draw_qkv(total, dtype=torch.float64):
+    torch.manual_seed(0)
+    return [(3 * torch.randn(total, 2, 4)).to(dtype).requires_grad_() for _ in range(3)]
+
+
+def assert_dense(kind, lengths, local_attention):
+    config = make_config(local_attention)
+    plan = make_plan(make_batch(lengths), config, CPU)
+    qkv = draw_qkv(sum(lengths))
+    half_window = config.half_window if kind == SLIDING else None
+    found = ATTENTION[kind](*qkv, plan, 0.0)
+    wanted = dense(*qkv, lengths, half_window)
+    torch.testing.assert_close(found, wanted)
+    d_out = torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, qkv, d_out),
+        torch.autograd.grad(wanted, qkv, d_out),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([FULL, SLIDING]),
+    st.lists(st.integers(1, 90), min_size=1, max_size=6),
+    st.integers(1, 80),
+)
+def test_any_lengths_and_windows(kind, lengths, local_attention):
+    assert_dense(kind, lengths, local_attention)
+
+
+@pytest.mark.parametrize("kind", [FULL, SLIDING])
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 127, 128, 129, 300])
+def test_the_published_window(kind, length):
+    assert_dense(kind, [length], 128)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", [[1], [32], [64, 64], [96, 1, 31]])
+def test_half_precision_has_no_nan(dtype, lengths):
+    plan = make_plan(make_batch(lengths), make_config(), CPU)
+    qkv = draw_qkv(sum(lengths), dtype)
+    for kind in (FULL, SLIDING):
+        out = ATTENTION[kind](*qkv, plan, 0.0)
+        assert out.isfinite().all()
+        for gradient in torch.autograd.grad(out.sum(), qkv):
+            assert gradient.isfinite().all()
+
+
+def test_the_plan_grows_with_the_length_not_with_its_square():
+    small, large = (
+        make_plan(make_batch([length]), make_config(), CPU).blocks.mask.numel()
+        for length in (1024, 8192)
+    )
+    assert large == 8 * small
+
+
+def test_positions_start_anew_in_each_sequence():
+    config = make_config()
+    packed = make_plan(make_batch([5, 1, 7]), config, CPU)
+    alone = make_plan(make_batch([7]), config, CPU)
+    for kind in (FULL, SLIDING):
+        for ours, wanted in zip(
+            packed.rotations[kind], alone.rotations[kind], strict=True
+        ):
+            assert torch.equal(ours[6:], wanted)
+            assert torch.equal(ours[:5], wanted[:5])
+            assert torch.equal(ours[5], wanted[0])
+
+
+def test_rotation_depends_on_the_distance_only():
+    """The point of rotary embeddings: q·k is the same wherever the pair stands."""
+    plan = make_plan(make_batch([100]), make_config(), CPU)
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 1, 2, 4).expand(2, 100, 2, 4)
+    for rotation in plan.rotations.values():
+        q, k = rotate(query, rotation), rotate(key, rotation)
+        scores = torch.einsum("ihd,jhd->hij", q, k)
+        for distance in (0, 1, 17):
+            diagonal = scores.diagonal(distance, 1, 2)
+            torch.testing.assert_close(
+                diagonal, diagonal[:, :1].expand_as(diagonal), atol=1e-4, rtol=0
+            )
+        torch.testing.assert_close(q.norm(dim=-1), query.norm(dim=-1))
+
+
+def test_each_kind_of_layer_has_its_own_base():
+    plan = make_plan(make_batch([50]), make_config(), CPU)
+    assert not torch.equal(plan.rotations[FULL][0], plan.rotations[SLIDING][0])
+    only = make_config(global_attn_every_n_layers=1)
+    assert set(make_plan(make_batch([50]), only, CPU).rotations) == {FULL}

@@ -1,0 +1,318 @@
+"""Our encoder gives what transformers' ModernBertModel gives, forward and backward."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    save_checkpoint,
+)
+from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.types import PackedBatch
+
+from .util import (
+    assert_close,
+    draw_ids,
+    encoder_of,
+    make_masked_lm,
+    make_oracle,
+    make_tokenizer,
+    pack,
+    run_oracle,
+    state,
+    to_new_dialect,
+)
+
+# To either side of what may go wrong: one wordpiece, the edges of the local window
+# (64 to each side), of a block of it, of two of them, and beyond all of those.
+LENGTHS = [1, 2, 63, 64, 65, 66, 127, 128, 129, 130, 255, 256, 257, 1000]
+
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "tokenizers" / "modernbert"
+
+
+def load(model, gradient_checkpointing=False):
+    return make_encoder(
+        ModernBertConfig.from_dict(model.config.to_dict()),
+        state(model),
+        backend="cpu",
+        precision="float32",
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+def draw(lengths, seed=0, width=32, vocab_size=300):
+    """Sequences, and for each the gradient of its hidden states, scaled so that
+    the gradients of the parameters are of the size of the parameters.
+    """
+    rng = np.random.default_rng(seed)
+    sequences = [draw_ids(rng, length, vocab_size) for length in lengths]
+    scale = 1 / np.sqrt(sum(lengths))
+    d_outs = [
+        (scale * rng.standard_normal((length, width))).astype(np.float32)
+        for length in lengths
+    ]
+    return sequences, d_outs
+
+
+def assert_parity(model, lengths, encoder=None, seed=0, **draw_args):
+    sequences, d_outs = draw(lengths, seed, model.config.hidden_size, **draw_args)
+    wanted, gradients = run_oracle(model, sequences, d_outs)
+    encoder = encoder or load(model)
+    batch = pack(sequences)
+    found = encoder.encode(batch)
+    assert found.dtype == np.float32
+    trained, backprop = encoder.encode_train(batch)
+    assert backprop(np.concatenate(d_outs)) is None
+    assert_close(found, np.concatenate(wanted), "hidden states")
+    assert_close(trained, np.concatenate(wanted), "hidden states in training")
+    assert_gradients(encoder, gradients)
+
+
+def assert_gradients(encoder, wanted):
+    found = encoder.gradients()
+    assert set(found) == set(wanted)
+    for name, gradient in wanted.items():
+        assert_close(found[name], gradient, f"gradient of {name}")
+
+
+# Every length
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_alone(oracle, length):
+    assert_parity(oracle, [length])
+
+
+def test_packed(oracle):
+    assert_parity(oracle, LENGTHS)
+
+
+def test_packed_in_any_order(oracle):
+    rng = np.random.default_rng(0)
+    sequences, _ = draw(LENGTHS)
+    encoder = load(oracle)
+    alone = [encoder.encode(pack([ids])) for ids in sequences]
+    for _ in range(5):
+        order = rng.permutation(len(LENGTHS))
+        batch = pack([sequences[i] for i in order])
+        parts = np.split(encoder.encode(batch), batch.cu_seqlens[1:-1])
+        for i, part in zip(order, parts, strict=True):
+            np.testing.assert_allclose(part, alone[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1]])
+def test_odd_packs(oracle, lengths):
+    assert_parity(oracle, lengths)
+
+
+@pytest.mark.slow
+def test_8192():
+    """One layer of each kind: transformers holds a mask of 8,192 x 8,192."""
+    model = make_oracle(
+        hidden_size=16,
+        intermediate_size=24,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+    )
+    assert_parity(model, [8192])
+
+
+def test_beyond_8192_positions_is_a_matter_of_the_caller(oracle):
+    """No table of positions ends there."""
+    sequences, _ = draw([9000])
+    assert load(oracle).encode(pack(sequences)).shape == (9000, 32)
+
+
+def test_no_sequences(oracle):
+    batch = PackedBatch(ids=np.zeros(0, np.int64), cu_seqlens=np.zeros(1, np.int32))
+    encoder = load(oracle)
+    assert encoder.encode(batch).shape == (0, 32)
+    out, backprop = encoder.encode_train(batch)
+    assert out.shape == (0, 32)
+    backprop(out)
+
+
+# Every shape of model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
+        {"norm_bias": True},
+        {"num_hidden_layers": 1},
+        {"global_attn_every_n_layers": 1},
+        {"global_attn_every_n_layers": 2},
+        {"local_attention": 2},
+        {"local_attention": 1},
+        {"local_attention": 33},
+        {"local_attention": 512},
+        {"local_rope_theta": None},
+        {"global_rope_theta": 1000.0, "local_rope_theta": 100.0},
+        {"norm_eps": 0.1},
+        {"num_attention_heads": 1},
+        {"num_attention_heads": 16},
+        {"intermediate_size": 7},
+        {"pad_token_id": None},
+    ],
+    ids=str,
+)
+def test_every_shape(changes):
+    assert_parity(make_oracle(**changes), [1, 40, 130, 300])
+
+
+@pytest.mark.parametrize("make", [make_oracle, make_masked_lm])
+@pytest.mark.parametrize("shard", ["5GB", "20KB"])
+@pytest.mark.parametrize("new_dialect", [False, True])
+def test_every_layout(tmp_path, make, shard, new_dialect):
+    """Saved by transformers, read from the disk."""
+    model = make(global_attn_every_n_layers=2, local_attention=32)
+    model.save_pretrained(tmp_path, max_shard_size=shard)
+    if new_dialect:
+        to_new_dialect(tmp_path)
+    config = load_config(tmp_path)
+    encoder = make_encoder(
+        config,
+        open_tensors(tmp_path, config),
+        backend="cpu",
+        precision="float32",
+        gradient_checkpointing="auto",
+    )
+    assert_parity(encoder_of(model), [1, 40, 130], encoder)
+
+
+def test_irregular_layer_types():
+    """Only the new dialect can say it: the oracle gets its layers rearranged."""
+    model = make_oracle(num_hidden_layers=3)
+    kinds = ["sliding_attention", "full_attention", "full_attention"]
+    of_kind = {
+        kind: (layer.attn.local_attention, layer.attn.rotary_emb)
+        for kind, layer in zip(LAYER_TYPES, model.layers, strict=False)
+    }
+    for layer, kind in zip(model.layers, kinds, strict=True):
+        layer.attn.local_attention, layer.attn.rotary_emb = of_kind[kind]
+    config = ModernBertConfig.from_dict(
+        {**model.config.to_dict(), "layer_types": kinds}
+    )
+    encoder = make_encoder(
+        config,
+        state(model),
+        backend="cpu",
+        precision="float32",
+        gradient_checkpointing=False,
+    )
+    assert_parity(model, [1, 130, 300], encoder)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the published tokenizer")
+def test_published_tokenizer():
+    known = json.loads((SHARED / "known_ids.json").read_text())
+    sequences = [np.array(ids) for _, ids in known]
+    model = make_oracle(vocab_size=50368, pad_token_id=50283)
+    d_outs = [np.full((len(ids), 32), 0.01, np.float32) for ids in sequences]
+    d_outs = [d * np.arange(32, dtype=np.float32) for d in d_outs]
+    wanted, gradients = run_oracle(model, sequences, d_outs)
+    encoder = load(model)
+    out, backprop = encoder.encode_train(pack(sequences))
+    backprop(np.concatenate(d_outs))
+    assert_close(out, np.concatenate(wanted), "hidden states")
+    assert_gradients(encoder, gradients)
+
+
+# Training
+
+
+def test_gradient_checkpointing_changes_nothing(oracle):
+    sequences, d_outs = draw([1, 130, 300])
+    found = []
+    for gradient_checkpointing in (False, True, "auto"):
+        encoder = load(oracle, gradient_checkpointing)
+        out, backprop = encoder.encode_train(pack(sequences))
+        backprop(np.concatenate(d_outs))
+        found.append({"out": out, **encoder.gradients()})
+    for name, tensor in found[0].items():
+        np.testing.assert_allclose(found[1][name], tensor, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(found[2][name], tensor, atol=1e-6, err_msg=name)
+
+
+def test_gradients_add_up_over_batches(oracle):
+    """Whatever the order of the backward passes."""
+    sequences, d_outs = draw([1, 65, 130, 300])
+    _, gradients = run_oracle(oracle, sequences, d_outs)
+    encoder = load(oracle)
+    passes = [encoder.encode_train(pack([ids]))[1] for ids in sequences]
+    for i in (2, 0, 3, 1):
+        passes[i](d_outs[i])
+    assert_gradients(encoder, gradients)
+
+
+def test_predicting_leaves_gradients_alone(oracle):
+    sequences, d_outs = draw([65])
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(pack(sequences))
+    encoder.encode(pack(draw([130], seed=1)[0]))
+    backprop(d_outs[0])
+    first = {name: gradient.copy() for name, gradient in encoder.gradients().items()}
+    encoder.encode(pack(draw([130], seed=1)[0]))
+    assert_gradients(encoder, first)
+
+
+def test_the_embedding_of_padding_never_learns(oracle):
+    """Its row has no gradient, also where a text says `[PAD]`."""
+    ids = np.array([1, 3, 7, 3, 2])
+    _, d_outs = draw([5])
+    _, gradients = run_oracle(oracle, [ids], d_outs)
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(pack([ids]))
+    backprop(d_outs[0])
+    assert_gradients(encoder, gradients)
+    assert not encoder.gradients()["embeddings.tok_embeddings.weight"][3].any()
+
+
+# There and back
+
+
+def test_tensors_are_those_that_went_in(oracle):
+    tensors = load(oracle).tensors()
+    assert list(tensors) == list(state(oracle))
+    for name, tensor in state(oracle).items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+
+
+def test_the_callers_tensors_are_left_alone(oracle):
+    before = {name: tensor.copy() for name, tensor in state(oracle).items()}
+    assert_parity(oracle, [65])
+    for name, tensor in state(oracle).items():
+        np.testing.assert_array_equal(before[name], tensor)
+
+
+def test_saved_and_loaded_by_transformers(tmp_path):
+    """From our own fresh weights to transformers' hidden states."""
+    from transformers import AutoModel
+
+    data = {**make_oracle().config.to_dict(), "torch_dtype": "float32"}
+    config = ModernBertConfig.from_dict(data)
+    encoder = make_encoder(
+        config,
+        init_tensors(config, seed=0),
+        backend="cpu",
+        precision="float32",
+        gradient_checkpointing="auto",
+    )
+    folder = tmp_path / "encoder"
+    save_checkpoint(folder, config, encoder.tensors(), make_tokenizer().to_str())
+    model = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
+    sequences, _ = draw([1, 65, 300])
+    with torch.no_grad():
+        wanted = [
+            model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
+            for ids in sequences
+        ]
+    assert_close(encoder.encode(pack(sequences)), np.concatenate(wanted), "states")

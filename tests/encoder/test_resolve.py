@@ -1,0 +1,135 @@
+"""Folders and hub ids. No test reaches the network."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors, resolve
+
+from .util import make_oracle
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub of one folder. `hub.calls` says what was asked of it."""
+    hub = SimpleNamespace(calls=[], folder=tmp_path, error=None)
+
+    def snapshot_download(name, revision, allow_patterns):
+        hub.calls.append((name, revision, allow_patterns))
+        if hub.error:
+            raise hub.error
+        return str(hub.folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return hub
+
+
+def http_error(kind):
+    """As the library makes them, whatever its version wants to be made with."""
+    error = kind.__new__(kind)
+    error.args = ("404",)
+    return error
+
+
+def test_a_folder_is_used_as_it_is(folder, hub, monkeypatch):
+    assert resolve(folder) == folder
+    assert resolve(str(folder), revision="main") == folder
+    monkeypatch.chdir(folder.parent)
+    assert resolve("checkpoint") == Path("checkpoint")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(folder.parent))
+    assert resolve("~/checkpoint") == folder
+    assert hub.calls == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/no/such", "./no", "../no", "~/no", "a/b/c", "a/b/", "a\\b", Path("a/b")],
+)
+def test_what_looks_like_a_path_is_not_asked_of_the_hub(name, hub):
+    with pytest.raises(ValueError, match=r"There is no folder '.*(no|such|b|c)"):
+        resolve(name)
+    assert hub.calls == []
+
+
+def test_a_file_is_not_a_folder(folder):
+    with pytest.raises(ValueError, match=r"is a file.*Try '.*checkpoint'"):
+        resolve(folder / "model.safetensors")
+
+
+def test_a_hub_id_is_fetched(hub, folder, oracle):
+    hub.folder = folder
+    assert resolve("answerdotai/ModernBERT-base", "abc") == folder
+    # First the config alone.
+    first, second = hub.calls
+    assert first == ("answerdotai/ModernBERT-base", "abc", ["config.json"])
+    assert second[:2] == ("answerdotai/ModernBERT-base", "abc")
+
+
+def test_only_the_needed_files_are_fetched(hub, folder):
+    hub.folder = folder
+    resolve("name")
+    wanted = huggingface_hub.utils.filter_repo_objects(
+        [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "model.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "onnx/model.onnx",
+            "checkpoint-1000/model.safetensors",
+            "training_args.bin",
+            "README.md",
+        ],
+        allow_patterns=hub.calls[-1][-1],
+    )
+    assert len(list(wanted)) == 7
+
+
+def test_no_weights_are_fetched_of_another_model(hub, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="model_type 'bert'"):
+        resolve("google-bert/bert-base-uncased")
+    assert len(hub.calls) == 1
+
+
+def test_a_repository_without_safetensors(hub, tmp_path):
+    make_oracle().config.save_pretrained(tmp_path)
+    folder = resolve("owner/name")
+    with pytest.raises(ValueError, match=r"no model\.safetensors"):
+        open_tensors(folder, load_config(folder))
+
+
+@pytest.mark.parametrize(
+    "kind,message",
+    [
+        (errors.GatedRepoError, "'owner/name' on the .* hub is gated"),
+        (errors.RepositoryNotFoundError, "'owner/name' is neither a folder"),
+        (errors.RevisionNotFoundError, "'owner/name' .* has no revision 'v9'"),
+        (errors.LocalEntryNotFoundError, "'owner/name' is no folder.*hf download"),
+        (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE"),
+        (errors.HfHubHTTPError, "could not be had from the Hugging Face hub"),
+        (ConnectionError, r"hub \(ConnectionError\)"),
+        (errors.HFValidationError, "There is no folder"),
+    ],
+)
+def test_errors_of_the_hub(hub, kind, message):
+    hub.error = http_error(kind)
+    with pytest.raises(ValueError, match=message):
+        resolve("owner/name", revision="v9")
+
+
+def test_without_network(monkeypatch, tmp_path):
+    """The real library, which is told that there is no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ValueError, match="'owner/name' is no folder here"):
+        resolve("owner/name")
+    with pytest.raises(ValueError, match=r"There is no folder '.*not an id!'"):
+        resolve("not an id!")

@@ -1,0 +1,143 @@
+"""What parity does not show: steps, dropout, what is kept for the way back."""
+
+import numpy as np
+import pytest
+import torch
+
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.config import ModernBertConfig
+
+from .util import assert_close, draw_ids, pack, run_oracle, state
+
+
+def load(model, tensors=None, gradient_checkpointing=False, **changes):
+    return make_encoder(
+        ModernBertConfig.from_dict({**model.config.to_dict(), **changes}),
+        state(model) if tensors is None else tensors,
+        backend="cpu",
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+@pytest.fixture
+def ids():
+    return draw_ids(np.random.default_rng(0), 100)
+
+
+@pytest.fixture
+def d_out():
+    return np.random.default_rng(1).standard_normal((100, 32)).astype(np.float32)
+
+
+# Steps
+
+
+def in_place(name, weights, gradient):
+    weights -= 0.01 * gradient
+    return weights, gradient
+
+
+def into_new_arrays(name, weights, gradient):
+    return weights - 0.01 * gradient, gradient
+
+
+@pytest.mark.parametrize("optimizer", [in_place, into_new_arrays])
+def test_a_step_moves_every_weight(oracle, ids, d_out, optimizer):
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(pack([ids]))
+    backprop(d_out)
+    _, gradients = run_oracle(oracle, [ids], [d_out])
+    encoder.update(optimizer)
+    for name, before in state(oracle).items():
+        wanted = before - 0.01 * gradients[name]
+        assert_close(encoder.tensors()[name], wanted, name)
+    # It runs by the new weights.
+    stepped = load(oracle, dict(encoder.tensors()))
+    batch = pack([ids])
+    np.testing.assert_array_equal(encoder.encode(batch), stepped.encode(batch))
+
+
+def test_a_step_forgets_the_gradients(oracle, ids, d_out):
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(pack([ids]))
+    backprop(d_out)
+    encoder.update(in_place)
+    assert all(not gradient.any() for gradient in encoder.gradients().values())
+    # With nothing gathered there is nothing to step.
+    encoder.update(lambda *args: pytest.fail("called"))
+
+
+def test_a_step_asks_by_name(oracle, ids, d_out):
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(pack([ids]))
+    backprop(d_out)
+    asked = {}
+
+    def optimizer(name, weights, gradient):
+        asked[name] = (weights.shape, weights.dtype, gradient.dtype)
+        return weights, gradient
+
+    encoder.update(optimizer)
+    assert asked == {
+        name: (tensor.shape, np.float32, np.float32)
+        for name, tensor in state(oracle).items()
+    }
+
+
+# Dropout
+
+
+DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0.2}
+
+
+@pytest.mark.parametrize("kind", DROPOUTS)
+def test_dropout_is_for_training(oracle, ids, kind):
+    encoder = load(oracle, **{kind: DROPOUTS[kind]})
+    batch = pack([ids])
+    plain = load(oracle).encode(batch)
+    first, _ = encoder.encode_train(batch)
+    second, _ = encoder.encode_train(batch)
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_array_equal(encoder.encode(batch), plain)
+
+
+def test_what_is_computed_anew_drops_out_as_before(oracle, ids, d_out):
+    found = []
+    for gradient_checkpointing in (False, True):
+        encoder = load(oracle, None, gradient_checkpointing, **DROPOUTS)
+        torch.manual_seed(0)
+        out, backprop = encoder.encode_train(pack([ids]))
+        torch.manual_seed(1)
+        backprop(d_out)
+        found.append({"out": out, **encoder.gradients()})
+    for name, tensor in found[0].items():
+        assert_close(found[1][name], tensor, name)
+
+
+# What is kept
+
+
+def bytes_kept(encoder, batch):
+    kept = 0
+
+    def pack_hook(tensor):
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+        encoder.encode_train(batch)
+    return kept
+
+
+def test_gradient_checkpointing_keeps_less(oracle, ids):
+    batch = pack([ids])
+    without = bytes_kept(load(oracle, None, False), batch)
+    assert bytes_kept(load(oracle, None, True), batch) < 0.3 * without
+    # "auto" begins where it matters.
+    assert bytes_kept(load(oracle, None, "auto"), batch) == without
+
+
+def test_predicting_keeps_nothing(oracle, ids):
+    out = load(oracle).encode(pack([ids]))
+    assert isinstance(out, np.ndarray) and out.dtype == np.float32

@@ -1,0 +1,149 @@
+"""The oracle: transformers' ModernBERT with random weights, saved by itself."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import ModernBertConfig as HfConfig
+from transformers import ModernBertForMaskedLM, ModernBertModel
+
+from spacy_modernbert.types import PackedBatch
+
+SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+
+SMALL: Dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "cls_token_id": 1,
+    "bos_token_id": 1,
+    "sep_token_id": 2,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+    # Large, so that attention looks at something: at 0.02 it is all but uniform,
+    # and a wrong mask would hardly show.
+    "initializer_range": 0.3,
+    "attn_implementation": "sdpa",
+}
+
+
+def make_oracle(seed: int = 0, **overrides: Any) -> ModernBertModel:
+    """RETURNS (ModernBertModel): Random weights, norms and biases included."""
+    torch.manual_seed(seed)
+    model = ModernBertModel(HfConfig(**{**SMALL, **overrides}))
+    return perturb(model).eval()
+
+
+def make_masked_lm(seed: int = 0, **overrides: Any) -> ModernBertForMaskedLM:
+    """RETURNS (ModernBertForMaskedLM): As published: a head, prefix "model."."""
+    torch.manual_seed(seed)
+    model = ModernBertForMaskedLM(HfConfig(**{**SMALL, **overrides}))
+    return perturb(model).eval()
+
+
+def perturb(model: torch.nn.Module) -> Any:
+    """Away from the 1s and 0s of a fresh model, which would hide what is left out."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name or name.endswith("bias"):
+                parameter += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+def encoder_of(model: torch.nn.Module) -> ModernBertModel:
+    return model.model if isinstance(model, ModernBertForMaskedLM) else model
+
+
+def state(model: torch.nn.Module) -> Dict[str, np.ndarray]:
+    """RETURNS (Dict[str, np.ndarray]): The encoder's tensors, float32."""
+    tensors = encoder_of(model).state_dict()
+    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+
+
+def to_new_dialect(folder: Path) -> None:
+    """Rewrite config.json as transformers 5 does: no key of the old dialect left."""
+    path = folder / "config.json"
+    data = json.loads(path.read_text())
+    if "layer_types" in data:
+        return
+    every = data.pop("global_attn_every_n_layers")
+    data["layer_types"] = [
+        "sliding_attention" if layer % every else "full_attention"
+        for layer in range(data["num_hidden_layers"])
+    ]
+    data["rope_parameters"] = {
+        "full_attention": {
+            "rope_theta": data.pop("global_rope_theta"),
+            "rope_type": "default",
+        },
+        "sliding_attention": {
+            "rope_theta": data.pop("local_rope_theta"),
+            "rope_type": "default",
+        },
+    }
+    data["dtype"] = data.pop("torch_dtype")
+    data["transformers_version"] = "5.0.0"
+    path.write_text(json.dumps(data))
+
+
+def make_tokenizer() -> Tokenizer:
+    """RETURNS (Tokenizer): Byte-level, one wordpiece a byte, `[CLS] A [SEP]`."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {text: i for i, text in enumerate(SPECIAL + alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIAL)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])],
+    )
+    return tokenizer
+
+
+def draw_ids(rng: np.random.Generator, length: int, vocab_size: int = 300) -> Any:
+    """RETURNS (np.ndarray): `(length,)`, `[CLS] ... [SEP]`, any between."""
+    ids = rng.integers(0, vocab_size, length)
+    ids[0] = 1
+    ids[-1] = 2
+    return ids
+
+
+def pack(sequences: Sequence[np.ndarray]) -> PackedBatch:
+    lengths = [len(ids) for ids in sequences]
+    return PackedBatch(
+        ids=np.concatenate(sequences).astype(np.int64),
+        cu_seqlens=np.cumsum([0, *lengths]).astype(np.int32),
+    )
+
+
+def run_oracle(
+    model: ModernBertModel, sequences: Sequence[np.ndarray], d_outs: Sequence[Any]
+) -> Tuple[List[np.ndarray], Dict[str, np.ndarray]]:
+    """Each sequence alone, so that nothing is padded.
+
+    d_outs (Sequence[np.ndarray]): For each sequence `(length, width)`, the gradient
+        of the loss with respect to its hidden states.
+    RETURNS (Tuple[List[np.ndarray], Dict[str, np.ndarray]]): The hidden states, and
+        the gradient of each parameter, summed over the sequences.
+    """
+    model.zero_grad(set_to_none=True)
+    outs = []
+    for ids, d_out in zip(sequences, d_outs, strict=True):
+        hidden = model(torch.from_numpy(ids)[None]).last_hidden_state[0]
+        hidden.backward(torch.from_numpy(d_out))
+        outs.append(hidden.detach().numpy())
+    gradients = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    return outs, gradients
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray, what: str) -> None:
+    """Within 1e-4; of the largest value, where that is above 1."""
+    assert found.shape == wanted.shape, what
+    error = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())
+    assert error <= 1e-4, f"{what}: off by {error}"

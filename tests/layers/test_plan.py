@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from spacy.tokens import Doc
+
+from spacy_modernbert.documents.wordpieces import (
+    WordpieceTokenizer,
+    align,
+    token_offsets,
+)
+from spacy_modernbert.layers.plan import make_plan
+from spacy_modernbert.span_getters import LongContextSpans
+
+from ..util import make_text, make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return WordpieceTokenizer(make_tokenizer())
+
+
+def strided(docs):
+    """As spacy-transformers' strided_spans.v1 with window 40 and stride 30."""
+    return [
+        [doc[start : start + 40] for start in range(0, max(len(doc) - 10, 1), 30)]
+        for doc in docs
+    ]
+
+
+def whole(docs):
+    return [[doc[:]] for doc in docs]
+
+
+def ids_of_rows(plan):
+    """Each token's wordpieces, read back from the passes."""
+    ids = np.concatenate([batch.ids for batch in plan.batches])
+    return np.split(ids[plan.rows.rows], np.cumsum(plan.rows.lengths)[:-1])
+
+
+@pytest.mark.parametrize(
+    "get_spans", [LongContextSpans(64, 16), LongContextSpans(512, 0), strided, whole]
+)
+def test_each_token_has_its_own_wordpieces(nlp, tokenizer, get_spans):
+    docs = [nlp(make_text(seed, n)) for seed, n in enumerate([1, 12, 3, 30])]
+    docs.insert(1, nlp(""))
+    docs.append(nlp("  \n "))
+    plan = make_plan(docs, tokenizer, get_spans, limit=128, max_batch_wordpieces=128)
+    wanted = []
+    for doc, pieces in zip(docs, tokenizer([doc.text for doc in docs]), strict=True):
+        alignment = align(pieces, *token_offsets(doc))
+        for start, end in zip(alignment.starts, alignment.ends, strict=True):
+            wanted.append(pieces.ids[start:end].tolist())
+    assert [ids.tolist() for ids in ids_of_rows(plan)] == wanted
+    assert plan.doc_lengths.tolist() == [len(doc) for doc in docs]
+    assert plan.total == sum(batch.total for batch in plan.batches)
+
+
+def test_passes_hold_whole_windows_within_the_budget(nlp, tokenizer):
+    docs = [nlp(make_text(seed, 10)) for seed in range(5)]
+    plan = make_plan(docs, tokenizer, LongContextSpans(64, 16), 512, 150)
+    assert len(plan.batches) > 3
+    lengths = [length for batch in plan.batches for length in batch.lengths]
+    assert lengths == plan.window_lengths.tolist()
+    assert max(lengths) <= 64
+    assert all(64 < batch.total <= 150 for batch in plan.batches[:-1])
+    for batch in plan.batches:
+        starts, ends = batch.cu_seqlens[:-1], batch.cu_seqlens[1:] - 1
+        assert set(batch.ids[starts]) == {1}  # [CLS]
+        assert set(batch.ids[ends]) == {2}  # [SEP]
+
+
+def test_foreign_spans_are_cut_at_the_limit(nlp, tokenizer):
+    plan = make_plan([nlp(make_text(0, 30))], tokenizer, whole, 64, 64)
+    assert len(plan.windows[0]) > 3
+    assert plan.window_lengths.max() <= 64
+
+
+def test_foreign_spans_that_leave_a_token_out(nlp, tokenizer):
+    with pytest.raises(ValueError, match="token 3"):
+        make_plan(
+            [nlp(make_text(0))], tokenizer, lambda docs: [[docs[0][:3]]], 512, 512
+        )
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", ""]])
+def test_nothing(nlp, tokenizer, texts):
+    docs = [nlp(text) for text in texts]
+    plan = make_plan(docs, tokenizer, LongContextSpans(64, 16), 512, 512)
+    assert plan.batches == () and plan.total == 0
+    assert plan.rows.lengths.size == 0
+    assert plan.doc_lengths.tolist() == [0] * len(docs)
+
+
+def test_a_window_without_wordpieces_is_not_encoded(nlp, tokenizer):
+    # As from a tokenizer that strips whitespace.
+    docs = [Doc(nlp.vocab, words=["\n"], spaces=[False]), nlp("Oslo")]
+    tokenizer = Stripping(tokenizer)
+    plan = make_plan(docs, tokenizer, LongContextSpans(64, 16), 512, 512)
+    assert plan.window_lengths[0] == 0 and len(plan.batches) == 1
+    assert plan.rows.lengths[0] == 0
+    assert ids_of_rows(plan)[1].size
+
+
+class Stripping:
+    """A tokenizer that finds nothing in whitespace."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.prefix_ids, self.suffix_ids = tokenizer.prefix_ids, tokenizer.suffix_ids
+        self.n_special = tokenizer.n_special
+
+    def __call__(self, texts):
+        return self.tokenizer([text.strip() for text in texts])

@@ -1,0 +1,245 @@
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from spacy.util import registry
+from thinc.api import SGD, Adam
+
+from spacy_modernbert.encoder.checkpoint import load_config
+from spacy_modernbert.layers.encode import find_layers, get_shim
+from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim, encoders_apart
+
+from ..util import (
+    make_checkpoint,
+    make_text,
+    make_tok2vec,
+    make_tokenizer,
+    tok2vec_config,
+)
+
+NAME = "layers.1.mlp.Wi.weight"
+
+
+@pytest.fixture
+def shim(checkpoint):
+    shim = EncoderShim(EncoderSettings(name=str(checkpoint), backend="cpu"))
+    shim.start()
+    return shim
+
+
+@pytest.fixture(scope="module")
+def docs(nlp):
+    return [nlp(make_text(seed)) for seed in range(3)]
+
+
+def weights(shim):
+    return {name: np.array(w) for name, w in shim.loaded.encoder.tensors().items()}
+
+
+def assert_equal(found, wanted):
+    assert list(found) == list(wanted)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, wanted[name])
+
+
+def learn(model, docs, optimizer, steps=1):
+    for _ in range(steps):
+        outputs, backprop = model.begin_update(docs)
+        backprop([output - 1 for output in outputs])
+        model.finish_update(optimizer)
+
+
+# -- Coming by an encoder -------------------------------------------------------
+
+
+def test_nothing_is_read_until_it_is_started(tmp_path):
+    shim = EncoderShim(EncoderSettings(name=str(tmp_path / "nowhere")))
+    assert not shim.has_encoder
+    with pytest.raises(ValueError, match=r"nowhere.*nlp\.initialize\(\)"):
+        _ = shim.loaded
+    with pytest.raises(ValueError, match="nowhere"):
+        shim.start()
+
+
+def test_an_encoder_that_is_there_is_kept(shim, tmp_path):
+    loaded = shim.loaded
+    shim.start()
+    assert shim.loaded is loaded
+
+
+def test_tokenizer_with_more_wordpieces_than_the_encoder(checkpoint, tmp_path):
+    folder = make_checkpoint(tmp_path / "mixed", vocab_size=300)
+    make_tokenizer(320).save(str(folder / "tokenizer.json"))
+    shim = EncoderShim(EncoderSettings(name=str(folder), backend="cpu"))
+    with pytest.raises(ValueError, match=r"up to 319, .* 300 wordpieces"):
+        shim.start()
+
+
+def test_saved_as_it_came(shim, checkpoint, tmp_path):
+    shim.save(tmp_path / "copy")
+    assert load_config(tmp_path / "copy") == load_config(checkpoint)
+    tensors = (tmp_path / "copy" / "model.safetensors").read_bytes()
+    assert tensors == (checkpoint / "model.safetensors").read_bytes()
+    other = EncoderShim(EncoderSettings(name="nowhere", backend="cpu"))
+    other.load(tmp_path / "copy")
+    assert_equal(weights(other), weights(shim))
+
+
+# -- Bytes ----------------------------------------------------------------------
+
+
+def test_bytes(shim):
+    other = EncoderShim(EncoderSettings(name="nowhere", backend="cpu"))
+    assert other.from_bytes(shim.to_bytes()) is other
+    assert_equal(weights(other), weights(shim))
+    text = ["Anna Berg [SEP]"]
+    found, wanted = other.loaded.tokenizer(text), shim.loaded.tokenizer(text)
+    assert found[0].ids.tolist() == wanted[0].ids.tolist()
+    assert other.loaded.tokenizer_config == shim.loaded.tokenizer_config
+    assert other.loaded.encoder.config == shim.loaded.encoder.config
+    assert other.to_bytes() == shim.to_bytes()
+
+
+def test_bytes_of_nothing(shim):
+    empty = EncoderShim(EncoderSettings(name="nowhere")).to_bytes()
+    shim.from_bytes(empty)
+    assert not shim.has_encoder and not shim.is_apart
+
+
+def test_bytes_without_the_encoder(shim):
+    with encoders_apart():
+        data = shim.to_bytes()
+    assert len(data) < 100 < len(shim.to_bytes())
+    shim.from_bytes(data)
+    assert shim.is_apart and not shim.has_encoder
+    with pytest.raises(ValueError, match="in a folder"):
+        _ = shim.loaded
+
+
+def test_damaged_bytes(shim):
+    data = shim.to_bytes()
+    at = data.index(b"model_type") + len(b"model_type") + 1
+    with pytest.raises(ValueError, match="modernbexx"):
+        shim.from_bytes(data[:at] + b"modernbexx" + data[at + 10 :])
+
+
+def test_settings_are_not_in_the_bytes(checkpoint, docs):
+    model = make_tok2vec(checkpoint, max_batch_wordpieces=512)
+    config = tok2vec_config(checkpoint, max_batch_wordpieces=1024)
+    other = registry.resolve({"model": config})["model"].from_bytes(model.to_bytes())
+    assert get_shim(other.layers[0]).settings.max_batch_wordpieces == 1024
+    assert other.layers[0].attrs["get_spans"].window == 512
+    np.testing.assert_array_equal(other.predict(docs)[0], model.predict(docs)[0])
+
+
+# -- Copies ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda model: model.copy(), copy.deepcopy], ids=["copy", "deepcopy"]
+)
+def test_copies_learn_apart(checkpoint, docs, copied):
+    model = make_tok2vec(checkpoint)
+    other = copied(model)
+    (mine,), (theirs,) = (
+        [get_shim(layer) for layer in find_layers(each)] for each in (model, other)
+    )
+    assert mine.id != theirs.id
+    before = weights(mine)
+    learn(other, docs, SGD(0.1))
+    assert_equal(weights(mine), before)
+    assert (weights(theirs)[NAME] != before[NAME]).any()
+
+
+def test_copies_of_what_is_not_loaded(checkpoint):
+    model = registry.resolve({"model": tok2vec_config(checkpoint)})["model"]
+    assert not get_shim(model.copy().layers[0]).has_encoder
+    assert not get_shim(copy.deepcopy(model).layers[0]).has_encoder
+
+
+def test_sent_to_another_process(shim):
+    # As multiprocessing does where it spawns.
+    other = pickle.loads(pickle.dumps(shim))
+    assert other.id == shim.id and other.settings == shim.settings
+    assert_equal(weights(other), weights(shim))
+
+
+# -- Learning -------------------------------------------------------------------
+
+
+def test_each_weight_is_stepped_as_thinc_steps_it(checkpoint, docs):
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(model.layers[0])
+    before = weights(shim)
+    outputs, backprop = model.begin_update(docs)
+    backprop([output - 1 for output in outputs])
+    gradients = {
+        name: np.array(g) for name, g in shim.loaded.encoder.gradients().items()
+    }
+    settings = {"L2": 0.01, "grad_clip": 1.0, "use_averages": False}
+    model.finish_update(Adam(0.01, **settings))
+    reference = Adam(0.01, **settings)
+    for name, array in weights(shim).items():
+        wanted, _ = reference((0, name), before[name].copy(), gradients[name].copy())
+        np.testing.assert_allclose(array, wanted, atol=1e-7)
+    assert not any(g.any() for g in shim.loaded.encoder.gradients().values())
+
+
+def test_keys_of_the_optimizer(checkpoint, docs):
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(model.layers[0])
+    optimizer = Adam(0.01)
+    learn(model, docs, optimizer)
+    assert set(optimizer.nr_update) == {(shim.id, name) for name in weights(shim)}
+
+
+def test_nothing_to_step():
+    EncoderShim(EncoderSettings(name="nowhere")).finish_update(SGD(0.1))
+
+
+def test_averages(checkpoint, docs):
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(model.layers[0])
+    optimizer = SGD(0.1, use_averages=True)
+    learn(model, docs, optimizer, steps=3)
+    own, output = weights(shim), model.predict(docs)[0]
+    averages = {name: optimizer.averages[shim.id, name] for name in own}
+    with model.use_params(optimizer.averages):
+        assert_equal(weights(shim), averages)
+        averaged = model.predict(docs)[0]
+        saved = model.to_bytes()
+    assert np.abs(averaged - output).max() > 1e-3
+    assert_equal(weights(shim), own)
+    np.testing.assert_array_equal(model.predict(docs)[0], output)
+    model.from_bytes(saved)
+    np.testing.assert_array_equal(model.predict(docs)[0], averaged)
+
+
+def test_params_of_others(checkpoint, docs):
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(model.layers[0])
+    encoder = shim.loaded.encoder
+    for params in ({}, {(shim.id, "W"): 0, "text": 0, (shim.id + 1, NAME): 0}):
+        with model.use_params(params):
+            assert shim.loaded.encoder is encoder
+
+
+# -- Around it ------------------------------------------------------------------
+
+
+def test_threads_may_share_a_model(checkpoint, nlp):
+    model = make_tok2vec(checkpoint, window=64, max_batch_wordpieces=128)
+    docs = [nlp(make_text(seed, 8)) for seed in range(12)]
+    wanted = [model.predict([doc])[0] for doc in docs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            found = list(pool.map(lambda doc: model.predict([doc])[0], docs))
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_thincs_device_is_not_the_encoders(shim):
+    shim.to_device("gpu", 0)
+    assert shim.loaded.encoder.device == "cpu"

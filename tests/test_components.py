@@ -1,0 +1,372 @@
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+from spacy.pipeline import EntityRecognizer
+from thinc.api import Config
+
+import spacy_modernbert
+from spacy_modernbert import components
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.layers.encode import find_layers, get_shim
+
+from .conftest import train_ner
+from .util import count_passes, entities, make_checkpoint, make_examples, make_text
+
+TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
+
+
+def make_nlp(checkpoint, **tok2vec):
+    nlp = spacy.blank("en")
+    tok2vec = {"name": str(checkpoint), "backend": "cpu", **tok2vec}
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    return nlp
+
+
+def shim_of(nlp, name="modernbert_ner"):
+    (layer,) = find_layers(nlp.get_pipe(name).model)
+    return get_shim(layer)
+
+
+# -- The factory ----------------------------------------------------------------
+
+
+def test_a_name_is_all_that_is_needed():
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe(
+        "modernbert_ner", config={"model": {"tok2vec": {"name": "a/model"}}}
+    )
+    assert isinstance(pipe, EntityRecognizer)
+    assert shim_of(nlp).settings.name == "a/model"
+    written = nlp.config["components"]["modernbert_ner"]
+    wanted = Config(components.DEFAULT_CONFIG["modernbert_ner"]).copy()
+    wanted["model"]["tok2vec"]["name"] = "a/model"
+    assert written["model"]["tok2vec"] == wanted["model"]["tok2vec"]
+
+
+def test_stock_ner_has_the_same_settings():
+    """What a `ner` can be told, a `modernbert_ner` can."""
+    nlp = spacy.blank("en")
+    stock = nlp.get_factory_meta("ner")
+    ours = nlp.get_factory_meta("modernbert_ner")
+    assert set(ours.default_config) == set(stock.default_config)
+    assert set(ours.default_config["model"]) == set(stock.default_config["model"])
+    for attribute in ("assigns", "requires", "retokenizes", "default_score_weights"):
+        assert getattr(ours, attribute) == getattr(stock, attribute)
+
+
+def test_fill_config(tmp_path):
+    """`init fill-config`, from a config that says no more than it must."""
+    from spacy.cli.init_config import fill_config
+
+    (tmp_path / "base.cfg").write_text(
+        '[nlp]\nlang = "en"\npipeline = ["modernbert_ner"]\n'
+        '[components]\n[components.modernbert_ner]\nfactory = "modernbert_ner"\n'
+    )
+    _, filled = fill_config(tmp_path / "full.cfg", tmp_path / "base.cfg", silent=True)
+    block = filled["components"]["modernbert_ner"]
+    block.pop("factory")
+    wanted = components.DEFAULT_CONFIG["modernbert_ner"]
+    assert block["model"]["tok2vec"] == wanted["model"]["tok2vec"]
+    assert block["scorer"] == wanted["scorer"]
+
+
+def test_light():
+    """spaCy imports the factories' module with every `spacy.blank()`."""
+    script = """
+import json, sys
+heavy = ["torch", "transformers", "spacy_transformers", "safetensors", "mlx",
+         "huggingface_hub", "onnxruntime"]
+sys.modules.update(dict.fromkeys(heavy))  # Their import is an error
+import spacy_modernbert.components
+print(json.dumps([name for name in sys.modules if name.startswith("spacy_modern")]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    rooms = {name.split(".")[1] for name in json.loads(done.stdout) if "." in name}
+    assert not rooms & {"encoder", "layers", "architectures", "corpora"}
+
+
+def test_no_module_imports_torch_for_the_factories():
+    """Nor would a later change to what they import."""
+    package = Path(spacy_modernbert.__file__).parent
+    for path in [package / "components.py", package / "span_getters.py"]:
+        tree = ast.parse(path.read_text(encoding="utf8"))
+        for node in tree.body:
+            names = [alias.name for alias in getattr(node, "names", [])]
+            names.append(getattr(node, "module", None) or "")
+            roots = {name.split(".")[0] for name in names}
+            assert not roots & {"torch", "transformers", "spacy_transformers"}
+
+
+# -- Initializing ---------------------------------------------------------------
+
+
+def test_initializing_encodes_nothing(checkpoint):
+    nlp = make_nlp(checkpoint)
+    shim_of(nlp).start()
+    passes = count_passes(nlp.get_pipe("modernbert_ner").model)
+    examples = make_examples(nlp, 12)
+    nlp.initialize(lambda: examples)
+    assert passes.encoded == passes.trained == []
+    model = nlp.get_pipe("modernbert_ner").model
+    linear = next(node for node in model.walk() if node.name == "linear")
+    assert linear.get_param("W").shape == (64, 32)
+    assert nlp.get_pipe("modernbert_ner").labels == ("PERSON", "PLACE")
+    # The next time, models are initialized as ever.
+    nlp.update(examples[:2])
+    assert len(passes.trained) == 1
+
+
+def test_labels_of_a_file(checkpoint):
+    nlp = make_nlp(checkpoint)
+    ner = nlp.get_pipe("modernbert_ner")
+    examples = make_examples(nlp, 2)
+    other = train_ner(checkpoint, steps=0).get_pipe("modernbert_ner")
+    ner.initialize(lambda: examples, nlp=nlp, labels=other.label_data)
+    assert ner.labels == other.labels
+
+
+def test_missing_folder(tmp_path):
+    nlp = make_nlp(tmp_path / "gone")
+    with pytest.raises(ValueError, match="gone"):
+        nlp.initialize(lambda: make_examples(nlp, 1))
+
+
+def test_window_beyond_a_small_model(tmp_path):
+    folder = make_checkpoint(tmp_path / "short", max_position_embeddings=512)
+    nlp = make_nlp(folder)
+    with pytest.raises(ValueError, match="8192 .* Set window to 512"):
+        nlp.initialize(lambda: make_examples(nlp, 1))
+
+
+def test_not_initialized(checkpoint):
+    nlp = make_nlp(checkpoint)
+    assert nlp("").text == ""
+    with pytest.raises(ValueError, match=r"nlp\.initialize\(\)"):
+        nlp("Oslo")
+
+
+# -- On disk --------------------------------------------------------------------
+
+
+def test_files(trained, checkpoint):
+    folder = trained / "modernbert_ner"
+    assert {path.name for path in folder.iterdir()} == {
+        "cfg",
+        "encoder",
+        "model",
+        "moves",
+    }
+    assert {path.name for path in (folder / "encoder").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    # The encoder is in its folder only.
+    weights = (folder / "encoder" / "model.safetensors").stat().st_size
+    assert (folder / "model").stat().st_size < 0.25 * weights
+    assert load_config(folder / "encoder") == load_config(checkpoint)
+
+
+def test_transformers_reads_the_encoder(trained):
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    folder = trained / "modernbert_ner" / "encoder"
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    nlp = spacy.load(trained)
+    encode = find_layers(nlp.get_pipe("modernbert_ner").model)[0]
+    encoded = encode.predict([nlp.make_doc(TEXTS[0])])
+    inputs = tokenizer(TEXTS[0], return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == encoded.plan.batches[0].ids.tolist()
+    with torch.no_grad():
+        hidden = model(**inputs).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(encoded.vectors, hidden, atol=1e-4)
+
+
+def test_round_trip(trained, tmp_path):
+    nlp = spacy.load(trained)
+    found = entities(nlp.pipe(TEXTS))
+    assert sum(map(len, found)) > len(TEXTS)
+    nlp.to_disk(tmp_path / "again")
+    assert entities(spacy.load(tmp_path / "again").pipe(TEXTS)) == found
+    for path in (trained / "modernbert_ner").rglob("*.*"):
+        if path.is_file():
+            other = tmp_path / "again" / path.relative_to(trained)
+            assert other.read_bytes() == path.read_bytes()
+
+
+def test_bytes(trained):
+    nlp = spacy.load(trained)
+    other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+
+
+def test_saved_over_itself(checkpoint, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "nlp")
+    nlp = spacy.load(tmp_path / "nlp")
+    nlp.to_disk(tmp_path / "nlp")
+    wanted = entities(nlp.pipe(TEXTS))
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
+    examples = make_examples(nlp, 4)
+    optimizer = nlp.resume_training()
+    for _ in range(3):
+        nlp.update(examples, sgd=optimizer)
+    nlp.to_disk(tmp_path / "nlp")
+    other = spacy.load(tmp_path / "nlp")
+    assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+    found = shim_of(other).loaded.encoder.tensors()
+    for name, array in shim_of(nlp).loaded.encoder.tensors().items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_failed_save_leaves_the_encoder_that_was_there(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path / "nlp")
+    nlp = spacy.load(tmp_path / "nlp")
+    encoder = shim_of(nlp).loaded.encoder
+    broken = dict(encoder.tensors())
+    broken.popitem()
+    monkeypatch.setattr(encoder, "tensors", lambda: broken)
+    with pytest.raises(ValueError):
+        nlp.to_disk(tmp_path / "nlp")
+    folder = tmp_path / "nlp" / "modernbert_ner"
+    assert {path.name for path in folder.iterdir()} == {
+        "cfg",
+        "encoder",
+        "model",
+        "moves",
+    }
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == (
+        entities(spacy.load(trained).pipe(TEXTS))
+    )
+
+
+def test_not_initialized_on_disk(checkpoint, tmp_path):
+    """As with stock components, there is nothing to save, and nothing is lost."""
+    make_nlp(checkpoint).to_disk(tmp_path / "nlp")
+    assert not (tmp_path / "nlp" / "modernbert_ner" / "encoder").exists()
+    nlp = spacy.load(tmp_path / "nlp")
+    with pytest.raises(ValueError, match=r"nlp\.initialize\(\)"):
+        nlp("Oslo")
+    nlp.initialize(lambda: make_examples(nlp, 1))
+    nlp("Oslo")
+
+
+def test_exclude(trained, tmp_path):
+    ner = spacy.load(trained).get_pipe("modernbert_ner")
+    ner.to_disk(tmp_path / "ner", exclude=["vocab", "model"])
+    assert {path.name for path in (tmp_path / "ner").iterdir()} == {"cfg", "moves"}
+    loaded = shim_of(spacy.load(trained)).loaded
+    ner.from_disk(tmp_path / "ner", exclude=["vocab", "model"])
+    assert ner.labels == ("PERSON", "PLACE")
+    assert loaded.encoder.config.hidden_size == 32
+
+
+def test_encoder_folder_missing(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "nlp")
+    shutil.rmtree(tmp_path / "nlp" / "modernbert_ner" / "encoder")
+    with pytest.raises(ValueError, match=r"'modernbert_ner' should be in .*encoder'"):
+        spacy.load(tmp_path / "nlp")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("harm", ["missing", "cut"])
+def test_encoder_folder_damaged(trained, tmp_path, file, harm):
+    shutil.copytree(trained, tmp_path / "nlp")
+    path = tmp_path / "nlp" / "modernbert_ner" / "encoder" / file
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"encoder|tokenizer"):
+        spacy.load(tmp_path / "nlp")
+
+
+def test_encoder_of_another_width(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "nlp")
+    folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
+    shutil.rmtree(folder)
+    make_checkpoint(folder, hidden_size=64)
+    with pytest.raises(ValueError, match="width 64, .* width 32"):
+        spacy.load(tmp_path / "nlp")
+
+
+def test_settings_when_loading(trained):
+    """They follow the config that is given, not what was saved."""
+    tok2vec = {
+        "backend": "cpu",
+        "max_batch_wordpieces": 600,
+        "get_spans": {"window": 300, "overlap": 50},
+    }
+    nlp = spacy.load(
+        trained,
+        config={"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}},
+    )
+    assert shim_of(nlp).settings.max_batch_wordpieces == 600
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    assert (layer.attrs["get_spans"].window, layer.attrs["get_spans"].overlap) == (
+        300,
+        50,
+    )
+    assert entities(nlp.pipe(TEXTS)) == entities(spacy.load(trained).pipe(TEXTS))
+    dotted = {"components.modernbert_ner.model.tok2vec.max_batch_wordpieces": 9000}
+    assert shim_of(spacy.load(trained, config=dotted)).settings == (
+        shim_of(spacy.load(trained)).settings.__class__(
+            **{
+                **vars(shim_of(spacy.load(trained)).settings),
+                "max_batch_wordpieces": 9000,
+            }
+        )
+    )
+
+
+def test_wrong_settings_when_loading(trained):
+    prefix = "components.modernbert_ner.model.tok2vec."
+    for key, value in [
+        ("backend", "abacus"),
+        ("get_spans.window", 9000),
+        ("max_batch_wordpieces", 100),
+    ]:
+        with pytest.raises(ValueError, match=str(value)):
+            spacy.load(trained, config={prefix + key: value})
+
+
+def test_another_tok2vec_altogether(tmp_path):
+    """Without an encoder, it is spaCy's `ner` under another name."""
+    nlp = spacy.blank("en")
+    tok2vec = {
+        "@architectures": "spacy.HashEmbedCNN.v2",
+        "width": 16,
+        "depth": 1,
+        "embed_size": 100,
+        "window_size": 1,
+        "maxout_pieces": 2,
+        "subword_features": False,
+        "pretrained_vectors": None,
+    }
+    model = {
+        **components.DEFAULT_CONFIG["modernbert_ner"]["model"],
+        "tok2vec": tok2vec,
+    }
+    config = nlp.config.copy()
+    config["nlp"]["pipeline"] = ["modernbert_ner"]
+    config["components"]["modernbert_ner"] = {
+        "factory": "modernbert_ner",
+        "model": model,
+    }
+    nlp = spacy.blank("en").from_config(config)
+    nlp.initialize(lambda: make_examples(nlp, 2))
+    nlp.to_disk(tmp_path / "nlp")
+    assert not (tmp_path / "nlp" / "modernbert_ner" / "encoder").exists()
+    found = spacy.load(tmp_path / "nlp")
+    assert entities(found.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))

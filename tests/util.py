@@ -1,0 +1,190 @@
+"""A small checkpoint of the real architecture and file layout, and texts for it."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import numpy as np
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.util import registry
+from thinc.api import Model
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+import spacy_modernbert.components  # noqa: F401  (makes the registry of span getters)
+from spacy_modernbert.encoder.backend import Encoder
+from spacy_modernbert.encoder.checkpoint import save_checkpoint
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.layers.encode import find_layers, get_shim
+from spacy_modernbert.types import PackedBatch
+
+ROOT = Path(__file__).parents[1]
+SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+
+PEOPLE = ["Anna Berg", "Tomas Lind", "Greta Holm", "Ida Falk", "Nils Storm"]
+PLACES = ["Oslo", "Bergen", "Lisbon", "New York", "Port Said"]
+
+
+def make_text(seed: int, n_sentences: int = 4) -> str:
+    """RETURNS (str): Sentences in which some of `PEOPLE` and `PLACES` occur."""
+    rng = random.Random(seed)
+    verbs = ["went to", "came from", "wrote a letter to", "never saw", "dreamt of"]
+    return " ".join(
+        f"{rng.choice(PEOPLE)} {rng.choice(verbs)} {rng.choice(PLACES)}, they say."
+        for _ in range(n_sentences)
+    )
+
+
+def make_example(nlp: Language, text: str) -> Example:
+    """RETURNS (Example): The text with its people and places as entities."""
+    found = [
+        (text.index(name, start), name, label)
+        for label, names in (("PERSON", PEOPLE), ("PLACE", PLACES))
+        for name in names
+        for start in _starts(text, name)
+    ]
+    entities = sorted((start, start + len(name), label) for start, name, label in found)
+    return Example.from_dict(nlp.make_doc(text), {"entities": entities})
+
+
+def make_examples(nlp: Language, n: int, n_sentences: int = 4) -> List[Example]:
+    """RETURNS (List[Example]): Examples of `make_text`."""
+    return [make_example(nlp, make_text(seed, n_sentences)) for seed in range(n)]
+
+
+def make_tokenizer(vocab_size: int = 512) -> Tokenizer:
+    """RETURNS (Tokenizer): Byte-level BPE in the layout of the published one: NFC, no
+    space put before the text, offsets that are not trimmed, `[CLS] A [SEP]`.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
+        add_prefix_space=False, trim_offsets=False
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        [make_text(seed) for seed in range(50)],
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=SPECIAL,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return tokenizer
+
+
+def make_config(**changes: Any) -> ModernBertConfig:
+    """RETURNS (ModernBertConfig): That of `configs/encoders/tiny.json`, changed. Its
+    weights are larger than fresh ones, so that words make a difference.
+    """
+    data = json.loads((ROOT / "configs" / "encoders" / "tiny.json").read_text())
+    return ModernBertConfig.from_dict({**data, "initializer_range": 0.2, **changes})
+
+
+def make_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """RETURNS (Path): The folder, with a checkpoint in it."""
+    config = make_config(**changes)
+    tokenizer = make_tokenizer(min(config.vocab_size, 512))
+    save_checkpoint(folder, config, init_tensors(config, seed), tokenizer.to_str())
+    return folder
+
+
+def tok2vec_config(
+    checkpoint: Path, window: int = 512, overlap: int = 32, **changes: Any
+) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The config of an inline encoder."""
+    return {
+        "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
+        "name": str(checkpoint),
+        "backend": "cpu",
+        "get_spans": {
+            "@span_getters": "spacy-modernbert.long_context_spans.v1",
+            "window": window,
+            "overlap": overlap,
+        },
+        "pooling": {"@layers": "reduce_mean.v1"},
+        **changes,
+    }
+
+
+def entities(docs: Sequence[Doc]) -> List[List[Any]]:
+    """RETURNS (List[List[Any]]): Start, end and label of the entities of each Doc."""
+    return [[(ent.start, ent.end, ent.label_) for ent in doc.ents] for doc in docs]
+
+
+def _starts(text: str, name: str) -> List[int]:
+    starts = []
+    start = text.find(name)
+    while start >= 0:
+        starts.append(start)
+        start = text.find(name, start + 1)
+    return starts
+
+
+class CountingEncoder:
+    """Passes all on to an encoder, and keeps the sizes of the passes.
+
+    encoded, trained (List[int]): The wordpieces of each pass, without and with the
+        way back.
+    held (int): Passes whose gradient is still waited for; `most_held` at most.
+    """
+
+    def __init__(self, encoder: Encoder):
+        self.encoder = encoder
+        self.config = encoder.config
+        self.device = encoder.device
+        self.update = encoder.update
+        self.tensors = encoder.tensors
+        self.gradients = encoder.gradients
+        self.encoded: List[int] = []
+        self.trained: List[int] = []
+        self.held = 0
+        self.most_held = 0
+
+    def encode(self, batch: PackedBatch) -> np.ndarray:
+        self.encoded.append(batch.total)
+        return self.encoder.encode(batch)
+
+    def encode_train(self, batch: PackedBatch) -> Any:
+        self.trained.append(batch.total)
+        self.held += 1
+        self.most_held = max(self.held, self.most_held)
+        output, backprop = self.encoder.encode_train(batch)
+
+        def counted_backprop(d_output: np.ndarray) -> None:
+            self.held -= 1
+            backprop(d_output)
+
+        return output, counted_backprop
+
+
+def count_passes(model: Model) -> CountingEncoder:
+    """RETURNS (CountingEncoder): What a model that is initialized now runs on."""
+    (layer,) = find_layers(model)
+    shim = get_shim(layer)
+    counting = CountingEncoder(shim.loaded.encoder)
+    shim._loaded = replace(shim.loaded, encoder=counting)
+    return counting
+
+
+def make_tok2vec(checkpoint: Path, **changes: Any) -> Model:
+    """RETURNS (Model): An inline encoder, initialized."""
+    config = {"model": tok2vec_config(checkpoint, **changes)}
+    model = registry.resolve(config)["model"]
+    return model.initialize()
