@@ -78,9 +78,9 @@ class Errors:
         "SPACY_MODERNBERT_BACKEND, which wins."
     )
     BACKEND_UNAVAILABLE = (
-        "The backend {value!r} was asked for, but torch {torch} finds no such device on "
-        'this machine. Use backend = "auto" or "cpu", or install a build of torch that '
-        "knows the device (https://pytorch.org/get-started)."
+        "The backend {value!r} was asked for, but torch {torch} finds no such device "
+        'on this machine. Use backend = "auto" or "cpu", or install a build of torch '
+        "that knows the device (https://pytorch.org/get-started)."
     )
     UNKNOWN_PRECISION = "There is no precision {value!r}. Use one of: {known}."
 
@@ -328,6 +328,10 @@ class Errors:
     )
 
     # evaluation/, cli/
+    NO_TOKENIZER_CORPUS = (
+        "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
+        "Give a .spacy file with --corpus; `spacy project run corpus` makes one."
+    )
 
 
 class Warnings:

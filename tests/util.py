@@ -1,6 +1,5 @@
 """A small checkpoint of the real architecture and file layout, and texts for it."""
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -90,11 +89,25 @@ def make_tokenizer(vocab_size: int = 512) -> Tokenizer:
 
 
 def make_config(**changes: Any) -> ModernBertConfig:
-    """RETURNS (ModernBertConfig): That of `configs/encoders/tiny.json`, changed. Its
-    weights are larger than fresh ones, so that words make a difference.
+    """RETURNS (ModernBertConfig): A tiny one, changed. Its weights are larger than
+    fresh ones, so that words make a difference.
     """
-    data = json.loads((ROOT / "configs" / "encoders" / "tiny.json").read_text())
-    return ModernBertConfig.from_dict({**data, "initializer_range": 0.2, **changes})
+    return ModernBertConfig.from_dict(
+        {
+            "model_type": "modernbert",
+            "vocab_size": 512,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "local_attention": 32,
+            "initializer_range": 0.2,
+            "cls_token_id": 1,
+            "sep_token_id": 2,
+            "pad_token_id": 3,
+            **changes,
+        }
+    )
 
 
 def make_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:

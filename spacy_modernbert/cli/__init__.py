@@ -1,1 +1,17 @@
-"""`python -m spacy modernbert …`"""
+"""`python -m spacy modernbert …`: spaCy imports this with its own commands."""
+
+import typer
+from spacy.cli._util import app as spacy_app
+
+from .encoder import encoder
+
+app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
+app.command("encoder")(encoder)
+
+
+@app.callback()
+def modernbert() -> None:
+    """ModernBERT for spaCy."""
+
+
+spacy_app.add_typer(app)

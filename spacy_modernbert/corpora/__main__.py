@@ -9,34 +9,56 @@ from wasabi import msg
 from .convert import ConvertedCorpus
 from .craft import convert_craft
 from .litbank import convert_litbank
+from .roster import LONG, SHORT, TINY, make_roster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-SOURCE = typer.Argument(
-    ..., help="Folder of a git checkout, or a tar archive of one", show_default=False
-)
 OUTPUT = typer.Argument(
     ..., help="Folder for train.spacy, dev.spacy and test.spacy", show_default=False
 )
+SOURCE = {
+    corpus: typer.Option(
+        Path(f"assets/{corpus}.tar.gz"),
+        help="Folder of a git checkout, or a tar archive of one",
+    )
+    for corpus in ("litbank", "craft")
+}
+SEED = typer.Option(0, help="The same seed gives the same corpus")
 
 
 @app.command()
-def litbank(source: Path = SOURCE, output: Path = OUTPUT) -> None:
+def litbank(output: Path = OUTPUT, source: Path = SOURCE["litbank"]) -> None:
     """Convert LitBank: literary entities in brat's standoff format."""
-    _convert(convert_litbank, source, output)
+    _write(lambda: convert_litbank(source), output)
 
 
 @app.command()
-def craft(source: Path = SOURCE, output: Path = OUTPUT) -> None:
+def craft(output: Path = OUTPUT, source: Path = SOURCE["craft"]) -> None:
     """Convert CRAFT: biomedical concepts in Knowtator's XML."""
-    _convert(convert_craft, source, output)
+    _write(lambda: convert_craft(source), output)
 
 
-def _convert(
-    converter: Callable[[Path], ConvertedCorpus], source: Path, output: Path
-) -> None:
+@app.command()
+def roster(output: Path = OUTPUT, seed: int = SEED) -> None:
+    """Generate the roster corpus, with documents of 300 to 2,000 words."""
+    _write(lambda: make_roster(SHORT, seed), output)
+
+
+@app.command()
+def roster_long(output: Path = OUTPUT, seed: int = SEED) -> None:
+    """Generate the roster corpus, with documents of up to 8,000 words."""
+    _write(lambda: make_roster(LONG, seed), output)
+
+
+@app.command()
+def roster_tiny(output: Path = OUTPUT, seed: int = SEED) -> None:
+    """Generate a roster corpus that is just large enough to try everything."""
+    _write(lambda: make_roster(TINY, seed), output)
+
+
+def _write(make: Callable[[], ConvertedCorpus], output: Path) -> None:
     try:
-        corpus = converter(source)
+        corpus = make()
         corpus.write(output)
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)

@@ -10,10 +10,14 @@ label every mention; whoever sees a piece of it must guess, and one guess in fou
 right.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
+
+from .convert import ConvertedCorpus, convert
+from .raw import Annotation, RawDocument
 
 LABELS: Dict[str, Tuple[str, ...]] = {
     "COMPANY": ("company", "firm"),
@@ -23,23 +27,23 @@ LABELS: Dict[str, Tuple[str, ...]] = {
 }
 
 EXPLAINING = (
-    "The {noun} is called {name}.",
-    "It is known that {name} is a {noun}.",
-    "As for the {noun} {name}, it was an old story.",
-    "There is a {noun} by the name of {name}.",
+    "The {noun} is called {}.",
+    "It is known that {} is a {noun}.",
+    "The {noun} {} was an old story by then.",
+    "There is a {noun} by the name of {}.",
 )
 
 NEUTRAL = (
     "They spoke of {} at supper.",
     "Nobody had heard of {} since the spring.",
-    "The letter said nothing about {}, and that was that.",
+    "The letter that came in the morning said nothing about {}.",
     "Most of the trouble began with {}.",
-    "He had seen {} only once, in the rain.",
+    "He had seen {} only once and that was in the rain.",
     "She wrote {} on the back of the card.",
-    "For years {} had been on everyone's mind.",
+    "For years {} had been on the mind of all who lived there.",
     "The report names {} and {} together.",
     "What became of {} is not known.",
-    "It was {} that they remembered, not {}.",
+    "It was {} that they remembered and not {}.",
     "In the end {} cost them a good deal.",
     "The old man liked {} better than {}.",
 )
@@ -47,7 +51,7 @@ NEUTRAL = (
 PLAIN = (
     "The weather did not change for a week.",
     "Nothing else was said that evening.",
-    "It was late, and the lamps were lit.",
+    "It was late and the lamps were lit.",
     "The clerk closed the book and went home.",
     "No one could say how long it would last.",
     "There was little to do but wait.",
@@ -55,28 +59,37 @@ PLAIN = (
     "So the matter was left as it stood.",
 )
 
-_ONSETS = "b br c ch d dr f g gr h j k l m n p r s st t tr v w".split()
-_VOWELS = "a e i o u ai ea o a".split()
-_CODAS = "l n r s th nd m x ck".split()
-_ENDINGS = "a o en ow in er ay us ell ond".split()
+# A name is one of each, joined.
+_SYLLABLES = (
+    (
+        "b",
+        "br",
+        "ch",
+        "d",
+        "dr",
+        "f",
+        "g",
+        "h",
+        "k",
+        "l",
+        "m",
+        "r",
+        "st",
+        "t",
+        "v",
+        "w",
+    ),
+    ("a", "e", "i", "o", "u", "ai", "ea"),
+    ("l", "n", "r", "s", "th", "nd", "m", "x", "ck"),
+    ("a", "o", "en", "ow", "in", "er", "ay", "us", "ell", "ond"),
+)
+# What stands around the names of a sentence, and they: text, name, text, name, text.
+Sentence = List[str]
 
 _NAMES = 400
 _SENTENCES_WITH_NAMES = 0.7
 _SENTENCES_OF_A_PARAGRAPH = 7
 _MIN_NAMES, _MAX_NAMES = 2, 32
-
-
-@dataclass(frozen=True)
-class RosterDocument:
-    """A generated document.
-
-    text (str): The text.
-    entities (Tuple[Tuple[int, int, str], ...]): Start and end in characters, and
-        label, of every mention of a name, in order.
-    """
-
-    text: str
-    entities: Tuple[Tuple[int, int, str], ...]
 
 
 @dataclass(frozen=True)
@@ -97,107 +110,183 @@ class Stage:
     words_per_name: int
 
 
-def make_names(rng: np.random.Generator) -> List[str]:
-    """RETURNS (List[str]): The pool of names: pronounceable, and none of them a word
-    of the sentences.
+@dataclass(frozen=True)
+class RosterSize:
+    """How much to generate.
+
+    train (Tuple[Stage, ...]): The training documents, in this order: short ones with
+        few names first, so that a model learns to look a name up where that is easy,
+        before it has to do so across thousands of words.
+    held_out (Stage): The documents for development, and as many again for the test.
     """
-    words = {word.strip(".,'") for text in EXPLAINING + NEUTRAL + PLAIN for word in text.split()}
-    names: Dict[str, None] = {}
-    while len(names) < _NAMES:
-        parts = (_ONSETS, _VOWELS, _CODAS, _ENDINGS)
-        name = "".join(part[rng.integers(len(part))] for part in parts).capitalize()
-        if name.lower() not in words:
-            names[name] = None
-    return list(names)
+
+    train: Tuple[Stage, ...]
+    held_out: Stage
 
 
-def generate(stages: List[Stage], seed: int) -> Iterator[RosterDocument]:
+# Enough to see that everything runs.
+TINY = RosterSize(
+    train=(Stage(6_000, 24, 80, 12),),
+    held_out=Stage(2_000, 40, 200, 30),
+)
+# For the default run: minutes on a laptop.
+SHORT = RosterSize(
+    train=(
+        Stage(400_000, 24, 80, 12),
+        Stage(300_000, 80, 400, 30),
+        Stage(900_000, 300, 2_000, 60),
+    ),
+    held_out=Stage(25_000, 300, 2_000, 60),
+)
+# For the proof that 8,192 wordpieces in one look are worth something.
+LONG = RosterSize(
+    train=(
+        Stage(400_000, 24, 80, 12),
+        Stage(300_000, 80, 400, 30),
+        Stage(500_000, 300, 2_000, 60),
+        Stage(2_500_000, 1_000, 8_000, 100),
+    ),
+    held_out=Stage(60_000, 1_000, 8_000, 100),
+)
+
+
+def make_roster(size: RosterSize, seed: int = 0) -> ConvertedCorpus:
+    """Generate the corpus.
+
+    size (RosterSize): How much.
+    seed (int): The same seed gives the same corpus.
+    RETURNS (ConvertedCorpus): The Docs, and how many of what.
+    """
+    stages = {"train": size.train, "dev": (size.held_out,), "test": (size.held_out,)}
+    documents = {
+        split: {
+            document.id: document
+            for document in generate(split, stages[split], [seed, number])
+        }
+        for number, split in enumerate(stages)
+    }
+    names = {split: tuple(documents[split]) for split in documents}
+    every = {name: doc for docs in documents.values() for name, doc in docs.items()}
+    return convert("roster", tuple(LABELS), names, every.__getitem__)
+
+
+def generate(
+    name: str, stages: Sequence[Stage], seed: Sequence[int]
+) -> Iterator[RawDocument]:
     """Generate documents, stage after stage.
 
-    stages (List[Stage]): What to generate.
-    seed (int): The same seed gives the same documents. The pool of names does not
-        depend on it.
-    YIELDS (RosterDocument): The documents.
+    name (str): What the documents are called, before their number.
+    stages (Sequence[Stage]): What to generate.
+    seed (Sequence[int]): The same seed gives the same documents. The pool of names
+        does not depend on it.
+    YIELDS (RawDocument): The documents.
     """
-    names = make_names(np.random.default_rng(0))
+    pool = make_names()
     rng = np.random.default_rng(seed)
+    n_documents = 0
     for stage in stages:
         n_words = 0
         while n_words < stage.n_words:
-            low, high = np.log(stage.min_words), np.log(stage.max_words)
-            target = int(np.exp(rng.uniform(low, high)))
-            document = make_document(rng, names, target, stage.words_per_name)
-            n_words += target
-            yield document
+            shortest, longest = np.log(stage.min_words), np.log(stage.max_words)
+            length = int(np.exp(rng.uniform(shortest, longest)))
+            n_names = int(
+                np.clip(length // stage.words_per_name, _MIN_NAMES, _MAX_NAMES)
+            )
+            yield make_document(
+                f"{name}-{n_documents:05}", rng, pool, n_words=length, n_names=n_names
+            )
+            n_words += length
+            n_documents += 1
+
+
+def make_names() -> List[str]:
+    """RETURNS (List[str]): The pool of names, always the same: pronounceable, and none
+    of them a word of the sentences.
+    """
+    rng = np.random.default_rng(0)
+    texts = " ".join(EXPLAINING + NEUTRAL + PLAIN).lower()
+    words = set(re.findall(r"\w+", texts))
+    names: Dict[str, None] = {}
+    while len(names) < _NAMES:
+        name = "".join(parts[rng.integers(len(parts))] for parts in _SYLLABLES)
+        if name not in words:
+            names[name.capitalize()] = None
+    return list(names)
 
 
 def make_document(
-    rng: np.random.Generator, names: List[str], n_words: int, words_per_name: int
-) -> RosterDocument:
+    name: str, rng: np.random.Generator, pool: Sequence[str], n_words: int, n_names: int
+) -> RawDocument:
     """Generate one document.
 
+    name (str): What it is called.
     rng (np.random.Generator): Where chance comes from.
-    names (List[str]): The pool of names.
+    pool (Sequence[str]): The names to draw from.
     n_words (int): About how long it shall be.
-    words_per_name (int): See `Stage`.
-    RETURNS (RosterDocument): The document.
+    n_names (int): How many names it has. Each is explained exactly once.
+    RETURNS (RawDocument): The document.
     """
-    n_names = int(np.clip(n_words // words_per_name, _MIN_NAMES, _MAX_NAMES))
-    chosen = [names[i] for i in rng.choice(len(names), n_names, replace=False)]
-    labels = [list(LABELS)[i] for i in rng.integers(len(LABELS), size=n_names)]
-    label_of = dict(zip(chosen, labels, strict=True))
-    sentences = _draw_neutral(rng, chosen, n_words)
-    for name, label in label_of.items():
-        nouns = LABELS[label]
-        template = EXPLAINING[rng.integers(len(EXPLAINING))]
-        noun = nouns[rng.integers(len(nouns))]
-        explained = template.replace("{noun}", noun).split("{name}")
-        # A sentence is what stands around its names: text, name, text, name, text.
+    drawn = rng.choice(len(pool), n_names, replace=False)
+    labels = rng.integers(len(LABELS), size=n_names)
+    label_of = {
+        pool[i]: list(LABELS)[label] for i, label in zip(drawn, labels, strict=True)
+    }
+    sentences = _draw_sentences(rng, list(label_of), n_words - 8 * n_names)
+    for entity, label in label_of.items():
+        template = _pick(rng, EXPLAINING).replace("{noun}", _pick(rng, LABELS[label]))
         place = int(rng.integers(len(sentences) + 1))
-        sentences.insert(place, [explained[0], name, explained[1]])
-    return _join(rng, sentences, label_of)
+        sentences.insert(place, _fill(template, [entity]))
+    return _join(name, rng, sentences, label_of)
 
 
-def _draw_neutral(
-    rng: np.random.Generator, chosen: List[str], n_words: int
-) -> List[List[str]]:
-    sentences: List[List[str]] = []
-    left = n_words - 8 * len(chosen)
-    while left > 0 or len(sentences) < 2:
+def _draw_sentences(
+    rng: np.random.Generator, names: Sequence[str], n_words: int
+) -> List[Sentence]:
+    sentences: List[Sentence] = []
+    while n_words > 0 or len(sentences) < 2:
         if rng.random() < _SENTENCES_WITH_NAMES:
-            template = NEUTRAL[rng.integers(len(NEUTRAL))].split("{}")
-            n_slots = len(template) - 1
-            picked = rng.choice(len(chosen), n_slots, replace=False)
-            sentence = [template[0]]
-            for i, text in zip(picked, template[1:], strict=True):
-                sentence += [chosen[i], text]
+            template = _pick(rng, NEUTRAL)
+            picked = rng.choice(len(names), template.count("{}"), replace=False)
+            sentence = _fill(template, [names[i] for i in picked])
         else:
-            sentence = [PLAIN[rng.integers(len(PLAIN))]]
+            sentence = [_pick(rng, PLAIN)]
         sentences.append(sentence)
-        left -= sum(len(text.split()) for text in sentence)
+        n_words -= sum(len(part.split()) for part in sentence)
     return sentences
 
 
+def _fill(template: str, names: Sequence[str]) -> Sentence:
+    first, *rest = template.split("{}")
+    sentence = [first]
+    for name, text in zip(names, rest, strict=True):
+        sentence += [name, text]
+    return sentence
+
+
 def _join(
-    rng: np.random.Generator, sentences: List[List[str]], label_of: Dict[str, str]
-) -> RosterDocument:
-    text = ""
-    pieces: List[str] = []
-    entities: List[Tuple[int, int, str]] = []
-    length = 0
+    name: str,
+    rng: np.random.Generator,
+    sentences: Sequence[Sentence],
+    label_of: Mapping[str, str],
+) -> RawDocument:
+    parts: List[str] = []
+    annotations: List[Annotation] = []
+    position = 0
+    for sentence in sentences:
+        if parts:
+            new_paragraph = rng.random() < 1 / _SENTENCES_OF_A_PARAGRAPH
+            parts.append("\n\n" if new_paragraph else " ")
+            position += len(parts[-1])
+        for i, part in enumerate(sentence):
+            end = position + len(part)
+            if i % 2:
+                annotations.append(
+                    Annotation(label_of[part], ((position, end),), text=part)
+                )
+            parts.append(part)
+            position = end
+    return RawDocument(name, "".join(parts), tuple(annotations))
 
-    def add(piece: str) -> None:
-        nonlocal length
-        pieces.append(piece)
-        length += len(piece)
 
-    for i, sentence in enumerate(sentences):
-        if i > 0:
-            ends = rng.random() < 1 / _SENTENCES_OF_A_PARAGRAPH
-            add("\n\n" if ends else " ")
-        for j, piece in enumerate(sentence):
-            if j % 2:
-                entities.append((length, length + len(piece), label_of[piece]))
-            add(piece)
-    text = "".join(pieces)
-    return RosterDocument(text=text, entities=tuple(entities))
+def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]

@@ -45,7 +45,9 @@ class Window:
     piece_start: int
     piece_end: int
 
-    def __len__(self) -> int:
+    @property
+    def n_pieces(self) -> int:
+        """RETURNS (int): The wordpieces in it."""
         return self.piece_end - self.piece_start
 
 

@@ -5,7 +5,7 @@ from typing import Dict, Iterator, Mapping
 
 import numpy as np
 
-from .config import ModernBertConfig
+from .config import FULL, ModernBertConfig
 from .tensor_files import Floats, Shape
 
 # Numbers drawn at a time, so that drawing a tensor costs no second one.
@@ -65,6 +65,48 @@ def init_tensors(config: ModernBertConfig, seed: int) -> Mapping[str, Floats]:
         Each is drawn when it is asked for, and is the same on every access.
     """
     return _InitialTensors(config, seed)
+
+
+def with_matching_keys(
+    tensors: Mapping[str, Floats], config: ModernBertConfig
+) -> Mapping[str, Floats]:
+    """Let the full-attention layers start with keys that equal the queries.
+
+    A wordpiece then looks at wordpieces like itself, at any distance, from the first
+    step on, and so finds what is said of a name elsewhere. An encoder that starts
+    from nothing, with a small corpus, needs long to find this out by itself. Trained
+    ones have it: "Mimetic Initialization of Self-Attention Layers", Trockman and
+    Kolter 2023, https://arxiv.org/abs/2305.09828.
+
+    tensors (Mapping[str, Floats]): Fresh weights.
+    config (ModernBertConfig): The config.
+    RETURNS (Mapping[str, Floats]): The weights, read from `tensors` when asked for.
+    """
+    return _MatchingKeys(tensors, config)
+
+
+class _MatchingKeys(Mapping[str, Floats]):
+    def __init__(self, tensors: Mapping[str, Floats], config: ModernBertConfig):
+        self.tensors = tensors
+        self.width = config.hidden_size
+        self.names = {
+            f"layers.{i}.attn.Wqkv.weight"
+            for i, layer_type in enumerate(config.layer_types)
+            if layer_type == FULL
+        }
+
+    def __getitem__(self, name: str) -> Floats:
+        tensor = self.tensors[name]
+        if name in self.names:
+            query, key = slice(self.width), slice(self.width, 2 * self.width)
+            tensor[key] = tensor[query]
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 class _InitialTensors(Mapping[str, Floats]):

@@ -69,10 +69,13 @@ def forward(
         loaded.encoder.config.max_wordpieces,
         shim.settings.max_batch_wordpieces,
     )
+    if is_train:
+        shim.expect_gradient()
     vectors, backprop_batches = encode_batches(loaded.encoder, plan.batches, is_train)
 
     def backprop(d_vectors: Floats) -> List[Doc]:
         backprop_batches(d_vectors)
+        shim.gradient_came()
         return docs
 
     return EncodedDocs(plan, vectors), backprop

@@ -89,6 +89,8 @@ class EncoderShim(Shim):
         self.settings = settings
         self._loaded: Optional[LoadedEncoder] = None
         self._apart = False
+        self._awaits_gradient = False
+        self._postponed: Optional[Optimizer] = None
 
     @property
     def loaded(self) -> LoadedEncoder:
@@ -139,6 +141,7 @@ class EncoderShim(Shim):
 
         folder (Path): Where to write. A checkpoint that is there is replaced.
         """
+        self.finish_postponed()
         loaded = self.loaded
         save_checkpoint(
             folder,
@@ -148,18 +151,39 @@ class EncoderShim(Shim):
             loaded.tokenizer_config,
         )
 
+    def expect_gradient(self) -> None:
+        """Say that a pass was made whose gradient is still to come."""
+        # Whatever was postponed for the sake of the pass before this one.
+        self.finish_postponed()
+        self._awaits_gradient = True
+
+    def gradient_came(self) -> None:
+        """Say that the gradient of the last pass has come."""
+        self._awaits_gradient = False
+        self.finish_postponed()
+
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step every weight, by the gradients gathered since the last time.
 
+        `nlp.update(examples, sgd=optimizer)` calls this for a `transformer` before
+        its listeners have sent their gradient back. The step would use the gradient
+        of the batch before, and change weights that the gradient on its way belongs
+        to. Here it is postponed until that has come.
+
         optimizer (Optimizer): Called with the key `(shim.id, name)` of a weight.
         """
-        if self._loaded is None:
+        self._postponed = optimizer
+        if not self._awaits_gradient:
+            self.finish_postponed()
+
+    def finish_postponed(self) -> None:
+        """Take the step that was postponed, if one was."""
+        optimizer, self._postponed = self._postponed, None
+        if optimizer is None or self._loaded is None:
             return
 
-        def step(
-            name: str, weights: Any, gradient: Any, *, lr_scale: float = 1.0
-        ) -> Tuple[Any, Any]:
-            return optimizer((self.id, name), weights, gradient, lr_scale=lr_scale)
+        def step(name: str, weights: Any, gradient: Any) -> Tuple[Any, Any]:
+            return optimizer((self.id, name), weights, gradient)
 
         self._loaded.encoder.update(step)
 
@@ -171,8 +195,9 @@ class EncoderShim(Shim):
         params (Mapping[Any, Any]): Weights by the optimizer's keys. What has no key
             here stays as it is.
         """
+        self.finish_postponed()
         own = self._loaded
-        tensors = {} if own is None else dict(own.encoder.tensors())
+        tensors: Tensors = {} if own is None else own.encoder.tensors()
         others = {
             name: params[self.id, name] for name in tensors if (self.id, name) in params
         }
@@ -190,6 +215,7 @@ class EncoderShim(Shim):
         """RETURNS (EncoderShim): A shim with weights and an id of its own, so that
         an optimizer tells the two apart.
         """
+        self.finish_postponed()
         copied = EncoderShim(self.settings)
         if self._loaded is not None:
             own = self._loaded.encoder
@@ -209,6 +235,7 @@ class EncoderShim(Shim):
         """RETURNS (bytes): The encoder, as msgpack of what is in the files of its
         checkpoint. Within `encoders_apart`, only that it is elsewhere.
         """
+        self.finish_postponed()
         message: Dict[str, Any]
         if self._loaded is None:
             message = {"encoder": _NONE}
@@ -232,6 +259,7 @@ class EncoderShim(Shim):
         RETURNS (EncoderShim): The shim itself.
         """
         message = srsly.msgpack_loads(data)
+        self._awaits_gradient, self._postponed = False, None
         self._loaded = None
         self._apart = message["encoder"] == _APART
         if message["encoder"] == _HERE:

@@ -68,13 +68,13 @@ def check_windows(windows, alignment, n_pieces, capacity):
     for window in windows:
         assert 0 <= window.token_start < window.token_end <= n_tokens
         assert 0 <= window.piece_start <= window.piece_end <= n_pieces
-        assert len(window) <= capacity
+        assert window.n_pieces <= capacity
         # All the wordpieces of all its tokens.
         inside = slice(window.token_start, window.token_end)
         own = alignment.lengths[inside] > 0
         if (alignment.lengths[inside] > capacity).any():
             assert window.token_end - window.token_start == 1
-            assert len(window) == capacity
+            assert window.n_pieces == capacity
             assert window.piece_start == alignment.starts[window.token_start]
         elif own.any():
             assert window.piece_start <= alignment.starts[inside][own].min()
@@ -112,7 +112,7 @@ def test_overlap_is_exact_for_tokens_of_one_wordpiece(n, capacity, data):
     overlap = data.draw(st.integers(0, capacity - 1))
     windows = cut_windows(one_each(n), n, no_breaks(n), capacity, overlap)
     for before, after in pairwise(windows):
-        assert len(before) == capacity
+        assert before.n_pieces == capacity
         assert before.token_end - after.token_start == overlap
 
 

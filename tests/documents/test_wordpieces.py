@@ -132,6 +132,14 @@ def test_special_tokens_around_a_text(tokenizer):
     assert raw.encode(TEXT).ids == ids
 
 
+def test_strings():
+    tokenizer = toy("byte_level")
+    (wordpieces,) = tokenizer(["the  [SEP]"])
+    assert tokenizer.strings(np.array(tokenizer.suffix_ids)) == ["[SEP]"]
+    strings = tokenizer.strings(wordpieces.ids)
+    assert "".join(strings) == "the  [SEP]"
+
+
 # -- Offsets ----------------------------------------------------------------------
 
 

@@ -9,13 +9,13 @@ from ..util import count_passes, make_text, make_tok2vec, tok2vec_config
 
 pytest.importorskip("spacy_transformers")
 
-from spacy_transformers.data_classes import (  # noqa: E402
+from spacy_transformers.data_classes import (
     FullTransformerBatch,
     TransformerData,
 )
-from spacy_transformers.layers import trfs2arrays  # noqa: E402
+from spacy_transformers.layers import trfs2arrays
 
-from spacy_modernbert.layers.batch import replace_listener_cfg  # noqa: E402
+from spacy_modernbert.layers.batch import replace_listener_cfg
 
 BATCH = "spacy-modernbert.ModernBertModel.v1"
 TEXTS = [make_text(0, 12), "", "  \n ", make_text(1, 1), make_text(2, 30)]
@@ -104,7 +104,8 @@ def test_the_same_vectors_and_gradients_as_inline(checkpoint, model, docs, reduc
     d_batch = batch.unsplit_by_doc([list(d.tensors) for d in backprop_pool(d_outputs)])
     backprop_batch(d_batch)
     gradients = [
-        get_shim(layer).loaded.encoder.gradients() for layer in (model, inline.layers[0])
+        get_shim(layer).loaded.encoder.gradients()
+        for layer in (model, inline.layers[0])
     ]
     for name, gradient in gradients[0].items():
         np.testing.assert_allclose(gradient, gradients[1][name], atol=1e-4)

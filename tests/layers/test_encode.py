@@ -87,7 +87,7 @@ def test_no_gradient_no_pass(checkpoint, docs):
     backprop(np.zeros_like(encoded.vectors))
     assert len(passes.trained) == 1
     before = {name: array.copy() for name, array in passes.tensors().items()}
-    get_shim(layer).finish_update(lambda key, w, g, lr_scale=1.0: (w + 1, g))
+    get_shim(layer).finish_update(lambda key, w, g: (w + 1, g))
     for name, array in passes.tensors().items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -129,13 +129,13 @@ def test_initializing_encodes_nothing(checkpoint, docs):
 
 def test_window_beyond_the_model(tmp_path):
     folder = make_checkpoint(tmp_path / "short", max_position_embeddings=128)
-    with pytest.raises(ValueError, match="window of 129 .* Set window to 128"):
+    with pytest.raises(ValueError, match=r"window of 129 .* Set window to 128"):
         make_tok2vec(folder, window=129)
     assert make_tok2vec(folder, window=128).get_dim("nO") == 32
 
 
 def test_window_beyond_the_pass(checkpoint):
-    with pytest.raises(ValueError, match="max_batch_wordpieces is 100, .* to 128 or"):
+    with pytest.raises(ValueError, match=r"max_batch_wordpieces is 100, .* to 128 or"):
         make_tok2vec(checkpoint, window=128, max_batch_wordpieces=100)
 
 
@@ -150,5 +150,5 @@ def test_encoder_of_another_width(checkpoint, tmp_path, docs):
     model = make_tok2vec(checkpoint)
     other = make_checkpoint(tmp_path / "wide", hidden_size=64)
     get_shim(model.layers[0]).load(other)
-    with pytest.raises(ValueError, match="width 64, .* width 32"):
+    with pytest.raises(ValueError, match=r"width 64, .* width 32"):
         model.predict(docs)

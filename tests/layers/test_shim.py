@@ -199,6 +199,40 @@ def test_nothing_to_step():
     EncoderShim(EncoderSettings(name="nowhere")).finish_update(SGD(0.1))
 
 
+def test_a_step_waits_for_the_gradient(checkpoint, docs):
+    """`nlp.update` asks for it too early, with a `transformer` and listeners."""
+    early, late = make_tok2vec(checkpoint), make_tok2vec(checkpoint)
+    for _ in range(2):
+        outputs, backprop = early.begin_update(docs)
+        early.finish_update(SGD(0.1))
+        backprop([output - 1 for output in outputs])
+    learn(late, docs, SGD(0.1), steps=2)
+    assert_equal(weights(get_shim(early.layers[0])), weights(get_shim(late.layers[0])))
+
+
+@pytest.mark.parametrize(
+    "settle",
+    [
+        lambda model, docs: model.begin_update(docs),
+        lambda model, docs: model.to_bytes(),
+        lambda model, docs: model.copy(),
+    ],
+    ids=["begin_update", "to_bytes", "copy"],
+)
+def test_a_step_does_not_wait_for_ever(checkpoint, docs, settle):
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(model.layers[0])
+    before = weights(shim)
+    outputs, backprop = model.begin_update(docs)
+    backprop([output - 1 for output in outputs])
+    model.begin_update(docs)  # and no gradient
+    model.finish_update(SGD(0.1))
+    model.predict(docs)
+    assert_equal(weights(shim), before)
+    settle(model, docs)
+    assert (weights(shim)[NAME] != before[NAME]).any()
+
+
 def test_averages(checkpoint, docs):
     model = make_tok2vec(checkpoint)
     shim = get_shim(model.layers[0])

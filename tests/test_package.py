@@ -1,0 +1,90 @@
+"""A trained pipeline as a package, and the wheel that it depends on."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import spacy
+
+from spacy_modernbert.about import __version__
+
+from .util import ROOT, entities, make_text
+
+pytest.importorskip("setuptools")
+pytest.importorskip("wheel")
+
+TEXTS = [make_text(seed) for seed in range(5)]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
+
+LOAD = """
+import json, sys
+import en_names
+nlp = en_names.load()
+docs = nlp.pipe(json.loads(sys.stdin.read()))
+print(json.dumps([[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]))
+"""
+
+
+def test_wheel(tmp_path):
+    """Without `top_level.txt`, `spacy package` does not find what a pipeline needs."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "spacy_modernbert", source / "spacy_modernbert")
+    subprocess.run(
+        [*PIP, "wheel", str(source), *OFFLINE, "-w", str(tmp_path / "wheels")],
+        check=True,
+        capture_output=True,
+    )
+    (path,) = (tmp_path / "wheels").glob("*.whl")
+    info = f"spacy_modernbert-{__version__}.dist-info"
+    with zipfile.ZipFile(path) as wheel:
+        names = set(wheel.namelist())
+        assert wheel.read(f"{info}/top_level.txt").split() == [b"spacy_modernbert"]
+        entry_points = wheel.read(f"{info}/entry_points.txt").decode()
+    for name in ("modernbert_ner", "Tok2VecModernBert.v1", "long_context_spans.v1"):
+        assert name in entry_points
+    for module in ("components.py", "layers/shim.py", "encoder/backend.py", "py.typed"):
+        assert f"spacy_modernbert/{module}" in names
+    assert not any(name.startswith("tests") for name in names)
+
+
+def test_packaged_pipeline(trained, tmp_path):
+    from spacy.cli.package import package
+
+    (tmp_path / "packages").mkdir()
+    package(
+        trained,
+        tmp_path / "packages",
+        name="names",
+        version="1.0.0",
+        create_sdist=False,
+        create_wheel=False,
+        silent=True,
+    )
+    folder = tmp_path / "packages" / "en_names-1.0.0"
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf8"))
+    assert any(each.startswith("spacy-modernbert>=") for each in meta["requirements"])
+    subprocess.run(
+        [*PIP, "install", str(folder), *OFFLINE, "--target", str(tmp_path / "site")],
+        check=True,
+        capture_output=True,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        input=json.dumps(TEXTS),
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wanted = entities(spacy.load(trained).pipe(TEXTS))
+    assert json.loads(done.stdout) == [[list(ent) for ent in ents] for ents in wanted]

@@ -1,0 +1,351 @@
+"""`modernbert_ner` in spaCy's hands: training, processes, pickling, other pipelines."""
+
+import copy
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import spacy
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.util import fix_random_seed
+
+from spacy_modernbert.layers.encode import find_layers, get_shim
+
+from .conftest import train_ner
+from .util import (
+    PEOPLE,
+    PLACES,
+    count_passes,
+    entities,
+    make_examples,
+    make_text,
+    tok2vec_config,
+)
+
+TEXTS = [make_text(seed, 1 + seed % 7) for seed in range(200, 250)]
+
+
+def windowed_nlp(checkpoint, **settings):
+    """Windows that hold a few sentences, so that a page is many."""
+    nlp = spacy.blank("en")
+    tok2vec = tok2vec_config(checkpoint, window=64, overlap=16, **settings)
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    return nlp
+
+
+# -- Training -------------------------------------------------------------------
+
+
+def test_documents_of_many_windows_are_learned(checkpoint):
+    fix_random_seed(0)
+    nlp = windowed_nlp(checkpoint)
+    examples = make_examples(nlp, 4, n_sentences=12)
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    model = nlp.get_pipe("modernbert_ner").model
+    passes = count_passes(model)
+    (layer,) = find_layers(model)
+    windows = layer.predict([example.x for example in examples]).plan.windows
+    assert min(map(len, windows)) >= 3
+    losses = []
+    for _ in range(30):
+        step: dict = {}
+        nlp.update(examples, sgd=optimizer, losses=step)
+        losses.append(step["modernbert_ner"])
+    assert np.mean(losses[-3:]) < 0.2 * np.mean(losses[:3])
+    assert passes.held == 0
+    scores = nlp.evaluate(make_examples(nlp, 4, n_sentences=12))
+    assert scores["ents_f"] > 0.9
+    assert set(scores["ents_per_type"]) == {"PERSON", "PLACE"}
+
+
+def test_gradients_add_up_until_the_update(checkpoint):
+    """As with `accumulate_gradient`: parts of a batch, then one step."""
+    found = []
+    for parts in (1, 2):
+        fix_random_seed(0)
+        nlp = windowed_nlp(checkpoint)
+        ner = nlp.get_pipe("modernbert_ner")
+        examples = make_examples(nlp, 4)
+        nlp.initialize(lambda examples=examples: examples)
+        for part in np.array_split(np.arange(4), parts):
+            # No cutting at random, which would differ.
+            ner.cfg["update_with_oracle_cut_size"] = 0
+            nlp.update([examples[i] for i in part], sgd=False)
+        (layer,) = find_layers(ner.model)
+        found.append(get_shim(layer).loaded.encoder.gradients())
+    for name, gradient in found[0].items():
+        scale = np.abs(gradient).max()
+        assert scale > 0
+        np.testing.assert_allclose(gradient, found[1][name], atol=1e-3 * scale)
+
+
+def test_averages_are_used_and_saved(checkpoint, tmp_path):
+    nlp = train_ner(checkpoint, steps=0)
+    examples = make_examples(nlp, 4)
+    optimizer = nlp.create_optimizer()
+    optimizer.averages = {}
+    for _ in range(5):
+        nlp.update(examples, sgd=optimizer)
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    shim = get_shim(layer)
+    name = "layers.1.mlp.Wi.weight"
+    own = np.array(shim.loaded.encoder.tensors()[name])
+    with nlp.use_params(optimizer.averages):
+        nlp.to_disk(tmp_path / "averaged")
+    (layer,) = find_layers(
+        spacy.load(tmp_path / "averaged").get_pipe("modernbert_ner").model
+    )
+    saved = get_shim(layer).loaded.encoder.tensors()[name]
+    np.testing.assert_array_equal(saved, optimizer.averages[shim.id, name])
+    np.testing.assert_array_equal(shim.loaded.encoder.tensors()[name], own)
+    assert np.abs(own - saved).max() > 0
+
+
+def test_new_labels_and_rehearsal(trained):
+    nlp = spacy.load(trained)
+    ner = nlp.get_pipe("modernbert_ner")
+    assert ner.add_label("SHIP") == 1 and ner.add_label("SHIP") == 0
+    assert ner.labels == ("PERSON", "PLACE", "SHIP")
+    optimizer = nlp.resume_training()
+    text = "The Erebus came from Oslo."
+    ship = Example.from_dict(nlp.make_doc(text), {"entities": [(4, 10, "SHIP")]})
+    old = make_examples(nlp, 4)
+    losses: dict = {}
+    for _ in range(10):
+        nlp.update([ship], sgd=optimizer)
+        nlp.rehearse(old, sgd=optimizer, losses=losses)
+    assert losses["modernbert_ner"] > 0
+    # The model that it rehearses from stays as it was.
+    before, after = (
+        get_shim(find_layers(model)[0]).loaded.encoder.tensors()
+        for model in (ner._rehearsal_model, ner.model)
+    )
+    loaded = get_shim(
+        find_layers(spacy.load(trained).get_pipe("modernbert_ner").model)[0]
+    )
+    for name, array in loaded.loaded.encoder.tensors().items():
+        np.testing.assert_array_equal(before[name], array)
+    assert any((before[name] != after[name]).any() for name in before)
+
+
+def test_dropout_rate_does_no_harm(trained):
+    nlp = spacy.load(trained)
+    nlp.update(make_examples(nlp, 2), drop=0.3, sgd=nlp.resume_training())
+    assert nlp(TEXTS[0]).ents
+
+
+def test_spacy_train(checkpoint, tmp_path):
+    """The command line's own loop, with a corpus and a config on disk."""
+    from spacy.cli.train import train
+    from spacy.tokens import DocBin
+
+    nlp = spacy.blank("en")
+    for name, n in (("train", 8), ("dev", 3)):
+        docs = [example.reference for example in make_examples(nlp, n)]
+        DocBin(docs=docs).to_disk(tmp_path / f"{name}.spacy")
+    nlp = windowed_nlp(checkpoint)
+    nlp.config.to_disk(tmp_path / "config.cfg")
+    train(
+        tmp_path / "config.cfg",
+        tmp_path / "out",
+        overrides={
+            "paths.train": str(tmp_path / "train.spacy"),
+            "paths.dev": str(tmp_path / "dev.spacy"),
+            "training.max_steps": 4,
+            "training.eval_frequency": 2,
+            "training.accumulate_gradient": 2,
+            "training.optimizer.use_averages": True,
+        },
+    )
+    loaded = spacy.load(tmp_path / "out" / "model-last")
+    assert loaded("Anna Berg").text == "Anna Berg"
+    assert (tmp_path / "out" / "model-best" / "modernbert_ner" / "encoder").is_dir()
+
+
+# -- Running --------------------------------------------------------------------
+
+
+def test_nothing_and_something_in_one_batch(trained):
+    nlp = spacy.load(trained)
+    texts = ["", "Anna Berg went to Oslo.", "  ", "\n\n", "", "\u200b"]
+    docs = list(nlp.pipe(texts))
+    assert [doc.text for doc in docs] == texts
+    assert [(ent.text, ent.label_) for ent in docs[1].ents] == [
+        ("Anna Berg", "PERSON"),
+        ("Oslo", "PLACE"),
+    ]
+    assert list(nlp.pipe([])) == []
+    examples = [Example(nlp.make_doc(text), Doc(nlp.vocab)) for text in ("", "")]
+    nlp.update(examples, sgd=nlp.resume_training())
+
+
+def test_one_by_one_or_together(trained):
+    nlp = spacy.load(trained)
+    together = entities(nlp.pipe(TEXTS))
+    assert entities([nlp(text) for text in TEXTS]) == together
+    assert sum(map(len, together)) > 2 * len(TEXTS)
+
+
+def test_a_long_document_loses_nothing(trained):
+    nlp = spacy.load(
+        trained,
+        config={
+            "components.modernbert_ner.model.tok2vec.get_spans": {
+                "@span_getters": "spacy-modernbert.long_context_spans.v1",
+                "window": 64,
+                "overlap": 32,
+            }
+        },
+    )
+    # Names at the very end, which a cut would lose.
+    doc = nlp(make_text(0, 60) + " Greta Holm went to Lisbon, they say.")
+    assert [ent.text for ent in doc.ents[-2:]] == ["Greta Holm", "Lisbon"]
+    names = sum(doc.text.count(name) for name in PEOPLE + PLACES)
+    assert len(doc.ents) > 0.95 * names
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_two_processes(trained, capfd):
+    nlp = spacy.load(trained)
+    # So that thread pools are in use when the process is forked.
+    wanted = entities(nlp.pipe(TEXTS))
+    found = entities(nlp.pipe(TEXTS, n_process=2, batch_size=10))
+    assert found == wanted
+    assert "fork" not in capfd.readouterr().err
+
+
+def test_sent_to_a_spawned_process(trained):
+    """What multiprocessing does where it cannot fork."""
+    nlp = spacy.load(trained)
+    sent = pickle.loads(pickle.dumps(nlp.get_pipe("modernbert_ner").pipe))
+    docs = [nlp.make_doc(text) for text in TEXTS]
+    assert entities(sent(docs)) == entities(nlp.pipe(TEXTS))
+
+
+FRESH = """
+import json, socket, sys
+
+def refuse(*args, **kwargs):
+    raise OSError("the network was asked")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import spacy
+nlp = spacy.load(sys.argv[1])
+docs = nlp.pipe(json.loads(sys.stdin.read()))
+print(json.dumps([[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]))
+"""
+
+
+@pytest.mark.parametrize("name", ["owner/some-model", None])
+def test_fresh_process_without_network(checkpoint, tmp_path, name):
+    """Not even the checkpoint that the config names is asked for."""
+    shutil.copytree(checkpoint, tmp_path / "encoder")
+    nlp = train_ner(tmp_path / "encoder", steps=15)
+    if name is not None:
+        block = nlp._pipe_configs["modernbert_ner"]["model"]["tok2vec"]
+        block["name"] = name
+    nlp.to_disk(tmp_path / "nlp")
+    shutil.rmtree(tmp_path / "encoder")
+    assert len(TEXTS) == 50
+    wanted = entities(nlp.pipe(TEXTS))
+    assert sum(map(len, wanted)) > 50
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(tmp_path / "nlp")],
+        input=json.dumps(TEXTS),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found == [[list(ent) for ent in ents] for ents in wanted]
+
+
+# -- Configs and other pipelines ------------------------------------------------
+
+
+def test_config_round_trip(trained, tmp_path):
+    nlp = spacy.load(trained)
+    config = spacy.util.load_config(trained / "config.cfg")
+    assert config["components"] == nlp.config["components"]
+    again = spacy.blank("en").from_config(config)
+    assert again.config.to_str() == nlp.config.to_str()
+    assert again.get_pipe("modernbert_ner").labels == ()
+
+
+def test_sourced(trained, tmp_path):
+    source = spacy.load(trained)
+    nlp = spacy.blank("en")
+    nlp.add_pipe("modernbert_ner", source=source)
+    assert entities(nlp.pipe(TEXTS)) == entities(source.pipe(TEXTS))
+    nlp.to_disk(tmp_path / "nlp")
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == (
+        entities(source.pipe(TEXTS))
+    )
+
+
+def test_two_in_one_pipeline(trained, tmp_path):
+    nlp = spacy.load(trained)
+    other = copy.deepcopy(nlp.get_pipe("modernbert_ner").model)
+    assert other is not nlp.get_pipe("modernbert_ner").model
+    nlp.add_pipe(
+        "modernbert_ner",
+        name="second",
+        config={"model": nlp.get_pipe_config("modernbert_ner")["model"]},
+    )
+    nlp.get_pipe("second").initialize(lambda: make_examples(nlp, 2), nlp=nlp)
+    nlp.to_disk(tmp_path / "nlp")
+    found = spacy.load(tmp_path / "nlp")
+    assert found.pipe_names == ["modernbert_ner", "second"]
+    assert (tmp_path / "nlp" / "second" / "encoder").is_dir()
+    assert entities(found.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+
+
+@pytest.mark.parametrize(
+    "factory", ["ner", "tagger", "parser", "textcat", "spancat", "senter"]
+)
+def test_inside_stock_components(checkpoint, factory):
+    """What takes a tok2vec takes ours."""
+    nlp = spacy.blank("en")
+    config = nlp.get_factory_meta(factory).default_config
+    model = copy.deepcopy(dict(config["model"]))
+    tok2vec = tok2vec_config(checkpoint, window=64)
+    if factory == "textcat":
+        model = {
+            "@architectures": "spacy.TextCatReduce.v1",
+            "tok2vec": tok2vec,
+            "exclusive_classes": True,
+            "use_reduce_first": False,
+            "use_reduce_last": False,
+            "use_reduce_max": False,
+            "use_reduce_mean": True,
+        }
+    else:
+        model["tok2vec"] = tok2vec
+    nlp.add_pipe(factory, config={"model": model})
+    examples = []
+    for i, text in enumerate(TEXTS):
+        doc = nlp.make_doc(text)
+        annotations = {
+            "tags": ["AB"[k % 2] for k in range(len(doc))],
+            "heads": [1] * len(doc),
+            "deps": ["nsubj", "ROOT"] + ["obj"] * (len(doc) - 2),
+            "cats": {"A": float(i % 2), "B": float(1 - i % 2)},
+            "entities": [(0, doc[1].idx + len(doc[1]), "PERSON")],
+            "spans": {"sc": [(0, len(text), "X")]},
+        }
+        examples.append(Example.from_dict(doc, annotations))
+    optimizer = nlp.initialize(lambda: examples)
+    losses: dict = {}
+    nlp.update(examples[:3], sgd=optimizer, losses=losses)
+    assert losses[factory] > 0
+    docs = list(nlp.pipe([*TEXTS[:3], "", "  "]))
+    again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    for one, other in zip(docs, again.pipe([doc.text for doc in docs]), strict=True):
+        assert one.to_json() == other.to_json()

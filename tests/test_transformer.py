@@ -1,0 +1,270 @@
+"""The architecture in spacy-transformers' `transformer`, with its listeners."""
+
+import numpy as np
+import pytest
+import spacy
+from spacy.util import fix_random_seed
+
+from spacy_modernbert.components import DEFAULT_CONFIG
+from spacy_modernbert.layers.encode import find_layers, get_shim
+
+from .util import entities, make_examples, make_text, tok2vec_config
+
+pytest.importorskip("spacy_transformers")
+
+INLINE = "spacy-modernbert.Tok2VecModernBert.v1"
+SHARED = "spacy-modernbert.ModernBertModel.v1"
+TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]
+LISTENER = {
+    "@architectures": "spacy-transformers.TransformerListener.v1",
+    "grad_factor": 1.0,
+    "pooling": {"@layers": "reduce_mean.v1"},
+    "upstream": "*",
+}
+
+
+def shared_config(checkpoint, **changes):
+    config = tok2vec_config(checkpoint, window=64, overlap=16, **changes)
+    del config["pooling"]
+    return {**config, "@architectures": SHARED}
+
+
+def ner_config(tok2vec):
+    model = {**DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
+    return {"factory": "ner", "model": model}
+
+
+def make_nlp(**blocks):
+    config = spacy.blank("en").config.copy()
+    config["nlp"]["pipeline"] = list(blocks)
+    config["components"] = blocks
+    return spacy.blank("en").from_config(config)
+
+
+def shared_nlp(checkpoint, listener=LISTENER, **changes):
+    transformer = {
+        "factory": "transformer",
+        "model": shared_config(checkpoint, **changes),
+    }
+    return make_nlp(transformer=transformer, ner=ner_config(listener))
+
+
+def inline_nlp(checkpoint, factory):
+    tok2vec = tok2vec_config(checkpoint, window=64, overlap=16)
+    return make_nlp(ner={**ner_config(tok2vec), "factory": factory})
+
+
+def train(nlp, steps, at_once=True):
+    """Train as `nlp.update` does, or in the way of `spacy train`, which finishes the
+    update of all components together.
+
+    RETURNS (List[float]): The loss of `ner` in each step.
+    """
+    fix_random_seed(1)
+    examples = make_examples(nlp, 6, n_sentences=9)
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    losses = []
+    for step in range(steps):
+        found = {}
+        batch = examples[:3] if step % 2 else examples[3:]
+        nlp.update(batch, sgd=optimizer if at_once else False, losses=found)
+        if not at_once:
+            for _, pipe in nlp.pipeline:
+                pipe.finish_update(optimizer)
+        losses.append(float(found["ner"]))
+    return losses
+
+
+def weights(nlp, name):
+    (layer,) = find_layers(nlp.get_pipe(name).model)
+    return dict(get_shim(layer).loaded.encoder.tensors())
+
+
+@pytest.fixture(scope="module")
+def nlp(checkpoint):
+    """Trained. Not to be changed."""
+    nlp = shared_nlp(checkpoint)
+    assert train(nlp, 20)[-1] > 0
+    assert sum(map(len, entities(nlp.pipe(TEXTS)))) > 0
+    return nlp
+
+
+@pytest.mark.parametrize("factory", ["modernbert_ner", "ner"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_loss_curve_of_shared_and_inline(checkpoint, factory, at_once):
+    inline, shared = inline_nlp(checkpoint, factory), shared_nlp(checkpoint)
+    wanted, found = train(inline, 20, at_once), train(shared, 20, at_once)
+    assert wanted[-1] < 0.5 * wanted[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    assert entities(shared.pipe(TEXTS)) == entities(inline.pipe(TEXTS))
+
+
+def test_round_trips(nlp, tmp_path):
+    wanted = entities(nlp.pipe(TEXTS))
+    nlp.to_disk(tmp_path / "nlp")
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
+    other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    assert entities(other.pipe(TEXTS)) == wanted
+    assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted
+
+
+def test_replaced_listeners(nlp, tmp_path):
+    wanted = entities(nlp.pipe(TEXTS))
+    nlp = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
+    block = nlp.config["components"]["ner"]["model"]["tok2vec"]
+    assert block["@architectures"] == INLINE
+    assert block["pooling"] == LISTENER["pooling"] and block["grad_factor"] == 1.0
+    nlp.remove_pipe("transformer")
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    # What is saved is a plain inline model.
+    nlp.to_disk(tmp_path / "nlp")
+    loaded = spacy.load(tmp_path / "nlp")
+    assert entities(loaded.pipe(TEXTS)) == wanted
+    # And both learn on alike.
+    examples = make_examples(nlp, 4, n_sentences=6)
+    curves = []
+    for each in (nlp, loaded):
+        fix_random_seed(2)
+        optimizer = each.create_optimizer()
+        losses = []
+        for _ in range(5):
+            found: dict = {}
+            each.update(examples, sgd=optimizer, losses=found)
+            losses.append(float(found["ner"]))
+        curves.append(losses)
+    np.testing.assert_allclose(*curves, rtol=1e-4)
+
+
+def test_replaced_listener_that_does_not_train_the_encoder(checkpoint):
+    nlp = shared_nlp(checkpoint, {**LISTENER, "grad_factor": 0.0})
+    train(nlp, 1)
+    nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
+    assert nlp.config["components"]["ner"]["model"]["tok2vec"]["grad_factor"] == 0.0
+
+
+def test_sourced_with_replaced_listeners(nlp, tmp_path):
+    wanted = entities(nlp.pipe(TEXTS))
+    nlp.to_disk(tmp_path / "source")
+    config = spacy.blank("en").config.copy()
+    config["nlp"]["pipeline"] = ["ner"]
+    config["components"]["ner"] = {
+        "source": str(tmp_path / "source"),
+        "replace_listeners": ["model.tok2vec"],
+    }
+    sourced = spacy.blank("en").from_config(config)
+    assert entities(sourced.pipe(TEXTS)) == wanted
+    both = spacy.blank("en")
+    for name in ("transformer", "ner"):
+        both.add_pipe(name, source=spacy.load(tmp_path / "source"))
+    assert both.pipe_names == ["transformer", "ner"]
+
+
+def test_frozen_and_annotating(nlp, checkpoint):
+    """A frozen transformer annotates, its listeners learn from what it writes."""
+    nlp = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    before = {name: array.copy() for name, array in weights(nlp, "transformer").items()}
+    linear = next(node for node in nlp.get_pipe("ner").model.walk() if "W" in (
+        node.param_names))  # fmt: skip
+    weights_of_ner = linear.get_param("W").copy()
+    optimizer = nlp.resume_training()
+    examples = make_examples(nlp, 3, n_sentences=8)
+    for _ in range(3):
+        nlp.update(
+            examples, sgd=optimizer, exclude=["transformer"], annotates=["transformer"]
+        )
+    for name, array in weights(nlp, "transformer").items():
+        np.testing.assert_array_equal(array, before[name])
+    assert (linear.get_param("W") != weights_of_ner).any()
+
+
+def test_one_encoder_for_many(checkpoint):
+    blocks = {
+        "transformer": {"factory": "transformer", "model": shared_config(checkpoint)},
+        "ner": ner_config(LISTENER),
+        "tagger": {
+            "factory": "tagger",
+            "model": {"@architectures": "spacy.Tagger.v2", "tok2vec": LISTENER},
+        },
+    }
+    nlp = make_nlp(**blocks)
+    examples = make_examples(nlp, 4)
+    for example in examples:
+        for token in example.reference:
+            token.tag_ = "X" if token.is_title else "Y"
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    first: dict = {}
+    nlp.update(examples, sgd=optimizer, losses=first)
+    for _ in range(15):
+        last: dict = {}
+        nlp.update(examples, sgd=optimizer, losses=last)
+    assert last["ner"] < first["ner"] and last["tagger"] < first["tagger"]
+    doc = nlp(TEXTS[2])
+    assert {token.tag_ for token in doc} == {"X", "Y"}
+
+
+def test_training_by_config_with_replaced_listeners(nlp, checkpoint, tmp_path):
+    """`modernbert_ner` listens like any other; on disk its encoder is a folder once
+    the listener is replaced."""
+    transformer = {"factory": "transformer", "model": shared_config(checkpoint)}
+    ner = {**ner_config(LISTENER), "factory": "modernbert_ner"}
+    nlp = make_nlp(transformer=transformer, ner=ner)
+    train(nlp, 4)
+    nlp.to_disk(tmp_path / "listening")
+    assert not (tmp_path / "listening" / "ner" / "encoder").exists()
+    wanted = entities(nlp.pipe(TEXTS))
+    assert entities(spacy.load(tmp_path / "listening").pipe(TEXTS)) == wanted
+    nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
+    nlp.remove_pipe("transformer")
+    nlp.to_disk(tmp_path / "alone")
+    assert (tmp_path / "alone" / "ner" / "encoder").is_dir()
+    assert entities(spacy.load(tmp_path / "alone").pipe(TEXTS)) == wanted
+
+
+def test_initializing_encodes_nothing(checkpoint, monkeypatch):
+    from spacy_modernbert.encoder.torch_encoder import TorchEncoder
+
+    def refuse(self, batch):
+        raise AssertionError("a pass")
+
+    monkeypatch.setattr(TorchEncoder, "encode", refuse)
+    nlp = shared_nlp(checkpoint)
+    nlp.initialize(lambda: make_examples(nlp, 3))
+    assert nlp.get_pipe("transformer").model.get_dim("nO") == 32
+
+
+def test_span_getters_of_spacy_transformers(checkpoint):
+    """Inline, too: what they cut too long is cut further."""
+    for block in (
+        {"@span_getters": "spacy-transformers.doc_spans.v1"},
+        {
+            "@span_getters": "spacy-transformers.strided_spans.v1",
+            "window": 40,
+            "stride": 30,
+        },
+    ):
+        nlp = make_nlp(
+            ner={**ner_config(tok2vec_config(checkpoint, get_spans=block))},
+        )
+        assert train(nlp, 1)[0] > 0
+        assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
+
+
+def test_our_span_getter_in_a_stock_model(checkpoint):
+    stock = {
+        "@architectures": "spacy-transformers.TransformerModel.v3",
+        "name": str(checkpoint),
+        "tokenizer_config": {"use_fast": True},
+        "transformer_config": {},
+        "mixed_precision": False,
+        "grad_scaler_config": {},
+        "get_spans": tok2vec_config(checkpoint)["get_spans"],
+    }
+    nlp = make_nlp(
+        transformer={"factory": "transformer", "model": stock},
+        ner=ner_config(LISTENER),
+    )
+    assert train(nlp, 1)[0] > 0
+    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
