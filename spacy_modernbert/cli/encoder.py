@@ -1,6 +1,7 @@
 """`python -m spacy modernbert encoder`: a checkpoint to start training from."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import replace
@@ -70,10 +71,10 @@ def encoder(
         config = load_config(output)
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
-    n_weights = sum(_size(shape) for shape in expected_shapes(config).values())
+    n_weights = sum(math.prod(shape) for shape in expected_shapes(config).values())
     msg.good(
         f"{output}: {config.num_hidden_layers} layers, {config.hidden_size} wide, "
-        f"{config.vocab_size} wordpieces, {n_weights / 1e6:.1f} million weights"
+        f"{config.vocab_size} wordpieces, {n_weights:,} weights"
     )
 
 
@@ -160,10 +161,3 @@ def _read_texts(corpus: Path) -> Iterator[str]:
     ]
     step = max(1, -(-sum(map(len, texts)) // _MAX_CHARACTERS))
     yield from texts[::step]
-
-
-def _size(shape: "tuple[int, ...]") -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size

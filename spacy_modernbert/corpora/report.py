@@ -72,9 +72,23 @@ class ConversionReport:
 
     def table(self) -> Tuple[List[str], List[List[str]]]:
         """RETURNS (Tuple[List[str], List[List[str]]]): A header and rows to print:
-        a column for each split and one for their sum.
+        a column for each split and one for their sum. For a corpus that lost
+        nothing, there is no row for the ways of losing and changing that did not
+        occur.
         """
         reports = [*self.splits.values(), self.total]
+        changed = [
+            ("  expanded to tokens", [report.expanded for report in reports]),
+            ("  enclosing pieces", [report.enclosed for report in reports]),
+        ]
+        lost = [sum(report.dropped.values()) for report in reports]
+        reasons = [
+            (f"  {reason}", [report.dropped[reason] for report in reports])
+            for reason in reports[0].dropped
+        ]
+        if not any(lost):
+            changed = [(name, counts) for name, counts in changed if any(counts)]
+            reasons = []
         rows = [
             ("documents", [report.documents for report in reports]),
             ("tokens", [report.tokens for report in reports]),
@@ -84,13 +98,9 @@ class ConversionReport:
                 (f"  {label}", [report.entities[label] for report in reports])
                 for label in reports[0].entities
             ),
-            ("  expanded to tokens", [report.expanded for report in reports]),
-            ("  enclosing pieces", [report.enclosed for report in reports]),
-            ("dropped", [sum(report.dropped.values()) for report in reports]),
-            *(
-                (f"  {reason}", [report.dropped[reason] for report in reports])
-                for reason in reports[0].dropped
-            ),
+            *changed,
+            ("dropped", lost),
+            *reasons,
         ]
         header = [self.corpus, *self.splits, "total"]
         return header, [[name, *(f"{n:,}" for n in counts)] for name, counts in rows]
