@@ -332,6 +332,17 @@ class Errors:
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
         "Give a .spacy file with --corpus; `spacy project run corpus` makes one."
     )
+    BAD_TOKENIZER_CORPUS = (
+        "{path} cannot be read as a .spacy file: {error}. "
+        "`spacy project run corpus` makes one; `spacy convert` makes one of other "
+        "formats."
+    )
+    UNKNOWN_SIZE = (
+        "There is no size '{name}' in {configs} (there is: {sizes}), and no folder of "
+        "that name. Give one of the sizes, where --configs says in which folder they "
+        "are; or the folder of a checkpoint; or a hub id with its owner, such as "
+        "'answerdotai/ModernBERT-base'."
+    )
 
 
 class Warnings:

@@ -1,12 +1,10 @@
 """`python -m spacy modernbert encoder`: a checkpoint to start training from."""
 
-import json
 import math
-import os
-import shutil
+import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import List, Optional
 
 import spacy
 import typer
@@ -22,15 +20,30 @@ from tokenizers import (
 )
 from wasabi import msg
 
-from ..encoder.checkpoint import load_config, resolve, save_checkpoint
+from ..encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    read_json,
+    read_tokenizer_config,
+    read_tokenizer_json,
+    resolve,
+    save_checkpoint,
+)
 from ..encoder.config import ModernBertConfig
 from ..encoder.weights import expected_shapes, init_tensors, with_matching_keys
 from ..errors import Errors
 
-# The order of their ids, from 0. The names are those of the published tokenizer.
+# Their ids are their places here. The names are those of the published tokenizer.
 SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
+_SPECIAL_IDS = {
+    "cls_token_id": SPECIAL_TOKENS.index("[CLS]"),
+    "bos_token_id": SPECIAL_TOKENS.index("[CLS]"),
+    "sep_token_id": SPECIAL_TOKENS.index("[SEP]"),
+    "eos_token_id": SPECIAL_TOKENS.index("[SEP]"),
+    "pad_token_id": SPECIAL_TOKENS.index("[PAD]"),
+}
 
-# A tokenizer is learned from so many characters at most: more change little.
+# A tokenizer is learned from about so many characters at most: more change little.
 _MAX_CHARACTERS = 10_000_000
 
 # The rows of the embedding table are a multiple of this, as in published checkpoints:
@@ -57,49 +70,75 @@ def encoder(
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"
     ),
-    seed: int = typer.Option(0, help="Seed of the weights of a fresh encoder"),
+    seed: int = typer.Option(0, min=0, help="Seed of the weights of a fresh encoder"),
 ) -> None:
     """Put a checkpoint in place to start training from: a fresh one of a given size,
     or a copy of one on the disk or on the Hugging Face hub.
     """
-    config_path = configs / f"{name}.json"
+    size = configs / f"{name}.json"
     try:
-        if config_path.is_file():
-            make_encoder_folder(config_path, output, corpus, seed)
+        if size.is_file():
+            make_checkpoint(size, output, corpus, seed)
+        elif Path(name).name == name and not Path(name).exists():
+            # One word. The ids of checkpoints on the hub have two.
+            raise ValueError(_describe_sizes(name, configs))
         else:
             copy_checkpoint(name, revision, output)
         config = load_config(output)
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
-    n_weights = sum(math.prod(shape) for shape in expected_shapes(config).values())
+    n_weights = sum(map(math.prod, expected_shapes(config).values()))
     msg.good(
         f"{output}: {config.num_hidden_layers} layers, {config.hidden_size} wide, "
-        f"{config.vocab_size} wordpieces, {n_weights:,} weights"
+        f"{config.vocab_size} wordpieces, {n_weights / 1e6:.1f} million weights"
     )
 
 
-def make_encoder_folder(
-    config_path: Path, output: Path, corpus: Optional[Path], seed: int
+def make_checkpoint(
+    size: Path, output: Path, corpus: Optional[Path], seed: int
 ) -> None:
     """Make a fresh checkpoint: a byte-level tokenizer that is learned from a corpus,
     and random weights.
 
-    config_path (Path): A `config.json`. Its `vocab_size` is the most that the
-        tokenizer may learn.
-    output (Path): Folder for the checkpoint.
+    size (Path): A `config.json`. Its `vocab_size` is the most that the tokenizer may
+        learn. The ids of special wordpieces are those of the tokenizer, whatever it
+        says.
+    output (Path): Folder for the checkpoint. If it exists, it may only hold files of
+        a checkpoint, and is replaced.
     corpus (Optional[Path]): A `.spacy` file with texts.
     seed (int): The same seed gives the same weights.
-    RAISES (ValueError): If there is no corpus, or the config is none that can be used.
+    RAISES (ValueError): If there is no corpus, the size is none that can be used, or
+        the folder holds other files.
     """
     if corpus is None or not corpus.is_file():
         raise ValueError(Errors.NO_TOKENIZER_CORPUS.format(path=corpus))
-    config = ModernBertConfig.from_dict(json.loads(config_path.read_text("utf8")))
+    data = read_json(size.parent, size.name)
+    config = ModernBertConfig.from_dict({**data, **_SPECIAL_IDS})
     tokenizer = train_tokenizer(corpus, config.vocab_size)
     n_rows = -(-tokenizer.get_vocab_size() // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
     config = replace(config, vocab_size=n_rows)
     tensors = with_matching_keys(init_tensors(config, seed), config)
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(output, config, tensors, tokenizer.to_str())
+
+
+def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
+    """Copy a checkpoint: its encoder, in float32 and in one file, and its tokenizer.
+    From the hub, it is downloaded. Heads are left out.
+
+    name (str): A folder, or a hub id.
+    revision (Optional[str]): Commit, tag or branch on the hub.
+    output (Path): Folder for the checkpoint. If it exists, it may only hold files of
+        a checkpoint, and is replaced; unless it is the one to copy.
+    RAISES (ValueError): If the checkpoint cannot be had or is not sound, or the
+        folder holds other files.
+    """
+    source = resolve(name, revision)
+    config = load_config(source)
+    tensors = open_tensors(source, config)
+    tokenizer_json = read_tokenizer_json(source)
+    if source.resolve() != output.resolve():
+        tokenizer_config = read_tokenizer_config(source)
+        save_checkpoint(output, config, tensors, tokenizer_json, tokenizer_config)
 
 
 def train_tokenizer(corpus: Path, vocab_size: int) -> Tokenizer:
@@ -130,34 +169,19 @@ def train_tokenizer(corpus: Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
-    """Copy the files of a checkpoint. From the hub, they are downloaded.
-
-    name (str): A folder, or a hub id.
-    revision (Optional[str]): Commit, tag or branch on the hub.
-    output (Path): Folder for the checkpoint; replaced if it is there.
-    """
-    source = resolve(name, revision)
-    load_config(source)
-    if output.exists() and source.resolve() == output.resolve():
-        return
-    files = [*source.glob("*.json"), *source.glob("*.safetensors")]
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
+def _read_texts(corpus: Path) -> List[str]:
     try:
-        for file in files:
-            shutil.copyfile(file, temporary / file.name)
-        if output.exists():
-            shutil.rmtree(output)
-        os.replace(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _read_texts(corpus: Path) -> Iterator[str]:
+        docs = DocBin().from_disk(corpus).get_docs(spacy.blank("en").vocab)
+        texts = [doc.text for doc in docs]
+    except (zlib.error, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            Errors.BAD_TOKENIZER_CORPUS.format(path=corpus, error=error)
+        ) from error
     # From the whole corpus, evenly: its documents may be sorted by length.
-    texts: List[str] = [
-        doc.text for doc in DocBin().from_disk(corpus).get_docs(spacy.blank("en").vocab)
-    ]
     step = max(1, -(-sum(map(len, texts)) // _MAX_CHARACTERS))
-    yield from texts[::step]
+    return texts[::step]
+
+
+def _describe_sizes(name: str, configs: Path) -> str:
+    sizes = ", ".join(sorted(path.stem for path in configs.glob("*.json")))
+    return Errors.UNKNOWN_SIZE.format(name=name, configs=configs, sizes=sizes or "none")

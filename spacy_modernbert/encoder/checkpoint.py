@@ -90,7 +90,31 @@ def load_config(folder: Path) -> ModernBertConfig:
     RAISES (ValueError): If `config.json` is absent, not JSON, or not that of a
         ModernBERT that can be run.
     """
-    return ModernBertConfig.from_dict(_read_json(folder, CONFIG))
+    return ModernBertConfig.from_dict(read_json(folder, CONFIG))
+
+
+def read_json(folder: Path, file_name: str) -> Dict[str, Any]:
+    """Read a JSON file of a checkpoint.
+
+    folder (Path): The checkpoint.
+    file_name (str): The name of the file in it.
+    RETURNS (Dict[str, Any]): The contents.
+    RAISES (ValueError): If it is absent, or not a JSON object.
+    """
+    path = folder / file_name
+    if not path.is_file():
+        raise ValueError(
+            Errors.CHECKPOINT_NO_FILE.format(folder=folder, file=file_name)
+        )
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as err:
+        raise ValueError(Errors.CHECKPOINT_BAD_JSON.format(path=path, why=err)) from err
+    if not isinstance(found, dict):
+        raise ValueError(
+            Errors.CHECKPOINT_BAD_JSON.format(path=path, why="it is not an object")
+        )
+    return found
 
 
 def read_tokenizer_json(folder: Path) -> str:
@@ -117,7 +141,7 @@ def read_tokenizer_config(folder: Path) -> Optional[Dict[str, Any]]:
     found: Dict[str, Any] = {}
     for file_name in (SPECIAL_TOKENS, TOKENIZER_CONFIG):
         if (folder / file_name).is_file():
-            found.update(_read_json(folder, file_name))
+            found.update(read_json(folder, file_name))
     # It would name remote code.
     found.pop("auto_map", None)
     return found or None
@@ -251,26 +275,9 @@ def _download(name: str, revision: Optional[str]) -> Path:
         raise ValueError(message) from err
 
 
-def _read_json(folder: Path, file_name: str) -> Dict[str, Any]:
-    path = folder / file_name
-    if not path.is_file():
-        raise ValueError(
-            Errors.CHECKPOINT_NO_FILE.format(folder=folder, file=file_name)
-        )
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as err:
-        raise ValueError(Errors.CHECKPOINT_BAD_JSON.format(path=path, why=err)) from err
-    if not isinstance(found, dict):
-        raise ValueError(
-            Errors.CHECKPOINT_BAD_JSON.format(path=path, why="it is not an object")
-        )
-    return found
-
-
 def _read_shards(folder: Path) -> Dict[str, TensorEntry]:
     """The encoder's entries in all shards. Shards of nothing else are not opened."""
-    places = _read_json(folder, INDEX).get("weight_map")
+    places = read_json(folder, INDEX).get("weight_map")
     if not isinstance(places, dict):
         raise ValueError(
             Errors.CHECKPOINT_BAD_JSON.format(
