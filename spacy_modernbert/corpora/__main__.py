@@ -23,7 +23,7 @@ SOURCE = {
     )
     for corpus in ("litbank", "craft")
 }
-SEED = typer.Option(0, help="The same seed gives the same corpus")
+SEED = typer.Option(0, min=0, help="The same seed gives the same corpus")
 
 
 @app.command()

@@ -88,7 +88,6 @@ def with_matching_keys(
 class _MatchingKeys(Mapping[str, Floats]):
     def __init__(self, tensors: Mapping[str, Floats], config: ModernBertConfig):
         self.tensors = tensors
-        self.width = config.hidden_size
         self.names = {
             f"layers.{i}.attn.Wqkv.weight"
             for i, layer_type in enumerate(config.layer_types)
@@ -97,10 +96,10 @@ class _MatchingKeys(Mapping[str, Floats]):
 
     def __getitem__(self, name: str) -> Floats:
         tensor = self.tensors[name]
-        if name in self.names:
-            query, key = slice(self.width), slice(self.width, 2 * self.width)
-            tensor[key] = tensor[query]
-        return tensor
+        if name not in self.names:
+            return tensor
+        query, _, value = np.split(tensor, 3)
+        return np.concatenate([query, query, value])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

@@ -1,24 +1,31 @@
 import pytest
+import spacy
+from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 from spacy_modernbert.corpora.__main__ import app
 
 from .test_craft import source as craft_source  # noqa: F401
 
+FILES = ["dev.spacy", "test.spacy", "train.spacy"]
+
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def lines(output):
+    return [line.split() for line in output.splitlines()]
+
+
 def test_convert(craft_source, tmp_path):  # noqa: F811
-    result = run("craft", craft_source, tmp_path / "out")
+    result = run("craft", tmp_path / "out", "--source", craft_source)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "dev.spacy",
-        "test.spacy",
-        "train.spacy",
-    ]
-    lines = [line.split() for line in result.output.splitlines()]
+    assert names(tmp_path / "out") == FILES
     for line in (
         ["craft", "train", "dev", "test", "total"],
         ["documents", "1", "1", "1", "3"],
@@ -26,18 +33,68 @@ def test_convert(craft_source, tmp_path):  # noqa: F811
         ["CL", "1", "1", "1", "3"],
         ["CHEBI", "0", "0", "0", "0"],
         ["discontinuous", "1", "1", "1", "3"],
+        ["nested", "0", "0", "0", "0"],
     ):
-        assert line in lines
+        assert line in lines(result.output)
+
+
+def test_generate(tmp_path):
+    result = run("roster-tiny", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert names(tmp_path / "out") == FILES
+    table = {row[0]: row[1:] for row in lines(result.output) if row}
+    assert table["roster"] == ["train", "dev", "test", "total"]
+    vocab = spacy.blank("en").vocab
+    docs = list(DocBin().from_disk(tmp_path / "out" / "dev.spacy").get_docs(vocab))
+    assert table["documents"][1] == str(len(docs))
+    assert table["entities"][1] == str(sum(len(doc.ents) for doc in docs))
+    # Of what does not occur, no more is said than this.
+    assert table["dropped"] == ["0"] * 4
+    assert not {"expanded", "enclosing", "nested", "crossing"} & set(table)
+
+
+def test_seed(tmp_path):
+    for folder, seed in (("one", 1), ("same", 1), ("other", 2)):
+        assert run("roster-tiny", tmp_path / folder, "--seed", seed).exit_code == 0
+    for name in FILES:
+        one, same, other = (
+            (tmp_path / folder / name).read_bytes()
+            for folder in ("one", "same", "other")
+        )
+        assert one == same
+        assert one != other
+
+
+def test_bad_seed(tmp_path):
+    result = run("roster-tiny", tmp_path / "out", "--seed", "-1")
+    assert result.exit_code == 2
+    assert "--seed" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("corpus", ["litbank", "craft"])
-def test_nothing_there(corpus, tmp_path):
-    result = run(corpus, tmp_path / "nowhere", tmp_path / "out")
+@pytest.mark.parametrize("given", [True, False])
+def test_nothing_there(corpus, given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "nowhere" if given else f"assets/{corpus}.tar.gz"
+    option = ["--source", source] if given else []
+    result = run(corpus, tmp_path / "out", *option)
     assert result.exit_code == 1
-    assert "spacy project assets" in " ".join(result.output.split())
+    message = "".join(result.output.split())
+    assert f"nocorpusat{source}." in message
+    assert "spacyprojectassets" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_output_is_a_file(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    result = run("roster-tiny", tmp_path / "out")
+    assert result.exit_code == 1
+    assert str(tmp_path / "out") in "".join(result.output.split())
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_help_lists_the_commands():
     result = run("--help")
-    assert "litbank" in result.output and "craft" in result.output
+    for command in ("litbank", "craft", "roster", "roster-long", "roster-tiny"):
+        assert [row[1] for row in lines(result.output) if len(row) > 1].count(command)

@@ -55,3 +55,15 @@ def test_table():
         ["  nested", "3", "3", "6"],
         ["  crossing", "0", "0", "0"],
     ]
+
+
+def test_table_where_nothing_is_lost():
+    report = replace(REPORT, annotations=5, dropped={"nested": 0}, expanded=0)
+    _, rows = ConversionReport("x", {"train": report}).table()
+    assert [name for name, *_ in rows[-2:]] == ["  LOC", "dropped"]
+    changed = replace(report, expanded=1)
+    _, rows = ConversionReport("x", {"train": report, "dev": changed}).table()
+    assert rows[-2:] == [
+        ["  expanded to tokens", "0", "1", "1"],
+        ["dropped", "0", "0", "0"],
+    ]
