@@ -327,7 +327,7 @@ class Errors:
         "as dropped. This is a bug in spacy-modernbert: please report it."
     )
 
-    # evaluation/, cli/
+    # cli/
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
         "Give a .spacy file with --corpus; `spacy project run corpus` makes one."

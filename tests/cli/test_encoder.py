@@ -1,0 +1,387 @@
+"""`python -m spacy modernbert encoder`: fresh checkpoints, and copies."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from spacy.tokens import DocBin
+from spacy.training import Example
+from spacy.util import fix_random_seed
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app
+from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
+from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+
+from ..encoder.util import make_masked_lm
+from ..util import ROOT, make_tokenizer
+
+SIZES = ROOT / "configs" / "encoders"
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+TEXTS = ["The ship is called Brailo.", "", "naïve  \n\n[SEP] 蛇 👩‍🚀"]
+
+
+def run(*arguments):
+    arguments = ["encoder", *map(str, arguments)]
+    return CliRunner().invoke(app, arguments)
+
+
+def make(name, output, corpus, *options):
+    result = run(name, output, "--corpus", corpus, "--configs", SIZES, *options)
+    assert result.exit_code == 0, result.output
+    return output
+
+
+def contents(folder):
+    """The bytes of each file, or None if there is no folder."""
+    if not folder.exists():
+        return None
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("roster")
+    stage = Stage(n_words=3_000, min_words=24, max_words=80, words_per_name=12)
+    make_roster(RosterSize(train=(stage,), held_out=stage)).write(folder)
+    return folder / "train.spacy"
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory, corpus) -> Path:
+    """A fresh checkpoint. Not to be changed."""
+    return make("tiny", tmp_path_factory.mktemp("encoders") / "tiny", corpus)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """As a hub has them: bfloat16, with a head, in shards, with files of other kinds.
+    Not to be changed."""
+    folder = tmp_path_factory.mktemp("published") / "model"
+    model = make_masked_lm(vocab_size=512).to(torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size="40KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    make_tokenizer().save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "cls_token": "[CLS]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").write_text("{}")
+    (folder / "optimizer.safetensors").write_bytes(b"huge")
+    return folder
+
+
+# -- Fresh ones -------------------------------------------------------------------
+
+
+def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
+    """As a user runs it, with nothing imported before; and as in the other tests."""
+    command = [sys.executable, "-m", "spacy", "modernbert", "encoder", "tiny"]
+    options = ["--corpus", str(corpus), "--configs", "configs/encoders"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "out"), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 layers, 32 wide, 512 wordpieces" in " ".join(done.stdout.split())
+    assert contents(tmp_path / "out") == contents(fresh)
+    assert sorted(contents(fresh)) == FILES
+
+
+def test_transformers_reads_it(fresh):
+    model, info = AutoModel.from_pretrained(fresh, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert model.config.num_hidden_layers == 3
+    theirs = AutoTokenizer.from_pretrained(fresh)
+    ours = WordpieceTokenizer.from_file(fresh)
+    for text in TEXTS[:2]:
+        (pieces,) = ours([text])
+        ids = [*ours.prefix_ids, *pieces.ids, *ours.suffix_ids]
+        assert theirs(text)["input_ids"] == ids
+    assert (theirs.cls_token, theirs.sep_token, theirs.pad_token) == (
+        "[CLS]",
+        "[SEP]",
+        "[PAD]",
+    )
+    with torch.no_grad():
+        hidden = model(**theirs(TEXTS[0], return_tensors="pt")).last_hidden_state
+    assert torch.isfinite(hidden).all()
+
+
+def test_its_tokenizer_takes_any_text(fresh):
+    config = load_config(fresh)
+    tokenizer = WordpieceTokenizer.from_file(fresh)
+    assert tokenizer.vocab_size <= config.vocab_size
+    assert config.vocab_size % 64 == 0
+    for text, pieces in zip(TEXTS, tokenizer(TEXTS), strict=True):
+        assert bool(text) == bool(len(pieces))
+        assert not np.isin(pieces.ids, range(5)).any()  # nothing unknown, no [SEP]
+    # It has learned: the words of the corpus are few pieces.
+    assert len(tokenizer(["They spoke of the letter at supper."])[0]) <= 12
+
+
+def test_full_attention_layers_start_with_matching_keys(fresh):
+    tensors = open_tensors(fresh, load_config(fresh))
+    query, key, _ = np.split(tensors["layers.0.attn.Wqkv.weight"], 3)
+    np.testing.assert_array_equal(query, key)
+
+
+def test_it_trains(corpus, fresh):
+    fix_random_seed(0)
+    nlp = spacy.blank("en")
+    tok2vec = {"name": str(fresh), "backend": "cpu"}
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    docs = list(DocBin().from_disk(corpus).get_docs(nlp.vocab))[:8]
+    examples = [Example(nlp.make_doc(doc.text), doc) for doc in docs]
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    losses = []
+    for _ in range(15):
+        step: dict = {}
+        nlp.update(examples, sgd=optimizer, losses=step)
+        losses.append(step["modernbert_ner"])
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+
+
+def test_the_seed_is_that_of_the_weights(corpus, fresh, tmp_path):
+    other = make("tiny", tmp_path / "out", corpus, "--seed", 1)
+    same = [name for name in FILES if contents(other)[name] == contents(fresh)[name]]
+    assert same == [name for name in FILES if name != "model.safetensors"]
+
+
+def test_it_takes_the_place_of_another(corpus, fresh, tmp_path):
+    shutil.copytree(fresh, tmp_path / "out")
+    (tmp_path / "out" / "model-00001-of-00002.safetensors").write_bytes(b"old")
+    make("tiny", tmp_path / "out", corpus)
+    assert contents(tmp_path / "out") == contents(fresh)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_special_wordpieces_are_those_of_its_tokenizer(corpus, tmp_path):
+    """Whatever the size says: it may be the config of a published checkpoint."""
+    size = json.loads((SIZES / "base.json").read_text())
+    size.update(hidden_size=24, intermediate_size=16, num_hidden_layers=2)
+    (tmp_path / "narrow.json").write_text(json.dumps(size))
+    out = tmp_path / "out"
+    result = run("narrow", out, "--corpus", corpus, "--configs", tmp_path)
+    assert result.exit_code == 0, result.output
+    theirs = AutoTokenizer.from_pretrained(out)
+    written = json.loads((out / "config.json").read_text())
+    for name, token in (("cls", "cls"), ("bos", "cls"), ("sep", "sep"), ("eos", "sep")):
+        assert written[f"{name}_token_id"] == getattr(theirs, f"{token}_token_id")
+    assert written["pad_token_id"] == theirs.pad_token_id
+    assert written["vocab_size"] < 1_500
+
+
+# -- Copies -----------------------------------------------------------------------
+
+
+def test_copy(published, tmp_path):
+    result = run(published, tmp_path / "a" / "copy")
+    assert result.exit_code == 0, result.output
+    copy = tmp_path / "a" / "copy"
+    assert sorted(contents(copy)) == FILES
+    assert (copy / "tokenizer.json").read_text() == (
+        published / "tokenizer.json"
+    ).read_text()
+    assert AutoTokenizer.from_pretrained(copy).cls_token == "[CLS]"
+    wanted = AutoModelForMaskedLM.from_pretrained(published).float().model.state_dict()
+    found = AutoModel.from_pretrained(copy).state_dict()
+    assert list(found) == list(wanted)
+    for name, tensor in found.items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+def test_copy_again(fresh, published, tmp_path):
+    for source in (published, fresh):
+        assert run(source, tmp_path / "copy").exit_code == 0
+    assert contents(tmp_path / "copy") == contents(fresh)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_copy_onto_itself(published, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    shutil.copytree(published, folder)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for name, output in ((folder, folder), ("./model", "model"), (folder, "link")):
+        assert run(name, output).exit_code == 0
+        assert contents(folder) == contents(published)
+
+
+def test_a_folder_of_one_word(fresh, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(fresh, tmp_path / "mine")
+    assert run("mine", "copy").exit_code == 0
+    assert contents(tmp_path / "copy") == contents(fresh)
+
+
+# -- What is wrong ----------------------------------------------------------------
+
+
+def no_corpus(folder, corpus):
+    return ["tiny"], "learns its tokenizer from a corpus, but None"
+
+
+def missing_corpus(folder, corpus):
+    path = folder / "nowhere.spacy"
+    return ["tiny", "--corpus", path], f"{path} is no file"
+
+
+def text_for_corpus(folder, corpus):
+    (folder / "x.spacy").write_text("Some text.")
+    return ["tiny", "--corpus", folder / "x.spacy"], "cannot be read as a .spacy file"
+
+
+def truncated_corpus(folder, corpus):
+    (folder / "x.spacy").write_bytes(corpus.read_bytes()[:1_000])
+    return ["tiny", "--corpus", folder / "x.spacy"], "cannot be read as a .spacy file"
+
+
+def no_docs(folder, corpus):
+    import zlib
+
+    (folder / "x.spacy").write_bytes(zlib.compress(b"\x80"))  # an empty msgpack map
+    return ["tiny", "--corpus", folder / "x.spacy"], "cannot be read as a .spacy file"
+
+
+def unknown_size(folder, corpus):
+    return ["huge", "--corpus", corpus], "no size 'huge' in {sizes} (there is: base, l"
+
+
+def sizes_elsewhere(folder, corpus):
+    (folder / "none").mkdir()
+    options = ["tiny", "--corpus", corpus, "--configs", folder / "none"]
+    return options, f"no size 'tiny' in {folder / 'none'} (there is: none)"
+
+
+def size(folder, corpus, content):
+    (folder / "sizes").mkdir()
+    (folder / "sizes" / "x.json").write_text(content)
+    return ["x", "--corpus", corpus, "--configs", folder / "sizes"]
+
+
+def size_not_json(folder, corpus):
+    return size(folder, corpus, "{"), "x.json' cannot be read: Expecting property"
+
+
+def size_not_object(folder, corpus):
+    return size(folder, corpus, "[]"), "x.json' cannot be read: it is not an object"
+
+
+def size_of_another_model(folder, corpus):
+    return size(folder, corpus, '{"model_type": "bert"}'), "model_type 'bert'"
+
+
+def size_negative(folder, corpus):
+    content = '{"model_type": "modernbert", "hidden_size": -8}'
+    return size(folder, corpus, content), "hidden_size = -8"
+
+
+def missing_folder(folder, corpus):
+    return [folder / "nowhere"], f"There is no folder '{folder / 'nowhere'}'"
+
+
+def file_for_folder(folder, corpus):
+    (folder / "x").write_text("text")
+    return [folder / "x"], f"'{folder / 'x'}' is a file"
+
+
+def empty_folder(folder, corpus):
+    (folder / "x").mkdir()
+    return [folder / "x"], "has no config.json"
+
+
+def other_model(folder, corpus):
+    (folder / "x").mkdir()
+    (folder / "x" / "config.json").write_text('{"model_type": "roberta"}')
+    return [folder / "x"], "model_type 'roberta'"
+
+
+def no_tokenizer(folder, corpus):
+    (folder / "x" / "tokenizer.json").unlink()
+    return [folder / "x"], "has no tokenizer.json"
+
+
+def no_tensors(folder, corpus):
+    (folder / "x" / "model.safetensors").unlink()
+    return [folder / "x"], "has no model.safetensors"
+
+
+def truncated_tensors(folder, corpus):
+    path = folder / "x" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    return [folder / "x"], "not a sound safetensors file"
+
+
+WRONG = [
+    no_corpus,
+    missing_corpus,
+    text_for_corpus,
+    truncated_corpus,
+    no_docs,
+    unknown_size,
+    sizes_elsewhere,
+    size_not_json,
+    size_not_object,
+    size_of_another_model,
+    size_negative,
+    missing_folder,
+    file_for_folder,
+    empty_folder,
+    other_model,
+    no_tokenizer,
+    no_tensors,
+    truncated_tensors,
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda function: function.__name__)
+def test_wrong(wrong, corpus, fresh, tmp_path):
+    """A clear message, nothing left behind, and what was there is still there."""
+    if wrong in (no_tokenizer, no_tensors, truncated_tensors):
+        shutil.copytree(fresh, tmp_path / "x")
+    (name, *options), message = wrong(tmp_path, corpus)
+    message = message.replace("{sizes}", str(SIZES))
+    shutil.copytree(fresh, tmp_path / "there")
+    before = sorted(tmp_path.rglob("*"))
+    for output in (tmp_path / "not-there", tmp_path / "there"):
+        # The last of two --configs counts.
+        result = run(name, output, "--configs", SIZES, *options)
+        assert result.exit_code == 1, result.output
+        assert isinstance(result.exception, SystemExit)
+        assert "".join(message.split()) in "".join(result.output.split())
+    assert sorted(tmp_path.rglob("*")) == before
+    assert contents(tmp_path / "there") == contents(fresh)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_nothing_else_is_replaced(copied, corpus, fresh, tmp_path):
+    """A wrong path must not cost a folder of something else."""
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter-1.txt").write_text("mine")
+    (tmp_path / "notes").write_text("mine")
+    for output, message in (
+        (tmp_path / "thesis", "holds other files (chapter-1.txt)"),
+        (tmp_path / "notes", "which is a file"),
+    ):
+        name = fresh if copied else "tiny"
+        result = run(name, output, "--configs", SIZES, "--corpus", corpus)
+        assert result.exit_code == 1
+        assert "".join(message.split()) in "".join(result.output.split())
+    assert contents(tmp_path / "thesis") == {"chapter-1.txt": b"mine"}
+    assert (tmp_path / "notes").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_help():
+    result = CliRunner().invoke(app, ["--help"])
+    assert "encoder" in result.output
