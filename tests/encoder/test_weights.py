@@ -1,9 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 from transformers import AutoModel
 
 from spacy_modernbert.encoder.config import ModernBertConfig
-from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.encoder.weights import (
+    expected_shapes,
+    init_tensors,
+    with_matching_keys,
+)
 
 from .util import make_oracle, state
 
@@ -36,3 +42,42 @@ def test_fresh_weights_depend_on_the_seed_only():
             assert (first[name] != other[name]).any()
     # A stream for each tensor.
     assert (first["layers.0.mlp.Wo.weight"] != first["layers.1.mlp.Wo.weight"]).any()
+
+
+def test_matching_keys():
+    """In full-attention layers only, and nothing else is touched."""
+    config = ModernBertConfig.from_dict(
+        make_oracle(num_hidden_layers=5, attention_bias=True).config.to_dict()
+    )
+    fresh = dict(init_tensors(config, seed=0))
+    before = {name: tensor.copy() for name, tensor in fresh.items()}
+    matching = with_matching_keys(fresh, config)
+    assert list(matching) == list(expected_shapes(config)) and len(matching) == len(
+        fresh
+    )
+    changed = {f"layers.{i}.attn.Wqkv.weight" for i in (0, 3)}
+    for name, tensor in matching.items():
+        assert tensor.shape == before[name].shape and tensor.dtype == np.float32
+        np.testing.assert_array_equal(fresh[name], before[name])
+        if name not in changed:
+            np.testing.assert_array_equal(tensor, before[name])
+            continue
+        query, key, value = np.split(tensor, 3)
+        their_query, their_key, their_value = np.split(before[name], 3)
+        np.testing.assert_array_equal(query, their_query)
+        np.testing.assert_array_equal(key, their_query)
+        np.testing.assert_array_equal(value, their_value)
+        assert (key != their_key).any()
+
+
+def test_matching_keys_make_a_wordpiece_look_at_its_like():
+    """The scores of the first layer are highest on the diagonal, on average."""
+    config = ModernBertConfig.from_dict(make_oracle().config.to_dict())
+    config = replace(config, hidden_size=64, num_attention_heads=1)
+    weight = with_matching_keys(init_tensors(config, 0), config)
+    weight = weight["layers.0.attn.Wqkv.weight"]
+    inputs = np.random.default_rng(0).standard_normal((100, 64)).astype(np.float32)
+    query, key, _ = np.split(inputs @ weight.T, 3, axis=1)
+    scores = query @ key.T
+    others = scores[~np.eye(100, dtype=bool)]
+    assert scores.diagonal().min() > others.mean() + 3 * others.std()
