@@ -60,10 +60,11 @@ class StepState:
     """What an optimizer remembers of an encoder's weights, by their names.
 
     n_steps (MutableMapping[str, int]): The steps that were taken.
-    mom1, mom2 (MutableMapping[str, Any]): The moments: arrays of the backend, on its
-        device. The encoder puts them here; whoever keeps them need not know more.
+    mom1, mom2 (MutableMapping[str, Any]): The moments, `(size of the weight,)`. Of an
+        encoder on the CPU, NumPy arrays, as Thinc keeps them; else arrays of the
+        backend on its device, which only the encoder knows how to use.
     averages (Optional[MutableMapping[str, Any]]): The running averages of the weights,
-        likewise; None if there are to be none.
+        likewise, in the weights' shapes; None if there are to be none.
 
     It belongs to an optimizer, and not to the encoder: a new one remembers nothing.
     """
@@ -88,12 +89,22 @@ def lr_scale(name: str, n_layers: int, decay: float) -> float:
     decay (float): Above 0 and at most 1, which lets all learn alike.
     RETURNS (float): The factor.
     """
+    return decay ** (n_layers + 1 - _depth(name, n_layers))
+
+
+def is_frozen(name: str, n_layers: int, frozen_layers: int) -> bool:
+    """RETURNS (bool): Whether a weight is not trained: one of the lowest layers, or,
+    if there are any such layers, of the embeddings.
+    """
+    return frozen_layers > 0 and _depth(name, n_layers) <= frozen_layers
+
+
+def _depth(name: str, n_layers: int) -> int:
+    """RETURNS (int): 0 for the embeddings, then 1 to `n_layers`, and one more."""
     room, _, rest = name.partition(".")
     if room == "layers":
-        return decay ** (n_layers - int(rest.partition(".")[0]))
-    if room == "embeddings":
-        return decay ** (n_layers + 1)
-    return 1.0
+        return int(rest.partition(".")[0]) + 1
+    return 0 if room == "embeddings" else n_layers + 1
 
 
 def radam_scale(n_steps: int, b1: float, b2: float) -> Tuple[float, bool]:

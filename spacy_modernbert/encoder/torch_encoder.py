@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from ..types import PackedBatch
 from .attention import ATTENTION, AttentionPlan, make_plan, rotate
 from .config import ModernBertConfig
-from .steps import StepSettings, StepState
+from .steps import StepSettings, StepState, is_frozen
 from .torch_steps import take_step
 
 Floats = npt.NDArray[np.floating]
@@ -129,15 +129,6 @@ class ModernBert(nn.Module):
                 x = layer(x, plan)
         return self.final_norm(x)
 
-    def is_frozen(self, name: str) -> bool:
-        """RETURNS (bool): Whether the weight of that name is not trained: those of
-        the lowest layers, and below any of them the embeddings.
-        """
-        room, _, rest = name.partition(".")
-        if room == "layers":
-            return int(rest.partition(".")[0]) < self.frozen_layers
-        return room == "embeddings" and self.frozen_layers > 0
-
 
 class TorchEncoder:
     """ModernBERT on a torch device, float32. See `backend.Encoder`."""
@@ -174,8 +165,9 @@ class TorchEncoder:
             weights = _copied(tensors[name], device)
             owner_name, _, parameter_name = name.rpartition(".")
             owner = self._model.get_submodule(owner_name)
-            trained = not self._model.is_frozen(name)
-            setattr(owner, parameter_name, nn.Parameter(weights, requires_grad=trained))
+            frozen = is_frozen(name, config.num_hidden_layers, frozen_layers)
+            parameter = nn.Parameter(weights, requires_grad=not frozen)
+            setattr(owner, parameter_name, parameter)
         self._model.eval()
 
     def encode(self, batch: PackedBatch) -> Floats:
@@ -226,8 +218,7 @@ class TorchEncoder:
         gradients.
 
         settings (StepSettings): The rule and its numbers.
-        state (StepState): What was remembered of the steps before. Updated; its arrays
-            are torch's, on the device.
+        state (StepState): What was remembered of the steps before. Updated.
         """
         n_layers = self.config.num_hidden_layers
         take_step(self._model.named_parameters(), n_layers, settings, state)

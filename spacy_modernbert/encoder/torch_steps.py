@@ -5,7 +5,7 @@ Nothing here asks the device for a value, so that the host does not wait for it.
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, MutableMapping, Tuple
 
 import numpy as np
 import torch
@@ -70,9 +70,7 @@ def take_step(
         if settings.L2 and settings.L2_is_weight_decay:
             each.weights.mul_(1 - each.learn_rate * settings.L2)
         if state.averages is not None:
-            if each.name not in state.averages:
-                state.averages[each.name] = torch.zeros_like(each.weights)
-            average = state.averages[each.name]
+            average = _recall(state.averages, each, each.weights.shape)
             average.lerp_(each.weights, average_share(each.n_steps))
 
 
@@ -82,10 +80,21 @@ def _clip(gradient: Tensor, threshold: float) -> None:
 
 
 def _moments(due: _Due, state: StepState) -> Tuple[Tensor, Tensor]:
-    for moments in (state.mom1, state.mom2):
-        if due.name not in moments:
-            moments[due.name] = torch.zeros_like(due.weights)
-    return state.mom1[due.name], state.mom2[due.name]
+    shape = torch.Size([due.weights.numel()])
+    return _recall(state.mom1, due, shape), _recall(state.mom2, due, shape)
+
+
+def _recall(table: MutableMapping[str, Any], due: _Due, shape: torch.Size) -> Tensor:
+    """RETURNS (Tensor): What is remembered of a weight, in the weight's shape. It is
+    kept in another shape, and on the CPU as NumPy, so that Thinc can use it as well.
+    """
+    if due.name not in table:
+        fresh = torch.zeros(shape, device=due.weights.device)
+        table[due.name] = fresh.numpy() if fresh.device.type == "cpu" else fresh
+    kept = table[due.name]
+    if isinstance(kept, np.ndarray):
+        kept = torch.from_numpy(kept)
+    return kept.view_as(due.weights)
 
 
 def _step_adam(due: List[_Due], settings: StepSettings, state: StepState) -> None:

@@ -24,7 +24,7 @@ from ..encoder.checkpoint import (
 )
 from ..encoder.config import ModernBertConfig
 from ..errors import Errors
-from .optimizer import step_encoder
+from .optimizer import find_params, step_encoder
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -199,14 +199,11 @@ class EncoderShim(Shim):
         that was made with `use_averages = true`.
 
         params (Mapping[Any, Any]): Weights by the optimizer's keys. What has no key
-            here stays as it is.
+            here stays as it is: see `find_params`.
         """
         self.finish_postponed()
         own = self._loaded
-        names = () if own is None else own.encoder.tensors()
-        others = {
-            name: params[self.id, name] for name in names if (self.id, name) in params
-        }
+        others = {} if own is None else find_params(params, self.id, own.encoder)
         if own is None or not others:
             yield
             return

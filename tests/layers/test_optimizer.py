@@ -7,7 +7,12 @@ from thinc.api import SGD, Adam, Optimizer, RAdam
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.steps import StepSettings, lr_scale
 from spacy_modernbert.encoder.weights import init_tensors
-from spacy_modernbert.layers.optimizer import read_settings, state_of, step_encoder
+from spacy_modernbert.layers.optimizer import (
+    find_params,
+    read_settings,
+    state_of,
+    step_encoder,
+)
 from spacy_modernbert.types import PackedBatch
 
 from ..util import make_config
@@ -166,7 +171,7 @@ def test_what_is_remembered_is_the_optimizers():
 
 def test_state_is_a_view():
     optimizer = Adam(0.01, use_averages=False)
-    state = state_of(optimizer, OWNER)
+    state = state_of(optimizer, OWNER, "cpu")
     assert state.averages is None
     assert "a" not in state.n_steps and not optimizer.nr_update
     state.n_steps["a"] = 3
@@ -175,6 +180,41 @@ def test_state_is_a_view():
     assert dict(state.n_steps) == {"a": 3} and len(state.n_steps) == 1
     del state.n_steps["a"]
     assert not state.n_steps
+
+
+def test_thinc_and_the_encoder_share_the_state():
+    """`nlp.rehearse` has Thinc step the weights between our steps."""
+    optimizer, reference = Adam(0.01, L2=0.1), Foreign(Adam(0.01, L2=0.1))
+    encoders = make(), make()
+    for encoder, both in zip(
+        encoders, ((optimizer, Foreign(optimizer)), [reference]), strict=True
+    ):
+        rng = np.random.default_rng(0)
+        for i in range(6):
+            give_gradient(encoder, rng)
+            step_encoder(encoder, both[i % len(both)], OWNER, layer_lr_decay=1.0)
+    for name, tensor in encoders[0].tensors().items():
+        assert isinstance(optimizer.averages[OWNER, name], np.ndarray)
+        wanted = encoders[1].tensors()[name]
+        np.testing.assert_allclose(tensor, wanted, atol=1e-4, err_msg=name)
+
+
+def test_states_on_other_devices_are_apart():
+    optimizer, encoder = Adam(0.01), make()
+    names = list(encoder.tensors())
+    state_of(optimizer, OWNER, "cpu").averages.update(dict.fromkeys(names, "host"))
+    apart = state_of(optimizer, OWNER, "cuda:0").averages
+    assert not list(apart)
+    apart[names[0]] = "device"
+    assert list(apart) == [names[0]]
+    assert list(state_of(optimizer, OWNER, "cpu").averages) == names
+    assert optimizer.averages[OWNER, f"{names[0]}@cuda:0"] == "device"
+    host = dict.fromkeys(names, "host")
+    assert find_params(optimizer.averages, OWNER, encoder) == host
+    encoder.device = "cuda:0"
+    found = find_params(optimizer.averages, OWNER, encoder)
+    assert found == {**host, names[0]: "device"}
+    assert find_params(optimizer.averages, OWNER + 1, encoder) == {}
 
 
 def test_settings_follow_the_schedules():
