@@ -31,6 +31,8 @@ def Tok2VecModernBert_v1(
     quantization: Optional[Dict[str, Any]] = None,
     max_batch_wordpieces: int = 16384,
     gradient_checkpointing: Union[bool, str] = "auto",
+    frozen_layers: int = 0,
+    layer_lr_decay: float = 1.0,
     grad_factor: float = 1.0,
 ) -> Model[List[Doc], List[Floats2d]]:
     """A ModernBERT encoder that belongs to one component.
@@ -52,6 +54,14 @@ def Tok2VecModernBert_v1(
         holds, in training and prediction, however many Docs there are.
     gradient_checkpointing (Union[bool, str]): Compute activations anew in the backward
         pass, which saves memory: True, False, or "auto" (where there are many).
+    frozen_layers (int): The lowest so many layers are not trained, nor are the
+        embeddings if there are any such layers. They cost no gradient, no memory for
+        one, and no state of the optimizer. 0 trains all.
+    layer_lr_decay (float): Lets lower layers learn more slowly, as ELECTRA and BEiT do:
+        the learning rate of layer `i` (from 0) of `n` is multiplied by
+        `layer_lr_decay ** (n - i)`, that of the embeddings by
+        `layer_lr_decay ** (n + 1)`. The final norm, and all that is not the encoder,
+        learn at the full rate. 1.0 lets all learn alike; at most 1.
     grad_factor (float): Multiplies the gradient on its way to the encoder. 0 keeps
         the encoder as it is.
     RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
@@ -65,6 +75,8 @@ def Tok2VecModernBert_v1(
         quantization,
         max_batch_wordpieces,
         gradient_checkpointing,
+        frozen_layers,
+        layer_lr_decay,
     )
     if not _is_number(grad_factor) or grad_factor < 0:
         raise ValueError(Errors.BAD_GRAD_FACTOR.format(value=grad_factor))
@@ -83,6 +95,8 @@ def ModernBertModel_v1(
     quantization: Optional[Dict[str, Any]] = None,
     max_batch_wordpieces: int = 16384,
     gradient_checkpointing: Union[bool, str] = "auto",
+    frozen_layers: int = 0,
+    layer_lr_decay: float = 1.0,
 ) -> Model:
     """A ModernBERT encoder for spacy-transformers' component `transformer`, which
     shares it between all components that listen. The arguments are those of
@@ -105,6 +119,8 @@ def ModernBertModel_v1(
         quantization,
         max_batch_wordpieces,
         gradient_checkpointing,
+        frozen_layers,
+        layer_lr_decay,
     )
     return modernbert_batch(shim, get_spans)
 
@@ -117,6 +133,8 @@ def _make_shim(
     quantization: Optional[Dict[str, Any]],
     max_batch_wordpieces: int,
     gradient_checkpointing: Union[bool, str],
+    frozen_layers: int,
+    layer_lr_decay: float,
 ) -> EncoderShim:
     if not isinstance(name, str) or not name.strip():
         raise ValueError(Errors.BAD_NAME.format(value=name))
@@ -130,6 +148,10 @@ def _make_shim(
         gradient_checkpointing != "auto"
     ):
         raise ValueError(Errors.BAD_CHECKPOINTING.format(value=gradient_checkpointing))
+    if not _is_int(frozen_layers) or frozen_layers < 0:
+        raise ValueError(Errors.BAD_FROZEN_LAYERS.format(value=frozen_layers))
+    if not _is_number(layer_lr_decay) or not 0 < layer_lr_decay <= 1:
+        raise ValueError(Errors.BAD_LAYER_LR_DECAY.format(value=layer_lr_decay))
     return EncoderShim(
         EncoderSettings(
             name=name,
@@ -138,6 +160,8 @@ def _make_shim(
             precision=check_precision(precision),
             max_batch_wordpieces=max_batch_wordpieces,
             gradient_checkpointing=gradient_checkpointing,
+            frozen_layers=frozen_layers,
+            layer_lr_decay=layer_lr_decay,
         )
     )
 

@@ -47,6 +47,8 @@ precision = "auto"
 quantization = null
 max_batch_wordpieces = 16384
 gradient_checkpointing = "auto"
+frozen_layers = 0
+layer_lr_decay = 1.0
 grad_factor = 1.0
 pooling = {"@layers": "reduce_mean.v1"}
 

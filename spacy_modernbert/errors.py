@@ -82,6 +82,15 @@ class Errors:
         'on this machine. Use backend = "auto" or "cpu", or install a build of torch '
         "that knows the device (https://pytorch.org/get-started)."
     )
+    TOO_MANY_FROZEN = (
+        "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
+        "{n_layers} or less; {n_layers} trains nothing but the final norm."
+    )
+    BAD_BETAS = (
+        "The optimizer has beta1 = {beta1} and beta2 = {beta2}. Both must be at least "
+        "0 and less than 1, and beta2 must be 0 where beta1 is (SGD), except in RAdam. "
+        "The defaults of Adam are 0.9 and 0.999."
+    )
     UNKNOWN_PRECISION = "There is no precision {value!r}. Use one of: {known}."
 
     # encoder/: config.json and the files of a checkpoint
@@ -246,6 +255,14 @@ class Errors:
     )
     BAD_CHECKPOINTING = (
         "gradient_checkpointing must be true, false or 'auto', but it is {value!r}."
+    )
+    BAD_FROZEN_LAYERS = (
+        "frozen_layers must be a whole number of layers, at least 0, but it is "
+        "{value!r}. The default is 0, which trains all."
+    )
+    BAD_LAYER_LR_DECAY = (
+        "layer_lr_decay must be a number above 0 and at most 1, but it is {value!r}. "
+        "The default is 1.0, by which all layers learn alike; 0.9 is a usual value."
     )
     BAD_GRAD_FACTOR = (
         "grad_factor must be a number, at least 0, but it is {value!r}. The default is "

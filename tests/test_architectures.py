@@ -45,6 +45,8 @@ def test_what_the_config_says_arrives(make):
         "precision": "float32",
         "max_batch_wordpieces": 999,
         "gradient_checkpointing": True,
+        "frozen_layers": 2,
+        "layer_lr_decay": 0.75,
     }
     (layer,) = find_layers(make(**settings))
     assert vars(get_shim(layer).settings) == settings
@@ -68,6 +70,14 @@ WRONG = [
     {"max_batch_wordpieces": 512.0},
     {"gradient_checkpointing": "always"},
     {"gradient_checkpointing": 1},
+    {"frozen_layers": -1},
+    {"frozen_layers": True},
+    {"frozen_layers": 1.5},
+    {"layer_lr_decay": 0},
+    {"layer_lr_decay": -0.5},
+    {"layer_lr_decay": 1.01},
+    {"layer_lr_decay": True},
+    {"layer_lr_decay": float("nan")},
 ]
 
 

@@ -108,6 +108,39 @@ def test_averages_are_used_and_saved(checkpoint, tmp_path):
     assert np.abs(own - saved).max() > 0
 
 
+@pytest.mark.parametrize("optimizer", ["Adam.v1", "RAdam.v1", "SGD.v1"])
+def test_lower_layers_frozen_and_slow(checkpoint, optimizer, tmp_path):
+    fix_random_seed(0)
+    nlp = windowed_nlp(checkpoint, frozen_layers=2, layer_lr_decay=0.5)
+    nlp.config["training"]["optimizer"] = {
+        "@optimizers": optimizer,
+        "learn_rate": 0.003,
+        "L2": 0.1,
+    }
+    examples = make_examples(nlp, 4)
+    sgd = nlp.initialize(lambda: examples)
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    encoder = get_shim(layer).loaded.encoder
+    before = {name: array.copy() for name, array in encoder.tensors().items()}
+    for _ in range(3):
+        nlp.update(examples, sgd=sgd)
+    with nlp.use_params(sgd.averages):
+        nlp.to_disk(tmp_path / "nlp")
+    loaded = spacy.load(tmp_path / "nlp").get_pipe("modernbert_ner").model
+    saved = get_shim(find_layers(loaded)[0]).loaded.encoder.tensors()
+    frozen = ("embeddings.", "layers.0.", "layers.1.")
+    for name, array in encoder.tensors().items():
+        stays = name.startswith(frozen)
+        assert (array.tobytes() == before[name].tobytes()) == stays, name
+        assert (saved[name].tobytes() == before[name].tobytes()) == stays, name
+
+
+def test_more_frozen_layers_than_there_are(checkpoint):
+    nlp = windowed_nlp(checkpoint, frozen_layers=4)
+    with pytest.raises(ValueError, match="frozen_layers is 4, but the encoder has 3"):
+        nlp.initialize()
+
+
 def test_new_labels_and_rehearsal(trained):
     nlp = spacy.load(trained)
     ner = nlp.get_pipe("modernbert_ner")

@@ -144,6 +144,20 @@ def test_replaced_listener_that_does_not_train_the_encoder(checkpoint):
     assert nlp.config["components"]["ner"]["model"]["tok2vec"]["grad_factor"] == 0.0
 
 
+def test_replaced_listener_keeps_the_layers_frozen(checkpoint):
+    nlp = shared_nlp(checkpoint, frozen_layers=2, layer_lr_decay=0.5)
+    train(nlp, 2)
+    nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
+    nlp.remove_pipe("transformer")
+    block = nlp.config["components"]["ner"]["model"]["tok2vec"]
+    assert block["frozen_layers"] == 2 and block["layer_lr_decay"] == 0.5
+    before = {name: array.copy() for name, array in weights(nlp, "ner").items()}
+    nlp.update(make_examples(nlp, 2), sgd=nlp.create_optimizer())
+    for name, array in weights(nlp, "ner").items():
+        frozen = name.startswith(("embeddings.", "layers.0.", "layers.1."))
+        assert (array == before[name]).all() == frozen, name
+
+
 def test_sourced_with_replaced_listeners(nlp, tmp_path):
     wanted = entities(nlp.pipe(TEXTS))
     nlp.to_disk(tmp_path / "source")

@@ -1,7 +1,7 @@
 """The Encoder protocol, and the switch that picks one."""
 
 import os
-from typing import TYPE_CHECKING, Callable, Mapping, Protocol, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Protocol, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from ..errors import Errors
 from ..types import PackedBatch
 from .config import ModernBertConfig
+from .steps import StepSettings, StepState
 
 if TYPE_CHECKING:
     import torch
@@ -45,9 +46,19 @@ class Encoder(Protocol):
         to it and adds the weights' gradients to those gathered so far.
         """
 
+    def step(self, settings: StepSettings, state: StepState) -> None:
+        """Step every weight that has a gradient, without leaving the device, and
+        forget the gradients. The arrays in the state are the encoder's own.
+        """
+
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
-        """Step every weight by `optimizer(name, weights, gradient)`, which returns the
-        new weights and the gradient, and forget the gradients.
+        """The same by an optimizer of any other kind, through NumPy:
+        `optimizer(name, weights, gradient)` returns the new weights and the gradient.
+        """
+
+    def copy(self, others: Mapping[str, Any]) -> "Encoder":
+        """RETURNS (Encoder): A copy on the same device, in which some weights are
+        replaced by others: NumPy's, or arrays of a `StepState`.
         """
 
     def tensors(self) -> Mapping[str, Floats]:
@@ -90,6 +101,7 @@ def make_encoder(
     backend: str = "auto",
     precision: str = "auto",
     gradient_checkpointing: Union[bool, str] = "auto",
+    frozen_layers: int = 0,
 ) -> Encoder:
     """An encoder on the device that the backend names.
 
@@ -99,17 +111,27 @@ def make_encoder(
         "mps" or "cpu". The environment variable `SPACY_MODERNBERT_BACKEND` wins.
     precision (str): "auto" or "float32", which are the same today.
     gradient_checkpointing (Union[bool, str]): True, False or "auto".
+    frozen_layers (int): The lowest so many layers, and with any of them the
+        embeddings, are not trained.
     RETURNS (Encoder): The encoder.
-    RAISES (ValueError): If a name is unknown, or the device is not there.
+    RAISES (ValueError): If a name is unknown, the device is not there, or more layers
+        are to be frozen than there are.
     """
     from .torch_encoder import TorchEncoder
 
     check_precision(precision)
+    if frozen_layers > config.num_hidden_layers:
+        raise ValueError(
+            Errors.TOO_MANY_FROZEN.format(
+                value=frozen_layers, n_layers=config.num_hidden_layers
+            )
+        )
     return TorchEncoder(
         config,
         tensors,
         device=_find_device(os.environ.get(BACKEND_VARIABLE) or backend),
         gradient_checkpointing=gradient_checkpointing,
+        frozen_layers=frozen_layers,
     )
 
 

@@ -4,7 +4,8 @@ Modules and parameters have the names that they have in a checkpoint, so that no
 table of names is needed. The oracle for the numbers is transformers' `ModernBertModel`.
 """
 
-from typing import Callable, Iterator, Mapping, Tuple
+from itertools import islice
+from typing import Any, Callable, Iterator, Mapping, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from ..types import PackedBatch
 from .attention import ATTENTION, AttentionPlan, make_plan, rotate
 from .config import ModernBertConfig
+from .steps import StepSettings, StepState, is_frozen
+from .torch_steps import take_step
 
 Floats = npt.NDArray[np.floating]
 
@@ -94,8 +97,9 @@ class Layer(nn.Module):
 
 
 class ModernBert(nn.Module):
-    def __init__(self, config: ModernBertConfig):
+    def __init__(self, config: ModernBertConfig, frozen_layers: int):
         super().__init__()
+        self.frozen_layers = frozen_layers
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(
             Layer(config, index) for index in range(config.num_hidden_layers)
@@ -111,8 +115,14 @@ class ModernBert(nn.Module):
             in the backward pass (gradient checkpointing).
         RETURNS (Tensor): `(total, width)`, the last hidden state.
         """
-        x = self.embeddings(ids)
-        for layer in self.layers:
+        if self.frozen_layers == 0:
+            x = self.embeddings(ids)
+        else:
+            with torch.no_grad():
+                x = self.embeddings(ids)
+                for layer in islice(self.layers, self.frozen_layers):
+                    x = layer(x, plan)
+        for layer in islice(self.layers, self.frozen_layers, None):
             if recompute:
                 x = checkpoint(layer, x, plan, use_reentrant=False)
             else:
@@ -126,32 +136,38 @@ class TorchEncoder:
     def __init__(
         self,
         config: ModernBertConfig,
-        tensors: Mapping[str, Floats],
+        tensors: Mapping[str, Any],
         *,
         device: torch.device,
         gradient_checkpointing: "bool | str" = "auto",
+        frozen_layers: int = 0,
     ):
         """config (ModernBertConfig): The config.
-        tensors (Mapping[str, Floats]): The weights, each read once and one at a time,
-            so that loading holds one tensor more than the weights.
+        tensors (Mapping[str, Any]): The weights, NumPy's or torch's, each read once and
+            one at a time, so that loading holds one tensor more than the weights.
         device (torch.device): Where to run.
         gradient_checkpointing (Union[bool, str]): True, False, or "auto": where a
             pass would keep more than 2 GiB of activations.
+        frozen_layers (int): The lowest so many layers, and with any of them the
+            embeddings, are not trained. They get no gradient, and nothing of them is
+            kept for it. At most the layers of the config.
         """
         self.config = config
         self.device = str(device)
         self._device = device
         self._checkpointing = gradient_checkpointing
         with torch.device("meta"):
-            self._model = ModernBert(config)
+            self._model = ModernBert(config, frozen_layers)
         names = [name for name, _ in self._model.named_parameters()]
         for name in names:
             # A copy: the optimizer writes into the weights, and may not write into
             # a file that is mapped or into the weights of another encoder.
-            weights = torch.from_numpy(np.array(tensors[name], dtype=np.float32))
+            weights = _copied(tensors[name], device)
             owner_name, _, parameter_name = name.rpartition(".")
             owner = self._model.get_submodule(owner_name)
-            setattr(owner, parameter_name, nn.Parameter(weights.to(device)))
+            frozen = is_frozen(name, config.num_hidden_layers, frozen_layers)
+            parameter = nn.Parameter(weights, requires_grad=not frozen)
+            setattr(owner, parameter_name, parameter)
         self._model.eval()
 
     def encode(self, batch: PackedBatch) -> Floats:
@@ -197,8 +213,19 @@ class TorchEncoder:
 
         return hidden.detach().cpu().numpy(), backprop
 
+    def step(self, settings: StepSettings, state: StepState) -> None:
+        """Step every weight that has a gradient, on the device, and forget the
+        gradients.
+
+        settings (StepSettings): The rule and its numbers.
+        state (StepState): What was remembered of the steps before. Updated.
+        """
+        n_layers = self.config.num_hidden_layers
+        take_step(self._model.named_parameters(), n_layers, settings, state)
+
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
-        """Step every weight that has a gradient, and forget the gradients.
+        """Step every weight that has a gradient by NumPy arrays, and forget the
+        gradients.
 
         optimizer (Callable): Called for each as `optimizer(name, weights, gradient)`,
             all float32 NumPy arrays. It returns the new weights and the gradient.
@@ -213,6 +240,21 @@ class TorchEncoder:
                 with torch.no_grad():
                     parameter.copy_(torch.from_numpy(np.asarray(stepped)))
             parameter.grad = None
+
+    def copy(self, others: Mapping[str, Any]) -> "TorchEncoder":
+        """Copy the encoder on its device. Gradients are not copied.
+
+        others (Mapping[str, Any]): Weights to take in the place of its own, by name:
+            NumPy's, or torch's on any device.
+        RETURNS (TorchEncoder): The copy.
+        """
+        return TorchEncoder(
+            self.config,
+            {**dict(self._model.named_parameters()), **others},
+            device=self._device,
+            gradient_checkpointing=self._checkpointing,
+            frozen_layers=self._model.frozen_layers,
+        )
 
     def tensors(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,
@@ -244,7 +286,8 @@ class TorchEncoder:
         # state and five as wide as the MLP.
         config = self.config
         widths = 12 * config.hidden_size + 5 * config.intermediate_size
-        kept = 4 * total * config.num_hidden_layers * widths
+        n_trained = config.num_hidden_layers - self._model.frozen_layers
+        kept = 4 * total * n_trained * widths
         return kept > _AUTO_CHECKPOINTING_BYTES
 
 
@@ -261,6 +304,12 @@ class _Arrays(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+def _copied(weights: Any, device: torch.device) -> Tensor:
+    if isinstance(weights, Tensor):
+        return weights.detach().to(device, torch.float32, copy=True)
+    return torch.from_numpy(np.array(weights, dtype=np.float32)).to(device)
 
 
 def _norm(config: ModernBertConfig) -> nn.LayerNorm:

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Union
 
 import numpy as np
 import srsly
@@ -24,6 +24,7 @@ from ..encoder.checkpoint import (
 )
 from ..encoder.config import ModernBertConfig
 from ..errors import Errors
+from .optimizer import find_params, step_encoder
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -47,6 +48,9 @@ class EncoderSettings:
     precision (str): "auto" or the name of a precision.
     gradient_checkpointing (Union[bool, str]): True, False or "auto".
     max_batch_wordpieces (int): The most wordpieces that a pass holds.
+    frozen_layers (int): How many of the lowest layers are not trained.
+    layer_lr_decay (float): How much more slowly each lower layer learns: see
+        `encoder.steps.lr_scale`.
 
     These are never saved with the weights: a pipeline runs by the settings that it
     is loaded with.
@@ -58,6 +62,8 @@ class EncoderSettings:
     precision: str = "auto"
     gradient_checkpointing: Union[bool, str] = "auto"
     max_batch_wordpieces: int = 16384
+    frozen_layers: int = 0
+    layer_lr_decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,7 @@ class EncoderShim(Shim):
         of the batch before, and change weights that the gradient on its way belongs
         to. Here it is postponed until that has come.
 
-        optimizer (Optimizer): Called with the key `(shim.id, name)` of a weight.
+        optimizer (Optimizer): Knows a weight by the key `(shim.id, name)`.
         """
         self._postponed = optimizer
         if not self._awaits_gradient:
@@ -179,13 +185,13 @@ class EncoderShim(Shim):
     def finish_postponed(self) -> None:
         """Take the step that was postponed, if one was."""
         optimizer, self._postponed = self._postponed, None
-        if optimizer is None or self._loaded is None:
-            return
-
-        def step(name: str, weights: Any, gradient: Any) -> Tuple[Any, Any]:
-            return optimizer((self.id, name), weights, gradient)
-
-        self._loaded.encoder.update(step)
+        if optimizer is not None and self._loaded is not None:
+            step_encoder(
+                self._loaded.encoder,
+                optimizer,
+                owner=self.id,
+                layer_lr_decay=self.settings.layer_lr_decay,
+            )
 
     @contextmanager
     def use_params(self, params: Mapping[Any, Any]) -> Iterator[None]:
@@ -193,19 +199,15 @@ class EncoderShim(Shim):
         that was made with `use_averages = true`.
 
         params (Mapping[Any, Any]): Weights by the optimizer's keys. What has no key
-            here stays as it is.
+            here stays as it is: see `find_params`.
         """
         self.finish_postponed()
         own = self._loaded
-        tensors: Tensors = {} if own is None else own.encoder.tensors()
-        others = {
-            name: params[self.id, name] for name in tensors if (self.id, name) in params
-        }
+        others = {} if own is None else find_params(params, self.id, own.encoder)
         if own is None or not others:
             yield
             return
-        encoder = self._make(own.encoder.config, {**tensors, **others})
-        self._loaded = replace(own, encoder=encoder)
+        self._loaded = replace(own, encoder=own.encoder.copy(others))
         try:
             yield
         finally:
@@ -218,8 +220,7 @@ class EncoderShim(Shim):
         self.finish_postponed()
         copied = EncoderShim(self.settings)
         if self._loaded is not None:
-            own = self._loaded.encoder
-            encoder = copied._make(own.config, own.tensors())
+            encoder = self._loaded.encoder.copy({})
             copied._loaded = replace(self._loaded, encoder=encoder)
         return copied
 
@@ -299,18 +300,16 @@ class EncoderShim(Shim):
                     vocab_size=config.vocab_size,
                 )
             )
-        encoder = self._make(config, tensors)
-        self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
-        self._apart = False
-
-    def _make(self, config: ModernBertConfig, tensors: Tensors) -> Encoder:
-        return make_encoder(
+        encoder = make_encoder(
             config,
             tensors,
             backend=self.settings.backend,
             precision=self.settings.precision,
             gradient_checkpointing=self.settings.gradient_checkpointing,
+            frozen_layers=self.settings.frozen_layers,
         )
+        self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
+        self._apart = False
 
 
 @contextmanager

@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from spacy_modernbert.encoder import torch_encoder
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
 
 from .util import assert_close, draw_ids, pack, run_oracle, state
 
 
-def load(model, tensors=None, gradient_checkpointing=False, **changes):
+def load(model, tensors=None, gradient_checkpointing=False, frozen_layers=0, **changes):
     return make_encoder(
         ModernBertConfig.from_dict({**model.config.to_dict(), **changes}),
         state(model) if tensors is None else tensors,
         backend="cpu",
         gradient_checkpointing=gradient_checkpointing,
+        frozen_layers=frozen_layers,
     )
 
 
@@ -136,6 +138,48 @@ def test_gradient_checkpointing_keeps_less(oracle, ids):
     assert bytes_kept(load(oracle, None, True), batch) < 0.3 * without
     # "auto" begins where it matters.
     assert bytes_kept(load(oracle, None, "auto"), batch) == without
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
+    n_layers = oracle.config.num_hidden_layers
+    batch = pack([ids])
+    kept = [
+        bytes_kept(load(oracle, None, gradient_checkpointing, frozen), batch)
+        for frozen in range(n_layers + 1)
+    ]
+    assert kept == sorted(kept, reverse=True) and len(set(kept)) == len(kept)
+    # Of the final norm: what enters it, its weights, a mean and a deviation a row.
+    width = oracle.config.hidden_size
+    assert kept[-1] <= 4 * (len(ids) * (width + 2) + 2 * width)
+
+
+def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
+    encoder = load(oracle, None, "auto", frozen_layers=3)
+    n_bytes = 4 * len(ids) * (12 * 32 + 5 * 48)
+    for budget, recomputes in ((n_bytes, False), (n_bytes - 1, True)):
+        monkeypatch.setattr(torch_encoder, "_AUTO_CHECKPOINTING_BYTES", budget)
+        assert encoder._recomputes(len(ids)) == recomputes
+
+
+# Copies
+
+
+def test_a_copy_with_other_weights(oracle, ids):
+    encoder = load(oracle)
+    batch = pack([ids])
+    before = encoder.encode(batch)
+    ones, twos = np.ones(32, np.float32), torch.full((32,), 2.0)
+    others = {"final_norm.weight": twos, "layers.1.mlp_norm.weight": ones}
+    copied = encoder.copy(others)
+    for name, tensor in encoder.tensors().items():
+        wanted = np.asarray(others.get(name, tensor))
+        np.testing.assert_array_equal(copied.tensors()[name], wanted)
+        assert not np.shares_memory(copied.tensors()[name], tensor)
+    twos.zero_()
+    assert (copied.tensors()["final_norm.weight"] == 2).all()
+    assert np.abs(copied.encode(batch) - before).max() > 0.1
+    np.testing.assert_array_equal(encoder.encode(batch), before)
 
 
 def test_predicting_keeps_nothing(oracle, ids):
