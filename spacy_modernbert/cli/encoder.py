@@ -90,7 +90,7 @@ def encoder(
     n_weights = sum(map(math.prod, expected_shapes(config).values()))
     msg.good(
         f"{output}: {config.num_hidden_layers} layers, {config.hidden_size} wide, "
-        f"{config.vocab_size} wordpieces, {n_weights / 1e6:.1f} million weights"
+        f"{config.vocab_size} wordpieces, {n_weights:,} weights"
     )
 
 
