@@ -3,19 +3,25 @@
 spaCy walks over the tokens with a parser state and asks it, for each token and each
 action, whether the action is allowed; that takes longer than some encoders do. Here
 the same walk is done over flat arrays. The stock parser is the oracle: the rules in
-`_decode` are those of `spacy/pipeline/_parser_internals/ner.pyx`, the sums are those of
-`spacy/ml/parser_model.pyx` and in the same order, and what comes out is the states that
-the stock parser would have ended with. Where only the stock parser is exact,
-`predict_states` says None.
+`_decode` are those of `spacy/pipeline/_parser_internals/ner.pyx`, the scores are those
+of `spacy/ml/parser_model.pyx`, and what comes out is the states that the stock parser
+would have ended with. Only where two scores are the same but for the last bits of a
+float can the two decide differently: their matrix products sum in different orders.
+Where the stock parser is needed, `predict_states` says None.
 
 How the scores are made. The state is three tokens: the current one, the first of the
 open entity and the last before the current one. The latter two are padding when no
-entity is open. Each adds its own row of features to a bias, and the largest of `nP`
-pieces is taken. The result is the scores, or is what an upper layer makes scores of.
+entity is open. Each is multiplied by weights of its own, the products and a bias are
+added, and the largest of `nP` pieces is taken. The result is the scores, or is what an
+upper layer makes scores of.
+
+Most tokens are not in an entity. So scores without an open entity are computed for all
+tokens at once, and what an open entity changes, where there is one.
 
 Importing this module imports Numba, which the extra `fast` installs.
 """
 
+from functools import partial
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numba
@@ -33,7 +39,7 @@ from thinc.layers.chain import forward as chain_forward
 from thinc.layers.linear import forward as linear_forward
 from thinc.layers.list2array import forward as list2array_forward
 
-# Tokens whose features are held at once. They should fit into the processor's cache.
+# Tokens whose products are held at once. They should fit into the processor's cache.
 CHUNK = 1024
 # Tokens that a state of the recognizer looks at.
 N_FEATURES = 3
@@ -84,8 +90,9 @@ class Tokens(NamedTuple):
 class Weights(NamedTuple):
     """What scores are made with, all float32.
 
-    lower (np.ndarray): Shape `(nF * nP * nO, nI)`.
-    padding (np.ndarray): Features of a token that is not there. `(nF, nP, nO)`.
+    lower (np.ndarray): For the current token, the first of the open entity and the
+        previous one. Shape `(3, nP, nO, nI)`.
+    padding (np.ndarray): The product of a token that is not there. `(3, nP, nO)`.
     bias (np.ndarray): Shape `(nP, nO)`.
     upper (np.ndarray): Shape `(n_actions, nO)`, or `(0, 0)` if there is no such layer.
     upper_bias (np.ndarray): Shape `(n_actions,)`, or `(0,)`.
@@ -206,13 +213,12 @@ def read_weights(model: Model) -> Weights:
     apart, so that the largest of them is found for many units at once.
     """
     _, lower, upper = model.layers
-    weights = lower.get_param("W").transpose(0, 2, 1, 3)
     if model.attrs["has_upper"]:
         top, top_bias = upper.get_param("W"), upper.get_param("b")
     else:
         top, top_bias = np.zeros((0, 0)), np.zeros(0)
     return Weights(
-        _floats(weights.reshape(-1, weights.shape[-1])),
+        _floats(lower.get_param("W").transpose(0, 2, 1, 3)),
         _floats(lower.get_param("pad")[0].transpose(0, 2, 1)),
         _floats(lower.get_param("b").T),
         _floats(top),
@@ -262,26 +268,21 @@ def decode(
     RETURNS (Spans): The entities.
     """
     total = len(hidden)
+    total, width = hidden.shape
     n_pieces, n_units = weights.bias.shape
-    size = min(CHUNK, total)
-    # Row 0 is the token before the chunk.
-    table = np.zeros((size + 1, N_FEATURES * n_pieces * n_units), dtype=np.float32)
-    best = np.empty((size, n_units), dtype=np.float32)
+    to_products = weights.lower[0].reshape(-1, width).T
     spans = Spans(*(np.empty(total, dtype=np.int64) for _ in Spans._fields))
-    walk = _start_walk(weights)
+    walk = np.zeros(3, dtype=np.int64)
     count = 0
-    for start in range(0, total, size):
-        n = min(size, total - start)
-        np.matmul(hidden[start : start + n], weights.lower.T, out=table[1 : n + 1])
-        features = table.reshape(size + 1, N_FEATURES, n_pieces, n_units)[: n + 1]
-        _outside_units(features, weights.padding, weights.bias, best[:n])
-        scores = best[:n]
+    for start in range(0, total, CHUNK):
+        products = hidden[start : start + CHUNK] @ to_products
+        products = products.reshape(-1, n_pieces, n_units)
+        scores = _outside_units(products, weights.padding, weights.bias)
         if len(weights.upper):
-            scores = best[:n] @ weights.upper.T + weights.upper_bias
-        count += _decode(
-            start, features, scores, weights, tokens, actions, walk, spans, count
+            scores = scores @ weights.upper.T + weights.upper_bias
+        count = _decode(
+            start, hidden, products, scores, weights, tokens, actions, walk, spans, count
         )
-        table[0] = table[n]
     return Spans(*(column[:count] for column in spans))
 
 
@@ -335,105 +336,109 @@ def _floats(array: Any) -> np.ndarray:
 # -- Compiled ---------------------------------------------------------------------
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, **options: Any) -> Callable:
     """RETURNS (Callable): The function, compiled when it is first called. The result
     is kept on disk, unless there is no folder for it.
     """
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(nogil=True)(function)
-
-
-class Walk(NamedTuple):
-    """What is carried from one chunk to the next.
-
-    entity (np.ndarray): Label of the open entity, NO_LABEL if none is open; its first
-        token; and whether the rest of the Doc is given up. Shape `(3,)`, int64.
-    opened (np.ndarray): Features of the first token of the open entity: `(nP, nO)`.
-    units (np.ndarray): Room for the units of one state. Shape `(nO,)`.
-    """
-
-    entity: np.ndarray
-    opened: np.ndarray
-    units: np.ndarray
-
-
-def _start_walk(weights: Weights) -> Walk:
-    n_units = weights.bias.shape[1]
-    return Walk(
-        np.zeros(3, dtype=np.int64),
-        np.zeros_like(weights.bias),
-        np.zeros(n_units, dtype=np.float32),
-    )
+        return numba.njit(nogil=True, **options)(function)
 
 
 @compiled
 def _outside_units(
-    features: np.ndarray, padding: np.ndarray, bias: np.ndarray, best: np.ndarray
-) -> None:
-    """The units of every token, as if no entity were open at it."""
-    for i in range(best.shape[0]):
-        row = features[i + 1, 0]
-        for piece in range(bias.shape[0]):
-            for unit in range(bias.shape[1]):
-                value = row[piece, unit] + padding[1, piece, unit]
+    products: np.ndarray, padding: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """RETURNS (np.ndarray): The units of the state at each token, as if no entity were
+    open. Shape `(n, nO)`.
+    """
+    n, n_pieces, n_units = products.shape
+    best = np.empty((n, n_units), dtype=np.float32)
+    for i in range(n):
+        for piece in range(n_pieces):
+            for unit in range(n_units):
+                value = products[i, piece, unit] + padding[1, piece, unit]
                 value = value + padding[2, piece, unit]
                 value = value + bias[piece, unit]
                 if piece == 0 or value > best[i, unit]:
                     best[i, unit] = value
+    return best
+
+
+# The sum may be done in any order, as a BLAS does it, and so several terms at once.
+@partial(compiled, fastmath={"reassoc", "contract"})
+def _dot(left: np.ndarray, right: np.ndarray) -> float:
+    """RETURNS (float): The inner product of two vectors."""
+    total = np.float32(0.0)
+    for i in range(left.shape[0]):
+        total += left[i] * right[i]
+    return total
 
 
 @compiled
-def _unit(
-    current: np.ndarray,
-    opened: np.ndarray,
+def _inside_unit(
+    products: np.ndarray,
+    first: np.ndarray,
     previous: np.ndarray,
-    bias: np.ndarray,
+    weights: Weights,
     unit: int,
 ) -> float:
-    """One unit, with an entity open."""
-    best = ((current[0, unit] + opened[0, unit]) + previous[0, unit]) + bias[0, unit]
-    for i in range(1, bias.shape[0]):
-        value = (current[i, unit] + opened[i, unit]) + previous[i, unit]
-        value = value + bias[i, unit]
-        if value > best:
+    """One unit of the state at a token, with an entity open.
+
+    products (np.ndarray): The products of the token. Shape `(nP, nO)`.
+    first (np.ndarray): The first token of the entity. Shape `(nI,)`.
+    previous (np.ndarray): The token before. Shape `(nI,)`.
+    weights (Weights): The weights.
+    unit (int): Which unit.
+    RETURNS (float): Its value.
+    """
+    best = np.float32(0.0)
+    for piece in range(products.shape[0]):
+        value = products[piece, unit] + _dot(weights.lower[1, piece, unit], first)
+        value = value + _dot(weights.lower[2, piece, unit], previous)
+        value = value + weights.bias[piece, unit]
+        if piece == 0 or value > best:
             best = value
     return best
 
 
 @compiled
 def _decode(
-    first: int,
-    features: np.ndarray,
+    start: int,
+    hidden: np.ndarray,
+    products: np.ndarray,
     scores: np.ndarray,
     weights: Weights,
     tokens: Tokens,
     actions: Actions,
-    walk: Walk,
+    walk: np.ndarray,
     spans: Spans,
     count: int,
 ) -> int:
     """Decode a chunk.
 
-    first (int): Number of its first token.
-    features (np.ndarray): Features of the token before the chunk and of those in it.
-        Shape `(n + 1, nF, nP, nO)`.
-    scores (np.ndarray): Scores of all actions at each token, as if no entity were open.
-        Shape `(n, n_actions)`.
+    start (int): Number of its first token.
+    hidden (np.ndarray): All tokens. Shape `(total, nI)`.
+    products (np.ndarray): Those of the chunk, each multiplied by the weights of the
+        current token. Shape `(n, nP, nO)`.
+    scores (np.ndarray): Scores of all actions at each token of the chunk, as if no
+        entity were open. Shape `(n, n_actions)`.
     weights (Weights): The weights.
     tokens (Tokens): All tokens.
     actions (Actions): The actions.
-    walk (Walk): Where the last chunk ended; changed.
+    walk (np.ndarray): Where the last chunk ended: label of the open entity, NO_LABEL
+        if none is open; its first token; whether the rest of the Doc is given up.
+        Changed. Shape `(3,)`, int64.
     spans (Spans): Where entities are written to.
     count (int): Entities found in the chunks before.
-    RETURNS (int): Entities found in this one.
+    RETURNS (int): Entities found until now.
     """
-    found = count
     has_upper = weights.upper.shape[0] > 0
-    open_label, open_start, given_up = walk.entity
+    units = np.empty(weights.bias.shape[1], dtype=np.float32)
+    open_label, open_start, given_up = walk
     for i in range(scores.shape[0]):
-        token = first + i
+        token = start + i
         is_last = tokens.ends[token]
         if given_up:
             given_up = 0 if is_last else 1
@@ -480,12 +485,12 @@ def _decode(
                         best = action
                         best_score = score
         else:
-            current = features[i + 1, 0]
-            previous = features[i, 2]
+            first = hidden[open_start]
+            previous = hidden[token - 1]
             if has_upper:
-                for unit in range(walk.units.shape[0]):
-                    walk.units[unit] = _unit(
-                        current, walk.opened, previous, weights.bias, unit
+                for unit in range(units.shape[0]):
+                    units[unit] = _inside_unit(
+                        products[i], first, previous, weights, unit
                     )
             may_go_on = (
                 not is_last
@@ -514,13 +519,11 @@ def _decode(
                     allowed = may_go_on and label == open_label
                 if allowed:
                     if has_upper:
-                        score = np.float32(0.0)
-                        for unit in range(walk.units.shape[0]):
-                            score += walk.units[unit] * weights.upper[action, unit]
-                        score += weights.upper_bias[action]
+                        score = _dot(weights.upper[action], units)
+                        score = score + weights.upper_bias[action]
                     else:
-                        score = _unit(
-                            current, walk.opened, previous, weights.bias, action
+                        score = _inside_unit(
+                            products[i], first, previous, weights, action
                         )
                     if best == -1 or score > best_score:
                         best = action
@@ -536,24 +539,23 @@ def _decode(
             if kind == BEGIN:
                 open_label = label
                 open_start = token
-                walk.opened[:] = features[i + 1, 1]
             elif kind == LAST:
-                spans.starts[found] = open_start
-                spans.ends[found] = token + 1
-                spans.labels[found] = open_label
-                found += 1
+                spans.starts[count] = open_start
+                spans.ends[count] = token + 1
+                spans.labels[count] = open_label
+                count += 1
                 open_label = NO_LABEL
             elif kind == UNIT:
                 if label != NO_LABEL:
-                    spans.starts[found] = token
-                    spans.ends[found] = token + 1
-                    spans.labels[found] = label
-                    found += 1
+                    spans.starts[count] = token
+                    spans.ends[count] = token + 1
+                    spans.labels[count] = label
+                    count += 1
                 open_label = NO_LABEL
         if is_last:
             open_label = NO_LABEL
             given_up = 0
-    walk.entity[0] = open_label
-    walk.entity[1] = open_start
-    walk.entity[2] = given_up
-    return found - count
+    walk[0] = open_label
+    walk[1] = open_start
+    walk[2] = given_up
+    return count
