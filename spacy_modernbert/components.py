@@ -4,7 +4,7 @@ spaCy imports this module with every `spacy.blank()`, so it imports neither torc
 transformers, and of this package only what is light.
 """
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Iterable, Optional, Union
@@ -158,7 +158,7 @@ class ModernBertNER(EntityRecognizer):
         return self
 
 
-@lru_cache(maxsize=None)
+@cache
 def import_decoder() -> Optional[ModuleType]:
     """RETURNS (Optional[ModuleType]): The compiled decoder; None if Numba is not
     installed, or does not go with the NumPy that is.

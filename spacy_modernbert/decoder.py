@@ -105,6 +105,21 @@ class Weights(NamedTuple):
     upper_bias: np.ndarray
 
 
+class Chunk(NamedTuple):
+    """Tokens that are decoded at once.
+
+    start (int): Number of the first.
+    products (np.ndarray): Each token, multiplied by the weights of the current token.
+        Shape `(n, nP, nO)`, float32.
+    scores (np.ndarray): Scores of all actions at each token, as if no entity were open.
+        Shape `(n, n_actions)`, float32.
+    """
+
+    start: int
+    products: np.ndarray
+    scores: np.ndarray
+
+
 class Spans(NamedTuple):
     """Entities, in order, as positions among all tokens. Shape `(n,)`, int64."""
 
@@ -214,15 +229,15 @@ def read_weights(model: Model) -> Weights:
     """
     _, lower, upper = model.layers
     if model.attrs["has_upper"]:
-        top, top_bias = upper.get_param("W"), upper.get_param("b")
+        top, top_bias = _param(upper, "W"), _param(upper, "b")
     else:
-        top, top_bias = np.zeros((0, 0)), np.zeros(0)
+        top, top_bias = np.zeros((0, 0), "f"), np.zeros(0, "f")
     return Weights(
-        _floats(lower.get_param("W").transpose(0, 2, 1, 3)),
-        _floats(lower.get_param("pad")[0].transpose(0, 2, 1)),
-        _floats(lower.get_param("b").T),
-        _floats(top),
-        _floats(top_bias),
+        np.ascontiguousarray(_param(lower, "W").transpose(0, 2, 1, 3)),
+        np.ascontiguousarray(_param(lower, "pad")[0].transpose(0, 2, 1)),
+        np.ascontiguousarray(_param(lower, "b").T),
+        top,
+        top_bias,
     )
 
 
@@ -239,12 +254,11 @@ def hidden_vectors(tok2vec: Model, docs: Sequence[Doc]) -> np.ndarray:
         list2array_forward,
         linear_forward,
     ]:
-        return _floats(tok2vec.predict(docs))
+        return np.ascontiguousarray(tok2vec.predict(docs), dtype=np.float32)
     vectors: Any = docs
     for layer in tok2vec.layers[:-2]:
         vectors = layer.predict(vectors)
-    linear = tok2vec.layers[-1]
-    weights = linear.get_param("W").T
+    weights = _param(tok2vec.layers[-1], "W").T
     total = sum(len(rows) for rows in vectors)
     hidden = np.empty((total, weights.shape[1]), dtype=np.float32)
     start = 0
@@ -252,7 +266,7 @@ def hidden_vectors(tok2vec: Model, docs: Sequence[Doc]) -> np.ndarray:
         end = start + len(rows)
         np.matmul(rows, weights, out=hidden[start:end])
         start = end
-    hidden += linear.get_param("b")
+    hidden += _param(tok2vec.layers[-1], "b")
     return hidden
 
 
@@ -267,7 +281,6 @@ def decode(
     actions (Actions): The actions.
     RETURNS (Spans): The entities.
     """
-    total = len(hidden)
     total, width = hidden.shape
     n_pieces, n_units = weights.bias.shape
     to_products = weights.lower[0].reshape(-1, width).T
@@ -277,12 +290,11 @@ def decode(
     for start in range(0, total, CHUNK):
         products = hidden[start : start + CHUNK] @ to_products
         products = products.reshape(-1, n_pieces, n_units)
-        scores = _outside_units(products, weights.padding, weights.bias)
+        scores = _outside_units(products, weights)
         if len(weights.upper):
             scores = scores @ weights.upper.T + weights.upper_bias
-        count = _decode(
-            start, hidden, products, scores, weights, tokens, actions, walk, spans, count
-        )
+        chunk = Chunk(start, products, scores)
+        count = _decode(chunk, hidden, weights, tokens, actions, walk, spans, count)
     return Spans(*(column[:count] for column in spans))
 
 
@@ -329,8 +341,8 @@ def _has_params(layer: Model, *names: str) -> bool:
     return all(layer.has_param(name) for name in names)
 
 
-def _floats(array: Any) -> np.ndarray:
-    return np.ascontiguousarray(array, dtype=np.float32)
+def _param(layer: Model, name: str) -> np.ndarray:
+    return np.ascontiguousarray(layer.get_param(name), dtype=np.float32)
 
 
 # -- Compiled ---------------------------------------------------------------------
@@ -347,9 +359,7 @@ def compiled(function: Callable, **options: Any) -> Callable:
 
 
 @compiled
-def _outside_units(
-    products: np.ndarray, padding: np.ndarray, bias: np.ndarray
-) -> np.ndarray:
+def _outside_units(products: np.ndarray, weights: Weights) -> np.ndarray:
     """RETURNS (np.ndarray): The units of the state at each token, as if no entity were
     open. Shape `(n, nO)`.
     """
@@ -358,9 +368,9 @@ def _outside_units(
     for i in range(n):
         for piece in range(n_pieces):
             for unit in range(n_units):
-                value = products[i, piece, unit] + padding[1, piece, unit]
-                value = value + padding[2, piece, unit]
-                value = value + bias[piece, unit]
+                value = products[i, piece, unit] + weights.padding[1, piece, unit]
+                value = value + weights.padding[2, piece, unit]
+                value = value + weights.bias[piece, unit]
                 if piece == 0 or value > best[i, unit]:
                     best[i, unit] = value
     return best
@@ -405,10 +415,8 @@ def _inside_unit(
 
 @compiled
 def _decode(
-    start: int,
+    chunk: Chunk,
     hidden: np.ndarray,
-    products: np.ndarray,
-    scores: np.ndarray,
     weights: Weights,
     tokens: Tokens,
     actions: Actions,
@@ -418,12 +426,8 @@ def _decode(
 ) -> int:
     """Decode a chunk.
 
-    start (int): Number of its first token.
+    chunk (Chunk): The chunk.
     hidden (np.ndarray): All tokens. Shape `(total, nI)`.
-    products (np.ndarray): Those of the chunk, each multiplied by the weights of the
-        current token. Shape `(n, nP, nO)`.
-    scores (np.ndarray): Scores of all actions at each token of the chunk, as if no
-        entity were open. Shape `(n, n_actions)`.
     weights (Weights): The weights.
     tokens (Tokens): All tokens.
     actions (Actions): The actions.
@@ -437,8 +441,8 @@ def _decode(
     has_upper = weights.upper.shape[0] > 0
     units = np.empty(weights.bias.shape[1], dtype=np.float32)
     open_label, open_start, given_up = walk
-    for i in range(scores.shape[0]):
-        token = start + i
+    for i in range(chunk.scores.shape[0]):
+        token = chunk.start + i
         is_last = tokens.ends[token]
         if given_up:
             given_up = 0 if is_last else 1
@@ -480,7 +484,7 @@ def _decode(
                     may = may_begin if kind == BEGIN else may_unit
                     allowed = may == ANY or (may == PRESET and label == preset)
                 if allowed:
-                    score = scores[i, action]
+                    score = chunk.scores[i, action]
                     if best == -1 or score > best_score:
                         best = action
                         best_score = score
@@ -490,7 +494,7 @@ def _decode(
             if has_upper:
                 for unit in range(units.shape[0]):
                     units[unit] = _inside_unit(
-                        products[i], first, previous, weights, unit
+                        chunk.products[i], first, previous, weights, unit
                     )
             may_go_on = (
                 not is_last
@@ -523,7 +527,7 @@ def _decode(
                         score = score + weights.upper_bias[action]
                     else:
                         score = _inside_unit(
-                            products[i], first, previous, weights, action
+                            chunk.products[i], first, previous, weights, action
                         )
                     if best == -1 or score > best_score:
                         best = action

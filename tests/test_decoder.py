@@ -20,7 +20,7 @@ from .util import entities, make_example, make_text
 
 pytest.importorskip("numba", reason="The decoder is compiled with Numba.")
 
-from spacy_modernbert import decoder  # noqa: E402
+from spacy_modernbert import decoder
 
 WIDTH = 12
 TEXTS = [make_text(seed, 3) for seed in range(200, 206)]
@@ -91,7 +91,8 @@ def make_doc(rng, n_tokens, n_labels=4, presets="none"):
             list(kinds.values())[rng.integers(len(kinds))].append(span)
             start = end
         del kinds[""]
-        doc.set_ents(**kinds, default=["missing", "outside", "blocked"][rng.integers(3)])
+        others = ["missing", "outside", "blocked"][rng.integers(3)]
+        doc.set_ents(**kinds, default=others)
     elif n_tokens and presets == "arrays":
         values = np.zeros((n_tokens, 2), dtype=np.uint64)
         values[:, 0] = rng.integers(4, size=n_tokens)
