@@ -1,0 +1,216 @@
+"""How fast entities are decoded: by spaCy's parser, and by the compiled decoder.
+
+    python benchmarks/decoder.py
+
+Token vectors are drawn at random and given, so that no encoder is timed: the rows
+"from vectors" are all that `modernbert_ner` does between the encoder and the states
+that entities are set from, the rows "from hidden" leave out the layer that makes 64
+numbers of a token vector. One thread, one process, medians; before anything is timed,
+both have to find the same entities. Writes `benchmarks/decoder.json`.
+"""
+
+import os
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+os.environ.update(dict.fromkeys(THREADS, "1"))
+
+import json  # noqa: E402
+import platform  # noqa: E402
+import time  # noqa: E402
+from importlib.metadata import version  # noqa: E402
+from pathlib import Path  # noqa: E402
+from statistics import median  # noqa: E402
+from typing import Any, Callable, Dict, List, Tuple  # noqa: E402
+
+import numpy as np  # noqa: E402
+import spacy  # noqa: E402
+import typer  # noqa: E402
+from spacy.ml.models.parser import build_tb_parser_model  # noqa: E402
+from spacy.pipeline import EntityRecognizer  # noqa: E402
+from spacy.tokens import Doc  # noqa: E402
+from thinc.api import Model  # noqa: E402
+from wasabi import msg  # noqa: E402
+
+from spacy_modernbert import decoder  # noqa: E402
+from spacy_modernbert.components import ModernBertNER  # noqa: E402
+
+RESULTS = Path(__file__).parent / "decoder.json"
+PACKAGES = ("spacy-modernbert", "spacy", "thinc", "blis", "numpy", "numba")
+WIDTH = 768
+HIDDEN_WIDTH = 64
+PIECES = 2
+# The bias of "O", so that about this share of the tokens is in an entity.
+IN_ENTITIES = 0.15
+
+
+def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
+    """Time both for 1, 6 and 18 labels, print a table and write the results."""
+    rows = [
+        measure(n_labels, use_upper, n_docs, length, repeats)
+        for use_upper in (False, True)
+        for n_labels in (1, 6, 18)
+    ]
+    results = {
+        "machine": describe_machine(),
+        "workload": {
+            "docs": n_docs,
+            "tokens": n_docs * length,
+            "width": WIDTH,
+            "hidden_width": HIDDEN_WIDTH,
+            "maxout_pieces": PIECES,
+            "threads": 1,
+            "repeats": repeats,
+        },
+        "tokens_per_second": rows,
+    }
+    temporary = RESULTS.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
+    temporary.replace(RESULTS)
+    names = list(rows[0])
+    msg.table(
+        [[_show(row[name]) for name in names] for row in rows],
+        header=names,
+        aligns=["r"] * len(names),
+        divider=True,
+    )
+    msg.good(f"Wrote {RESULTS}")
+
+
+def measure(
+    n_labels: int, use_upper: bool, n_docs: int, length: int, repeats: int
+) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): Tokens per second, of both."""
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(n_labels, use_upper, rng)
+    docs = make_docs(pipe, n_docs, length, rng)
+    share = calibrate(pipe, docs)
+    total = n_docs * length
+
+    def stock() -> Any:
+        return EntityRecognizer.predict(pipe, docs)
+
+    def fast() -> Any:
+        return decoder.predict_states(pipe, docs)
+
+    if entities_of(pipe, docs, stock()) != entities_of(pipe, docs, fast()):
+        raise SystemExit("The decoders do not agree.")
+
+    hidden = decoder.hidden_vectors(pipe.model.layers[0], docs)
+    full = pipe.model.layers[0]
+    given = Model("given", lambda model, docs, is_train: (hidden, None))
+    seconds = {
+        "from vectors: stock": timed(stock, repeats),
+        "from vectors: fast": timed(fast, repeats),
+    }
+    pipe.model._layers[0] = given
+    seconds["from hidden: stock"] = timed(stock, repeats)
+    seconds["from hidden: fast"] = timed(fast, repeats)
+    pipe.model._layers[0] = full
+
+    states = fast()
+    seconds["set entities"] = timed(lambda: pipe.set_annotations(docs, states), repeats)
+    return {
+        "labels": n_labels,
+        "upper": use_upper,
+        "in entities": share,
+        **{name: total / value for name, value in seconds.items()},
+    }
+
+
+def make_pipe(
+    n_labels: int, use_upper: bool, rng: np.random.Generator
+) -> ModernBertNER:
+    """RETURNS (ModernBertNER): A recognizer with random weights, on given vectors."""
+
+    def forward(
+        model: Model, docs: List[Doc], is_train: bool
+    ) -> Tuple[List[np.ndarray], Callable]:
+        return [doc.tensor for doc in docs], lambda d_vectors: []
+
+    tok2vec: Model = Model("vectors", forward, dims={"nO": WIDTH})
+    model = build_tb_parser_model(
+        tok2vec, "ner", False, HIDDEN_WIDTH, PIECES, use_upper
+    )
+    nlp = spacy.blank("en")
+    pipe = ModernBertNER(nlp.vocab, model, name="modernbert_ner")
+    labels = [f"LABEL{i}" for i in range(n_labels)]
+    pipe.moves.initialize_actions(pipe.moves.get_actions(entity_types=labels))
+    pipe.set_output(pipe.moves.n_moves)
+    model.initialize()
+    for node in model.walk():
+        for name in node.param_names:
+            values = node.get_param(name)
+            values[...] = rng.normal(size=values.shape, scale=0.1)
+    return pipe
+
+
+def make_docs(
+    pipe: ModernBertNER, n_docs: int, length: int, rng: np.random.Generator
+) -> List[Doc]:
+    """RETURNS (List[Doc]): Docs without annotation, with vectors."""
+    docs = [Doc(pipe.vocab, words=["word"] * length) for _ in range(n_docs)]
+    for doc in docs:
+        doc.tensor = rng.normal(size=(length, WIDTH)).astype(np.float32)
+    return docs
+
+
+def calibrate(pipe: ModernBertNER, docs: List[Doc]) -> float:
+    """Set the bias of "O" to where the wanted share of the tokens is in an entity.
+
+    RETURNS (float): The share.
+    """
+    names = [pipe.moves.get_class_name(i) for i in range(pipe.moves.n_moves)]
+    out = names.index("O")
+    scorer = pipe.model.layers[2 if pipe.model.attrs["has_upper"] else 1]
+    low, high = 0.0, 30.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        scorer.get_param("b")[out] = middle
+        states = decoder.predict_states(pipe, docs)
+        found = entities_of(pipe, docs, states)
+        share = sum(end - start for _, start, end, _ in found) / sum(map(len, docs))
+        low, high = (middle, high) if share > IN_ENTITIES else (low, middle)
+    return share
+
+
+def entities_of(pipe: ModernBertNER, docs: List[Doc], states: Any) -> List[Any]:
+    """RETURNS (List[Any]): The entities that states would set."""
+    copies = [Doc(doc.vocab, words=[token.text for token in doc]) for doc in docs]
+    pipe.set_annotations(copies, states)
+    return [
+        (i, ent.start, ent.end, ent.label)
+        for i, doc in enumerate(copies)
+        for ent in doc.ents
+    ]
+
+
+def timed(function: Callable[[], Any], repeats: int) -> float:
+    """RETURNS (float): Seconds that a call takes, the median of some."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def describe_machine() -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): What the figures depend on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value < 1:
+        return f"{value:.0%}"
+    return f"{value:,.0f}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,565 @@
+"""Greedy decoding of spaCy's named entity recognizer, compiled with Numba.
+
+spaCy walks over the tokens with a parser state and asks it, for each token and each
+action, whether the action is allowed; that takes longer than some encoders do. Here
+the same walk is done over flat arrays. The stock parser is the oracle: the rules in
+`_decode` are those of `spacy/pipeline/_parser_internals/ner.pyx`, the scores are those
+of `spacy/ml/parser_model.pyx`, and what comes out is the states that the stock parser
+would have ended with. Only where two scores are the same but for the last bits of a
+float can the two decide differently: their matrix products sum in different orders.
+Where the stock parser is needed, `predict_states` says None.
+
+How the scores are made. The state is three tokens: the current one, the first of the
+open entity and the last before the current one. The latter two are padding when no
+entity is open. Each is multiplied by weights of its own, the products and a bias are
+added, and the largest of `nP` pieces is taken. The result is the scores, or is what an
+upper layer makes scores of.
+
+Most tokens are not in an entity. So scores without an open entity are computed for all
+tokens at once, and what an open entity changes, where there is one.
+
+Importing this module imports Numba, which the extra `fast` installs.
+"""
+
+from functools import partial
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numba
+import numpy as np
+from spacy.attrs import ENT_IOB, ENT_TYPE, IS_SPACE, SENT_START
+from spacy.ml import tb_framework
+from spacy.ml._precomputable_affine import forward as affine_forward
+from spacy.pipeline._parser_internals.ner import BiluoPushDown
+from spacy.pipeline._parser_internals.stateclass import StateClass
+from spacy.pipeline.transition_parser import Parser
+from spacy.strings import get_string_id
+from spacy.tokens import Doc
+from thinc.api import Model, NumpyOps
+from thinc.layers.chain import forward as chain_forward
+from thinc.layers.linear import forward as linear_forward
+from thinc.layers.list2array import forward as list2array_forward
+
+# Tokens whose products are held at once. They should fit into the processor's cache.
+CHUNK = 1024
+# Tokens that a state of the recognizer looks at.
+N_FEATURES = 3
+
+# Kinds of action, and of `Token.ent_iob`. Numba compiles them in as constants.
+BEGIN, IN, LAST, UNIT, OUT = range(5)
+KINDS = {"B": BEGIN, "I": IN, "L": LAST, "U": UNIT, "O": OUT}
+IOB_MISSING, IOB_INSIDE, IOB_OUTSIDE, IOB_BEGIN = range(4)
+# The label of actions and tokens that have none. Other labels are counted from 1.
+NO_LABEL = 0
+# Which labels an action is allowed with.
+NONE, PRESET, ANY = range(3)
+
+
+class Actions(NamedTuple):
+    """The actions of a transition system. An action's number is that of its score.
+
+    kinds (np.ndarray): Kind of each action. Shape `(n_actions,)`, int64.
+    labels (np.ndarray): Its label, counted from 1. Shape `(n_actions,)`, int64.
+    outside (np.ndarray): The actions that may be allowed when no entity is open, in
+        order: of equal scores the first one wins. int64.
+    inside (np.ndarray): Likewise, when one is open. int64.
+    """
+
+    kinds: np.ndarray
+    labels: np.ndarray
+    outside: np.ndarray
+    inside: np.ndarray
+
+
+class Tokens(NamedTuple):
+    """The tokens of all Docs, end to end. All have the shape `(total,)`.
+
+    iob (np.ndarray): `Token.ent_iob` as it was before. int8.
+    labels (np.ndarray): The label of `Token.ent_type` as it was before. int64.
+    starts (np.ndarray): Whether a sentence is known to start. bool.
+    spaces (np.ndarray): Whether the token is whitespace. bool.
+    ends (np.ndarray): Whether the token is the last of its Doc. bool.
+    """
+
+    iob: np.ndarray
+    labels: np.ndarray
+    starts: np.ndarray
+    spaces: np.ndarray
+    ends: np.ndarray
+
+
+class Weights(NamedTuple):
+    """What scores are made with, all float32.
+
+    lower (np.ndarray): For the current token, the first of the open entity and the
+        previous one. Shape `(3, nP, nO, nI)`.
+    padding (np.ndarray): The product of a token that is not there. `(3, nP, nO)`.
+    bias (np.ndarray): Shape `(nP, nO)`.
+    upper (np.ndarray): Shape `(n_actions, nO)`, or `(0, 0)` if there is no such layer.
+    upper_bias (np.ndarray): Shape `(n_actions,)`, or `(0,)`.
+    """
+
+    lower: np.ndarray
+    padding: np.ndarray
+    bias: np.ndarray
+    upper: np.ndarray
+    upper_bias: np.ndarray
+
+
+class Chunk(NamedTuple):
+    """Tokens that are decoded at once.
+
+    start (int): Number of the first.
+    products (np.ndarray): Each token, multiplied by the weights of the current token.
+        Shape `(n, nP, nO)`, float32.
+    scores (np.ndarray): Scores of all actions at each token, as if no entity were open.
+        Shape `(n, n_actions)`, float32.
+    """
+
+    start: int
+    products: np.ndarray
+    scores: np.ndarray
+
+
+class Spans(NamedTuple):
+    """Entities, in order, as positions among all tokens. Shape `(n,)`, int64."""
+
+    starts: np.ndarray
+    ends: np.ndarray
+    labels: np.ndarray
+
+
+def predict_states(pipe: Parser, docs: Sequence[Doc]) -> Optional[List[StateClass]]:
+    """Decode Docs as `EntityRecognizer.predict` does, without changing them.
+
+    pipe (Parser): The recognizer.
+    docs (Sequence[Doc]): The Docs.
+    RETURNS (Optional[List[StateClass]]): Their final states, for `set_annotations`;
+        None if the stock parser has to decode these Docs. Nothing is encoded then.
+    """
+    if not is_covered(pipe) or not any(len(doc) for doc in docs):
+        return None
+    actions, labels = read_actions(pipe.moves)
+    tokens = read_tokens(docs, labels, actions)
+    if tokens is None:
+        return None
+    hidden = hidden_vectors(pipe.model.layers[0], docs)
+    spans = decode(hidden, read_weights(pipe.model), tokens, actions)
+    return make_states(pipe.moves, docs, spans, labels)
+
+
+def is_covered(pipe: Parser) -> bool:
+    """RETURNS (bool): Whether a recognizer as it is now can be decoded here: greedily,
+    with the model of `spacy.TransitionBasedParser.v2` on the CPU, three tokens to a
+    state, and no action that was added after training and has not been seen since.
+    """
+    model = pipe.model
+    if (
+        pipe.cfg["beam_width"] != 1
+        or type(pipe.moves) is not BiluoPushDown
+        or not isinstance(model, Model)
+        or model._func is not tb_framework.forward
+        or not isinstance(model.ops, NumpyOps)
+        # Such an action gets the lowest score of all states of the batch.
+        or model.attrs["unseen_classes"]
+    ):
+        return False
+    _, lower, upper = model.layers
+    if lower._func is not affine_forward or not _has_params(lower, "W", "b", "pad"):
+        return False
+    scorer = lower
+    if model.attrs["has_upper"]:
+        if upper._func is not linear_forward or not _has_params(upper, "W", "b"):
+            return False
+        scorer = upper
+    return (
+        lower.get_dim("nF") == N_FEATURES
+        and scorer.get_dim("nO") == pipe.moves.n_moves > 0
+    )
+
+
+def read_actions(moves: BiluoPushDown) -> Tuple[Actions, List[int]]:
+    """RETURNS (Tuple[Actions, List[int]]): The actions, and the hashes of the labels:
+    that of label `i` at `i - 1`.
+    """
+    names = [moves.get_class_name(i) for i in range(moves.n_moves)]
+    split = [name.partition("-") for name in names]
+    numbers = {"": NO_LABEL}
+    for _, _, label in split:
+        numbers.setdefault(label, len(numbers))
+    kinds = np.array([KINDS[kind] for kind, _, _ in split], dtype=np.int64)
+    labels = np.array([numbers[label] for _, _, label in split], dtype=np.int64)
+    # A unit without label stands for a token that is not to be in an entity.
+    blocking = (kinds == UNIT) & (labels == NO_LABEL)
+    named = labels != NO_LABEL
+    outside = (named & ((kinds == BEGIN) | (kinds == UNIT))) | (kinds == OUT) | blocking
+    inside = (named & ((kinds == IN) | (kinds == LAST))) | blocking
+    actions = Actions(kinds, labels, np.flatnonzero(outside), np.flatnonzero(inside))
+    return actions, [get_string_id(label) for label in numbers if label]
+
+
+def read_tokens(
+    docs: Sequence[Doc], labels: Sequence[int], actions: Actions
+) -> Optional[Tokens]:
+    """Read what the rules ask of tokens.
+
+    docs (Sequence[Doc]): The Docs; not all of them empty.
+    labels (Sequence[int]): Hashes of the labels.
+    actions (Actions): The actions.
+    RETURNS (Optional[Tokens]): The tokens of all Docs; None if one has a label that
+        the recognizer does not know, and would have to be enlarged by.
+    """
+    attributes = [ENT_IOB, ENT_TYPE, SENT_START, IS_SPACE]
+    table = np.concatenate([doc.to_array(attributes) for doc in docs])
+    preset = np.zeros(len(table), dtype=np.int64)
+    for label in np.unique(table[:, 1][table[:, 1] != 0]).tolist():
+        number = labels.index(label) + 1 if label in labels else NO_LABEL
+        if set(actions.kinds[actions.labels == number]) != {BEGIN, IN, LAST, UNIT}:
+            return None
+        preset[table[:, 1] == label] = number
+    lengths = np.array([len(doc) for doc in docs])
+    ends = np.zeros(len(table), dtype=bool)
+    ends[np.cumsum(lengths)[lengths > 0] - 1] = True
+    iob, _, starts, spaces = table.T
+    return Tokens(iob.astype(np.int8), preset, starts == 1, spaces != 0, ends)
+
+
+def read_weights(model: Model) -> Weights:
+    """RETURNS (Weights): The weights of a parser model. The pieces of a unit are put
+    apart, so that the largest of them is found for many units at once.
+    """
+    _, lower, upper = model.layers
+    if model.attrs["has_upper"]:
+        top, top_bias = _param(upper, "W"), _param(upper, "b")
+    else:
+        top, top_bias = np.zeros((0, 0), "f"), np.zeros(0, "f")
+    return Weights(
+        np.ascontiguousarray(_param(lower, "W").transpose(0, 2, 1, 3)),
+        np.ascontiguousarray(_param(lower, "pad")[0].transpose(0, 2, 1)),
+        np.ascontiguousarray(_param(lower, "b").T),
+        top,
+        top_bias,
+    )
+
+
+def hidden_vectors(tok2vec: Model, docs: Sequence[Doc]) -> np.ndarray:
+    """Run the part of a parser model that looks at tokens. Its last layer is a product
+    of matrices, for which NumPy's BLAS is faster than Thinc's.
+
+    tok2vec (Model): The first layer of a parser model.
+    docs (Sequence[Doc]): The Docs.
+    RETURNS (np.ndarray): One row for each token of all Docs. `(total, width)`.
+    """
+    functions = [layer._func for layer in tok2vec.layers[-2:]]
+    if tok2vec._func is not chain_forward or functions != [
+        list2array_forward,
+        linear_forward,
+    ]:
+        return np.ascontiguousarray(tok2vec.predict(docs), dtype=np.float32)
+    vectors: Any = docs
+    for layer in tok2vec.layers[:-2]:
+        vectors = layer.predict(vectors)
+    weights = _param(tok2vec.layers[-1], "W").T
+    total = sum(len(rows) for rows in vectors)
+    hidden = np.empty((total, weights.shape[1]), dtype=np.float32)
+    start = 0
+    for rows in vectors:
+        end = start + len(rows)
+        np.matmul(rows, weights, out=hidden[start:end])
+        start = end
+    hidden += _param(tok2vec.layers[-1], "b")
+    return hidden
+
+
+def decode(
+    hidden: np.ndarray, weights: Weights, tokens: Tokens, actions: Actions
+) -> Spans:
+    """Take the best action that is allowed, token by token.
+
+    hidden (np.ndarray): One row for each token. Shape `(total, nI)`, float32.
+    weights (Weights): The weights.
+    tokens (Tokens): The tokens.
+    actions (Actions): The actions.
+    RETURNS (Spans): The entities.
+    """
+    total, width = hidden.shape
+    n_pieces, n_units = weights.bias.shape
+    to_products = weights.lower[0].reshape(-1, width).T
+    spans = Spans(*(np.empty(total, dtype=np.int64) for _ in Spans._fields))
+    walk = np.zeros(3, dtype=np.int64)
+    count = 0
+    for start in range(0, total, CHUNK):
+        products = hidden[start : start + CHUNK] @ to_products
+        products = products.reshape(-1, n_pieces, n_units)
+        scores = _outside_units(products, weights)
+        if len(weights.upper):
+            scores = scores @ weights.upper.T + weights.upper_bias
+        chunk = Chunk(start, products, scores)
+        count = _decode(chunk, hidden, weights, tokens, actions, walk, spans, count)
+    return Spans(*(column[:count] for column in spans))
+
+
+def make_states(
+    moves: BiluoPushDown, docs: Sequence[Doc], spans: Spans, labels: Sequence[int]
+) -> List[StateClass]:
+    """Bring states to where the stock parser would have brought them.
+
+    moves (BiluoPushDown): The transition system.
+    docs (Sequence[Doc]): The Docs.
+    spans (Spans): The entities of all Docs.
+    labels (Sequence[int]): Hashes of the labels.
+    RETURNS (List[StateClass]): A final state for each Doc.
+    """
+    states = moves.init_batch(docs)
+    bounds = np.cumsum([0] + [len(doc) for doc in docs])
+    cuts = np.searchsorted(spans.starts, bounds)
+    for i, state in enumerate(states):
+        ents = slice(cuts[i], cuts[i + 1])
+        position = 0
+        for start, end, label in zip(
+            (spans.starts[ents] - bounds[i]).tolist(),
+            (spans.ends[ents] - bounds[i]).tolist(),
+            spans.labels[ents].tolist(),
+            strict=True,
+        ):
+            _advance(state, start - position)
+            state.open_ent(labels[label - 1])
+            _advance(state, end - 1 - start)
+            state.close_ent()
+            position = end - 1
+        _advance(state, len(docs[i]) - position)
+    return states
+
+
+def _advance(state: StateClass, n: int) -> None:
+    push, pop = state.push, state.pop
+    for _ in range(n):
+        push()
+        pop()
+
+
+def _has_params(layer: Model, *names: str) -> bool:
+    return all(layer.has_param(name) for name in names)
+
+
+def _param(layer: Model, name: str) -> np.ndarray:
+    return np.ascontiguousarray(layer.get_param(name), dtype=np.float32)
+
+
+# -- Compiled ---------------------------------------------------------------------
+
+
+def compiled(function: Callable, **options: Any) -> Callable:
+    """RETURNS (Callable): The function, compiled when it is first called. The result
+    is kept on disk, unless there is no folder for it.
+    """
+    try:
+        return numba.njit(nogil=True, cache=True, **options)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, **options)(function)
+
+
+@compiled
+def _outside_units(products: np.ndarray, weights: Weights) -> np.ndarray:
+    """RETURNS (np.ndarray): The units of the state at each token, as if no entity were
+    open. Shape `(n, nO)`.
+    """
+    n, n_pieces, n_units = products.shape
+    best = np.empty((n, n_units), dtype=np.float32)
+    for i in range(n):
+        for piece in range(n_pieces):
+            for unit in range(n_units):
+                value = products[i, piece, unit] + weights.padding[1, piece, unit]
+                value = value + weights.padding[2, piece, unit]
+                value = value + weights.bias[piece, unit]
+                if piece == 0 or value > best[i, unit]:
+                    best[i, unit] = value
+    return best
+
+
+# The sum may be done in any order, as a BLAS does it, and so several terms at once.
+@partial(compiled, fastmath={"reassoc", "contract"})
+def _dot(left: np.ndarray, right: np.ndarray) -> float:
+    """RETURNS (float): The inner product of two vectors."""
+    total = np.float32(0.0)
+    for i in range(left.shape[0]):
+        total += left[i] * right[i]
+    return total
+
+
+@compiled
+def _inside_unit(
+    products: np.ndarray,
+    first: np.ndarray,
+    previous: np.ndarray,
+    weights: Weights,
+    unit: int,
+) -> float:
+    """One unit of the state at a token, with an entity open.
+
+    products (np.ndarray): The products of the token. Shape `(nP, nO)`.
+    first (np.ndarray): The first token of the entity. Shape `(nI,)`.
+    previous (np.ndarray): The token before. Shape `(nI,)`.
+    weights (Weights): The weights.
+    unit (int): Which unit.
+    RETURNS (float): Its value.
+    """
+    best = np.float32(0.0)
+    for piece in range(products.shape[0]):
+        value = products[piece, unit] + _dot(weights.lower[1, piece, unit], first)
+        value = value + _dot(weights.lower[2, piece, unit], previous)
+        value = value + weights.bias[piece, unit]
+        if piece == 0 or value > best:
+            best = value
+    return best
+
+
+@compiled
+def _decode(
+    chunk: Chunk,
+    hidden: np.ndarray,
+    weights: Weights,
+    tokens: Tokens,
+    actions: Actions,
+    walk: np.ndarray,
+    spans: Spans,
+    count: int,
+) -> int:
+    """Decode a chunk.
+
+    chunk (Chunk): The chunk.
+    hidden (np.ndarray): All tokens. Shape `(total, nI)`.
+    weights (Weights): The weights.
+    tokens (Tokens): All tokens.
+    actions (Actions): The actions.
+    walk (np.ndarray): Where the last chunk ended: label of the open entity, NO_LABEL
+        if none is open; its first token; whether the rest of the Doc is given up.
+        Changed. Shape `(3,)`, int64.
+    spans (Spans): Where entities are written to.
+    count (int): Entities found in the chunks before.
+    RETURNS (int): Entities found until now.
+    """
+    has_upper = weights.upper.shape[0] > 0
+    units = np.empty(weights.bias.shape[1], dtype=np.float32)
+    open_label, open_start, given_up = walk
+    for i in range(chunk.scores.shape[0]):
+        token = chunk.start + i
+        is_last = tokens.ends[token]
+        if given_up:
+            given_up = 0 if is_last else 1
+            continue
+        iob = tokens.iob[token]
+        preset = tokens.labels[token]
+        next_iob = IOB_MISSING if is_last else tokens.iob[token + 1]
+        next_starts = False if is_last else tokens.starts[token + 1]
+        may_block = iob == IOB_BEGIN and preset == NO_LABEL
+        best = -1
+        best_score = np.float32(0.0)
+
+        if open_label == NO_LABEL:
+            # An entity that was there before is kept, even if it is whitespace or
+            # goes beyond a sentence. No other may overlap it.
+            if is_last or iob == IOB_INSIDE:
+                may_begin = NONE
+            elif iob == IOB_BEGIN:
+                may_begin = PRESET if next_iob == IOB_INSIDE else NONE
+            elif next_iob == IOB_BEGIN or next_starts or tokens.spaces[token]:
+                may_begin = NONE
+            else:
+                may_begin = ANY
+            if next_iob == IOB_INSIDE:
+                may_unit = NONE
+            elif iob == IOB_BEGIN:
+                may_unit = PRESET
+            else:
+                may_unit = NONE if tokens.spaces[token] else ANY
+            may_out = iob != IOB_BEGIN and iob != IOB_INSIDE
+            for action in actions.outside:
+                kind = actions.kinds[action]
+                label = actions.labels[action]
+                if kind == OUT:
+                    allowed = may_out
+                elif label == NO_LABEL:
+                    allowed = may_block
+                else:
+                    may = may_begin if kind == BEGIN else may_unit
+                    allowed = may == ANY or (may == PRESET and label == preset)
+                if allowed:
+                    score = chunk.scores[i, action]
+                    if best == -1 or score > best_score:
+                        best = action
+                        best_score = score
+        else:
+            first = hidden[open_start]
+            previous = hidden[token - 1]
+            if has_upper:
+                for unit in range(units.shape[0]):
+                    units[unit] = _inside_unit(
+                        chunk.products[i], first, previous, weights, unit
+                    )
+            may_go_on = (
+                not is_last
+                and iob != IOB_BEGIN
+                and next_iob != IOB_BEGIN
+                and (
+                    next_iob == IOB_INSIDE and preset == open_label
+                    if iob == IOB_INSIDE
+                    else not next_starts
+                )
+            )
+            # Where an entity that was there before ends, this one ends with it,
+            # by the action of that one's label.
+            if iob == IOB_INSIDE and next_iob != IOB_INSIDE:
+                last_label = preset
+            else:
+                last_label = NO_LABEL if next_iob == IOB_INSIDE else open_label
+            for action in actions.inside:
+                kind = actions.kinds[action]
+                label = actions.labels[action]
+                if kind == UNIT:
+                    allowed = may_block
+                elif kind == LAST:
+                    allowed = label == last_label
+                else:
+                    allowed = may_go_on and label == open_label
+                if allowed:
+                    if has_upper:
+                        score = _dot(weights.upper[action], units)
+                        score = score + weights.upper_bias[action]
+                    else:
+                        score = _inside_unit(
+                            chunk.products[i], first, previous, weights, action
+                        )
+                    if best == -1 or score > best_score:
+                        best = action
+                        best_score = score
+
+        if best == -1:
+            # The stock parser gives up, too: the Doc keeps what was found so far.
+            open_label = NO_LABEL
+            given_up = 1
+        else:
+            kind = actions.kinds[best]
+            label = actions.labels[best]
+            if kind == BEGIN:
+                open_label = label
+                open_start = token
+            elif kind == LAST:
+                spans.starts[count] = open_start
+                spans.ends[count] = token + 1
+                spans.labels[count] = open_label
+                count += 1
+                open_label = NO_LABEL
+            elif kind == UNIT:
+                if label != NO_LABEL:
+                    spans.starts[count] = token
+                    spans.ends[count] = token + 1
+                    spans.labels[count] = label
+                    count += 1
+                open_label = NO_LABEL
+        if is_last:
+            open_label = NO_LABEL
+            given_up = 0
+    walk[0] = open_label
+    walk[1] = open_start
+    walk[2] = given_up
+    return count

@@ -1,0 +1,351 @@
+"""The compiled decoder. spaCy's parser is the oracle."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import spacy
+from spacy.ml.models.parser import build_tb_parser_model
+from spacy.pipeline import EntityRecognizer
+from spacy.pipeline._parser_internals.ner import BiluoPushDown
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+from thinc.api import Model
+
+from spacy_modernbert import components
+from spacy_modernbert.components import ModernBertNER
+
+from .util import entities, make_example, make_text
+
+pytest.importorskip("numba", reason="The decoder is compiled with Numba.")
+
+from spacy_modernbert import decoder
+
+WIDTH = 12
+TEXTS = [make_text(seed, 3) for seed in range(200, 206)]
+ATTRIBUTES = ["ENT_IOB", "ENT_TYPE", "ENT_KB_ID", "ENT_ID"]
+WORDS = ["word", "\n", " "]
+nlp = spacy.blank("en")
+
+
+def make_pipe(
+    rng,
+    n_labels=4,
+    use_upper=False,
+    hidden_width=8,
+    pieces=2,
+    n_late=0,
+    extra_state_tokens=False,
+    **settings,
+):
+    """RETURNS (ModernBertNER): One with random weights, on the Docs' `tensor`."""
+
+    def forward(model, docs, is_train):
+        return [doc.tensor for doc in docs], lambda d_vectors: []
+
+    model = build_tb_parser_model(
+        Model("vectors", forward, dims={"nO": WIDTH}),
+        "ner",
+        extra_state_tokens,
+        hidden_width,
+        pieces,
+        use_upper,
+    )
+    pipe = ModernBertNER(nlp.vocab, model, name="modernbert_ner", **settings)
+    labels = [f"LABEL{i}" for i in range(n_labels)]
+    known = pipe.moves.get_actions(entity_types=labels[n_late:])
+    pipe.moves.initialize_actions(known)
+    pipe.set_output(pipe.moves.n_moves)
+    # The actions of these come after all others.
+    for label in labels[:n_late]:
+        pipe.add_label(label)
+    model.initialize()
+    for node in model.walk():
+        for name in node.param_names:
+            values = node.get_param(name)
+            values[...] = rng.normal(size=values.shape)
+    return pipe
+
+
+def make_doc(rng, n_tokens, n_labels=4, presets="none"):
+    """RETURNS (Doc): Words and whitespace, with vectors. In half of the Docs, some
+    sentence boundaries are set. What is in the Doc already: entities, blocked, missing
+    and outside tokens ("spans"), or any values that an array can give ("arrays").
+    """
+    words = rng.choice(WORDS, size=n_tokens, p=[0.8, 0.1, 0.1]).tolist()
+    doc = Doc(nlp.vocab, words=words)
+    doc.tensor = rng.normal(size=(n_tokens, WIDTH)).astype(np.float32)
+    labels = [nlp.vocab.strings.add(f"LABEL{i}") for i in range(n_labels)]
+    if rng.random() < 0.5:
+        for token in doc[1:] if n_tokens else []:
+            token.is_sent_start = [True, False, None][rng.integers(3)]
+    if n_tokens and presets == "spans":
+        kinds = {"entities": [], "blocked": [], "missing": [], "outside": [], "": []}
+        start = 0
+        while start < n_tokens:
+            end = min(n_tokens, start + int(rng.integers(1, 4)))
+            kb_id = ["", "Q1"][rng.integers(2)]
+            label = labels[rng.integers(n_labels)]
+            span = Span(doc, start, end, label=label, kb_id=kb_id)
+            list(kinds.values())[rng.integers(len(kinds))].append(span)
+            start = end
+        del kinds[""]
+        others = ["missing", "outside", "blocked"][rng.integers(3)]
+        doc.set_ents(**kinds, default=others)
+    elif n_tokens and presets == "arrays":
+        values = np.zeros((n_tokens, 2), dtype=np.uint64)
+        values[:, 0] = rng.integers(4, size=n_tokens)
+        values[:, 1] = rng.choice(np.array([0, *labels], dtype=np.uint64), n_tokens)
+        doc.from_array(["ENT_IOB", "ENT_TYPE"], values)
+    return doc
+
+
+def assert_same(pipe, docs, is_fast=True):
+    """Docs are annotated as the stock parser annotates them, and by whom they should.
+
+    RETURNS (int): The number of entities.
+    """
+    copies = [doc.copy() for doc in docs]
+    for doc, copy in zip(docs, copies, strict=True):
+        copy.tensor = doc.tensor
+    states = decoder.predict_states(pipe, docs)
+    assert (states is not None) == is_fast
+    oracle = EntityRecognizer.predict(pipe, copies)
+    EntityRecognizer.set_annotations(pipe, copies, oracle)
+    pipe.set_annotations(docs, pipe.predict(docs))
+    for doc, copy in zip(docs, copies, strict=True):
+        assert doc.to_array(ATTRIBUTES).tolist() == copy.to_array(ATTRIBUTES).tolist()
+    if is_fast:
+        assert [state.is_final() for state in states] == [True] * len(docs)
+    return sum(int((doc.to_array("ENT_IOB") == 3).sum()) for doc in docs)
+
+
+# -- The same entities ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("presets", ["none", "spans", "arrays"])
+@pytest.mark.parametrize("use_upper", [False, True])
+def test_random_settings(use_upper, presets, monkeypatch):
+    """1,002 of them in all."""
+    found = 0
+    for seed in range(167):
+        rng = np.random.default_rng(seed)
+        n_labels = int(rng.integers(1, 19))
+        pipe = make_pipe(
+            rng,
+            n_labels,
+            use_upper,
+            hidden_width=int(rng.integers(1, 70)),
+            pieces=int(rng.integers(1, 4)),
+            n_late=int(rng.integers(0, 3)) if n_labels > 2 else 0,
+        )
+        lengths = [int(rng.integers(1, 40)), *rng.choice([0, 1, 2, 20], size=2)]
+        docs = [make_doc(rng, n, n_labels, presets) for n in lengths]
+        monkeypatch.setattr(decoder, "CHUNK", int(rng.choice([1, 3, 16, 1024])))
+        found += assert_same(pipe, docs)
+    assert found > 500
+
+
+@pytest.mark.parametrize("use_upper", [False, True])
+def test_one_long_doc(use_upper):
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng, use_upper=use_upper)
+    doc = make_doc(rng, 3 * decoder.CHUNK + 5)
+    assert assert_same(pipe, [doc]) > 100
+
+
+def test_vectors_that_are_no_numbers():
+    rng = np.random.default_rng(0)
+    docs = [make_doc(rng, 10) for _ in range(2)]
+    docs[0].tensor[4] = np.nan
+    assert_same(make_pipe(rng), docs)
+
+
+def test_tok2vec_of_another_shape():
+    """Not what `TransitionBasedParser.v2` makes, but what it may be replaced with."""
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng)
+    inner = pipe.model.layers[0]
+    outer = Model("outer", lambda model, docs, is_train: inner(docs, is_train))
+    pipe.model._layers[0] = outer
+    assert_same(pipe, [make_doc(rng, 10)])
+
+
+def test_incorrect_spans_say_nothing_about_decoding():
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng, incorrect_spans_key="wrong")
+    doc = make_doc(rng, 10)
+    doc.spans["wrong"] = [Span(doc, 0, 2, "LABEL0")]
+    assert_same(pipe, [doc])
+
+
+# -- What is left to the stock parser ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"beam_width": 2}, {"extra_state_tokens": True}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_other_parsers(settings):
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng, **settings)
+    assert_same(pipe, [make_doc(rng, 20), make_doc(rng, 3)], is_fast=False)
+
+
+def test_labels_added_after_training():
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng)
+    docs = [make_doc(rng, 20) for _ in range(3)]
+    assert_same(pipe, docs)
+    pipe.add_label("NEW")
+    assert_same(pipe, docs, is_fast=False)
+    pipe.model.attrs["unseen_classes"].clear()
+    assert_same(pipe, [make_doc(rng, 20) for _ in range(3)])
+
+
+def test_entities_of_an_unknown_label():
+    """spaCy enlarges the recognizer by it."""
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng)
+    doc = make_doc(rng, 20)
+    doc.set_ents([Span(doc, 4, 6, "UNKNOWN")], default="missing")
+    assert_same(pipe, [doc], is_fast=False)
+    assert "UNKNOWN" in pipe.labels
+
+
+def test_empty_docs():
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng)
+    assert_same(pipe, [make_doc(rng, 0), make_doc(rng, 0)], is_fast=False)
+    assert_same(pipe, [], is_fast=False)
+
+
+def test_other_transition_systems():
+    class Moves(BiluoPushDown):
+        pass
+
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng, moves=Moves(nlp.vocab.strings))
+    assert_same(pipe, [make_doc(rng, 10)], is_fast=False)
+
+
+def test_uninitialized():
+    """The error is spaCy's."""
+    pipe = make_pipe(np.random.default_rng(0))
+    model = build_tb_parser_model(pipe.model.layers[0], "ner", False, 8, 2, False)
+    bare = ModernBertNER(nlp.vocab, model, name="bare", moves=pipe.moves)
+    with pytest.raises((KeyError, ValueError)):
+        bare.predict([make_doc(np.random.default_rng(0), 3)])
+
+
+# -- In a pipeline ----------------------------------------------------------------
+
+
+@pytest.fixture
+def pipelines(trained, monkeypatch):
+    """A trained pipeline, decoded by the stock parser, and again as it is."""
+    stock = spacy.load(trained)
+    fast = spacy.load(trained)
+    pipe = stock.get_pipe("modernbert_ner")
+    predict = ModernBertNER.predict
+    calls = []
+
+    def choose(self, docs):
+        if self is pipe:
+            return EntityRecognizer.predict(self, docs)
+        calls.append(self.name)
+        return predict(self, docs)
+
+    monkeypatch.setattr(ModernBertNER, "predict", choose)
+    return stock, fast, calls
+
+
+def test_trained(pipelines):
+    stock, fast, calls = pipelines
+    expected = entities(stock.pipe(TEXTS))
+    assert any(expected)
+    assert entities(fast.pipe(TEXTS)) == expected
+    assert entities([fast(text) for text in TEXTS]) == expected
+    assert len(calls) == 1 + len(TEXTS)
+    assert decoder.is_covered(fast.get_pipe("modernbert_ner"))
+
+
+def test_trained_after_a_ruler(pipelines):
+    stock, fast, _ = pipelines
+    for pipeline in (stock, fast):
+        ruler = pipeline.add_pipe("entity_ruler", before="modernbert_ner")
+        ruler.add_patterns([{"label": "PLACE", "pattern": "they say"}])
+        pipeline.add_pipe("sentencizer", first=True)
+    expected = entities(stock.pipe(TEXTS))
+    assert len({label for ents in expected for _, _, label in ents}) == 2
+    assert entities(fast.pipe(TEXTS)) == expected
+
+
+def test_evaluate(pipelines):
+    stock, fast, calls = pipelines
+    scores = [
+        pipeline.evaluate([make_example(pipeline, text) for text in TEXTS])
+        for pipeline in (stock, fast)
+    ]
+    assert calls
+    for name in ("ents_p", "ents_r", "ents_f", "ents_per_type"):
+        assert scores[0][name] == scores[1][name]
+
+
+def test_in_two_processes(pipelines):
+    stock, fast, _ = pipelines
+    expected = entities(stock.pipe(TEXTS))
+    found = entities(fast.pipe(TEXTS, n_process=2, batch_size=3))
+    assert found == expected
+
+
+def test_training_goes_on(pipelines):
+    """Weights that have changed are seen, and training does not mind."""
+    stock, fast, _ = pipelines
+    list(fast.pipe(TEXTS))
+    for pipeline in (stock, fast):
+        spacy.util.fix_random_seed(0)
+        optimizer = pipeline.resume_training()
+        example = make_example(pipeline, TEXTS[0])
+        for _ in range(3):
+            pipeline.update([example], sgd=optimizer)
+    examples = [Example.from_dict(fast.make_doc(TEXTS[0]), {})]
+    fast.rehearse(examples, sgd=optimizer)
+    stock.rehearse(examples, sgd=optimizer)
+    assert entities(fast.pipe(TEXTS)) == entities(stock.pipe(TEXTS))
+
+
+# -- With and without Numba -------------------------------------------------------
+
+
+def test_without_numba(trained, monkeypatch):
+    expected = entities(spacy.load(trained).pipe(TEXTS))
+    monkeypatch.setitem(sys.modules, "numba", None)
+    components.import_decoder.cache_clear()
+    try:
+        assert components.import_decoder() is None
+        assert entities(spacy.load(trained).pipe(TEXTS)) == expected
+    finally:
+        components.import_decoder.cache_clear()
+
+
+def test_numba_is_imported_when_it_is_needed():
+    code = (
+        "import sys, spacy; nlp = spacy.blank('en'); "
+        "import spacy_modernbert.components; assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_a_folder_for_compiled_code(monkeypatch):
+    njit = decoder.numba.njit
+
+    def no_folder(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(decoder.numba, "njit", no_folder)
+    assert decoder.compiled(lambda value: value + 1)(1) == 2
