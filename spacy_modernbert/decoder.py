@@ -264,7 +264,9 @@ def hidden_vectors(tok2vec: Model, docs: Sequence[Doc]) -> np.ndarray:
     start = 0
     for rows in vectors:
         end = start + len(rows)
-        np.matmul(rows, weights, out=hidden[start:end])
+        # Those of an empty Doc may be of no width.
+        if end > start:
+            np.matmul(rows, weights, out=hidden[start:end])
         start = end
     hidden += _param(tok2vec.layers[-1], "b")
     return hidden

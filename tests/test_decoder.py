@@ -172,6 +172,14 @@ def test_tok2vec_of_another_shape():
     assert_same(pipe, [make_doc(rng, 10)])
 
 
+def test_empty_docs_of_no_width():
+    """As spacy-transformers gives them."""
+    rng = np.random.default_rng(0)
+    docs = [make_doc(rng, n) for n in (0, 10, 0)]
+    docs[0].tensor = np.zeros((0, 0), dtype=np.float32)
+    assert_same(make_pipe(rng), docs)
+
+
 def test_incorrect_spans_say_nothing_about_decoding():
     rng = np.random.default_rng(0)
     pipe = make_pipe(rng, incorrect_spans_key="wrong")
