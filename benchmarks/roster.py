@@ -5,7 +5,8 @@ with one of 128, on roster documents of up to 8,000 words.
 
 Runs the workflow `train` once for each window, and writes `benchmarks/roster.json`:
 scores, seconds, machine and versions. Steps whose inputs have not changed since the
-last run are skipped by the project, and their time is then not known.
+last run are skipped by the project, and their time is then not known. The seconds are
+those of the whole workflow, on a machine that may be busy; only the scores compare.
 """
 
 import json
