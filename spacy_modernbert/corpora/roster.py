@@ -159,15 +159,12 @@ def make_roster(size: RosterSize, seed: int = 0) -> ConvertedCorpus:
     """
     stages = {"train": size.train, "dev": (size.held_out,), "test": (size.held_out,)}
     documents = {
-        split: {
-            document.id: document
-            for document in generate(split, stages[split], [seed, number])
-        }
+        split: list(generate(split, stages[split], [seed, number]))
         for number, split in enumerate(stages)
     }
-    names = {split: tuple(documents[split]) for split in documents}
-    every = {name: doc for docs in documents.values() for name, doc in docs.items()}
-    return convert("roster", tuple(LABELS), names, every.__getitem__)
+    names = {split: [doc.id for doc in docs] for split, docs in documents.items()}
+    by_name = {doc.id: doc for docs in documents.values() for doc in docs}
+    return convert("roster", tuple(LABELS), names, by_name.__getitem__)
 
 
 def generate(
@@ -185,9 +182,9 @@ def generate(
     rng = np.random.default_rng(seed)
     n_documents = 0
     for stage in stages:
+        shortest, longest = np.log(stage.min_words), np.log(stage.max_words)
         n_words = 0
         while n_words < stage.n_words:
-            shortest, longest = np.log(stage.min_words), np.log(stage.max_words)
             length = int(np.exp(rng.uniform(shortest, longest)))
             n_names = int(
                 np.clip(length // stage.words_per_name, _MIN_NAMES, _MAX_NAMES)

@@ -4,6 +4,7 @@ Modules and parameters have the names that they have in a checkpoint, so that no
 table of names is needed. The oracle for the numbers is transformers' `ModernBertModel`.
 """
 
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Callable, Iterator, Mapping, Tuple
 
@@ -195,21 +196,14 @@ class TorchEncoder:
         if batch.total == 0:
             return self.encode(batch), lambda d_hidden: None
         ids, plan = self._place(batch)
-        self._model.train()
-        try:
-            with torch.enable_grad():
-                hidden = self._model(ids, plan, self._recomputes(batch.total))
-        finally:
-            self._model.eval()
+        with self._dropping_out(), torch.enable_grad():
+            hidden = self._model(ids, plan, self._recomputes(batch.total))
 
         def backprop(d_hidden: Floats) -> None:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
             # The layers that are computed anew drop out as they did before.
-            self._model.train()
-            try:
+            with self._dropping_out():
                 hidden.backward(gradient.to(self._device))
-            finally:
-                self._model.eval()
 
         return hidden.detach().cpu().numpy(), backprop
 
@@ -274,6 +268,14 @@ class TorchEncoder:
                 else parameter.grad
             ),
         )
+
+    @contextmanager
+    def _dropping_out(self) -> Iterator[None]:
+        self._model.train()
+        try:
+            yield
+        finally:
+            self._model.eval()
 
     def _place(self, batch: PackedBatch) -> Tuple[Tensor, AttentionPlan]:
         ids = torch.from_numpy(batch.ids).to(self._device, torch.int64)
