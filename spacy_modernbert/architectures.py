@@ -9,7 +9,8 @@ from spacy.util import registry
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
-from .encoder.backend import check_backend, check_precision
+from .encoder.availability import check_backend
+from .encoder.backend import check_precision, check_quantization
 from .errors import Errors
 from .layers.encode import encode_docs
 from .layers.plan import SpanGetter
@@ -47,9 +48,13 @@ def Tok2VecModernBert_v1(
     pooling (Model[Ragged, Floats2d]): Makes one vector of the wordpieces of a token,
         such as `reduce_mean.v1`.
     revision (Optional[str]): Commit, tag or branch on the hub.
-    backend (str): "auto", "cuda", "mps" or "cpu".
-    precision (str): "auto" or "float32".
-    quantization (Optional[Dict[str, Any]]): Must be None.
+    backend (str): Where the encoder runs: "auto", "cuda", "mps", "mlx", "cpu",
+        "openvino" or "onnx". The last two predict only.
+    precision (str): What matrices are multiplied in: "auto" (bfloat16 where the
+        device multiplies it natively, else float32), "float32", "bfloat16" or
+        "float16".
+    quantization (Optional[Dict[str, Any]]): None, or for prediction `{"bits": 8}`:
+        weights of 8 bits. MLX knows `{"bits": 8 or 4, "group_size": 64}`.
     max_batch_wordpieces (int): The most wordpieces that a pass through the encoder
         holds, in training and prediction, however many Docs there are.
     gradient_checkpointing (Union[bool, str]): Compute activations anew in the backward
@@ -140,8 +145,6 @@ def _make_shim(
         raise ValueError(Errors.BAD_NAME.format(value=name))
     if revision is not None and (not isinstance(revision, str) or not revision):
         raise ValueError(Errors.BAD_REVISION.format(value=revision))
-    if quantization is not None:
-        raise ValueError(Errors.NO_QUANTIZATION.format(value=quantization))
     if not _is_int(max_batch_wordpieces) or max_batch_wordpieces < 1:
         raise ValueError(Errors.BAD_BATCH_WORDPIECES.format(value=max_batch_wordpieces))
     if not isinstance(gradient_checkpointing, bool) and (
@@ -158,6 +161,7 @@ def _make_shim(
             revision=revision,
             backend=check_backend(backend),
             precision=check_precision(precision),
+            quantization=check_quantization(quantization),
             max_batch_wordpieces=max_batch_wordpieces,
             gradient_checkpointing=gradient_checkpointing,
             frozen_layers=frozen_layers,

@@ -78,9 +78,22 @@ class Errors:
         "SPACY_MODERNBERT_BACKEND, which wins."
     )
     BACKEND_UNAVAILABLE = (
-        "The backend {value!r} was asked for, but torch {torch} finds no such device "
-        'on this machine. Use backend = "auto" or "cpu", or install a build of torch '
-        "that knows the device (https://pytorch.org/get-started)."
+        "The backend {value!r} was asked for, but it cannot run here. {missing} "
+        'backend = "auto" takes the best that is there; '
+        "`python -m spacy modernbert info` lists what that is."
+    )
+    BACKEND_CANNOT_TRAIN = (
+        "The backend {value!r} predicts only, and cannot train. Train with "
+        'backend = "auto", "cuda", "mps", "mlx" or "cpu": what is saved then loads '
+        "with any backend."
+    )
+    QUANTIZED_CANNOT_TRAIN = (
+        "The encoder is quantized (quantization = {value}), and quantized weights "
+        "cannot be trained. Train with quantization = null, and quantize the trained "
+        "pipeline when you load it."
+    )
+    PRECISION_UNAVAILABLE = (
+        "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
@@ -90,6 +103,10 @@ class Errors:
         "The optimizer has beta1 = {beta1} and beta2 = {beta2}. Both must be at least "
         "0 and less than 1, and beta2 must be 0 where beta1 is (SGD), except in RAdam. "
         "The defaults of Adam are 0.9 and 0.999."
+    )
+    BAD_QUANTIZATION = (
+        "quantization is {value!r}, but it must be null, or a block with bits = 8 (or "
+        "4, by MLX) and, by MLX, a group_size of 32, 64 or 128."
     )
     UNKNOWN_PRECISION = "There is no precision {value!r}. Use one of: {known}."
 
@@ -268,10 +285,6 @@ class Errors:
         "grad_factor must be a number, at least 0, but it is {value!r}. The default is "
         "1.0; 0 keeps the encoder as it is."
     )
-    NO_QUANTIZATION = (
-        "quantization is {value!r}, but this version runs encoders unquantized only. "
-        "Set quantization to null."
-    )
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
@@ -359,6 +372,35 @@ class Errors:
         "that name. Give one of the sizes, where --configs says in which folder they "
         "are; or the folder of a checkpoint; or a hub id with its owner, such as "
         "'answerdotai/ModernBERT-base'."
+    )
+
+
+class Missing:
+    """Why a backend cannot run, and what to do about it."""
+
+    TORCH = "torch is not installed. Install it: pip install 'torch>=2.9,<2.14'."
+    CUDA = (
+        "torch {torch} finds no CUDA device. If there is one, install a build of torch "
+        "for CUDA (https://pytorch.org/get-started) and check the driver with "
+        "`nvidia-smi`."
+    )
+    MPS = (
+        "torch {torch} finds no Apple GPU. It takes a Mac with Apple silicon, macOS "
+        "12.3 or later, and a build of torch for it."
+    )
+    MLX = "MLX is not installed. Install it: pip install 'spacy-modernbert[mlx]'."
+    MLX_BACK_END = (
+        "MLX is installed, but not the part of it that computes ({error}). Install "
+        "it: pip install 'spacy-modernbert[mlx]' (on Linux with an NVIDIA card: "
+        "'spacy-modernbert[mlx-cuda13]')."
+    )
+    OPENVINO = (
+        "OpenVINO is not installed. Install it: "
+        "pip install 'spacy-modernbert[openvino]'."
+    )
+    ONNX = (
+        "ONNX Runtime is not installed. Install it: "
+        "pip install 'spacy-modernbert[onnx]'."
     )
 
 

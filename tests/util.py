@@ -162,6 +162,7 @@ class CountingEncoder:
         self.encoder = encoder
         self.config = encoder.config
         self.device = encoder.device
+        self.can_train = encoder.can_train
         self.step = encoder.step
         self.update = encoder.update
         self.tensors = encoder.tensors

@@ -1,23 +1,20 @@
 """The Encoder protocol, and the switch that picks one."""
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Protocol, Tuple, Union
+from typing import Any, Callable, Mapping, Optional, Protocol, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import Errors
 from ..types import PackedBatch
+from .availability import PREDICTING, check_backend, choose, require
 from .config import ModernBertConfig
 from .steps import StepSettings, StepState
 
-if TYPE_CHECKING:
-    import torch
-
 Floats = npt.NDArray[np.floating]
 
-BACKENDS = ("auto", "cuda", "mps", "cpu")
-PRECISIONS = ("auto", "float32")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 # Overrides the `backend` of a config, so that a pipeline opens on another machine
 # with no word of it changed.
@@ -33,7 +30,15 @@ class Encoder(Protocol):
 
     @property
     def device(self) -> str:
-        """RETURNS (str): Where it runs: "cpu", "cuda:0", "mps"."""
+        """RETURNS (str): Where it runs: "cpu", "cuda:0", "mps", "mlx:gpu",
+        "openvino:CPU", "onnx:CPUExecutionProvider".
+        """
+
+    @property
+    def can_train(self) -> bool:
+        """RETURNS (bool): Whether it can train. What cannot raises ValueError in
+        `encode_train`, `step` and `update`, and has no gradients.
+        """
 
     def encode(self, batch: PackedBatch) -> Floats:
         """RETURNS (Floats): The last hidden state, `(total, width)` float32."""
@@ -70,17 +75,6 @@ class Encoder(Protocol):
         """RETURNS (Mapping[str, Floats]): The gradients gathered so far, likewise."""
 
 
-def check_backend(backend: str) -> str:
-    """RETURNS (str): The backend.
-    RAISES (ValueError): If there is none of that name.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(
-            Errors.UNKNOWN_BACKEND.format(value=backend, known=", ".join(BACKENDS))
-        )
-    return backend
-
-
 def check_precision(precision: str) -> str:
     """RETURNS (str): The precision.
     RAISES (ValueError): If there is none of that name.
@@ -94,31 +88,72 @@ def check_precision(precision: str) -> str:
     return precision
 
 
+def check_quantization(
+    quantization: Optional[Mapping[str, Any]],
+) -> Optional[Mapping[str, Any]]:
+    """RETURNS (Optional[Mapping[str, Any]]): The quantization.
+    RAISES (ValueError): If no backend knows it.
+    """
+    if quantization is None:
+        return None
+    is_mapping = isinstance(quantization, Mapping)
+    if (
+        not is_mapping
+        or quantization.keys() - {"bits", "group_size"}
+        or quantization.get("bits") not in (4, 8)
+        or quantization.get("group_size", 64) not in (32, 64, 128)
+    ):
+        raise ValueError(Errors.BAD_QUANTIZATION.format(value=quantization))
+    return quantization
+
+
+def resolve_backend(backend: str, *, to_train: bool) -> str:
+    """The backend that is meant.
+
+    backend (str): "auto" or the name of one. The environment variable
+        `SPACY_MODERNBERT_BACKEND` wins.
+    to_train (bool): Whether the encoder must train, too.
+    RETURNS (str): The name of one that can run here.
+    RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
+        cannot train and has to.
+    """
+    backend = check_backend(os.environ.get(BACKEND_VARIABLE) or backend)
+    if backend == "auto":
+        return choose(to_train=to_train).backend
+    if to_train and backend in PREDICTING:
+        raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=backend))
+    return require(backend)
+
+
 def make_encoder(
     config: ModernBertConfig,
     tensors: Mapping[str, Floats],
     *,
     backend: str = "auto",
     precision: str = "auto",
+    quantization: Optional[Mapping[str, Any]] = None,
     gradient_checkpointing: Union[bool, str] = "auto",
     frozen_layers: int = 0,
+    to_train: bool = False,
 ) -> Encoder:
     """An encoder on the device that the backend names.
 
     config (ModernBertConfig): The config.
     tensors (Mapping[str, Floats]): The weights. They are copied, one at a time.
-    backend (str): "auto" (CUDA where there is one, else Apple's GPU, else CPU), "cuda",
-        "mps" or "cpu". The environment variable `SPACY_MODERNBERT_BACKEND` wins.
-    precision (str): "auto" or "float32", which are the same today.
+    backend (str): "auto" or the name of a backend: see `resolve_backend`.
+    precision (str): "auto", "float32", "bfloat16" or "float16": what matrices are
+        multiplied in. "auto" takes bfloat16 where the device multiplies it natively.
+    quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`, and for MLX
+        `{"bits": 8 | 4, "group_size": 64}`.
     gradient_checkpointing (Union[bool, str]): True, False or "auto".
     frozen_layers (int): The lowest so many layers, and with any of them the
         embeddings, are not trained.
+    to_train (bool): Whether it must train. What "auto" takes is else the quickest to
+        predict.
     RETURNS (Encoder): The encoder.
-    RAISES (ValueError): If a name is unknown, the device is not there, or more layers
-        are to be frozen than there are.
+    RAISES (ValueError): If a name is unknown, the backend cannot run here, or more
+        layers are to be frozen than there are.
     """
-    from .torch_encoder import TorchEncoder
-
     check_precision(precision)
     if frozen_layers > config.num_hidden_layers:
         raise ValueError(
@@ -126,25 +161,39 @@ def make_encoder(
                 value=frozen_layers, n_layers=config.num_hidden_layers
             )
         )
+    backend = resolve_backend(backend, to_train=to_train)
+    # Each backend is imported when it is taken: none needs the libraries of another.
+    if backend == "openvino":
+        from .openvino_encoder import OpenVinoEncoder
+
+        return OpenVinoEncoder(
+            config, tensors, precision=precision, quantization=quantization
+        )
+    if backend == "onnx":
+        from .onnx_encoder import OnnxEncoder
+
+        return OnnxEncoder(
+            config, tensors, precision=precision, quantization=quantization
+        )
+    if backend == "mlx":
+        from .mlx_encoder import MLXEncoder
+
+        return MLXEncoder(
+            config,
+            tensors,
+            precision=precision,
+            quantization=quantization,
+            gradient_checkpointing=gradient_checkpointing,
+            frozen_layers=frozen_layers,
+        )
+    import torch
+
+    from .torch_encoder import TorchEncoder
+
     return TorchEncoder(
         config,
         tensors,
-        device=_find_device(os.environ.get(BACKEND_VARIABLE) or backend),
+        device=torch.device("cuda", 0) if backend == "cuda" else torch.device(backend),
         gradient_checkpointing=gradient_checkpointing,
         frozen_layers=frozen_layers,
     )
-
-
-def _find_device(backend: str) -> "torch.device":
-    # From torch itself and never from Thinc's ops: without CuPy those know no GPU.
-    import torch
-
-    check_backend(backend)
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if backend == "auto":
-        backend = "cuda" if cuda else "mps" if mps else "cpu"
-    if (backend == "cuda" and not cuda) or (backend == "mps" and not mps):
-        raise ValueError(
-            Errors.BACKEND_UNAVAILABLE.format(value=backend, torch=torch.__version__)
-        )
-    return torch.device("cuda", 0) if backend == "cuda" else torch.device(backend)

@@ -154,6 +154,7 @@ class TorchEncoder:
             kept for it. At most the layers of the config.
         """
         self.config = config
+        self.can_train = True
         self.device = str(device)
         self._device = device
         self._checkpointing = gradient_checkpointing

@@ -61,7 +61,7 @@ def forward(
     run_single_threaded_if_forked()
     bind(model)
     shim = get_shim(model)
-    loaded = shim.loaded
+    loaded = shim.to_train() if is_train else shim.loaded
     plan = make_plan(
         docs,
         loaded.tokenizer,

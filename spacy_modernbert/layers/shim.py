@@ -46,6 +46,7 @@ class EncoderSettings:
     revision (Optional[str]): Commit, tag or branch on the hub.
     backend (str): "auto" or the name of a backend.
     precision (str): "auto" or the name of a precision.
+    quantization (Optional[Mapping[str, Any]]): None, or how weights are quantized.
     gradient_checkpointing (Union[bool, str]): True, False or "auto".
     max_batch_wordpieces (int): The most wordpieces that a pass holds.
     frozen_layers (int): How many of the lowest layers are not trained.
@@ -60,6 +61,7 @@ class EncoderSettings:
     revision: Optional[str] = None
     backend: str = "auto"
     precision: str = "auto"
+    quantization: Optional[Mapping[str, Any]] = None
     gradient_checkpointing: Union[bool, str] = "auto"
     max_batch_wordpieces: int = 16384
     frozen_layers: int = 0
@@ -108,6 +110,22 @@ class EncoderShim(Shim):
         if self._apart:
             raise ValueError(Errors.ENCODER_FOLDER_NEEDED)
         raise ValueError(Errors.ENCODER_NOT_LOADED.format(name=self.settings.name))
+
+    def to_train(self) -> LoadedEncoder:
+        """Get ready to train. Where "auto" took a backend that predicts only, the
+        encoder moves to the best that trains, and stays there.
+
+        RETURNS (LoadedEncoder): The encoder and what belongs to it.
+        RAISES (ValueError): If there is none yet, or the settings name a backend that
+            cannot train.
+        """
+        own = self.loaded
+        if not own.encoder.can_train:
+            encoder = self._make_encoder(
+                own.encoder.config, own.encoder.tensors(), to_train=True
+            )
+            self._loaded = own = replace(own, encoder=encoder)
+        return own
 
     @property
     def has_encoder(self) -> bool:
@@ -300,16 +318,23 @@ class EncoderShim(Shim):
                     vocab_size=config.vocab_size,
                 )
             )
-        encoder = make_encoder(
+        encoder = self._make_encoder(config, tensors, to_train=False)
+        self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
+        self._apart = False
+
+    def _make_encoder(
+        self, config: ModernBertConfig, tensors: Tensors, *, to_train: bool
+    ) -> Encoder:
+        return make_encoder(
             config,
             tensors,
             backend=self.settings.backend,
             precision=self.settings.precision,
+            quantization=self.settings.quantization,
             gradient_checkpointing=self.settings.gradient_checkpointing,
             frozen_layers=self.settings.frozen_layers,
+            to_train=to_train,
         )
-        self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
-        self._apart = False
 
 
 @contextmanager

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.backend import (
-    BACKENDS,
     PRECISIONS,
-    check_backend,
     check_precision,
+    check_quantization,
     make_encoder,
+    resolve_backend,
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
@@ -32,16 +33,31 @@ def no_variable(monkeypatch):
 
 
 @pytest.fixture
-def no_gpu(monkeypatch):
+def only_torch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
 
 
 def test_names():
-    for backend in BACKENDS:
-        assert check_backend(backend) == backend
     for precision in PRECISIONS:
         assert check_precision(precision) == precision
+
+
+@pytest.mark.parametrize(
+    "quantization", [None, {"bits": 8}, {"bits": 4, "group_size": 64}]
+)
+def test_quantizations(quantization):
+    assert check_quantization(quantization) == quantization
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [8, {}, {"bits": 3}, {"bits": 8, "group_size": 5}, {"bits": 8, "mode": "affine"}],
+)
+def test_quantizations_that_no_backend_knows(quantization):
+    with pytest.raises(ValueError, match="quantization is"):
+        check_quantization(quantization)
 
 
 def test_cpu():
@@ -50,12 +66,12 @@ def test_cpu():
     assert encoder.config == CONFIG
 
 
-def test_auto_without_a_gpu_is_the_cpu(no_gpu):
+def test_auto_without_a_gpu_is_the_cpu(only_torch):
     assert make_encoder(CONFIG, TENSORS).device == "cpu"
 
 
 @pytest.mark.parametrize("backend", ["cuda", "mps"])
-def test_a_device_that_is_not_there(no_gpu, backend):
+def test_a_device_that_is_not_there(only_torch, backend):
     with pytest.raises(ValueError, match=backend):
         make_encoder(CONFIG, TENSORS, backend=backend)
 
@@ -67,14 +83,23 @@ def test_unknown_names():
         make_encoder(CONFIG, TENSORS, precision="float8")
 
 
-def test_the_variable_wins(no_gpu, monkeypatch):
+def test_the_variable_wins(only_torch, monkeypatch):
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "cpu")
     assert make_encoder(CONFIG, TENSORS, backend="cuda").device == "cpu"
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
     with pytest.raises(ValueError, match="tpu"):
         make_encoder(CONFIG, TENSORS, backend="cpu")
+    with pytest.raises(ValueError, match="tpu"):
+        resolve_backend("cpu", to_train=True)
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "")
     assert make_encoder(CONFIG, TENSORS, backend="cpu").device == "cpu"
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+def test_what_only_predicts_is_not_to_train(backend):
+    with pytest.raises(ValueError, match=f"'{backend}' predicts only"):
+        resolve_backend(backend, to_train=True)
+    assert resolve_backend("auto", to_train=True) != backend
 
 
 def test_each_tensor_is_read_once():

@@ -1,0 +1,177 @@
+"""Which backends this machine has, and which of them "auto" takes.
+
+Asked of torch, MLX and the other libraries themselves and never of Thinc's ops, which
+know no GPU without CuPy. No library is imported but those that are asked for.
+"""
+
+import importlib
+import importlib.util
+import platform
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterator, Tuple
+
+from ..errors import Errors, Missing
+
+BACKENDS = ("auto", "cuda", "mps", "mlx", "cpu", "openvino", "onnx")
+
+# These predict only.
+PREDICTING = frozenset({"openvino", "onnx"})
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run here.
+
+    backend (str): Its name in a config, not "auto".
+    device (str): Where it would run, in words; empty if it cannot.
+    missing (str): What is missing and the command that installs it; empty if nothing
+        is.
+
+    Invariant: exactly one of `device` and `missing` is empty.
+    """
+
+    backend: str
+    device: str
+    missing: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What "auto" takes.
+
+    backend (str): The backend.
+    why (str): The reason, in words.
+    """
+
+    backend: str
+    why: str
+
+
+def check_backend(backend: str) -> str:
+    """RETURNS (str): The backend.
+    RAISES (ValueError): If there is none of that name.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(
+            Errors.UNKNOWN_BACKEND.format(value=backend, known=", ".join(BACKENDS))
+        )
+    return backend
+
+
+def look_for(backend: str) -> Availability:
+    """Find out whether a backend can run here.
+
+    backend (str): Its name, not "auto".
+    RETURNS (Availability): Whether it can, and what is missing if not.
+    """
+    device, missing = _LOOK[backend]()
+    return Availability(backend, device, missing)
+
+
+def require(backend: str) -> str:
+    """RETURNS (str): The backend.
+    RAISES (ValueError): If it cannot run here.
+    """
+    missing = look_for(backend).missing
+    if missing:
+        raise ValueError(
+            Errors.BACKEND_UNAVAILABLE.format(value=backend, missing=missing)
+        )
+    return backend
+
+
+def choose(*, to_train: bool) -> Choice:
+    """What "auto" takes.
+
+    to_train (bool): Whether it must train, too.
+    RETURNS (Choice): The first in the order of preference that can run here.
+    """
+    for backend, why in _preferences():
+        if to_train and backend in PREDICTING:
+            continue
+        if look_for(backend).device:
+            return Choice(backend, why)
+    return Choice("cpu", "there is no quicker backend here")
+
+
+def _preferences() -> Iterator[Tuple[str, str]]:
+    if _is_apple_silicon():
+        yield "mlx", "on Apple silicon, MLX is installed"
+        yield "mps", "torch finds an Apple GPU, and MLX is not installed"
+    yield "cuda", "torch finds a CUDA device"
+
+
+def _is_apple_silicon() -> bool:
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _cuda() -> Tuple[str, str]:
+    if not _is_installed("torch"):
+        return "", Missing.TORCH
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:0, {torch.cuda.get_device_name(0)}", ""
+    return "", Missing.CUDA.format(torch=torch.__version__)
+
+
+def _mps() -> Tuple[str, str]:
+    if not _is_installed("torch"):
+        return "", Missing.TORCH
+    import torch
+
+    if torch.backends.mps.is_available():
+        return f"mps, {platform.processor() or 'Apple GPU'}", ""
+    return "", Missing.MPS.format(torch=torch.__version__)
+
+
+def _mlx() -> Tuple[str, str]:
+    if not _is_installed("mlx"):
+        return "", Missing.MLX
+    try:
+        # On Linux, mlx alone comes without the library that computes.
+        mx = importlib.import_module("mlx.core")
+    except ImportError as error:
+        return "", Missing.MLX_BACK_END.format(error=error)
+    return f"mlx:{mx.default_device().type.name}", ""
+
+
+def _cpu() -> Tuple[str, str]:
+    if not _is_installed("torch"):
+        return "", Missing.TORCH
+    return f"cpu, {_processor_name()}", ""
+
+
+def _openvino() -> Tuple[str, str]:
+    if not _is_installed("openvino"):
+        return "", Missing.OPENVINO
+    return f"openvino:CPU, {_processor_name()}", ""
+
+
+def _onnx() -> Tuple[str, str]:
+    if not _is_installed("onnxruntime"):
+        return "", Missing.ONNX
+    return f"onnx:CPUExecutionProvider, {_processor_name()}", ""
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf8") as file:
+            names = [line for line in file if line.startswith("model name")]
+        return names[0].split(":", 1)[1].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+_LOOK: Dict[str, Callable[[], Tuple[str, str]]] = {
+    "cuda": _cuda,
+    "mps": _mps,
+    "mlx": _mlx,
+    "cpu": _cpu,
+    "openvino": _openvino,
+    "onnx": _onnx,
+}

@@ -1,0 +1,103 @@
+import sys
+
+import pytest
+import torch
+
+from spacy_modernbert.encoder import availability
+from spacy_modernbert.encoder.availability import (
+    BACKENDS,
+    PREDICTING,
+    check_backend,
+    choose,
+    look_for,
+    require,
+)
+
+NAMED = [backend for backend in BACKENDS if backend != "auto"]
+
+
+@pytest.fixture
+def has(monkeypatch):
+    """Say which backends this machine has, and of what make it is."""
+
+    def pretend(*backends, apple=False):
+        monkeypatch.setattr(availability, "_is_apple_silicon", lambda: apple)
+        for backend in NAMED:
+            found = (backend, "") if backend in backends else ("", "Nothing there.")
+            monkeypatch.setitem(availability._LOOK, backend, lambda found=found: found)
+
+    return pretend
+
+
+@pytest.mark.parametrize("backend", NAMED)
+def test_either_a_device_or_what_is_missing(backend):
+    found = look_for(backend)
+    assert found.backend == backend
+    assert bool(found.device) != bool(found.missing)
+
+
+def test_the_cpu_is_always_there():
+    assert look_for("cpu").device.startswith("cpu, ")
+    assert require("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("backend", ["cuda", "mps"])
+def test_torch_itself_is_asked(backend, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert torch.__version__ in look_for(backend).missing
+
+
+@pytest.mark.parametrize(
+    "backend, module, command",
+    [
+        ("mlx", "mlx", "spacy-modernbert[mlx]"),
+        ("openvino", "openvino", "spacy-modernbert[openvino]"),
+        ("onnx", "onnxruntime", "spacy-modernbert[onnx]"),
+        ("cpu", "torch", "pip install 'torch"),
+        ("cuda", "torch", "pip install 'torch"),
+        ("mps", "torch", "pip install 'torch"),
+    ],
+)
+def test_a_library_that_is_missing(monkeypatch, backend, module, command):
+    found = {name: name != module for name in ("mlx", "openvino", "onnxruntime")}
+    found["torch"] = module != "torch"
+    monkeypatch.setattr(availability, "_is_installed", found.__getitem__)
+    assert command in look_for(backend).missing
+    with pytest.raises(ValueError, match=backend) as caught:
+        require(backend)
+    assert command in str(caught.value)
+
+
+def test_mlx_without_the_part_that_computes(monkeypatch):
+    monkeypatch.setattr(availability, "_is_installed", lambda module: True)
+    monkeypatch.setitem(sys.modules, "mlx.core", None)
+    assert "not the part of it that computes" in look_for("mlx").missing
+
+
+@pytest.mark.parametrize(
+    "backends, apple, to_predict, to_train",
+    [
+        (["cuda", "mlx", "cpu", "openvino", "onnx"], False, "cuda", "cuda"),
+        (["mlx", "cpu"], False, "cpu", "cpu"),
+        (["cpu", "openvino", "onnx"], False, "cpu", "cpu"),
+        (["cpu", "onnx"], False, "cpu", "cpu"),
+        (["mlx", "mps", "cpu", "openvino"], True, "mlx", "mlx"),
+        (["mps", "cpu", "openvino"], True, "mps", "mps"),
+        (["cpu"], True, "cpu", "cpu"),
+    ],
+)
+def test_what_auto_takes(has, backends, apple, to_predict, to_train):
+    has(*backends, apple=apple)
+    choice = choose(to_train=False)
+    assert choice.backend == to_predict
+    assert choice.why
+    assert choose(to_train=True).backend == to_train
+    assert to_train not in PREDICTING
+
+
+def test_names():
+    for backend in BACKENDS:
+        assert check_backend(backend) == backend
+    with pytest.raises(ValueError, match=r"'tpu'.*auto, cuda, mps, mlx, cpu"):
+        check_backend("tpu")
