@@ -358,6 +358,11 @@ class Errors:
     )
 
     # cli/
+    NO_PIPELINE = (
+        "There is no pipeline {value!r}: neither a folder with a config.cfg nor an "
+        "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
+        "such as training/model-best."
+    )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
         "Give a .spacy file with --corpus; `spacy project run corpus` makes one."

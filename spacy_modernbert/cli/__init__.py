@@ -4,9 +4,11 @@ import typer
 from spacy.cli._util import app as spacy_app
 
 from .encoder import encoder
+from .info import info
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
 app.command("encoder")(encoder)
+app.command("info")(info)
 
 
 @app.callback()

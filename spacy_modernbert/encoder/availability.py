@@ -6,6 +6,7 @@ know no GPU without CuPy. No library is imported but those that are asked for.
 
 import importlib
 import importlib.util
+import os
 import platform
 from dataclasses import dataclass
 from typing import Callable, Dict, Iterator, Tuple
@@ -92,6 +93,33 @@ def choose(*, to_train: bool) -> Choice:
         if look_for(backend).device:
             return Choice(backend, why)
     return Choice("cpu", "there is no quicker backend here")
+
+
+def find_memory(backend: str) -> str:
+    """How much memory a backend can work with.
+
+    backend (str): One that can run here.
+    RETURNS (str): In words: what is free, where that can be known, and what there is.
+    """
+    if backend == "cuda":
+        import torch
+
+        free, total = torch.cuda.mem_get_info(0)
+        return f"{_gigabytes(free)} free of {_gigabytes(total)}"
+    # Apple's GPUs work in the memory of the processor.
+    try:
+        page, n_pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return "unknown"
+    try:
+        free = page * os.sysconf("SC_AVPHYS_PAGES")
+    except (OSError, ValueError):  # macOS
+        return _gigabytes(page * n_pages)
+    return f"{_gigabytes(free)} free of {_gigabytes(page * n_pages)}"
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"
 
 
 def _preferences() -> Iterator[Tuple[str, str]]:
