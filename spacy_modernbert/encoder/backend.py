@@ -125,6 +125,16 @@ def resolve_backend(backend: str, *, to_train: bool) -> str:
     return require(backend)
 
 
+def resolve_precision(precision: str, backend: str) -> str:
+    """The precision that is meant.
+
+    precision (str): "auto" or the name of one.
+    backend (str): A backend that can run here, not "auto".
+    RETURNS (str): The name of one.
+    """
+    return "float32" if precision == "auto" else precision
+
+
 def make_encoder(
     config: ModernBertConfig,
     tensors: Mapping[str, Floats],
