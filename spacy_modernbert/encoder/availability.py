@@ -9,7 +9,8 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, Tuple
+from functools import cache
+from typing import Callable, Dict, FrozenSet, Iterator, Tuple
 
 from ..errors import Errors, Missing
 
@@ -116,6 +117,34 @@ def find_memory(backend: str) -> str:
     except (OSError, ValueError):  # macOS
         return _gigabytes(page * n_pages)
     return f"{_gigabytes(free)} free of {_gigabytes(page * n_pages)}"
+
+
+def multiplies_bfloat16() -> bool:
+    """RETURNS (bool): Whether the processor multiplies matrices of bfloat16 natively
+    (AVX512-BF16, AMX; on ARM, BF16). Elsewhere bfloat16 is emulated, and slower than
+    float32.
+    """
+    return bool(_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def multiplies_int8() -> bool:
+    """RETURNS (bool): Whether the processor multiplies matrices of int8 natively
+    (VNNI, AMX; on ARM, I8MM). Elsewhere int8 saves memory and no time.
+    """
+    return bool(_processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
+
+
+@cache
+def _processor_flags() -> FrozenSet[str]:
+    """RETURNS (FrozenSet[str]): What the processor can do, by the names of Linux; empty
+    where the system does not say, as on macOS and Windows.
+    """
+    try:
+        with open("/proc/cpuinfo", encoding="utf8") as file:
+            lines = [line for line in file if line.startswith(("flags", "Features"))]
+        return frozenset(lines[0].split(":", 1)[1].split())
+    except (OSError, IndexError):
+        return frozenset()
 
 
 def _gigabytes(n_bytes: int) -> str:

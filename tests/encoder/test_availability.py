@@ -10,6 +10,8 @@ from spacy_modernbert.encoder.availability import (
     check_backend,
     choose,
     look_for,
+    multiplies_bfloat16,
+    multiplies_int8,
     require,
 )
 
@@ -101,3 +103,20 @@ def test_names():
         assert check_backend(backend) == backend
     with pytest.raises(ValueError, match=r"'tpu'.*auto, cuda, mps, mlx, cpu"):
         check_backend("tpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "bfloat16", "int8"),
+    [
+        ({"avx2", "avx512f"}, False, False),
+        ({"avx512_vnni"}, False, True),
+        ({"avx512_bf16", "avx512_vnni"}, True, True),
+        ({"amx_tile", "amx_bf16", "amx_int8"}, True, True),
+        ({"asimd", "bf16", "i8mm"}, True, True),
+        (set(), False, False),
+    ],
+)
+def test_what_the_processor_multiplies(flags, bfloat16, int8, monkeypatch):
+    monkeypatch.setattr(availability, "_processor_flags", lambda: frozenset(flags))
+    assert multiplies_bfloat16() == bfloat16
+    assert multiplies_int8() == int8
