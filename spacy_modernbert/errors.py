@@ -357,7 +357,62 @@ class Errors:
         "as dropped. This is a bug in spacy-modernbert: please report it."
     )
 
+    CORPUS_PASSAGE_NOT_FOUND = (
+        "The passage that LitBank annotates of {document} is not found in the novel, "
+        "so it cannot be left out. Take both from one release of LitBank."
+    )
+
+    # pretraining/
+    NO_TEXTS = (
+        'There is no file {path} to read texts from. Give a .jsonl file with a "text" '
+        "on each line, a .spacy file, or a .txt file."
+    )
+    UNKNOWN_TEXTS = (
+        "{path} is no file that texts can be read from, going by its name. It should "
+        "end in one of {known}."
+    )
+    BAD_TEXT_LINE = (
+        'Line {number} of {path} is no JSON object with a "text". Each line should '
+        'look like {{"text": "..."}}.'
+    )
+    EMPTY_TEXTS = "{path} holds no text. Give a file with at least one."
+    HEAD_NOT_TIED = (
+        "The checkpoint {folder} scores wordpieces by weights of its own, and not by "
+        "those of its embedding table (tie_word_embeddings is false), which cannot be "
+        "pretrained further here."
+    )
+    NO_MASK_TOKEN = (
+        "The tokenizer of {folder} has no wordpiece that hides others: neither [MASK] "
+        "nor <mask>. Pretraining needs one."
+    )
+    PRETRAINING_NO_SETTING = (
+        "[{where}] of the config says no {key}. Add it to the file, or on the command "
+        "line: --{where}.{key} ..."
+    )
+    PRETRAINING_UNKNOWN_SETTING = (
+        "[{where}] of the config has a setting {key}, which there is not. There is: "
+        "{known}."
+    )
+    PRETRAINING_BAD_SETTING = (
+        "{key} of the pretraining config is {value!r}. It should be {wanted}."
+    )
+    PRETRAINING_TOO_LONG = (
+        "A phase of the pretraining config has sequences of {value} wordpieces, and "
+        "the encoder takes {limit}. Set its length lower."
+    )
+    PRETRAINING_OTHER_STATE = (
+        "{path} holds the state of a run with another encoder: {why}. Give another "
+        "output folder, or delete the state to start anew."
+    )
+    PRETRAINING_NEEDS_TORCH_BACKEND = (
+        "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "
+        "backend to one of them, or to auto."
+    )
+
     # cli/
+    NO_CONFIG = (
+        "There is no config file {path}. configs/pretraining/ has some to start from."
+    )
     NO_PIPELINE = (
         "There is no pipeline {value!r}: neither a folder with a config.cfg nor an "
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
@@ -365,7 +420,8 @@ class Errors:
     )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
-        "Give a .spacy file with --corpus; `spacy project run corpus` makes one."
+        "Give a .spacy, .jsonl or .txt file with --corpus; `spacy project run corpus` "
+        "makes one."
     )
     BAD_TOKENIZER_CORPUS = (
         "{path} cannot be read as a .spacy file: {error}. "

@@ -5,10 +5,15 @@ from spacy.cli._util import app as spacy_app
 
 from .encoder import encoder
 from .info import info
+from .pretrain import pretrain
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
 app.command("encoder")(encoder)
 app.command("info")(info)
+app.command(
+    "pretrain",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(pretrain)
 
 
 @app.callback()

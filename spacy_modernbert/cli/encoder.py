@@ -1,14 +1,11 @@
 """`python -m spacy modernbert encoder`: a checkpoint to start training from."""
 
 import math
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import List, Optional
 
-import spacy
 import typer
-from spacy.tokens import DocBin
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -32,6 +29,7 @@ from ..encoder.checkpoint import (
 from ..encoder.config import ModernBertConfig
 from ..encoder.weights import expected_shapes, init_tensors, with_matching_keys
 from ..errors import Errors
+from ..pretraining.texts import read_texts
 
 # Their ids are their places here. The names are those of the published tokenizer.
 SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
@@ -62,7 +60,9 @@ def encoder(
         ..., help="Folder for the checkpoint", show_default=False
     ),
     corpus: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="A .spacy file for a fresh encoder to learn its tokenizer from"
+        None,
+        help="A .spacy, .jsonl or .txt file for a fresh encoder to learn its "
+        "tokenizer from",
     ),
     configs: Path = typer.Option(  # noqa: B008
         Path("configs/encoders"), help="Folder with the sizes of fresh encoders"
@@ -105,7 +105,7 @@ def make_checkpoint(
         says.
     output (Path): Folder for the checkpoint. If it exists, it may only hold files of
         a checkpoint, and is replaced.
-    corpus (Optional[Path]): A `.spacy` file with texts.
+    corpus (Optional[Path]): A file with texts: see `read_texts`.
     seed (int): The same seed gives the same weights.
     RAISES (ValueError): If there is no corpus, the size is none that can be used, or
         the folder holds other files.
@@ -145,7 +145,7 @@ def train_tokenizer(corpus: Path, vocab_size: int) -> Tokenizer:
     """Learn a tokenizer that works as the published one of ModernBERT does: byte-level
     BPE on NFC text, `[CLS] … [SEP]`.
 
-    corpus (Path): A `.spacy` file.
+    corpus (Path): A file with texts: see `read_texts`.
     vocab_size (int): The most wordpieces that it may know.
     RETURNS (Tokenizer): The tokenizer.
     """
@@ -170,13 +170,7 @@ def train_tokenizer(corpus: Path, vocab_size: int) -> Tokenizer:
 
 
 def _read_texts(corpus: Path) -> List[str]:
-    try:
-        docs = DocBin().from_disk(corpus).get_docs(spacy.blank("en").vocab)
-        texts = [doc.text for doc in docs]
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            Errors.BAD_TOKENIZER_CORPUS.format(path=corpus, error=error)
-        ) from error
+    texts = read_texts(corpus)
     # From the whole corpus, evenly: its documents may be sorted by length.
     step = max(1, -(-sum(map(len, texts)) // _MAX_CHARACTERS))
     return texts[::step]

@@ -9,6 +9,7 @@ from wasabi import msg
 from .convert import ConvertedCorpus
 from .craft import convert_craft
 from .litbank import convert_litbank
+from .pretraining import gather_raw_texts
 from .roster import LONG, SHORT, TINY, make_roster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -36,6 +37,34 @@ def litbank(output: Path = OUTPUT, source: Path = SOURCE["litbank"]) -> None:
 def craft(output: Path = OUTPUT, source: Path = SOURCE["craft"]) -> None:
     """Convert CRAFT: biomedical concepts in Knowtator's XML."""
     _write(lambda: convert_craft(source), output)
+
+
+@app.command()
+def pretraining(
+    output: Path = typer.Argument(  # noqa: B008
+        ..., help="Folder for train.jsonl and dev.jsonl", show_default=False
+    ),
+    novels: Path = typer.Option(  # noqa: B008
+        Path("assets/litbank.tar.gz"), help="LitBank, for the novels in `original`"
+    ),
+    passages: Path = typer.Option(  # noqa: B008
+        Path("assets/litbank.tar.gz"), help="LitBank, for the passages it annotates"
+    ),
+    articles: Path = typer.Option(  # noqa: B008
+        Path("assets/craft.tar.gz"), help="CRAFT, for its training articles"
+    ),
+) -> None:
+    """Gather raw text to pretrain on, without what LitBank and CRAFT test on."""
+    try:
+        corpus = gather_raw_texts(novels, passages, articles)
+        corpus.write(output)
+    except (OSError, ValueError) as error:
+        msg.fail(str(error), exits=1)
+    for name, texts in (("train", corpus.train), ("dev", corpus.dev)):
+        n_characters = sum(len(each.text) for each in texts)
+        msg.text(f"{name}: {len(texts)} works, {n_characters:,} characters")
+    msg.text(f"{corpus.n_cut} annotated passages were cut out of their works.")
+    msg.good(f"Wrote train.jsonl and dev.jsonl to {output}")
 
 
 @app.command()

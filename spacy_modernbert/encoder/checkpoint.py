@@ -11,13 +11,24 @@ import re
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Union
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Union,
+)
 
 from ..errors import Errors
 from .config import ModernBertConfig
 from .tensor_files import (
     FLOAT_DTYPES,
     Floats,
+    Shape,
     Source,
     TensorEntry,
     TensorReader,
@@ -161,7 +172,22 @@ def open_tensors(folder: Path, config: ModernBertConfig) -> TensorReader:
     if (folder / TENSORS).is_file():
         return _select(read_entries(folder / TENSORS), config, folder / TENSORS)
     if (folder / INDEX).is_file():
-        return _select(_read_shards(folder), config, folder / INDEX)
+        entries = _read_shards(folder, _is_of_encoder)
+        return _select(entries, config, folder / INDEX)
+    raise ValueError(Errors.CHECKPOINT_NO_TENSORS.format(folder=folder))
+
+
+def read_all_entries(folder: Path) -> Dict[str, TensorEntry]:
+    """Where each tensor of a checkpoint stands, those of a head included.
+
+    folder (Path): The checkpoint.
+    RETURNS (Dict[str, TensorEntry]): By the names in the file.
+    RAISES (ValueError): If a file is absent, corrupt or cut short.
+    """
+    if (folder / TENSORS).is_file():
+        return read_entries(folder / TENSORS)
+    if (folder / INDEX).is_file():
+        return _read_shards(folder, lambda name: True)
     raise ValueError(Errors.CHECKPOINT_NO_TENSORS.format(folder=folder))
 
 
@@ -171,6 +197,9 @@ def save_checkpoint(
     tensors: Mapping[str, Floats],
     tokenizer_json: str,
     tokenizer_config: Optional[Mapping[str, Any]] = None,
+    *,
+    head: Optional[Mapping[str, Floats]] = None,
+    dtype: str = "F32",
 ) -> None:
     """Write a checkpoint that transformers' `AutoModel` and `AutoTokenizer` read.
 
@@ -186,6 +215,10 @@ def save_checkpoint(
     tokenizer_config (Optional[Mapping[str, Any]]): The contents of
         `tokenizer_config.json`, as the original had it. If None, they are made from
         the config and the tokenizer.
+    head (Optional[Mapping[str, NDArray]]): The head for masked language modelling, by
+        the names of transformers' `ModernBertForMaskedLM`, which the checkpoint then
+        is one of.
+    dtype (str): What the tensors are written as, "F32" or "F16".
     RAISES (ValueError): If the folder holds other files, or a tensor is missing or
         has another shape.
     """
@@ -196,12 +229,22 @@ def save_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     fresh.mkdir()
+    data = config.to_dict()
+    data["torch_dtype"] = {"F32": "float32", "F16": "float16"}[dtype]
+    shapes: Mapping[str, Shape] = expected_shapes(config)
+    if head is not None:
+        data["architectures"] = ["ModernBertForMaskedLM"]
+        shapes = {
+            **{_PREFIX + name: shape for name, shape in shapes.items()},
+            **{name: tensor.shape for name, tensor in head.items()},
+        }
+        tensors = _WithHead(tensors, head)
     try:
-        _write_file(fresh / CONFIG, _dump_json(config.to_dict()))
+        _write_file(fresh / CONFIG, _dump_json(data))
         _write_file(fresh / TOKENIZER, tokenizer_json.encode("utf8"))
         _write_file(fresh / TOKENIZER_CONFIG, _dump_json(_portable(tokenizer_config)))
         with open(fresh / TENSORS, "wb") as stream:
-            write_tensors(stream, expected_shapes(config), tensors)
+            write_tensors(stream, shapes, tensors, dtype)
             _sync(stream)
         _put_in_place(fresh, folder)
     finally:
@@ -230,6 +273,26 @@ def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> TensorReader:
     RAISES (ValueError): As for `open_tensors`.
     """
     return _select(read_entries(data), config, data)
+
+
+class _WithHead(Mapping[str, Floats]):
+    """The tensors of an encoder and of its head, each asked for once."""
+
+    def __init__(self, tensors: Mapping[str, Floats], head: Mapping[str, Floats]):
+        self._tensors = tensors
+        self._head = head
+
+    def __getitem__(self, name: str) -> Floats:
+        if name in self._head:
+            return self._head[name]
+        return self._tensors[name.removeprefix(_PREFIX)]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (_PREFIX + name for name in self._tensors)
+        yield from self._head
+
+    def __len__(self) -> int:
+        return len(self._tensors) + len(self._head)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -275,8 +338,14 @@ def _download(name: str, revision: Optional[str]) -> Path:
         raise ValueError(message) from err
 
 
-def _read_shards(folder: Path) -> Dict[str, TensorEntry]:
-    """The encoder's entries in all shards. Shards of nothing else are not opened."""
+def _is_of_encoder(name: str) -> bool:
+    return name.removeprefix(_PREFIX).startswith(_ROOTS)
+
+
+def _read_shards(
+    folder: Path, is_wanted: Callable[[str], bool]
+) -> Dict[str, TensorEntry]:
+    """The wanted entries in all shards. Shards of nothing else are not opened."""
     places = read_json(folder, INDEX).get("weight_map")
     if not isinstance(places, dict):
         raise ValueError(
@@ -287,7 +356,7 @@ def _read_shards(folder: Path) -> Dict[str, TensorEntry]:
     shards: Dict[str, Dict[str, TensorEntry]] = {}
     entries = {}
     for name, file_name in places.items():
-        if not name.removeprefix(_PREFIX).startswith(_ROOTS):
+        if not is_wanted(name):
             continue
         file_name = str(file_name)
         if file_name not in shards:

@@ -118,16 +118,18 @@ def write_tensors(
     stream: BinaryIO,
     shapes: Mapping[str, Shape],
     tensors: Mapping[str, Floats],
+    dtype: str = "F32",
 ) -> None:
-    """Write a safetensors file of float32 tensors, one after the other.
+    """Write a safetensors file, one tensor after the other.
 
     stream (BinaryIO): Where to write.
     shapes (Mapping[str, Tuple[int, ...]]): What to write, in this order.
     tensors (Mapping[str, Floats]): The tensors, each asked for once. Not copied if
-        they are C-contiguous and float32.
+        they are C-contiguous and of the dtype.
+    dtype (str): What to write them as, "F32" or "F16".
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
-    stream.write(_make_header(shapes))
+    stream.write(_make_header(shapes, dtype))
     for name, shape in shapes.items():
         if name not in tensors:
             raise ValueError(Errors.TENSORS_INCOMPLETE.format(name=name))
@@ -138,17 +140,17 @@ def write_tensors(
                     name=name, found=tensor.shape, wanted=tuple(shape)
                 )
             )
-        stream.write(np.ascontiguousarray(tensor, "<f4").data.cast("B"))
+        stream.write(np.ascontiguousarray(tensor, FLOAT_DTYPES[dtype]).data.cast("B"))
 
 
-def _make_header(shapes: Mapping[str, Shape]) -> bytes:
+def _make_header(shapes: Mapping[str, Shape], dtype: str) -> bytes:
     # transformers refuses a file that does not say which framework's layout it has.
     header: Dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name, shape in shapes.items():
-        end = position + 4 * math.prod(shape)
+        end = position + np.dtype(FLOAT_DTYPES[dtype]).itemsize * math.prod(shape)
         header[name] = {
-            "dtype": "F32",
+            "dtype": dtype,
             "shape": list(shape),
             "data_offsets": [position, end],
         }

@@ -1,0 +1,127 @@
+"""`python -m spacy modernbert pretrain`: an encoder learns from raw text."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import typer
+from spacy.cli._util import parse_config_overrides
+from spacy.util import load_config
+from tqdm.auto import tqdm
+from wasabi import msg
+
+from ..errors import Errors
+from ..pretraining.settings import PretrainingSettings
+
+
+def pretrain(
+    context: typer.Context,
+    config: Path = typer.Argument(  # noqa: B008
+        ..., help="Config file with a section [pretraining]", show_default=False
+    ),
+    output: Path = typer.Argument(  # noqa: B008
+        ..., help="Folder for the checkpoint, the state and the log", show_default=False
+    ),
+    export: Optional[Path] = typer.Option(  # noqa: B008
+        None, help="Where to write the checkpoint once more, in float16"
+    ),
+) -> None:
+    """Pretrain an encoder by masked language modelling, from scratch or to get used to
+    other texts. Settings are overridden like those of `spacy train`:
+    --pretraining.learn_rate 0.0005. A run that was stopped goes on when it is started
+    again with the same output folder.
+    """
+    try:
+        overrides = parse_config_overrides(context.args)
+        if not config.is_file():
+            raise ValueError(Errors.NO_CONFIG.format(path=config))
+        loaded = load_config(config, overrides=overrides, interpolate=True)
+        settings = PretrainingSettings.from_config(loaded)
+        _run(settings, output, export)
+    except (OSError, ValueError) as error:
+        msg.fail(str(error), exits=1)
+    except KeyboardInterrupt:
+        msg.warn(f"Stopped. The same command goes on from what is in {output}.")
+        raise typer.Exit(130) from None
+
+
+def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) -> None:
+    # torch is imported when there is something to do.
+    from ..pretraining.run import LOG, Pretraining, cut_log, write_log
+
+    run = Pretraining(settings, output)
+    output.mkdir(parents=True, exist_ok=True)
+    cut_log(output / LOG, run.step)
+    if run.step:
+        msg.info(f"Goes on after step {run.step:,} of {settings.total:,}.")
+    means = _Means()
+    with tqdm(total=settings.total, initial=run.step, unit="step", disable=None) as bar:
+        for report in run.steps():
+            means.add(report.loss, report.accuracy, report.wordpieces)
+            bar.update()
+            bar.set_postfix(means.read(), refresh=False)
+            if report.step % settings.evaluate_every == 0 or run.is_done:
+                found = run.evaluate()
+                record = {**asdict(report), **means.read()}
+                if found is not None:
+                    record.update(dev_loss=found.loss, dev_accuracy=found.accuracy)
+                run.save()
+                write_log(output / LOG, record)
+                bar.write(_describe(record))
+                means = _Means()
+    probe = run.probe()
+    if probe is not None:
+        write_log(output / LOG, {"step": run.step, "probe": probe})
+        _print_probe(probe)
+    if export is not None:
+        run.export(export, dtype="F16")
+        msg.good(f"Wrote {export}, in float16")
+    msg.good(f"Wrote {output / 'encoder'} after {run.step:,} steps")
+
+
+class _Means:
+    """Means over the steps since the last evaluation."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._n = 0
+        self._loss = self._accuracy = 0.0
+        self._wordpieces = 0
+
+    def add(self, loss: float, accuracy: float, wordpieces: int) -> None:
+        self._n += 1
+        self._loss += loss
+        self._accuracy += accuracy
+        self._wordpieces += wordpieces
+
+    def read(self) -> Dict[str, float]:
+        seconds = max(1e-9, time.monotonic() - self._start)
+        n = max(1, self._n)
+        return {
+            "loss": round(self._loss / n, 4),
+            "accuracy": round(self._accuracy / n, 4),
+            "wordpieces_per_second": round(self._wordpieces / seconds),
+        }
+
+
+def _describe(record: Dict[str, Any]) -> str:
+    shown = f"step {record['step']:>6,}  loss {record['loss']:.3f}"
+    if "dev_loss" in record:
+        shown += f"  dev loss {record['dev_loss']:.3f}"
+        shown += f"  dev accuracy {record['dev_accuracy']:.3f}"
+    return f"{shown}  {record['wordpieces_per_second']:,} wordpieces/s"
+
+
+def _print_probe(probe: Dict[str, Any]) -> None:
+    rows = [
+        (
+            "frequency alone" if sight == "unigram" else f"{int(sight):,} wordpieces",
+            f"{found['loss']:.3f}",
+            f"{found['accuracy']:.3f}",
+        )
+        for sight, found in probe.items()
+    ]
+    header = ("in sight", "loss", "accuracy")
+    msg.divider("Hidden wordpieces of held-out texts")
+    msg.table(rows, header=header, divider=True, aligns=("l", "r", "r"))

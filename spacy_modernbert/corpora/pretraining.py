@@ -1,0 +1,140 @@
+"""Raw text to pretrain an encoder on: the novels that LitBank takes its passages from,
+and the training articles of CRAFT.
+
+What an encoder was pretrained on, it may not be tested on. So the articles of CRAFT's
+dev and test sets are left out, and so are the passages that LitBank's dev and test sets
+annotate: each is cut out of its novel.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Dict, Iterator, List, Mapping, Tuple
+
+from ..errors import Errors
+from .files import decode, load_files
+from .splits import LITBANK
+
+_NOVEL = "original/{}.txt"
+_PASSAGE = "entities/brat/{}_brat.txt"
+_ARTICLE = "articles/txt/{}.txt"
+_ARTICLE_IDS = "articles/ids/craft-ids-train.txt"
+
+# Every so many works are held out, to see how well hidden wordpieces are found.
+_HELD_OUT_NOVELS = 25
+_HELD_OUT_ARTICLES = 20
+
+_NOT_A_LETTER = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class RawText:
+    """A text without annotations.
+
+    id (str): The name of the work in its corpus.
+    text (str): The text.
+    """
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RawCorpus:
+    """Texts to pretrain on.
+
+    train (Tuple[RawText, ...]): What to learn from.
+    dev (Tuple[RawText, ...]): Whole works that are held out.
+    n_cut (int): How many passages were cut out of the works.
+
+    Invariant: no work is in both.
+    """
+
+    train: Tuple[RawText, ...]
+    dev: Tuple[RawText, ...]
+    n_cut: int
+
+    def write(self, output: Path) -> None:
+        """Write `train.jsonl` and `dev.jsonl`, a text a line, as `spacy pretrain` reads
+        them. Each is written beside its place and then renamed.
+
+        output (Path): The folder.
+        """
+        output.mkdir(parents=True, exist_ok=True)
+        for name, texts in (("train", self.train), ("dev", self.dev)):
+            fresh = output / f".{name}.jsonl.tmp"
+            with open(fresh, "w", encoding="utf8") as file:
+                for each in texts:
+                    line = {"text": each.text, "meta": {"id": each.id}}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            os.replace(fresh, output / f"{name}.jsonl")
+
+
+def gather_raw_texts(novels: Path, passages: Path, articles: Path) -> RawCorpus:
+    """Gather the texts.
+
+    novels (Path): A checkout of LitBank's repository, or a tar archive of one, for its
+        folder `original`.
+    passages (Path): Likewise, for its folder `entities/brat`. May be the same.
+    articles (Path): A checkout of CRAFT's repository, or a tar archive of one.
+    RETURNS (RawCorpus): The texts.
+    RAISES (FileNotFoundError): If something is missing.
+    RAISES (ValueError): If a passage is not found in its novel.
+    """
+    works, n_cut = _read_novels(novels, passages)
+    papers = _read_articles(articles)
+    train: List[RawText] = []
+    dev: List[RawText] = []
+    for texts, every in ((works, _HELD_OUT_NOVELS), (papers, _HELD_OUT_ARTICLES)):
+        for i, each in enumerate(texts):
+            (dev if i % every == every - 1 else train).append(each)
+    return RawCorpus(tuple(train), tuple(dev), n_cut)
+
+
+def cut_out(text: str, passage: str, name: str) -> str:
+    """Cut a passage out of a text. Only letters and digits are compared: an annotated
+    passage is spaced and quoted in its own way.
+
+    text (str): The text.
+    passage (str): The passage.
+    name (str): What a message calls them.
+    RETURNS (str): The text without it.
+    RAISES (ValueError): If it is not there.
+    """
+    # Where each letter of the text stands.
+    places = [match.start() for match in re.finditer(r"[^\W_]", text)]
+    letters = _NOT_A_LETTER.sub("", text)
+    wanted = _NOT_A_LETTER.sub("", passage)
+    first = letters.find(wanted)
+    if not wanted or first < 0:
+        raise ValueError(Errors.CORPUS_PASSAGE_NOT_FOUND.format(document=name))
+    start, end = places[first], places[first + len(wanted) - 1] + 1
+    return text[:start] + text[end:]
+
+
+def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], int]:
+    held_out = {*LITBANK["dev"], *LITBANK["test"]}
+    texts = load_files(novels, (_NOVEL.format("*"),))
+    annotated = load_files(passages, tuple(_PASSAGE.format(name) for name in held_out))
+    works = []
+    n_cut = 0
+    for name in _names(texts):
+        text = decode(texts, _NOVEL.format(name))
+        if name in held_out:
+            text = cut_out(text, decode(annotated, _PASSAGE.format(name)), name)
+            n_cut += 1
+        works.append(RawText(name, text))
+    return works, n_cut
+
+
+def _read_articles(articles: Path) -> List[RawText]:
+    files = load_files(articles, (_ARTICLE_IDS, _ARTICLE.format("*")))
+    names = sorted(decode(files, _ARTICLE_IDS).split())
+    return [RawText(name, decode(files, _ARTICLE.format(name))) for name in names]
+
+
+def _names(files: Mapping[str, bytes]) -> Iterator[str]:
+    stems: Dict[str, str] = {PurePosixPath(path).stem: path for path in files}
+    return iter(sorted(stems))

@@ -1,0 +1,83 @@
+"""The head for masked language modelling, as tensors. The encoder has no use for it,
+but one that is to be pretrained further should bring it along.
+
+The layout is that of transformers' `ModernBertForMaskedLM`: `head.dense`, `head.norm`,
+and `decoder.bias`. The weights of the decoder are those of the embedding table.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+import numpy as np
+
+from ..errors import Errors
+from .checkpoint import read_all_entries
+from .config import ModernBertConfig
+from .tensor_files import FLOAT_DTYPES, Floats, Shape, TensorReader
+
+DECODER_WEIGHT = "decoder.weight"
+
+
+def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
+    """RETURNS (Dict[str, Tuple[int, ...]]): The shape of each tensor of the head, by
+    its name in `ModernBertForMaskedLM`.
+    """
+    width = config.hidden_size
+    shapes: Dict[str, Shape] = {"head.dense.weight": (width, width)}
+    if _extra(config, "classifier_bias", False):
+        shapes["head.dense.bias"] = (width,)
+    shapes["head.norm.weight"] = (width,)
+    if config.norm_bias:
+        shapes["head.norm.bias"] = (width,)
+    if _extra(config, "decoder_bias", True):
+        shapes["decoder.bias"] = (config.vocab_size,)
+    return shapes
+
+
+def init_head(config: ModernBertConfig, seed: int) -> Dict[str, Floats]:
+    """RETURNS (Dict[str, NDArray]): A fresh head, drawn as projections are."""
+    fresh: Dict[str, Floats] = {}
+    for name, shape in head_shapes(config).items():
+        if name == "head.dense.weight":
+            rng = np.random.default_rng([seed, config.hidden_size])
+            limit = config.initializer_cutoff_factor
+            drawn = rng.standard_normal(shape).clip(-limit, limit)
+            fresh[name] = (drawn * config.initializer_range).astype(np.float32)
+        else:
+            make = np.ones if name == "head.norm.weight" else np.zeros
+            fresh[name] = make(shape, np.float32)
+    return fresh
+
+
+def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, Floats]]:
+    """Open the head of a checkpoint.
+
+    folder (Path): The checkpoint.
+    config (ModernBertConfig): Its config.
+    RETURNS (Optional[Mapping[str, NDArray]]): The tensors of `head_shapes`, each read
+        when it is asked for. None if the checkpoint is of an encoder alone, or of
+        another task.
+    RAISES (ValueError): If the decoder has weights of its own, or a tensor is not the
+        one of the config.
+    """
+    entries = read_all_entries(folder)
+    shapes = head_shapes(config)
+    if not all(name in entries for name in shapes):
+        return None
+    if DECODER_WEIGHT in entries and not _extra(config, "tie_word_embeddings", True):
+        raise ValueError(Errors.HEAD_NOT_TIED.format(folder=folder))
+    for name, shape in shapes.items():
+        entry = entries[name]
+        if entry.shape != shape or entry.dtype not in FLOAT_DTYPES:
+            raise ValueError(
+                Errors.CHECKPOINT_BAD_SHAPE.format(
+                    where=f"'{folder}'", name=name, found=entry.shape, wanted=shape
+                )
+            )
+    return TensorReader({name: entries[name] for name in shapes})
+
+
+def _extra(config: ModernBertConfig, key: str, default: Any) -> Any:
+    found = dict(config.extra).get(key)
+    return default if found is None else json.loads(found)

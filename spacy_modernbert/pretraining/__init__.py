@@ -1,0 +1,1 @@
+"""Masked language modelling: an encoder learns from raw text alone."""

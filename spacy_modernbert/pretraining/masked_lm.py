@@ -1,0 +1,143 @@
+"""ModernBERT with its head for masked language modelling, in torch.
+
+Parameters have the names that they have in transformers' `ModernBertForMaskedLM`, which
+is the oracle: an encoder that was pretrained here goes on there, and the other way.
+"""
+
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..encoder.attention import AttentionPlan, make_plan
+from ..encoder.config import ModernBertConfig
+from ..encoder.head import head_shapes
+from ..encoder.torch_encoder import ModernBert
+from .masking import MaskedBatch
+
+_ENCODER = "model."
+
+
+class PredictionHead(nn.Module):
+    """What stands between the last hidden state and the embedding table."""
+
+    def __init__(self, config: ModernBertConfig):
+        super().__init__()
+        width = config.hidden_size
+        has_bias = "head.dense.bias" in head_shapes(config)
+        self.dense = nn.Linear(width, width, bias=has_bias)
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.norm(F.gelu(self.dense(hidden)))
+
+
+class Decoder(nn.Module):
+    """Scores of all wordpieces. The weights are those of the embedding table."""
+
+    def __init__(self, config: ModernBertConfig):
+        super().__init__()
+        has_bias = "decoder.bias" in head_shapes(config)
+        self.bias: Optional[nn.Parameter] = None
+        if has_bias:
+            self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, table: Tensor) -> Tensor:
+        return F.linear(hidden, table, self.bias)
+
+
+class MaskedLM(nn.Module):
+    def __init__(self, config: ModernBertConfig):
+        super().__init__()
+        self.config = config
+        self.model = ModernBert(config, frozen_layers=0)
+        self.head = PredictionHead(config)
+        self.decoder = Decoder(config)
+
+    def forward(
+        self,
+        ids: Tensor,
+        plan: AttentionPlan,
+        places: Tensor,
+        recompute: bool = False,
+    ) -> Tensor:
+        """ids (Tensor): `(total,)` int64.
+        plan (AttentionPlan): The plan of the batch.
+        places (Tensor): `(n_hidden,)` int64, where wordpieces are asked for. Scores
+            are computed there only: all of them would be many times the hidden state.
+        recompute (bool): See `ModernBert`.
+        RETURNS (Tensor): `(n_hidden, vocab_size)`, the scores.
+        """
+        hidden = self.model(ids, plan, recompute)[places]
+        return self.decoder(self.head(hidden), self._table)
+
+    @property
+    def _table(self) -> Tensor:
+        return self.model.embeddings.tok_embeddings.weight
+
+    def score(
+        self, masked: MaskedBatch, recompute: bool = False
+    ) -> Tuple[Tensor, Tensor]:
+        """Ask for the hidden wordpieces.
+
+        masked (MaskedBatch): The batch.
+        recompute (bool): See `ModernBert`.
+        RETURNS (Tuple[Tensor, Tensor]): The sum of the cross-entropies in nats, and how
+            many wordpieces were found; both on the device.
+        """
+        device = self._table.device
+        ids = torch.from_numpy(masked.batch.ids).to(device)
+        places = torch.from_numpy(masked.places).to(device)
+        targets = torch.from_numpy(masked.targets).to(device)
+        plan = make_plan(masked.batch, self.config, device)
+        scores = self(ids, plan, places, recompute).float()
+        loss = F.cross_entropy(scores, targets, reduction="sum")
+        return loss, (scores.argmax(-1) == targets).sum()
+
+    @classmethod
+    def from_tensors(
+        cls,
+        config: ModernBertConfig,
+        tensors: Mapping[str, Any],
+        head: Mapping[str, Any],
+        device: torch.device,
+    ) -> "MaskedLM":
+        """config (ModernBertConfig): The config.
+        tensors (Mapping[str, NDArray]): The encoder's weights.
+        head (Mapping[str, NDArray]): The head's weights.
+        device (torch.device): Where to run.
+        RETURNS (MaskedLM): The model, in float32.
+        """
+        with torch.device("meta"):
+            model = cls(config)
+        model.to_empty(device=device)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                in_encoder = name.startswith(_ENCODER)
+                source = tensors if in_encoder else head
+                weights = source[name.removeprefix(_ENCODER)]
+                parameter.copy_(torch.from_numpy(np.asarray(weights, np.float32)))
+        return model
+
+    def tensors(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, NDArray]): The encoder's weights, by their names in
+        transformers' `ModernBertModel`. On the CPU they are views.
+        """
+        return dict(_arrays(self.model))
+
+    def head_tensors(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, NDArray]): The head's weights, likewise, by their names in
+        `ModernBertForMaskedLM`.
+        """
+        return {
+            name: array
+            for name, array in _arrays(self)
+            if not name.startswith(_ENCODER)
+        }
+
+
+def _arrays(module: nn.Module) -> Iterator[Tuple[str, Any]]:
+    for name, parameter in module.named_parameters():
+        yield name, parameter.detach().cpu().numpy()

@@ -1,0 +1,318 @@
+"""A run of pretraining: from a checkpoint and raw texts to a better checkpoint."""
+
+import itertools
+import json
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from ..documents.wordpieces import WordpieceTokenizer
+from ..encoder.backend import resolve_backend, resolve_precision
+from ..encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    read_tokenizer_config,
+    read_tokenizer_json,
+    resolve,
+    save_checkpoint,
+)
+from ..encoder.head import init_head, open_head
+from ..errors import Errors
+from ..types import PackedBatch
+from .masked_lm import MaskedLM
+from .masking import MaskedBatch, Masking, unigram_baseline
+from .probe import Found, ask, compare_sights, hide_texts
+from .schedule import WarmupStableDecay
+from .sequences import TokenizedTexts, stream, tokenize
+from .settings import Phase, PretrainingSettings
+from .state import load_state, save_state
+from .texts import read_texts
+
+ENCODER = "encoder"
+STATE = "state.safetensors"
+LOG = "log.jsonl"
+
+_TORCH_BACKENDS = ("cuda", "mps", "cpu")
+_SHORT_SIGHT = 512
+# Streams of chance: each use has its own, so that a run that is resumed has the same.
+_ORDER, _HIDING = 0, 1
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """A step that was taken.
+
+    step (int): Its number, from 1.
+    loss (float): The mean cross-entropy of its hidden wordpieces, in nats.
+    accuracy (float): The share of them that were found.
+    learn_rate (float): The learning rate.
+    wordpieces (int): The wordpieces of its batch.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    learn_rate: float
+    wordpieces: int
+
+
+class Pretraining:
+    """A run. `steps` takes its steps; it can be left at any time and taken up again."""
+
+    def __init__(self, settings: PretrainingSettings, output: Path):
+        """settings (PretrainingSettings): What to do.
+        output (Path): Folder for the checkpoint (`encoder/`), the state
+            (`state.safetensors`) and the log (`log.jsonl`). If a state is there, the
+            run goes on from it.
+        RAISES (ValueError): If something that is named cannot be used.
+        """
+        backend = resolve_backend(settings.backend, to_train=True)
+        if backend not in _TORCH_BACKENDS:
+            raise ValueError(
+                Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=backend)
+            )
+        self.settings = settings
+        self.output = output
+        self._device = torch.device(backend)
+        self._precision = resolve_precision(settings.precision, backend)
+        source = resolve(settings.encoder, settings.revision)
+        self._config = load_config(source)
+        for phase in settings.phases:
+            if phase.length > self._config.max_wordpieces:
+                raise ValueError(
+                    Errors.PRETRAINING_TOO_LONG.format(
+                        value=phase.length, limit=self._config.max_wordpieces
+                    )
+                )
+        self._tokenizer_json = read_tokenizer_json(source)
+        self._tokenizer_config = read_tokenizer_config(source)
+        self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json)
+        self._masking = _make_masking(
+            self._tokenizer_json, settings, self._config.vocab_size, source
+        )
+        head = open_head(source, self._config)
+        self.model = MaskedLM.from_tensors(
+            self._config,
+            open_tensors(source, self._config),
+            init_head(self._config, settings.seed) if head is None else head,
+            self._device,
+        )
+        self._optimizer = _make_optimizer(self.model, settings)
+        self.step = 0
+        if (output / STATE).is_file():
+            self.step = load_state(output / STATE, self.model, self._optimizer)
+        self._train = self._tokenize(settings.train)
+        self._dev = self._tokenize(settings.dev) if settings.dev else None
+
+    @property
+    def is_done(self) -> bool:
+        """RETURNS (bool): Whether all steps were taken."""
+        return self.step >= self.settings.total
+
+    def steps(self) -> Iterator[StepReport]:
+        """Take the steps that are left.
+
+        YIELDS (StepReport): Each step, when it was taken.
+        """
+        settings = self.settings
+        schedule = WarmupStableDecay(
+            settings.learn_rate, settings.warmup, settings.decay, settings.total
+        )
+        for batch in self._batches():
+            rng = np.random.default_rng([settings.seed, _HIDING, self.step])
+            masked = self._masking.hide(batch, rng)
+            learn_rate = schedule(self.step)
+            loss, accuracy = self._take_step(masked, learn_rate)
+            self.step += 1
+            yield StepReport(self.step, loss, accuracy, learn_rate, batch.total)
+
+    def evaluate(self) -> Optional[Found]:
+        """RETURNS (Optional[Found]): How hidden wordpieces are found in the held-out
+        texts, in sequences of the phase that the run is in; None if there are none.
+        """
+        if self._dev is None:
+            return None
+        length = self._phase_at(max(0, self.step - 1)).length
+        with self._multiplying():
+            return ask(self.model, self._hide_dev(self._dev, length))
+
+    def probe(self) -> Optional[Dict[str, Any]]:
+        """Compare the model with what is known without it, and with less in sight.
+
+        RETURNS (Optional[Dict[str, Any]]): JSON-serializable; None if there are no
+            held-out texts.
+        """
+        if self._dev is None:
+            return None
+        longest = max(phase.length for phase in self.settings.phases)
+        batches = self._hide_dev(self._dev, longest)
+        targets = np.concatenate([masked.targets for masked in batches])
+        counted = np.concatenate(self._train.ids)
+        loss, accuracy = unigram_baseline(counted, targets, self._config.vocab_size)
+        found = {"unigram": asdict(Found(loss, accuracy, targets.size))}
+        special = (self._dev.prefix, self._dev.suffix)
+        with self._multiplying():
+            sights = compare_sights(self.model, batches, _SHORT_SIGHT, special)
+        lengths = (longest, min(longest, _SHORT_SIGHT))
+        for length, each in zip(lengths, sights, strict=True):
+            found[str(length)] = asdict(each)
+        return found
+
+    def save(self) -> None:
+        """Write the state and the checkpoint: first beside their places."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        save_state(self.output / STATE, self.model, self._optimizer, self.step)
+        self.export(self.output / ENCODER)
+
+    def export(self, folder: Path, dtype: str = "F32") -> None:
+        """Write the checkpoint, which transformers' `ModernBertForMaskedLM` reads, too.
+
+        folder (Path): Where to write.
+        dtype (str): "F32" or "F16".
+        """
+        save_checkpoint(
+            folder,
+            self._config,
+            self.model.tensors(),
+            self._tokenizer_json,
+            self._tokenizer_config,
+            head=self.model.head_tensors(),
+            dtype=dtype,
+        )
+
+    def _tokenize(self, path: str) -> TokenizedTexts:
+        texts = read_texts(Path(path))
+        if not texts:
+            raise ValueError(Errors.EMPTY_TEXTS.format(path=path))
+        return tokenize(texts, self._tokenizer)
+
+    def _batches(self) -> Iterator[PackedBatch]:
+        """The batches of the steps that are left."""
+        first = 0
+        for i, phase in enumerate(self.settings.phases):
+            done = min(max(0, self.step - first), phase.steps)
+            batches = stream(
+                self._train,
+                phase.length,
+                phase.batch_wordpieces,
+                [self.settings.seed, _ORDER, i],
+            )
+            yield from itertools.islice(batches, done, phase.steps)
+            first += phase.steps
+
+    def _phase_at(self, step: int) -> Phase:
+        ends = itertools.accumulate(phase.steps for phase in self.settings.phases)
+        for phase, end in zip(self.settings.phases, ends, strict=True):
+            if step < end:
+                return phase
+        return self.settings.phases[-1]
+
+    def _take_step(self, masked: MaskedBatch, learn_rate: float) -> Tuple[float, float]:
+        n_hidden = max(1, masked.places.size)
+        loss, n_found = 0.0, 0
+        for part in _split(masked, self.settings.max_batch_wordpieces):
+            with self._multiplying():
+                part_loss, part_found = self.model.score(part)
+            (part_loss / n_hidden).backward()
+            loss += part_loss.item()
+            n_found += int(part_found.item())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.grad_clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learn_rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss / n_hidden, n_found / n_hidden
+
+    def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
+        budget = self.settings.evaluate_wordpieces
+        return hide_texts(dev, self._masking, length, budget, self.settings.seed)
+
+    def _multiplying(self) -> AbstractContextManager[Any]:
+        if self._precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, getattr(torch, self._precision))
+
+
+def write_log(path: Path, record: Dict[str, Any]) -> None:
+    """Add a line to a log.
+
+    path (Path): The log.
+    record (Dict[str, Any]): JSON-serializable.
+    """
+    with open(path, "a", encoding="utf8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Take out of a log what lies after a step: it will be done again.
+
+    path (Path): The log, which may be absent.
+    step (int): The last step to keep.
+    """
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf8").splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
+    fresh = path.with_name(f".{path.name}.tmp")
+    fresh.write_text("".join(kept), encoding="utf8")
+    os.replace(fresh, path)
+
+
+def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBatch]:
+    """Parts of a batch that a pass can hold, each of whole sequences."""
+    cu = masked.batch.cu_seqlens
+    start = 0
+    while start < masked.batch.n_seqs:
+        end = int(np.searchsorted(cu, cu[start] + max_batch_wordpieces, "right")) - 1
+        end = max(end, start + 1)
+        ids = masked.batch.ids[cu[start] : cu[end]]
+        hidden = (masked.places >= cu[start]) & (masked.places < cu[end])
+        if hidden.any():
+            yield MaskedBatch(
+                PackedBatch(ids, cu[start : end + 1] - cu[start]),
+                masked.places[hidden] - cu[start],
+                masked.targets[hidden],
+            )
+        start = end
+
+
+def _make_masking(
+    tokenizer_json: str, settings: PretrainingSettings, vocab_size: int, folder: Path
+) -> Masking:
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    ids = [tokenizer.token_to_id(token) for token in ("[MASK]", "<mask>")]
+    mask_id = next((each for each in ids if each is not None), None)
+    if mask_id is None:
+        raise ValueError(Errors.NO_MASK_TOKEN.format(folder=folder))
+    added = tokenizer.get_added_tokens_decoder()
+    special = [i for i, token in added.items() if token.special]
+    return Masking(
+        rate=settings.mask_rate,
+        mask_id=mask_id,
+        special_ids=np.array(special, np.int64),
+        vocab_size=min(vocab_size, tokenizer.get_vocab_size()),
+    )
+
+
+def _make_optimizer(
+    model: MaskedLM, settings: PretrainingSettings
+) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    decaying = [each for each in parameters if each.ndim > 1]
+    others = [each for each in parameters if each.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": decaying, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=settings.learn_rate,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        fused=True,
+    )

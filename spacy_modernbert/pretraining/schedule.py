@@ -1,0 +1,37 @@
+"""The learning rate over a run: warmup, stable, decay."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay:
+    """Rises in a line, stays, and falls as one minus a square root.
+
+    A run can be cut or drawn out where the rate is stable, which a cosine does not
+    allow (Hu et al. 2024, https://arxiv.org/abs/2404.06395). The fall is that of
+    ModernBERT (Warner et al. 2024, https://arxiv.org/abs/2412.13663), from Hägele et
+    al. 2024, https://arxiv.org/abs/2405.18392.
+
+    learn_rate (float): The stable rate.
+    warmup (int): Steps of the rise.
+    decay (int): Steps of the fall.
+    total (int): All steps.
+
+    Invariant: `warmup + decay <= total`.
+    """
+
+    learn_rate: float
+    warmup: int
+    decay: int
+    total: int
+
+    def __call__(self, step: int) -> float:
+        """step (int): How many steps came before.
+        RETURNS (float): The learning rate.
+        """
+        if step < self.warmup:
+            return self.learn_rate * (step + 1) / self.warmup
+        fallen = step - (self.total - self.decay)
+        if fallen <= 0:
+            return self.learn_rate
+        return self.learn_rate * max(0.0, 1 - (fallen / self.decay) ** 0.5)

@@ -1,0 +1,156 @@
+"""What a run of pretraining is told, read from a config file."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Mapping, Optional, Tuple
+
+from ..errors import Errors
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run with sequences of one length.
+
+    length (int): The most wordpieces of a sequence, special ones included.
+    batch_wordpieces (int): The most wordpieces of a step.
+    steps (int): Steps.
+
+    Invariant: `4 <= length <= batch_wordpieces`, and at least one step.
+    """
+
+    length: int
+    batch_wordpieces: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            _check(_is_count(value), field.name, value, "a whole number above 0")
+        _check(self.length >= 4, "length", self.length, "at least 4")
+        _check(
+            self.batch_wordpieces >= self.length,
+            "batch_wordpieces",
+            self.batch_wordpieces,
+            f"at least the length of a sequence, {self.length}",
+        )
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """A run.
+
+    encoder (str): The checkpoint to start from: a folder, or a hub id.
+    train (str): File with texts: see `read_texts`.
+    dev (Optional[str]): File with texts that are held out.
+    phases (Tuple[Phase, ...]): One after the other, short sequences first.
+    revision (Optional[str]): Commit, tag or branch on the hub.
+    seed (int): The same seed gives the same run.
+    backend (str): "auto", "cuda", "mps" or "cpu".
+    precision (str): "auto", "float32" or "bfloat16": what matrices are multiplied in.
+    mask_rate (float): The share of wordpieces that are asked for.
+    learn_rate (float): The highest learning rate.
+    warmup (int): Steps in which it rises.
+    decay (int): The last so many steps, in which it falls to 0.
+    beta1, beta2, eps, weight_decay (float): AdamW's. Norms and biases do not decay.
+    grad_clip (float): The largest norm of all gradients together.
+    max_batch_wordpieces (int): The most wordpieces of a pass. A larger batch is split,
+        and the gradients are summed.
+    evaluate_every (int): Steps between evaluations, after which the run can be resumed.
+    evaluate_wordpieces (int): How much of the held-out texts is looked at.
+
+    Invariants: rates lie between 0 and 1, there is a phase, and `warmup + decay` are no
+    more than all steps.
+    """
+
+    encoder: str
+    train: str
+    phases: Tuple[Phase, ...]
+    dev: Optional[str] = None
+    revision: Optional[str] = None
+    seed: int = 0
+    backend: str = "auto"
+    precision: str = "auto"
+    mask_rate: float = 0.3
+    learn_rate: float = 1e-3
+    warmup: int = 100
+    decay: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-6
+    weight_decay: float = 1e-2
+    grad_clip: float = 1.0
+    max_batch_wordpieces: int = 16384
+    evaluate_every: int = 200
+    evaluate_wordpieces: int = 65536
+
+    def __post_init__(self) -> None:
+        for key in ("max_batch_wordpieces", "evaluate_every", "evaluate_wordpieces"):
+            value = getattr(self, key)
+            _check(_is_count(value), key, value, "a whole number above 0")
+        for key in ("seed", "warmup", "decay"):
+            value = getattr(self, key)
+            _check(value == 0 or _is_count(value), key, value, "a whole number")
+        for key in ("learn_rate", "eps", "grad_clip"):
+            value = getattr(self, key)
+            _check(_is_number(value) and value > 0, key, value, "a number above 0")
+        wanted = "a number from 0 up to 1"
+        for key in ("beta1", "beta2", "weight_decay"):
+            value = getattr(self, key)
+            _check(_is_number(value) and 0 <= value < 1, key, value, wanted)
+        rate = self.mask_rate
+        wanted = "a number between 0 and 1"
+        _check(_is_number(rate) and 0 < rate < 1, "mask_rate", rate, wanted)
+        _check(bool(self.phases), "phases", {}, "at least one phase")
+        wanted = f"with warmup ({self.warmup}) no more than all steps ({self.total})"
+        fits = self.warmup + self.decay <= self.total
+        _check(fits, "decay", self.decay, wanted)
+
+    @property
+    def total(self) -> int:
+        """RETURNS (int): The steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "PretrainingSettings":
+        """Read the section `[pretraining]` of a config file.
+
+        config (Mapping[str, Any]): The config, with its values filled in.
+        RETURNS (PretrainingSettings): The settings.
+        RAISES (ValueError): If a setting is missing, unknown or cannot be used.
+        """
+        section = dict(config.get("pretraining") or {})
+        phases = dict(section.pop("phases", None) or {})
+        known = {field.name for field in fields(cls)} - {"phases"}
+        _check_keys("pretraining", section, known, {"encoder", "train"})
+        keys = {field.name for field in fields(Phase)}
+        for name, phase in phases.items():
+            _check_keys(f"pretraining.phases.{name}", phase, keys, keys)
+        made = tuple(Phase(**phase) for phase in phases.values())
+        return cls(phases=made, **section)
+
+
+def _check_keys(where: str, found: Any, known: "set[str]", needed: "set[str]") -> None:
+    for key in sorted(needed - set(found)):
+        raise ValueError(Errors.PRETRAINING_NO_SETTING.format(where=where, key=key))
+    for key in sorted(set(found) - known):
+        names = ", ".join(sorted(known))
+        raise ValueError(
+            Errors.PRETRAINING_UNKNOWN_SETTING.format(where=where, key=key, known=names)
+        )
+
+
+def _check(ok: bool, key: str, value: Any, wanted: str) -> None:
+    if not ok:
+        raise ValueError(
+            Errors.PRETRAINING_BAD_SETTING.format(key=key, value=value, wanted=wanted)
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)

@@ -1,0 +1,71 @@
+"""Raw texts from files: what an encoder learns its tokenizer and its weights from."""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import spacy
+from spacy.tokens import DocBin
+
+from ..errors import Errors
+
+
+def read_texts(path: Path) -> List[str]:
+    """Read the texts of a file.
+
+    path (Path): A `.jsonl` file with a "text" on each line, as `spacy pretrain` reads
+        it; a `.spacy` file; or a `.txt` file, which is one text.
+    RETURNS (List[str]): The texts, as they are, without empty ones.
+    RAISES (ValueError): If there is no such file, it is of no kind that is known, or
+        is damaged.
+    """
+    if not path.is_file():
+        raise ValueError(Errors.NO_TEXTS.format(path=path))
+    if path.suffix not in _READERS:
+        known = ", ".join(_READERS)
+        raise ValueError(Errors.UNKNOWN_TEXTS.format(path=path, known=known))
+    texts = _READERS[path.suffix](path)
+    return [text for text in texts if text.strip()]
+
+
+def _read_jsonl(path: Path) -> List[str]:
+    texts = []
+    with open(path, encoding="utf8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line)["text"]
+            except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+                text = None
+            if not isinstance(text, str):
+                raise ValueError(Errors.BAD_TEXT_LINE.format(path=path, number=number))
+            texts.append(text)
+    return texts
+
+
+def _read_docs(path: Path) -> List[str]:
+    try:
+        docs = DocBin().from_disk(path).get_docs(spacy.blank("en").vocab)
+        return [doc.text for doc in docs]
+    except (zlib.error, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            Errors.BAD_TOKENIZER_CORPUS.format(path=path, error=error)
+        ) from error
+
+
+def _read_plain(path: Path) -> List[str]:
+    try:
+        return [path.read_text(encoding="utf8")]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            Errors.CORPUS_NOT_UTF8.format(path=path, error=error)
+        ) from error
+
+
+_READERS: Dict[str, Callable[[Path], List[str]]] = {
+    ".jsonl": _read_jsonl,
+    ".spacy": _read_docs,
+    ".txt": _read_plain,
+}

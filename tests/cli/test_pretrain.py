@@ -1,0 +1,111 @@
+"""`python -m spacy modernbert pretrain`."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app
+from spacy_modernbert.encoder.checkpoint import load_config, save_checkpoint
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.tensor_files import read_entries
+from spacy_modernbert.encoder.weights import init_tensors
+
+from ..encoder.util import SMALL, make_tokenizer
+
+CONFIG = """
+[pretraining]
+encoder = "{folder}/encoder"
+train = "{folder}/train.jsonl"
+dev = "{folder}/train.jsonl"
+backend = "cpu"
+warmup = 1
+evaluate_every = 2
+evaluate_wordpieces = 100
+
+[pretraining.phases]
+
+[pretraining.phases.short]
+length = 32
+batch_wordpieces = 64
+steps = 4
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config = ModernBertConfig.from_dict({"model_type": "modernbert", **SMALL})
+    tensors = init_tensors(config, seed=0)
+    save_checkpoint(tmp_path / "encoder", config, tensors, make_tokenizer().to_str())
+    lines = [json.dumps({"text": f"Text {i} of a few words."}) for i in range(20)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    (tmp_path / "run.cfg").write_text(CONFIG.format(folder=tmp_path))
+    return tmp_path
+
+
+def run(folder, *options):
+    arguments = ["pretrain", folder / "run.cfg", folder / "out", *options]
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def read_log(folder):
+    lines = (folder / "out" / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_run(folder):
+    result = run(folder, "--export", folder / "small")
+    assert result.exit_code == 0, result.output
+    assert "frequency alone" in result.output
+    assert load_config(folder / "out" / "encoder") == load_config(folder / "small")
+    dtypes = read_entries(folder / "small" / "model.safetensors").values()
+    assert {entry.dtype for entry in dtypes} == {"F16"}
+    log = read_log(folder)
+    assert [record["step"] for record in log] == [2, 4, 4]
+    assert all(np.isfinite(record["dev_loss"]) for record in log[:2])
+    assert log[-1]["probe"]["unigram"]["n_hidden"] > 0
+
+
+def test_it_goes_on(folder):
+    assert run(folder, "--pretraining.phases.short.steps", "2").exit_code == 0
+    result = run(folder)
+    assert result.exit_code == 0, result.output
+    assert "Goes on after step 2 of 4" in result.output
+    steps = [record["step"] for record in read_log(folder) if "loss" in record]
+    assert steps == [2, 4]
+
+
+def test_ctrl_c(folder, monkeypatch):
+    from spacy_modernbert.pretraining.run import Pretraining
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pretraining, "evaluate", interrupt)
+    result = run(folder)
+    assert result.exit_code == 130
+    assert "goes on" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--pretraining.train", "absent.jsonl"], "no file absent.jsonl"),
+        (["--pretraining.mask_rate", "2"], "mask_rate"),
+        (["--pretraining.mask_ratio", "0.3"], "mask_ratio"),
+        (["--pretraining.encoder", "./absent"], "absent"),
+        (["--pretraining.backend", "onnx"], "onnx"),
+    ],
+)
+def test_mistakes(folder, options, message):
+    result = run(folder, *options)
+    assert result.exit_code == 1
+    assert message in result.output.replace("\n", "")
+    assert not (folder / "out").exists()
+
+
+def test_no_config(tmp_path):
+    arguments = ["pretrain", str(tmp_path / "absent.cfg"), str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "no config file" in result.output

@@ -1,0 +1,106 @@
+"""The oracle is transformers' `ModernBertForMaskedLM`."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from transformers import ModernBertForMaskedLM
+
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    save_checkpoint,
+)
+from spacy_modernbert.encoder.head import head_shapes, init_head, open_head
+from spacy_modernbert.pretraining.masked_lm import MaskedLM
+from spacy_modernbert.pretraining.masking import Masking
+
+from ..encoder.util import assert_close, draw_ids, make_masked_lm, make_tokenizer, pack
+
+VARIANTS = [
+    {},
+    {"classifier_bias": True, "norm_bias": True, "mlp_bias": True},
+    {"decoder_bias": False},
+]
+
+
+def save(tmp_path, **overrides):
+    oracle = make_masked_lm(**overrides)
+    oracle.save_pretrained(tmp_path)
+    return oracle
+
+
+def load(folder):
+    config = load_config(folder)
+    head = open_head(folder, config)
+    return MaskedLM.from_tensors(
+        config, open_tensors(folder, config), head, torch.device("cpu")
+    )
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_scores_and_gradients(tmp_path, overrides):
+    oracle = save(tmp_path, **overrides)
+    model = load(tmp_path)
+    rng = np.random.default_rng(0)
+    sequences = [draw_ids(rng, length) for length in (7, 150, 40)]
+    masking = Masking(0.3, 4, np.arange(5), 300)
+    masked = masking.hide(pack(sequences), rng)
+    loss, n_found = model.score(masked)
+    loss.backward()
+    wanted = []
+    cu = masked.batch.cu_seqlens
+    for start, end in itertools.pairwise(cu):
+        ids = torch.from_numpy(masked.batch.ids[start:end])[None]
+        wanted.append(oracle(ids).logits[0])
+    scores = torch.cat(wanted)[masked.places]
+    targets = torch.from_numpy(masked.targets)
+    oracle_loss = torch.nn.functional.cross_entropy(scores, targets, reduction="sum")
+    oracle_loss.backward()
+    assert loss.item() == pytest.approx(oracle_loss.item(), rel=1e-5)
+    assert int(n_found) == int((scores.argmax(-1) == targets).sum())
+    gradients = dict(oracle.named_parameters())
+    assert set(gradients) == {name for name, _ in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        assert_close(parameter.grad.numpy(), gradients[name].grad.numpy(), name)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_transformers_reads_what_is_written(tmp_path, dtype):
+    oracle = save(tmp_path / "old")
+    model = load(tmp_path / "old")
+    save_checkpoint(
+        tmp_path / "new",
+        model.config,
+        model.tensors(),
+        make_tokenizer().to_str(),
+        head=model.head_tensors(),
+        dtype=dtype,
+    )
+    reread, info = ModernBertForMaskedLM.from_pretrained(
+        tmp_path / "new", output_loading_info=True, torch_dtype=torch.float32
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    tolerance = 0 if dtype == "F32" else 1e-3
+    for name, tensor in oracle.state_dict().items():
+        torch.testing.assert_close(
+            reread.state_dict()[name], tensor, rtol=tolerance, atol=tolerance
+        )
+    size = (tmp_path / "new" / "model.safetensors").stat().st_size
+    n_weights = sum(each.numel() for each in model.parameters())
+    assert size == pytest.approx(n_weights * {"F32": 4, "F16": 2}[dtype], rel=0.05)
+
+
+def test_an_encoder_alone_has_no_head(tmp_path):
+    save(tmp_path).model.save_pretrained(tmp_path / "encoder")
+    config = load_config(tmp_path / "encoder")
+    assert open_head(tmp_path / "encoder", config) is None
+    fresh = init_head(config, seed=0)
+    assert {name: each.shape for name, each in fresh.items()} == head_shapes(config)
+
+
+def test_a_decoder_with_weights_of_its_own(tmp_path):
+    save(tmp_path, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="tie_word_embeddings is false"):
+        open_head(tmp_path, load_config(tmp_path))

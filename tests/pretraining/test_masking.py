@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacy_modernbert.pretraining.masking import Masking, unigram_baseline
+from spacy_modernbert.types import PackedBatch
+
+SPECIAL = np.array([0, 1, 2, 3, 4])
+MASK = 4
+
+
+def make_batch(n=4000, seed=0):
+    ids = np.random.default_rng(seed).integers(5, 300, n)
+    ids[::50] = 1
+    return PackedBatch(ids, np.array([0, n // 2, n], np.int32))
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.05, 0.15, 0.3, 0.9]))
+def test_hides_and_remembers(seed, rate):
+    batch = make_batch()
+    before = batch.ids.copy()
+    masked = Masking(rate, MASK, SPECIAL, 300).hide(batch, np.random.default_rng(seed))
+    np.testing.assert_array_equal(batch.ids, before)
+    np.testing.assert_array_equal(masked.targets, before[masked.places])
+    assert not np.isin(masked.targets, SPECIAL).any()
+    untouched = np.setdiff1d(np.arange(batch.total), masked.places)
+    np.testing.assert_array_equal(masked.batch.ids[untouched], before[untouched])
+    assert (np.diff(masked.places) > 0).all()
+
+
+def test_shares():
+    batch = make_batch(200_000)
+    masked = Masking(0.3, MASK, SPECIAL, 300).hide(batch, np.random.default_rng(0))
+    maskable = (~np.isin(batch.ids, SPECIAL)).sum()
+    assert masked.places.size / maskable == pytest.approx(0.3, abs=0.01)
+    seen = masked.batch.ids[masked.places]
+    assert (seen == MASK).mean() == pytest.approx(0.8, abs=0.01)
+    assert (seen == masked.targets).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_unigram_baseline():
+    loss, accuracy = unigram_baseline(np.array([2, 2, 2]), np.array([2, 0]), 3)
+    # Each is counted once more: shares 1/6, 1/6, 4/6.
+    assert loss == pytest.approx(-(np.log(4 / 6) + np.log(1 / 6)) / 2)
+    assert accuracy == 0.5

@@ -1,0 +1,162 @@
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    save_checkpoint,
+)
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.pretraining.masking import MaskedBatch
+from spacy_modernbert.pretraining.probe import cut_sight
+from spacy_modernbert.pretraining.run import Pretraining, cut_log, write_log
+from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
+from spacy_modernbert.types import PackedBatch
+
+from ..encoder.util import SMALL, make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretraining")
+    config = ModernBertConfig.from_dict(
+        {"model_type": "modernbert", **SMALL, "initializer_range": 0.1}
+    )
+    tensors = init_tensors(config, seed=0)
+    save_checkpoint(folder / "encoder", config, tensors, make_tokenizer().to_str())
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 12), ("dev", 3)):
+        words = ["tom", "becky", "huck", "river", "cave", "fence"]
+        texts = [" ".join(rng.choice(words, 60)) for _ in range(n)]
+        lines = [json.dumps({"text": text}) for text in texts]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def settings(paths, **overrides):
+    defaults = {
+        "encoder": str(paths / "encoder"),
+        "train": str(paths / "train.jsonl"),
+        "dev": str(paths / "dev.jsonl"),
+        "phases": (Phase(64, 256, 6), Phase(128, 256, 4)),
+        "backend": "cpu",
+        "precision": "float32",
+        "warmup": 2,
+        "decay": 3,
+        "learn_rate": 1e-2,
+        "evaluate_wordpieces": 300,
+    }
+    return PretrainingSettings(**{**defaults, **overrides})
+
+
+def weights(run):
+    return {name: each.detach().clone() for name, each in run.model.named_parameters()}
+
+
+def test_it_learns(paths, tmp_path):
+    # One letter in three can be guessed from its neighbours, once they are looked at.
+    run = Pretraining(settings(paths, phases=(Phase(64, 512, 80),)), tmp_path)
+    before = run.evaluate()
+    reports = list(run.steps())
+    after = run.evaluate()
+    assert run.is_done and len(reports) == 80
+    assert after.loss < before.loss - 1.5
+    assert after.accuracy > before.accuracy + 0.2
+
+
+def test_a_run_goes_on_as_if_it_had_not_been_stopped(paths, tmp_path):
+    whole = Pretraining(settings(paths), tmp_path / "whole")
+    losses = [report.loss for report in whole.steps()]
+    stopped = Pretraining(settings(paths), tmp_path / "stopped")
+    first = [report.loss for report in islice(stopped.steps(), 7)]
+    stopped.save()
+    resumed = Pretraining(settings(paths), tmp_path / "stopped")
+    assert resumed.step == stopped.step
+    rest = [report.loss for report in resumed.steps()]
+    assert first + rest == pytest.approx(losses, rel=1e-5)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[name], tensor, msg=name)
+
+
+def test_small_passes_make_the_same_steps(paths, tmp_path):
+    runs = [
+        Pretraining(settings(paths, max_batch_wordpieces=n), tmp_path)
+        for n in (16384, 70)
+    ]
+    losses = [[report.loss for report in run.steps()] for run in runs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_what_is_saved_is_a_checkpoint(paths, tmp_path):
+    run = Pretraining(settings(paths), tmp_path)
+    next(run.steps())
+    run.save()
+    config = load_config(tmp_path / "encoder")
+    tensors = open_tensors(tmp_path / "encoder", config)
+    for name, tensor in run.model.tensors().items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+    # And what is there is pretrained further, head and all.
+    further = settings(paths, encoder=str(tmp_path / "encoder"))
+    again = Pretraining(further, tmp_path / "again")
+    for name, tensor in weights(run).items():
+        torch.testing.assert_close(weights(again)[name], tensor)
+
+
+def test_probe(paths, tmp_path):
+    probe = Pretraining(settings(paths), tmp_path).probe()
+    assert set(probe) == {"unigram", "128"}
+    assert probe["128"]["n_hidden"] == probe["unigram"]["n_hidden"] > 0
+
+
+@pytest.mark.parametrize("length", [4, 5, 12, 100])
+def test_short_sight_shows_the_same(length):
+    ids = np.array([1, *range(10, 40), 2])
+    places = np.array([1, 7, 15, 30])
+    batch = PackedBatch(ids, np.array([0, 32], np.int32))
+    whole = MaskedBatch(batch, places, ids[places])
+    short = cut_sight(whole, length, np.array([1]), np.array([2]))
+    assert max(short.batch.lengths) <= length
+    np.testing.assert_array_equal(short.batch.ids[short.places], whole.targets)
+    inner = short.batch.ids[short.batch.ids >= 10]
+    np.testing.assert_array_equal(inner, np.arange(10, 40))
+
+
+def test_the_state_of_another_encoder(paths, tmp_path):
+    Pretraining(settings(paths), tmp_path).save()
+    other = ModernBertConfig.from_dict(
+        {"model_type": "modernbert", **SMALL, "hidden_size": 16}
+    )
+    save_checkpoint(
+        tmp_path / "other", other, init_tensors(other, 0), make_tokenizer().to_str()
+    )
+    with pytest.raises(ValueError, match=r"state\.safetensors.*another encoder"):
+        Pretraining(settings(paths, encoder=str(tmp_path / "other")), tmp_path)
+
+
+def test_a_tokenizer_without_a_mask(paths, tmp_path):
+    config = load_config(paths / "encoder")
+    text = make_tokenizer().to_str().replace("[MASK]", "[HIDE]")
+    assert Tokenizer.from_str(text)
+    save_checkpoint(tmp_path / "encoder", config, init_tensors(config, 0), text)
+    with pytest.raises(ValueError, match="neither"):
+        Pretraining(settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
+
+
+def test_too_long_for_the_encoder(paths, tmp_path):
+    with pytest.raises(ValueError, match="9000"):
+        Pretraining(settings(paths, phases=(Phase(9000, 9000, 20),)), tmp_path)
+
+
+def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
+    log = tmp_path / "log.jsonl"
+    cut_log(log, 3)
+    for step in (2, 4, 6):
+        write_log(log, {"step": step})
+    cut_log(log, 4)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 4]

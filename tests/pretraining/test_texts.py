@@ -1,0 +1,41 @@
+import json
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+
+from spacy_modernbert.pretraining.texts import read_texts
+
+TEXTS = ["One.", "Two\nthree 🐈."]
+
+
+def test_formats(tmp_path):
+    lines = [json.dumps({"text": text}) for text in [*TEXTS, " "]]
+    (tmp_path / "a.jsonl").write_text("\n\n".join(lines))
+    nlp = spacy.blank("en")
+    DocBin(docs=[nlp(text) for text in TEXTS]).to_disk(tmp_path / "a.spacy")
+    (tmp_path / "a.txt").write_text(TEXTS[1], encoding="utf8")
+    assert read_texts(tmp_path / "a.jsonl") == TEXTS
+    assert read_texts(tmp_path / "a.spacy") == TEXTS
+    assert read_texts(tmp_path / "a.txt") == TEXTS[1:]
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", '{"txt": "x"}', '{"text": 3}'])
+def test_a_bad_line_is_named(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line)
+    with pytest.raises(ValueError, match=r"Line 2 of .*a\.jsonl"):
+        read_texts(tmp_path / "a.jsonl")
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(ValueError, match="no file"):
+        read_texts(tmp_path / "absent.jsonl")
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(ValueError, match="jsonl"):
+        read_texts(tmp_path / "a.csv")
+    (tmp_path / "a.spacy").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_texts(tmp_path / "a.spacy")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValueError, match="UTF-8"):
+        read_texts(tmp_path / "a.txt")
