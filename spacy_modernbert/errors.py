@@ -110,6 +110,13 @@ class Errors:
     )
     UNKNOWN_PRECISION = "There is no precision {value!r}. Use one of: {known}."
 
+    UNKNOWN_POOLING = "There is no pooling {value!r}. Use one of: {known}."
+    UNSUPPORTED_POOLING = (
+        "sentence-transformers makes the vectors of this checkpoint with {found}, which "
+        "is not supported here. Give pooling = 'cls' or 'mean' to have vectors of "
+        "another kind, or make them with sentence-transformers."
+    )
+
     # encoder/: config.json and the files of a checkpoint
     CONFIG_BAD_VALUE = (
         "The encoder's config has {key} = {value}, but it must be {wanted}. "
@@ -285,6 +292,11 @@ class Errors:
         "grad_factor must be a number, at least 0, but it is {value!r}. The default is "
         "1.0; 0 keeps the encoder as it is."
     )
+    NO_DOC_VECTOR = (
+        "The component '{component}' has set_doc_vector = true, but its model has no "
+        "encoder of its own to make a vector with. Set it to false, or give the model "
+        "a tok2vec with the architecture 'spacy-modernbert.Tok2VecModernBert.v1'."
+    )
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
@@ -362,6 +374,12 @@ class Errors:
         "There is no pipeline {value!r}: neither a folder with a config.cfg nor an "
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
+    )
+    PIPELINE_WITHOUT_ENCODER = (
+        "None of the components of the pipeline '{pipeline}' has an encoder of this "
+        "package. Give a pipeline with 'modernbert_ner', or with a 'transformer' whose "
+        "model is 'spacy-modernbert.ModernBertModel.v1'; or the folder or hub id of a "
+        "checkpoint."
     )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
