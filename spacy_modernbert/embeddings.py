@@ -29,7 +29,6 @@ from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
 from .pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
 from .span_getters import LongContextSpans
-from .types import Ints
 
 Floats = npt.NDArray[np.float32]
 
@@ -257,7 +256,7 @@ def normalized(vectors: Floats) -> Floats:
     RETURNS (Floats): `(n, width)`; what is zeros stays zeros.
     """
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
+    return vectors / np.where(norms > 0, norms, np.float32(1))
 
 
 def make_doc(text: str, vocab: Vocab, longest: int) -> Doc:

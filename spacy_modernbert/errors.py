@@ -112,9 +112,9 @@ class Errors:
 
     UNKNOWN_POOLING = "There is no pooling {value!r}. Use one of: {known}."
     UNSUPPORTED_POOLING = (
-        "sentence-transformers makes the vectors of this checkpoint with {found}, which "
-        "is not supported here. Give pooling = 'cls' or 'mean' to have vectors of "
-        "another kind, or make them with sentence-transformers."
+        "sentence-transformers makes the vectors of this checkpoint with {found}, "
+        "which is not supported here. Give pooling = 'cls' or 'mean' to have vectors "
+        "of another kind, or make them with sentence-transformers."
     )
 
     # encoder/: config.json and the files of a checkpoint
@@ -297,6 +297,11 @@ class Errors:
         "encoder of its own to make a vector with. Set it to false, or give the model "
         "a tok2vec with the architecture 'spacy-modernbert.Tok2VecModernBert.v1'."
     )
+    DOC_WITHOUT_VECTOR = (
+        "The Doc has no vector to use: none was set by a component with "
+        "set_doc_vector = true, or its user data was left out when it was saved "
+        "(DocBin keeps it with store_user_data=True)."
+    )
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
@@ -380,6 +385,51 @@ class Errors:
         "package. Give a pipeline with 'modernbert_ner', or with a 'transformer' whose "
         "model is 'spacy-modernbert.ModernBertModel.v1'; or the folder or hub id of a "
         "checkpoint."
+    )
+    EMBED_NO_INPUT = (
+        "There is no file '{path}' to read texts from. Give a text file with a text a "
+        "line, a .jsonl file, or - for standard input."
+    )
+    EMBED_EMPTY = "There are no texts in {place}: nothing was written."
+    EMBED_NOT_UTF8 = (
+        "Line {number} of {place} is not UTF-8 ({error}). Convert the input, for "
+        "example with `iconv -t utf-8`."
+    )
+    EMBED_BAD_JSON = (
+        "Line {number} of {place} is not a JSON object ({error}). Correct the line; if "
+        "the input is plain text, leave --text-key out and name it .txt."
+    )
+    EMBED_NO_KEY = (
+        "Line {number} of {place} has no key {key!r}, but {keys}. Say with --text-key "
+        "where the texts are, or correct the line."
+    )
+    EMBED_NO_TEXT = (
+        "Line {number} of {place} has {value} under {key!r}, but it must be a string "
+        "of whole characters. Correct the line, or give another --text-key."
+    )
+    EMBED_BAD_OUTPUT = (
+        "'{path}' does not tell in which format to write. Give a name that ends in one "
+        "of: {known}."
+    )
+    EMBED_OUTPUT_EXISTS = (
+        "'{path}' exists already. Remove it or choose another name; --overwrite "
+        "replaces a file when its successor is complete."
+    )
+    EMBED_NO_PYARROW = (
+        "Parquet takes pyarrow, which is not installed. Install it: pip install "
+        "'spacy-modernbert[parquet]'. Or write .npy or .jsonl."
+    )
+    EMBED_OTHER_ARGUMENTS = (
+        "{folder} has the beginning of {output}, but made with other arguments: "
+        "{differing}. Give the same to go on, or --overwrite to begin anew."
+    )
+    EMBED_OTHER_TEXTS = (
+        "{folder} has vectors of {n_texts} texts, but the input does not begin with "
+        "these texts (found: {found}). Give the same input to go on, or remove the "
+        "folder to begin anew."
+    )
+    EMBED_RUNNING = (
+        "Another process is writing {output}. Wait for it, or choose another name."
     )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "

@@ -3,11 +3,13 @@
 import typer
 from spacy.cli._util import app as spacy_app
 
+from .embed import embed
 from .encoder import encoder
 from .info import info
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
 app.command("encoder")(encoder)
+app.command("embed")(embed)
 app.command("info")(info)
 
 

@@ -111,7 +111,10 @@ def own_rows(
     pieces = np.arange(max(window.piece_end for window in windows) + 1)
     owners = token_owners(
         Alignment(pieces[:-1], pieces[1:]),
-        [Window(w.piece_start, w.piece_end, w.piece_start, w.piece_end) for w in windows],
+        [
+            Window(w.piece_start, w.piece_end, w.piece_start, w.piece_end)
+            for w in windows
+        ],
     )
     for i in np.flatnonzero(lengths).tolist():
         window, row = windows[i], int(starts[i]) + n_prefix

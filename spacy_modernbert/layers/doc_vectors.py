@@ -20,6 +20,7 @@ from spacy.tokens import Doc
 
 from ..documents.doc_pooling import plan_doc_pooling
 from ..encoder.sentences import resolve_pooling
+from ..errors import Errors
 from .plan import Plan
 from .shim import LoadedEncoder
 
@@ -78,8 +79,7 @@ def set_doc_vector(doc: Doc, vector: Floats) -> None:
     doc (Doc): The Doc.
     vector (Floats): `(width,)`.
     """
-    if not Doc.has_extension(EXTENSION):
-        Doc.set_extension(EXTENSION, default=None)
+    _register()
     doc._.set(EXTENSION, vector)
     use_doc_vector(doc)
 
@@ -90,7 +90,11 @@ def use_doc_vector(doc: Doc) -> Doc:
 
     doc (Doc): A Doc that has been given one, here or in another process.
     RETURNS (Doc): The same.
+    RAISES (ValueError): If it has none.
     """
+    _register()
+    if doc._.get(EXTENSION) is None:
+        raise ValueError(Errors.DOC_WITHOUT_VECTOR)
     doc.user_hooks.update(
         vector=_get_vector,
         vector_norm=_get_norm,
@@ -100,8 +104,13 @@ def use_doc_vector(doc: Doc) -> Doc:
     return doc
 
 
+def _register() -> None:
+    if not Doc.has_extension(EXTENSION):
+        Doc.set_extension(EXTENSION, default=None)
+
+
 def _get_vector(doc: Doc) -> Floats:
-    return doc.user_data[("._.", EXTENSION, None, None)]
+    return doc._.get(EXTENSION)
 
 
 def _get_norm(doc: Doc) -> float:
