@@ -200,7 +200,7 @@ def test_bit_by_bit(checkpoint):
 
     def read():
         nonlocal n_read
-        for seed in range(100):
+        for seed in range(40):
             n_read += 1
             yield make_text(seed, seed % 4)
 
@@ -208,17 +208,17 @@ def test_bit_by_bit(checkpoint):
     first = next(parts)
     assert 0 < len(first.vectors) == n_read < 30
     parts = [first, *parts]
-    assert n_read == 100
+    assert n_read == 40
     assert max(counting.encoded) <= 128
     assert sum(part.n_wordpieces for part in parts) == sum(counting.encoded)
     found = np.concatenate([part.vectors for part in parts])
     wanted = load(checkpoint, pooling="mean", window=64).embed(
-        make_text(seed, seed % 4) for seed in range(100)
+        make_text(seed, seed % 4) for seed in range(40)
     )
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["日本語" * 400, "a" * 3000, " " * 3000, "\n" * 3000])
+@pytest.mark.parametrize("text", ["日本語" * 60, "a" * 300, " " * 300, "\n" * 300])
 def test_nothing_is_dropped_of_a_text_without_words(checkpoint, text):
     embedder = load(checkpoint, window=32, overlap=8)
     with warnings.catch_warnings():

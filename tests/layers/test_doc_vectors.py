@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,10 +90,7 @@ def test_longer_than_a_window(trained):
     encoded = layer.predict([doc])
     firsts = np.cumsum([0, *encoded.plan.window_lengths])[:-1]
     n_pieces = windows[-1].piece_end
-    middle = [
-        (a.piece_end + b.piece_start) / 2
-        for a, b in zip(windows[:-1], windows[1:], strict=True)
-    ]
+    middle = [(a.piece_end + b.piece_start) / 2 for a, b in pairwise(windows)]
     shares = np.diff(np.ceil([0, *middle, n_pieces])) / n_pieces
     np.testing.assert_allclose(doc.vector, shares @ encoded.vectors[firsts], atol=1e-4)
 
@@ -152,12 +150,8 @@ def test_training_leaves_docs_alone(nlp):
     assert not example.predicted.user_data
 
 
-def test_without_an_encoder(trained):
-    config = {
-        "model": {"tok2vec": {"@architectures": "spacy.Tok2VecListener.v1"}},
-        "set_doc_vector": True,
-    }
-    config["model"]["tok2vec"] = {
+def test_without_an_encoder():
+    listener = {
         "@architectures": "spacy.Tok2VecListener.v1",
         "width": 16,
         "upstream": "*",
@@ -167,7 +161,7 @@ def test_without_an_encoder(trained):
     whole["nlp"]["pipeline"] = ["modernbert_ner"]
     whole["components"]["modernbert_ner"] = {
         "factory": "modernbert_ner",
-        "model": {**default, "tok2vec": config["model"]["tok2vec"]},
+        "model": {**default, "tok2vec": listener},
         "set_doc_vector": True,
     }
     with pytest.raises(ValueError, match="no encoder of its own"):
