@@ -380,6 +380,14 @@ class Errors:
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
     )
+    BAD_PIPELINE_CONFIG = (
+        "The config of the pipeline, {path}, cannot be read: {error}. Restore the "
+        "file, or save the pipeline again with nlp.to_disk()."
+    )
+    BAD_PIPELINE_MODEL = (
+        "The model of the component, {path}, cannot be read: {error}. Restore the "
+        "file, or save the pipeline again with nlp.to_disk()."
+    )
     PIPELINE_WITHOUT_ENCODER = (
         "None of the components of the pipeline '{pipeline}' has an encoder of this "
         "package. Give a pipeline with 'modernbert_ner', or with a 'transformer' whose "
@@ -474,6 +482,14 @@ class Missing:
     ONNX = (
         "ONNX Runtime is not installed. Install it: "
         "pip install 'spacy-modernbert[onnx]'."
+    )
+    ONNX_EXPORT = (
+        "the package onnx, which exports encoders, is not installed. Install it: "
+        "pip install 'spacy-modernbert[onnx]'."
+    )
+    NUMBA = (
+        "spaCy's own. The compiled one is many times as quick: "
+        "pip install 'spacy-modernbert[fast]'."
     )
 
 
