@@ -328,6 +328,24 @@ def test_settings_when_loading(trained):
     assert found == replace(settings, max_batch_wordpieces=9000)
 
 
+def test_backend_when_loading(trained):
+    """In either form, as the README has it. All else stays as it was saved."""
+
+    def settings_of(nlp):
+        return nlp.config["components"]["modernbert_ner"]["model"]["tok2vec"]
+
+    saved = spacy.load(trained)
+    assert settings_of(saved)["backend"] == "cpu"
+    tok2vec = {"backend": "auto"}
+    nested = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
+    dotted = {"components.modernbert_ner.model.tok2vec.backend": "auto"}
+    for config in (nested, dotted):
+        nlp = spacy.load(trained, config=config)
+        assert shim_of(nlp).settings.backend == "auto"
+        assert settings_of(nlp) == {**settings_of(saved), "backend": "auto"}
+        assert entities(nlp.pipe(TEXTS)) == entities(saved.pipe(TEXTS))
+
+
 def test_wrong_settings_when_loading(trained):
     prefix = "components.modernbert_ner.model.tok2vec."
     for key, value in [

@@ -239,14 +239,19 @@ def _describe_settings(block: EncoderBlock) -> Dict[str, str]:
     predicts_on = resolve_backend(backend, to_train=False)
     spans = settings.get("get_spans", {})
     return {
-        "backend": f"{backend}, which is {predicts_on} here",
-        "precision": f"{precision}, which is "
-        f"{resolve_precision(precision, predicts_on)}",
+        "backend": _describe_choice(backend, predicts_on),
+        "precision": _describe_choice(
+            precision, resolve_precision(precision, predicts_on)
+        ),
         "quantization": str(settings.get("quantization") or "none"),
         "window": f"{spans.get('window', '-')} wordpieces, "
         f"{spans.get('overlap', '-')} shared",
         "a pass holds": f"{settings.get('max_batch_wordpieces', '-')} wordpieces",
     }
+
+
+def _describe_choice(said: str, meant: str) -> str:
+    return said if said == meant else f"{said}, which is {meant} here"
 
 
 def _print_table(rows: Mapping[str, str]) -> None:
