@@ -4,11 +4,14 @@ spaCy imports this module with every `spacy.blank()`, so it imports neither torc
 transformers, and of this package only what is light.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Iterable, Optional, Union
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Union
 
+import numpy as np
+import numpy.typing as npt
 from spacy.language import Language
 from spacy.pipeline import EntityRecognizer
 from spacy.pipeline._parser_internals.transition_system import TransitionSystem
@@ -32,6 +35,7 @@ moves = null
 update_with_oracle_cut_size = 100
 incorrect_spans_key = null
 scorer = {"@scorers": "spacy.ner_scorer.v1"}
+set_doc_vector = false
 
 [modernbert_ner.model]
 @architectures = "spacy.TransitionBasedParser.v2"
@@ -63,14 +67,31 @@ overlap = 512
 )
 
 
+@dataclass(frozen=True)
+class PredictedDocs:
+    """What is found out about some Docs, before it is set.
+
+    states (Any): The final states of the parser, or its beams.
+    vectors (List[NDArray]): `(width,)` for each Doc.
+    """
+
+    states: Any
+    vectors: List[npt.NDArray[np.float32]]
+
+
 class ModernBertNER(EntityRecognizer):
     """spaCy's named entity recognizer, with an encoder that reads whole documents.
 
-    Everything is inherited but three things. Initializing encodes nothing: how wide the
+    Everything is inherited but four things. Initializing encodes nothing: how wide the
     vectors are is in the encoder's config. On disk, the encoder is a folder of its own,
-    which is an ordinary Hugging Face checkpoint. And where Numba is installed, Docs are
-    decoded by compiled code, to the same entities.
+    which is an ordinary Hugging Face checkpoint. Where Numba is installed, Docs are
+    decoded by compiled code, to the same entities. And Docs can be given a vector.
+
+    set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
+        the config of the pipeline and not saved with the component.
     """
+
+    set_doc_vector: bool = False
 
     def initialize(
         self,
@@ -104,9 +125,35 @@ class ModernBertNER(EntityRecognizer):
 
         docs (Iterable[Doc]): The Docs.
         RETURNS (Any): What `set_annotations` sets them from: the final states of the
-            parser, or its beams.
+            parser, or its beams; with `set_doc_vector`, `PredictedDocs`.
         """
         docs = [docs] if isinstance(docs, Doc) else list(docs)
+        if not self.set_doc_vector:
+            return self._predict_states(docs)
+        from .layers.doc_vectors import collect_doc_vectors
+        from .layers.encode import find_layers
+
+        with collect_doc_vectors() as vectors:
+            states = self._predict_states(docs)
+        # Where all Docs are empty, there is nothing that the parser would encode.
+        zeros = np.zeros(find_layers(self.model)[0].get_dim("nO"), np.float32)
+        return PredictedDocs(states, [vectors.get(id(doc), zeros) for doc in docs])
+
+    def set_annotations(self, docs: Sequence[Doc], states: Any) -> None:
+        """Set the entities of Docs, and their vectors.
+
+        docs (Sequence[Doc]): The Docs.
+        states (Any): What `predict` gave for them.
+        """
+        if isinstance(states, PredictedDocs):
+            from .layers.doc_vectors import set_doc_vector
+
+            for doc, vector in zip(docs, states.vectors, strict=True):
+                set_doc_vector(doc, vector)
+            states = states.states
+        super().set_annotations(docs, states)
+
+    def _predict_states(self, docs: List[Doc]) -> Any:
         decoder = import_decoder()
         states = decoder.predict_states(self, docs) if decoder else None
         return super().predict(docs) if states is None else states
@@ -193,9 +240,10 @@ def make_modernbert_ner(
     update_with_oracle_cut_size: int,
     incorrect_spans_key: Optional[str],
     scorer: Optional[Callable],
+    set_doc_vector: bool,
 ) -> ModernBertNER:
     """Create a named entity recognizer on a ModernBERT encoder. The arguments are
-    those of spaCy's `ner`.
+    those of spaCy's `ner`, and one more.
 
     nlp (Language): The pipeline.
     name (str): The component's name.
@@ -205,9 +253,14 @@ def make_modernbert_ner(
         into for the parser to learn from. The encoder sees the Docs whole.
     incorrect_spans_key (Optional[str]): Span group with entities known to be wrong.
     scorer (Optional[Callable]): The scoring method.
+    set_doc_vector (bool): Whether to set `doc.vector`, too: one vector for the whole
+        Doc, pooled as the encoder's checkpoint says.
     RETURNS (ModernBertNER): The component.
+    RAISES (ValueError): If vectors are to be set by a model without an encoder.
     """
-    return ModernBertNER(
+    if set_doc_vector:
+        _require_encoder(model, name)
+    ner = ModernBertNER(
         nlp.vocab,
         model,
         name=name,
@@ -216,3 +269,12 @@ def make_modernbert_ner(
         incorrect_spans_key=incorrect_spans_key,
         scorer=scorer,
     )
+    ner.set_doc_vector = set_doc_vector
+    return ner
+
+
+def _require_encoder(model: Model, name: str) -> None:
+    from .layers.encode import find_layers
+
+    if not find_layers(model):
+        raise ValueError(Errors.NO_DOC_VECTOR.format(component=name))

@@ -110,6 +110,13 @@ class Errors:
     )
     UNKNOWN_PRECISION = "There is no precision {value!r}. Use one of: {known}."
 
+    UNKNOWN_POOLING = "There is no pooling {value!r}. Use one of: {known}."
+    UNSUPPORTED_POOLING = (
+        "sentence-transformers makes the vectors of this checkpoint with {found}, "
+        "which is not supported here. Give pooling = 'cls' or 'mean' to have vectors "
+        "of another kind, or make them with sentence-transformers."
+    )
+
     # encoder/: config.json and the files of a checkpoint
     CONFIG_BAD_VALUE = (
         "The encoder's config has {key} = {value}, but it must be {wanted}. "
@@ -285,6 +292,16 @@ class Errors:
         "grad_factor must be a number, at least 0, but it is {value!r}. The default is "
         "1.0; 0 keeps the encoder as it is."
     )
+    NO_DOC_VECTOR = (
+        "The component '{component}' has set_doc_vector = true, but its model has no "
+        "encoder of its own to make a vector with. Set it to false, or give the model "
+        "a tok2vec with the architecture 'spacy-modernbert.Tok2VecModernBert.v1'."
+    )
+    DOC_WITHOUT_VECTOR = (
+        "The Doc has no vector to use: none was set by a component with "
+        "set_doc_vector = true, or its user data was left out when it was saved "
+        "(DocBin keeps it with store_user_data=True)."
+    )
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
@@ -418,6 +435,65 @@ class Errors:
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
     )
+    BAD_PIPELINE_CONFIG = (
+        "The config of the pipeline, {path}, cannot be read: {error}. Restore the "
+        "file, or save the pipeline again with nlp.to_disk()."
+    )
+    BAD_PIPELINE_MODEL = (
+        "The model of the component, {path}, cannot be read: {error}. Restore the "
+        "file, or save the pipeline again with nlp.to_disk()."
+    )
+    PIPELINE_WITHOUT_ENCODER = (
+        "None of the components of the pipeline '{pipeline}' has an encoder of this "
+        "package. Give a pipeline with 'modernbert_ner', or with a 'transformer' whose "
+        "model is 'spacy-modernbert.ModernBertModel.v1'; or the folder or hub id of a "
+        "checkpoint."
+    )
+    EMBED_NO_INPUT = (
+        "There is no file '{path}' to read texts from. Give a text file with a text a "
+        "line, a .jsonl file, or - for standard input."
+    )
+    EMBED_EMPTY = "There are no texts in {place}: nothing was written."
+    EMBED_NOT_UTF8 = (
+        "Line {number} of {place} is not UTF-8 ({error}). Convert the input, for "
+        "example with `iconv -t utf-8`."
+    )
+    EMBED_BAD_JSON = (
+        "Line {number} of {place} is not a JSON object ({error}). Correct the line; if "
+        "the input is plain text, leave --text-key out and name it .txt."
+    )
+    EMBED_NO_KEY = (
+        "Line {number} of {place} has no key {key!r}, but {keys}. Say with --text-key "
+        "where the texts are, or correct the line."
+    )
+    EMBED_NO_TEXT = (
+        "Line {number} of {place} has {value} under {key!r}, but it must be a string "
+        "of whole characters. Correct the line, or give another --text-key."
+    )
+    EMBED_BAD_OUTPUT = (
+        "'{path}' does not tell in which format to write. Give a name that ends in one "
+        "of: {known}."
+    )
+    EMBED_OUTPUT_EXISTS = (
+        "'{path}' exists already. Remove it or choose another name; --overwrite "
+        "replaces a file when its successor is complete."
+    )
+    EMBED_NO_PYARROW = (
+        "Parquet takes pyarrow, which is not installed. Install it: pip install "
+        "'spacy-modernbert[parquet]'. Or write .npy or .jsonl."
+    )
+    EMBED_OTHER_ARGUMENTS = (
+        "{folder} has the beginning of {output}, but made with other arguments: "
+        "{differing}. Give the same to go on, or --overwrite to begin anew."
+    )
+    EMBED_OTHER_TEXTS = (
+        "{folder} has vectors of {n_texts} texts, but the input does not begin with "
+        "these texts (found: {found}). Give the same input to go on, or remove the "
+        "folder to begin anew."
+    )
+    EMBED_RUNNING = (
+        "Another process is writing {output}. Wait for it, or choose another name."
+    )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
         "Give a .spacy, .jsonl or .txt file with --corpus; `spacy project run corpus` "
@@ -462,6 +538,14 @@ class Missing:
     ONNX = (
         "ONNX Runtime is not installed. Install it: "
         "pip install 'spacy-modernbert[onnx]'."
+    )
+    ONNX_EXPORT = (
+        "the package onnx, which exports encoders, is not installed. Install it: "
+        "pip install 'spacy-modernbert[onnx]'."
+    )
+    NUMBA = (
+        "spaCy's own. The compiled one is many times as quick: "
+        "pip install 'spacy-modernbert[fast]'."
     )
 
 

@@ -52,11 +52,12 @@ def test_a_name_is_all_that_is_needed():
 
 
 def test_stock_ner_has_the_same_settings():
-    """What a `ner` can be told, a `modernbert_ner` can."""
+    """What a `ner` can be told, a `modernbert_ner` can, and one thing more."""
     nlp = spacy.blank("en")
     stock = nlp.get_factory_meta("ner")
     ours = nlp.get_factory_meta("modernbert_ner")
-    assert set(ours.default_config) == set(stock.default_config)
+    own = {"set_doc_vector"}
+    assert set(ours.default_config) - own == set(stock.default_config)
     assert set(ours.default_config["model"]) == set(stock.default_config["model"])
     for attribute in ("assigns", "requires", "retokenizes", "default_score_weights"):
         assert getattr(ours, attribute) == getattr(stock, attribute)
@@ -326,6 +327,24 @@ def test_settings_when_loading(trained):
     dotted = {"components.modernbert_ner.model.tok2vec.max_batch_wordpieces": 9000}
     found = shim_of(spacy.load(trained, config=dotted)).settings
     assert found == replace(settings, max_batch_wordpieces=9000)
+
+
+def test_backend_when_loading(trained):
+    """In either form, as the README has it. All else stays as it was saved."""
+
+    def settings_of(nlp):
+        return nlp.config["components"]["modernbert_ner"]["model"]["tok2vec"]
+
+    saved = spacy.load(trained)
+    assert settings_of(saved)["backend"] == "cpu"
+    tok2vec = {"backend": "auto"}
+    nested = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
+    dotted = {"components.modernbert_ner.model.tok2vec.backend": "auto"}
+    for config in (nested, dotted):
+        nlp = spacy.load(trained, config=config)
+        assert shim_of(nlp).settings.backend == "auto"
+        assert settings_of(nlp) == {**settings_of(saved), "backend": "auto"}
+        assert entities(nlp.pipe(TEXTS)) == entities(saved.pipe(TEXTS))
 
 
 def test_wrong_settings_when_loading(trained):

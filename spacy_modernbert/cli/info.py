@@ -1,14 +1,17 @@
 """`python -m spacy modernbert info`: what is here, and what is picked of it."""
 
 import importlib.metadata
+import importlib.util
 import math
 import os
 import platform
+import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
+import srsly
 import typer
-from spacy.util import get_package_path, is_package, load_config
+from spacy.util import load_config
 from wasabi import msg
 
 from ..encoder.availability import (
@@ -17,25 +20,32 @@ from ..encoder.availability import (
     choose,
     find_memory,
     look_for,
+    multiplies_bfloat16,
+    multiplies_int8,
 )
 from ..encoder.backend import BACKEND_VARIABLE, resolve_backend, resolve_precision
 from ..encoder.checkpoint import load_config as load_encoder_config
+from ..encoder.config import ModernBertConfig
+from ..encoder.sentences import resolve_pooling
 from ..encoder.weights import expected_shapes
-from ..errors import Errors
+from ..errors import Errors, Missing
+from ..pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
 
-_LIBRARIES = (
-    "spacy-modernbert",
-    "spacy",
-    "thinc",
-    "torch",
-    "numba",
-    "openvino",
-    "onnxruntime",
-    "mlx",
-    "flash-attn",
-    "spacy-transformers",
-)
-_ARCHITECTURES = "spacy-modernbert."
+# Each with the extra that installs it, where there is one.
+_LIBRARIES = {
+    "spacy-modernbert": "",
+    "spacy": "",
+    "thinc": "",
+    "torch": "",
+    "numba": "fast",
+    "openvino": "openvino",
+    "onnxruntime": "onnx",
+    "onnx": "onnx",
+    "mlx": "mlx",
+    "flash-attn": "",
+    "spacy-transformers": "transformers",
+    "pyarrow": "parquet",
+}
 
 
 def info(
@@ -48,133 +58,213 @@ def info(
     """
     try:
         _print_machine()
+        _print_backends()
+        _print_choice()
         if pipeline is not None:
-            _print_pipeline(_find(pipeline))
+            _print_pipeline(pipeline)
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
 
 
 def _print_machine() -> None:
+    msg.divider("Machine")
+    # What follows the comma is the processor.
+    processor = look_for("cpu").device.partition(", ")[2]
+    rows = {
+        "system": platform.platform(terse=True),
+        "processor": processor or platform.machine(),
+        "multiplies": _describe_products(),
+        "memory": find_memory("cpu"),
+    }
+    if look_for("cuda").device:
+        rows["memory of the GPU"] = find_memory("cuda")
+    _print_table(rows)
     msg.divider("Versions")
-    msg.table(
+    _print_table(
         {
-            "Python": f"{platform.python_version()}, {platform.platform()}",
-            **{name: _version(name) for name in _LIBRARIES},
+            "Python": platform.python_version(),
+            **{name: _version(name, extra) for name, extra in _LIBRARIES.items()},
         }
     )
+
+
+def _describe_products() -> str:
+    natively = [
+        name
+        for name, is_native in (
+            ("bfloat16", multiplies_bfloat16()),
+            ("int8", multiplies_int8()),
+        )
+        if is_native
+    ]
+    return f"float32{''.join(f', {name}' for name in natively)} natively"
+
+
+def _print_backends() -> None:
     msg.divider("Backends")
     msg.table(
         [_row(backend) for backend in BACKENDS if backend != "auto"],
-        header=("backend", "device", "memory", "precision", "trains"),
+        header=("backend", "device", "precision", "trains"),
         divider=True,
+        max_col=48,
     )
     for backend in BACKENDS:
         missing = "" if backend == "auto" else look_for(backend).missing
         if missing:
             msg.text(f"{backend}: {missing}")
+    _print_onnx()
+    msg.text(
+        'Weights of 8 bits, to predict with: quantization = {"bits": 8}. '
+        + (
+            "This processor multiplies them natively."
+            if multiplies_int8()
+            else "On this processor they save memory, and hardly time."
+        )
+    )
+
+
+def _row(backend: str) -> Tuple[str, str, str, str]:
+    device = look_for(backend).device
+    if not device:
+        return backend, "-", "-", "-"
+    if backend not in ("cuda", "mps"):
+        device = device.partition(", ")[0]  # the processor is told above
+    trains = "no" if backend in PREDICTING else "yes"
+    return backend, device, resolve_precision("auto", backend), trains
+
+
+def _print_onnx() -> None:
+    if not look_for("onnx").device:
+        return
+    import onnxruntime
+
+    providers = ", ".join(onnxruntime.get_available_providers())
+    msg.text(f"onnx: ONNX Runtime has {providers}.")
+    if importlib.util.find_spec("onnx") is None:
+        msg.text(f"onnx: {Missing.ONNX_EXPORT}")
+
+
+def _print_choice() -> None:
     msg.divider("What auto takes")
     for purpose, to_train in (("to predict", False), ("to train", True)):
         choice = choose(to_train=to_train)
-        msg.text(f"{purpose}: {choice.backend}, since {choice.why}.")
-    if os.environ.get(BACKEND_VARIABLE):
-        msg.warn(
-            f"{BACKEND_VARIABLE} is {os.environ[BACKEND_VARIABLE]!r}, and wins over "
-            "every config."
-        )
-    _print_decoder()
-
-
-def _row(backend: str) -> Tuple[str, str, str, str, str]:
-    device = look_for(backend).device
-    if not device:
-        return backend, "-", "-", "-", "-"
-    trains = "no" if backend in PREDICTING else "yes"
-    precision = resolve_precision("auto", backend)
-    return backend, device, find_memory(backend), precision, trains
-
-
-def _print_decoder() -> None:
+        precision = resolve_precision("auto", choice.backend)
+        msg.text(f"{purpose}: {choice.backend} in {precision}, since {choice.why}.")
+    variable = os.environ.get(BACKEND_VARIABLE)
+    if variable:
+        msg.warn(f"{BACKEND_VARIABLE} is {variable!r}, and wins over every config.")
+    else:
+        msg.text(f"{BACKEND_VARIABLE} is not set. It would win over every config.")
     msg.divider("Decoder of modernbert_ner")
-    if _version("numba") == "-":
-        msg.text(
-            "spaCy's own. The compiled one is many times as quick: "
-            "pip install 'spacy-modernbert[fast]'"
-        )
-    else:
-        msg.text("compiled with Numba")
+    msg.text(
+        "compiled with Numba" if importlib.util.find_spec("numba") else Missing.NUMBA
+    )
 
 
-def _version(library: str) -> str:
+def _print_pipeline(name: str) -> None:
+    folder = find_pipeline(name)
+    if folder is None:
+        raise ValueError(Errors.NO_PIPELINE.format(value=name))
+    msg.divider(f"Pipeline {folder.name}")
     try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return "-"
-
-
-def _find(pipeline: str) -> Path:
-    if is_package(pipeline):
-        root = get_package_path(pipeline)
-        found = sorted(root.glob("*/config.cfg"))
-        folder = found[0].parent if found else root
-    else:
-        folder = Path(pipeline)
-    if not (folder / "config.cfg").is_file():
-        raise ValueError(Errors.NO_PIPELINE.format(value=pipeline))
-    return folder
-
-
-def _print_pipeline(folder: Path) -> None:
-    config = load_config(folder / "config.cfg")
-    found = list(_find_architectures(config.get("components", {})))
-    msg.divider(f"Pipeline {folder}")
-    if not found:
+        config = load_config(folder / CONFIG)
+    except ValueError as error:
+        raise ValueError(
+            Errors.BAD_PIPELINE_CONFIG.format(path=folder / CONFIG, error=error)
+        ) from error
+    blocks = find_encoder_blocks(config)
+    if not blocks:
         msg.warn("None of its components has an encoder of this package.")
-    for component, settings in found:
-        msg.table(
-            {
-                "component": component,
-                **_describe_encoder(folder / component / "encoder"),
-                **_describe_settings(settings),
-            }
-        )
+    for block in blocks:
+        settings = config["components"][block.component]
+        encoder = _find_encoder(folder / block.component)
+        rows = {
+            "component": block.component,
+            **_describe_encoder(encoder, block),
+            **_describe_settings(block),
+        }
+        if "set_doc_vector" in settings:
+            rows["doc.vector"] = "set" if settings["set_doc_vector"] else "not set"
+        rows["overridden by"] = f"{block.path}.*"
+        _print_table(rows)
 
 
-def _find_architectures(
-    components: Dict[str, Any],
-) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    for name, component in components.items():
-        blocks: List[Any] = [component]
-        while blocks:
-            block = blocks.pop()
-            if str(block.get("@architectures", "")).startswith(_ARCHITECTURES):
-                yield name, block
-            blocks.extend(each for each in block.values() if isinstance(each, dict))
+def _find_encoder(component: Path) -> Optional[ModernBertConfig]:
+    """RETURNS (Optional[ModernBertConfig]): The config of the encoder of a component,
+    in a folder of its own or within its model; None if it has none yet.
+    """
+    if (component / "encoder").is_dir():
+        return load_encoder_config(component / "encoder")
+    if not (component / "model").is_file():
+        return None
+    try:
+        model = srsly.read_msgpack(component / "model")
+        shims = [data for node in model["shims"] for data in node if data]
+        messages = [srsly.msgpack_loads(data) for data in shims]
+        configs = [each["config"] for each in messages if each.get("config")]
+    except Exception as error:  # whatever a damaged file makes of it
+        raise ValueError(
+            Errors.BAD_PIPELINE_MODEL.format(path=component / "model", error=error)
+        ) from error
+    return ModernBertConfig.from_dict(configs[0]) if configs else None
 
 
-def _describe_encoder(folder: Path) -> Dict[str, str]:
-    if not folder.is_dir():
-        return {"encoder": "within the bytes of the component"}
-    config = load_encoder_config(folder)
+def _describe_encoder(
+    config: Optional[ModernBertConfig], block: EncoderBlock
+) -> Dict[str, str]:
+    start = str(block.settings.get("name"))
+    if config is None:
+        return {"encoder": f"none yet: {start} when it is initialized"}
     n_weights = sum(map(math.prod, expected_shapes(config).values()))
-    size = sum(path.stat().st_size for path in folder.iterdir())
     return {
+        "started from": start,
         "encoder": f"{config.num_hidden_layers} layers, {config.hidden_size} wide, "
         f"{config.vocab_size:,} wordpieces",
-        "weights": f"{n_weights:,}",
-        "on disk": f"{size / 1e6:,.1f} MB",
+        "weights": f"{n_weights:,}, {4 * n_weights / 1e6:,.1f} MB in float32",
+        "pooling": _describe_pooling(config),
     }
 
 
-def _describe_settings(settings: Dict[str, Any]) -> Dict[str, str]:
+def _describe_pooling(config: ModernBertConfig) -> str:
+    try:
+        return f"{resolve_pooling('auto', config)}, for vectors of texts"
+    except ValueError as error:
+        return str(error)
+
+
+def _describe_settings(block: EncoderBlock) -> Dict[str, str]:
+    settings: Mapping[str, Any] = block.settings
     backend = settings.get("backend", "auto")
     precision = settings.get("precision", "auto")
-    runs_on = resolve_backend(backend, to_train=False)
+    predicts_on = resolve_backend(backend, to_train=False)
     spans = settings.get("get_spans", {})
     return {
-        "backend": f"{backend}, which is {runs_on} here",
-        "precision": f"{precision}, which is {resolve_precision(precision, runs_on)}",
-        "quantization": str(settings.get("quantization")),
+        "backend": _describe_choice(backend, predicts_on),
+        "precision": _describe_choice(
+            precision, resolve_precision(precision, predicts_on)
+        ),
+        "quantization": str(settings.get("quantization") or "none"),
         "window": f"{spans.get('window', '-')} wordpieces, "
         f"{spans.get('overlap', '-')} shared",
         "a pass holds": f"{settings.get('max_batch_wordpieces', '-')} wordpieces",
     }
+
+
+def _describe_choice(said: str, meant: str) -> str:
+    return said if said == meant else f"{said}, which is {meant} here"
+
+
+def _print_table(rows: Mapping[str, str]) -> None:
+    msg.table(dict(rows), max_col=_columns())
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def _version(library: str, extra: str) -> str:
+    """RETURNS (str): The version, or how to get one."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return f"-  (pip install 'spacy-modernbert[{extra}]')" if extra else "-"

@@ -25,6 +25,7 @@ from typing import (
 
 from ..errors import Errors
 from .config import ModernBertConfig
+from .sentences import MODULES, POOLING_CONFIG, read_sentence_pooling
 from .tensor_files import (
     FLOAT_DTYPES,
     Floats,
@@ -45,7 +46,7 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 TENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# All that is fetched from the hub. No pattern reaches into a subfolder.
+# All that is fetched from the hub. No weights of a subfolder.
 _HUB_FILES = [
     CONFIG,
     TOKENIZER,
@@ -53,6 +54,8 @@ _HUB_FILES = [
     SPECIAL_TOKENS,
     "model*.safetensors",
     INDEX,
+    MODULES,
+    POOLING_CONFIG,
 ]
 
 # What a folder may hold that `save_checkpoint` replaces.
@@ -101,7 +104,8 @@ def load_config(folder: Path) -> ModernBertConfig:
     RAISES (ValueError): If `config.json` is absent, not JSON, or not that of a
         ModernBERT that can be run.
     """
-    return ModernBertConfig.from_dict(read_json(folder, CONFIG))
+    data = read_json(folder, CONFIG)
+    return ModernBertConfig.from_dict({**data, **read_sentence_pooling(folder)})
 
 
 def read_json(folder: Path, file_name: str) -> Dict[str, Any]:

@@ -12,6 +12,7 @@ from ..encoder.backend import Encoder
 from ..errors import Errors
 from ..span_getters import LongContextSpans
 from ..types import PackedBatch
+from .doc_vectors import note_doc_vectors
 from .forks import run_single_threaded_if_forked
 from .plan import Plan, SpanGetter, make_plan
 from .shim import EncoderShim
@@ -72,6 +73,8 @@ def forward(
     if is_train:
         shim.expect_gradient()
     vectors, backprop_batches = encode_batches(loaded.encoder, plan.batches, is_train)
+    if not is_train:
+        note_doc_vectors(docs, plan, vectors, loaded)
 
     def backprop(d_vectors: Floats) -> List[Doc]:
         backprop_batches(d_vectors)

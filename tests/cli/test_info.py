@@ -1,4 +1,9 @@
+import importlib.metadata
+import re
+import shutil
+
 import pytest
+import spacy
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app
@@ -21,7 +26,11 @@ def test_what_is_here_and_what_is_missing():
     words = " ".join(result.output.split())
     for backend in BACKENDS[1:]:
         found = look_for(backend)
-        assert (found.device or f"{backend}: {found.missing}") in words
+        device = found.device
+        if backend not in ("cuda", "mps"):  # the processor is told elsewhere
+            device = device.partition(", ")[0]
+        wanted = f"{backend} {device} " if device else f"{backend}: {found.missing}"
+        assert wanted in words
     assert "to predict: " in words and "to train: " in words
 
 
@@ -43,8 +52,93 @@ def test_pipeline(trained):
     words = " ".join(result.output.split())
     assert "component modernbert_ner" in words
     assert "3 layers, 32 wide, 512 wordpieces" in words
-    assert "cpu, which is cpu here" in words
+    assert "backend cpu precision auto, which is " in words
     assert "8192 wordpieces, 512 shared" in words
+    assert "cls, for vectors of texts" in words
+    assert "doc.vector not set" in words
+    assert "overridden by components.modernbert_ner.model.tok2vec.*" in words
+    weights = trained / "modernbert_ner" / "encoder" / "model.safetensors"
+    assert f"{weights.stat().st_size / 1e6:,.1f} MB in float32" in words
+
+
+def test_it_fits_a_terminal(trained):
+    """All but the folder that the encoder came from, which a test has no say in."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", run(trained).output)
+    for line in plain.splitlines():
+        assert len(line.rstrip()) <= 80 or line.startswith("started from"), line
+
+
+def test_what_is_not_installed(monkeypatch):
+    def version(library):
+        raise importlib.metadata.PackageNotFoundError(library)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    words = " ".join(run().output.split())
+    for extra in ("fast", "parquet", "transformers"):
+        assert f"pip install 'spacy-modernbert[{extra}]'" in words
+
+
+def test_before_initializing(checkpoint, tmp_path):
+    nlp = spacy.blank("en")
+    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp.to_disk(tmp_path / "nlp")
+    result = run(tmp_path / "nlp")
+    assert result.exit_code == 0, result.output
+    assert "encoder none yet: " in " ".join(result.output.split())
+
+
+def test_no_encoder_at_all(tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "nlp")
+    result = run(tmp_path / "nlp")
+    assert result.exit_code == 0
+    assert "None of its components" in result.output
+
+
+@pytest.fixture(scope="module")
+def shared(checkpoint, tmp_path_factory):
+    """A pipeline with a shared encoder, whose weights are in the model's bytes."""
+    pytest.importorskip("spacy_transformers")
+    nlp = spacy.blank("en")
+    config = nlp.config.copy()
+    config["nlp"]["pipeline"] = ["transformer"]
+    config["components"]["transformer"] = {
+        "factory": "transformer",
+        "model": {
+            "@architectures": "spacy-modernbert.ModernBertModel.v1",
+            "name": str(checkpoint),
+            "get_spans": {"@span_getters": "spacy-modernbert.long_context_spans.v1"},
+        },
+    }
+    nlp = spacy.blank("en").from_config(config)
+    nlp.initialize()
+    folder = tmp_path_factory.mktemp("pipelines") / "shared"
+    nlp.to_disk(folder)
+    return folder
+
+
+def test_shared_encoder(shared):
+    result = run(shared)
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert "component transformer" in words
+    assert "3 layers, 32 wide, 512 wordpieces" in words
+
+
+def test_damaged(trained, shared, tmp_path):
+    for source, path, message in [
+        (trained, "config.cfg", "config of the pipeline"),
+        (trained, "modernbert_ner/encoder/config.json", "config.json"),
+        (shared, "transformer/model", "model of the component"),
+    ]:
+        folder = tmp_path / path.replace("/", "-")
+        shutil.copytree(source, folder)
+        for harm in (b"[[[", b"\xff\x00", b"[components.x]\nfactory = {"):
+            (folder / path).write_bytes(harm)
+            result = run(folder)
+            assert result.exit_code == 1, (path, harm, result.output)
+            assert message in " ".join(result.output.split())
+            assert not isinstance(result.exception, Exception)
 
 
 def test_no_pipeline(tmp_path):

@@ -1,0 +1,193 @@
+"""`python -m spacy modernbert embed`: a vector for each text of a file."""
+
+import hashlib
+import json
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Optional
+
+import typer
+from tqdm import tqdm
+from wasabi import msg
+
+from ..errors import Errors
+from .texts import TextSource
+from .vector_files import (
+    PartialFile,
+    check_output,
+    partial_folder,
+    repeated,
+    with_lock,
+)
+
+if TYPE_CHECKING:
+    from ..embeddings import Embedder
+
+_INTERRUPTED = 130
+
+
+def embed(
+    input: str = typer.Argument(
+        ..., help="Text file (a text a line), JSONL, or - for standard input"
+    ),
+    output: Path = typer.Argument(  # noqa: B008
+        ..., help="File to write: .npy, .jsonl or .parquet"
+    ),
+    model: str = typer.Option(
+        "answerdotai/ModernBERT-base",
+        "--model",
+        "-m",
+        help="Checkpoint (a folder or a Hugging Face hub id) or saved pipeline",
+    ),
+    revision: Optional[str] = typer.Option(
+        None, help="Commit, tag or branch on the hub"
+    ),
+    text_key: Optional[str] = typer.Option(
+        None, help="Key of the text in JSONL ['text'], also of a file of another name"
+    ),
+    pooling: str = typer.Option(
+        "auto", help="auto (as the checkpoint says), cls or mean"
+    ),
+    normalize: bool = typer.Option(
+        False, "--normalize", help="Give all vectors the length 1"
+    ),
+    backend: str = typer.Option("auto", help="Where to run: see `modernbert info`"),
+    precision: str = typer.Option("auto", help="auto, float32, bfloat16 or float16"),
+    batch_wordpieces: int = typer.Option(
+        16384, min=1, help="The most wordpieces of a pass"
+    ),
+    window: Optional[int] = typer.Option(
+        None, help="Wordpieces of a window [as many as the encoder takes]"
+    ),
+    overlap: Optional[int] = typer.Option(
+        None, help="Wordpieces that windows of a long text share [512]"
+    ),
+    overwrite: bool = typer.Option(
+        False, "--overwrite", help="Replace OUTPUT, and what was begun of another"
+    ),
+) -> None:
+    """Make a vector of each text: in order, of any length, on any backend.
+
+    What is done is kept in OUTPUT.partial. Interrupted, the command goes on from there
+    when it is started again with the same arguments.
+    """
+    try:
+        source = TextSource.of(input, text_key)
+        check_output(output, overwrite=overwrite)
+        # Errors of the input come up now, and not after hours.
+        n_texts = sum(1 for _ in source.read()) if source.is_file else None
+        if n_texts == 0:
+            raise ValueError(Errors.EMBED_EMPTY.format(place=input))
+
+        from ..embeddings import load_embedder
+
+        embedder = load_embedder(
+            model,
+            revision=revision,
+            backend=backend,
+            precision=precision,
+            pooling=pooling,
+            window=window,
+            overlap=overlap,
+            max_batch_wordpieces=batch_wordpieces,
+        )
+        arguments = {
+            "input": str(Path(input).resolve()) if source.is_file else input,
+            "text_key": source.key,
+            "model": model,
+            "revision": revision,
+            "weights": fingerprint(embedder),
+            "backend": backend,
+            "precision": precision,
+            "pooling": embedder.pooling,
+            "normalize": normalize,
+            "window": embedder.get_spans.window,
+            "overlap": embedder.get_spans.overlap,
+        }
+        with with_lock(output):
+            partial = PartialFile(output, embedder.width, arguments)
+            partial.resume(overwrite=overwrite)
+            embed_source(source, embedder, partial, n_texts, normalize=normalize)
+            if not partial.n_texts:
+                partial.discard()
+                raise ValueError(Errors.EMBED_EMPTY.format(place=input))
+            partial.finish()
+    except KeyboardInterrupt:
+        folder = partial_folder(output)
+        if folder.exists():
+            msg.warn(
+                f"Interrupted. What is done is in {folder}; start again with the same "
+                "arguments to go on."
+            )
+        raise typer.Exit(_INTERRUPTED) from None
+    except (ImportError, OSError, ValueError) as error:
+        msg.fail(str(error), exits=1)
+    msg.good(
+        f"{output}: {partial.n_texts:,} vectors of width {partial.width}, by "
+        f"{embedder.pooling} pooling on {embedder.encoder.device}"
+    )
+
+
+def embed_source(
+    source: TextSource,
+    embedder: "Embedder",
+    partial: PartialFile,
+    n_texts: Optional[int],
+    *,
+    normalize: bool,
+) -> None:
+    """Make the vectors that are still to be made.
+
+    source (TextSource): The texts.
+    embedder (Embedder): Makes the vectors.
+    partial (PartialFile): Where they go. What it has already is passed by.
+    n_texts (Optional[int]): How many texts there are, if that is known.
+    normalize (bool): Whether to give vectors the length 1.
+    """
+    waiting: Deque[Dict[str, Any]] = deque()
+
+    def read() -> Iterator[str]:
+        for record in source.read():
+            waiting.append(record)
+            yield source.text_of(record)
+
+    texts = read()
+    partial.skip(texts)
+    waiting.clear()
+    n_wordpieces = 0
+    began = time.perf_counter()
+    with tqdm(
+        total=n_texts, initial=partial.n_texts, unit=" texts", disable=None
+    ) as bar:
+        for part in embedder.stream(texts, normalize=normalize):
+            records = [waiting.popleft() for _ in part.vectors]
+            done = [source.text_of(record) for record in records]
+            partial.add(
+                part.vectors,
+                done,
+                [
+                    repeated(partial.output, text, record)
+                    for text, record in zip(done, records, strict=True)
+                ],
+            )
+            n_wordpieces += part.n_wordpieces
+            rate = n_wordpieces / (time.perf_counter() - began)
+            bar.set_postfix_str(f"{rate:,.0f} wordpieces/s", refresh=False)
+            bar.update(len(records))
+
+
+def fingerprint(embedder: "Embedder") -> str:
+    """Tells encoders apart: by config, tokenizer, and weights that any training moves.
+
+    embedder (Embedder): Has the encoder.
+    RETURNS (str): Hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    config = embedder.encoder.config.to_dict()
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    digest.update(embedder.tokenizer.to_json().encode())
+    tensors = embedder.encoder.tensors()
+    for name in ("embeddings.norm.weight", "final_norm.weight"):
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()[:16]

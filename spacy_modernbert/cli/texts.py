@@ -1,0 +1,107 @@
+"""Texts from a file or from standard input, one at a time and in order."""
+
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, ContextManager, Dict, Iterator, Optional
+
+from ..errors import Errors
+
+STDIN = "-"
+
+_JSONL = (".jsonl", ".ndjson")
+_DEFAULT_KEY = "text"
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Where texts come from.
+
+    place (str): A file, or "-" for standard input.
+    key (Optional[str]): The key that has the text, if each line is a JSON object; None
+        if each line is a text.
+    """
+
+    place: str
+    key: Optional[str]
+
+    @classmethod
+    def of(cls, place: str, key: Optional[str]) -> "TextSource":
+        """Tell from the name of a file what is in it.
+
+        place (str): A file, or "-" for standard input.
+        key (Optional[str]): The key that has the text: with one, it is JSONL, whatever
+            the name.
+        RETURNS (TextSource): The source.
+        RAISES (ValueError): If there is no such file.
+        """
+        if place != STDIN and not Path(place).is_file():
+            raise ValueError(Errors.EMBED_NO_INPUT.format(path=place))
+        if key is None and place.lower().endswith(_JSONL):
+            key = _DEFAULT_KEY
+        return cls(place, key)
+
+    @property
+    def is_file(self) -> bool:
+        """RETURNS (bool): Whether it can be read again from the start."""
+        return self.place != STDIN
+
+    def text_of(self, record: Dict[str, Any]) -> str:
+        """RETURNS (str): The text of a record."""
+        return record[self.key or _DEFAULT_KEY]
+
+    def read(self) -> Iterator[Dict[str, Any]]:
+        """Read all there is.
+
+        YIELDS (Dict[str, Any]): The object of a line of JSONL; `{"text": …}` for a line
+            of text. Lines of JSONL without any object are left out; an empty line of
+            text is a text.
+        RAISES (ValueError): If a line is not UTF-8, not a JSON object, or has no text
+            under the key. The message has the number of the line.
+        """
+        with self._open() as stream:
+            for number, raw in enumerate(stream, start=1):
+                line = self._decode(raw, number)
+                if self.key is None:
+                    yield {_DEFAULT_KEY: line}
+                elif line.strip():
+                    yield self._parse(line, self.key, number)
+
+    def _open(self) -> ContextManager[BinaryIO]:
+        return open(self.place, "rb") if self.is_file else nullcontext(sys.stdin.buffer)
+
+    def _decode(self, raw: bytes, number: int) -> str:
+        try:
+            # A byte order mark is no part of the first text.
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                Errors.EMBED_NOT_UTF8.format(
+                    place=self.place, number=number, error=error
+                )
+            ) from error
+        return line.removesuffix("\n").removesuffix("\r")
+
+    def _parse(self, line: str, key: str, number: int) -> Dict[str, Any]:
+        where = {"place": self.place, "number": number}
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(
+                Errors.EMBED_BAD_JSON.format(**where, error=error)
+            ) from error
+        if not isinstance(record, dict):
+            raise ValueError(
+                Errors.EMBED_BAD_JSON.format(**where, error="it is not an object")
+            )
+        if key not in record:
+            keys = ", ".join(map(repr, record)) or "none"
+            raise ValueError(Errors.EMBED_NO_KEY.format(**where, key=key, keys=keys))
+        text = record[key]
+        if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
+            raise ValueError(
+                Errors.EMBED_NO_TEXT.format(**where, key=key, value=repr(text)[:60])
+            )
+        return record

@@ -1,0 +1,306 @@
+"""Files of vectors: written bit by bit, so that what is done survives a crash.
+
+Until all is there, the results are in a folder beside the file that they are for:
+
+- `vectors.npy`: the vectors. The header comes first and has room for any number of
+  rows, so that it is only filled in at the end.
+- `records.jsonl`: what the vectors are of, for formats that repeat it.
+- `state.json`: how much of both is sound, and by which arguments it was made. It is
+  replaced after each addition; whatever is longer than it says is cut off.
+
+The file itself comes into being by a rename, when it is complete.
+"""
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import Errors
+
+Floats = npt.NDArray[np.float32]
+
+FORMATS = (".npy", ".jsonl", ".parquet")
+
+VECTOR_KEY = "vector"
+
+_VECTORS, _RECORDS, _STATE, _WHOLE = (
+    "vectors.npy",
+    "records.jsonl",
+    "state.json",
+    "whole",
+)
+
+# Rows of Parquet that are in memory at a time.
+_ROWS = 4096
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """See that a file can be written, before any work is done.
+
+    output (Path): The file.
+    overwrite (bool): Whether it may exist.
+    RAISES (ValueError): If it may not and does, or its name tells no format, or what
+        writes the format is not installed.
+    """
+    if output.suffix not in FORMATS:
+        raise ValueError(
+            Errors.EMBED_BAD_OUTPUT.format(path=output, known=", ".join(FORMATS))
+        )
+    if output.is_dir() or (output.exists() and not overwrite):
+        raise ValueError(Errors.EMBED_OUTPUT_EXISTS.format(path=output))
+    if output.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(Errors.EMBED_NO_PYARROW)
+
+
+class PartialFile:
+    """The vectors of a file that is not complete yet.
+
+    output (Path): The file that it is to be.
+    width (int): The width of the vectors.
+    arguments (Mapping[str, Any]): By what they are made; goes through JSON unchanged.
+
+    Use it within `with_lock`.
+    """
+
+    def __init__(self, output: Path, width: int, arguments: Mapping[str, Any]):
+        self.output = output
+        self.folder = partial_folder(output)
+        self.width = width
+        self.arguments = dict(arguments)
+        self.n_texts = 0
+        self._n_record_bytes = 0
+        self._digest = ""
+
+    def resume(self, *, overwrite: bool) -> None:
+        """Take up what is there, or begin.
+
+        overwrite (bool): Whether to begin anew where other arguments made it.
+        RAISES (ValueError): If they did and may not be.
+        """
+        state = self._read_state()
+        if state and state["arguments"] != self.arguments:
+            if not overwrite:
+                raise ValueError(self._describe_difference(state["arguments"]))
+            state = {}
+        if not state:
+            self._create()
+            return
+        self.n_texts = state["n_texts"]
+        self._n_record_bytes = state["n_record_bytes"]
+        self._digest = state["digest"]
+        os.truncate(self.folder / _VECTORS, self._n_vector_bytes)
+        os.truncate(self.folder / _RECORDS, self._n_record_bytes)
+
+    def skip(self, texts: Iterator[str]) -> None:
+        """Pass by the texts that are done.
+
+        texts (Iterator[str]): All texts, from the first.
+        RAISES (ValueError): If they are not those that were done.
+        """
+        digest = ""
+        for done in range(self.n_texts):
+            text = next(texts, None)
+            if text is None:
+                raise ValueError(
+                    Errors.EMBED_OTHER_TEXTS.format(
+                        folder=self.folder, n_texts=self.n_texts, found=done
+                    )
+                )
+            digest = _chain(digest, text)
+        if digest != self._digest:
+            raise ValueError(
+                Errors.EMBED_OTHER_TEXTS.format(
+                    folder=self.folder, n_texts=self.n_texts, found="others"
+                )
+            )
+
+    def add(
+        self, vectors: Floats, texts: Sequence[str], records: Sequence[Dict[str, Any]]
+    ) -> None:
+        """Add vectors, for good.
+
+        vectors (Floats): `(n_texts, width)`.
+        texts (Sequence[str]): Their texts.
+        records (Sequence[Dict[str, Any]]): What the file is to say of each.
+        """
+        with open(self.folder / _VECTORS, "ab") as stream:
+            stream.write(vectors.astype("<f4").tobytes())
+            _sync(stream)
+        if self.output.suffix != ".npy":
+            data = "".join(json.dumps(record) + "\n" for record in records).encode()
+            with open(self.folder / _RECORDS, "ab") as stream:
+                stream.write(data)
+                _sync(stream)
+            self._n_record_bytes += len(data)
+        for text in texts:
+            self._digest = _chain(self._digest, text)
+        self.n_texts += len(texts)
+        self._write_state()
+
+    def finish(self) -> None:
+        """Make the file, and remove the folder."""
+        path = self.folder / _VECTORS
+        with open(path, "r+b") as stream:
+            stream.write(_npy_header(self.n_texts, self.width))
+            _sync(stream)
+        if self.output.suffix != ".npy":
+            write = _write_jsonl if self.output.suffix == ".jsonl" else _write_parquet
+            vectors = np.load(path, mmap_mode="r")
+            path = self.folder / _WHOLE
+            with open(self.folder / _RECORDS, encoding="utf8") as records:
+                write(path, vectors, map(json.loads, records))
+            del vectors  # a mapped file cannot be removed on Windows
+        os.replace(path, self.output)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder, and what is in it."""
+        shutil.rmtree(self.folder)
+
+    @property
+    def _n_vector_bytes(self) -> int:
+        return len(_npy_header(0, self.width)) + 4 * self.width * self.n_texts
+
+    def _create(self) -> None:
+        for name, data in ((_VECTORS, _npy_header(0, self.width)), (_RECORDS, b"")):
+            (self.folder / name).write_bytes(data)
+        self._write_state()
+
+    def _read_state(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): The state; empty if there is none, or it was left
+        after the vectors had become the file.
+        """
+        paths = [self.folder / name for name in (_STATE, _VECTORS, _RECORDS)]
+        if not all(path.is_file() for path in paths):
+            return {}
+        return json.loads(paths[0].read_text(encoding="utf8"))
+
+    def _write_state(self) -> None:
+        state = {
+            "arguments": self.arguments,
+            "n_texts": self.n_texts,
+            "n_record_bytes": self._n_record_bytes,
+            "digest": self._digest,
+        }
+        fresh = self.folder / (_STATE + ".tmp")
+        with open(fresh, "wb") as stream:
+            stream.write(json.dumps(state, indent=2).encode())
+            _sync(stream)
+        os.replace(fresh, self.folder / _STATE)
+
+    def _describe_difference(self, before: Mapping[str, Any]) -> str:
+        names = {*before, *self.arguments}
+        differing = [
+            f"{name} was {before.get(name)!r} and is {self.arguments.get(name)!r}"
+            for name in sorted(names)
+            if before.get(name) != self.arguments.get(name)
+        ]
+        return Errors.EMBED_OTHER_ARGUMENTS.format(
+            folder=self.folder, output=self.output, differing="; ".join(differing)
+        )
+
+
+def partial_folder(output: Path) -> Path:
+    """RETURNS (Path): Where the results are until the file is complete."""
+    return output.with_name(output.name + ".partial")
+
+
+@contextmanager
+def with_lock(output: Path) -> Iterator[None]:
+    """Within, no other process works for the same file. Its folder is made.
+
+    output (Path): The file.
+    RAISES (ValueError): If another does already.
+    """
+    folder = partial_folder(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: nobody looks
+        yield
+        return
+    with open(folder / "lock", "wb") as stream:
+        try:
+            # Let go by the system when the process ends, however it does.
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(Errors.EMBED_RUNNING.format(output=output)) from error
+        yield
+
+
+def _npy_header(n_rows: int, width: int) -> bytes:
+    """Of one length, whatever the number of rows: NumPy leaves room for it to grow."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (n_rows, width)}
+    )
+    return header.getvalue()
+
+
+def _write_jsonl(
+    path: Path, vectors: Floats, records: Iterator[Dict[str, Any]]
+) -> None:
+    with open(path, "wb") as stream:
+        for record, vector in zip(records, vectors, strict=True):
+            record.pop(VECTOR_KEY, None)
+            start = json.dumps(record, ensure_ascii=False)[:-1]
+            # As few digits as tell a float32.
+            numbers = ", ".join(map(str, vector))
+            line = f'{start}, "{VECTOR_KEY}": [{numbers}]}}\n'
+            stream.write(line.encode("utf8"))
+        _sync(stream)
+
+
+def _write_parquet(
+    path: Path, vectors: Floats, records: Iterator[Dict[str, Any]]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n_rows, width = vectors.shape
+    kind = pa.list_(pa.float32(), width)
+    schema = pa.schema([("text", pa.string()), (VECTOR_KEY, kind)])
+    with open(path, "wb") as stream:
+        with pq.ParquetWriter(stream, schema) as writer:
+            for start in range(0, n_rows, _ROWS):
+                rows = np.asarray(vectors[start : start + _ROWS])
+                texts = [record["text"] for record in islice(records, len(rows))]
+                numbers = pa.array(rows.ravel(), pa.float32())
+                columns = [
+                    pa.array(texts, pa.string()),
+                    pa.FixedSizeListArray.from_arrays(numbers, type=kind),
+                ]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+        _sync(stream)
+
+
+def _chain(digest: str, text: str) -> str:
+    return hashlib.sha256((digest + text).encode("utf8")).hexdigest()
+
+
+def _sync(stream: BinaryIO) -> None:
+    """On the disk, before anything that counts on it."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def repeated(output: Path, text: str, record: Dict[str, Any]) -> Dict[str, Any]:
+    """What a file is to say of a text.
+
+    output (Path): The file.
+    text (str): The text.
+    record (Dict[str, Any]): The object that the text came in.
+    RETURNS (Dict[str, Any]): All of it for `.jsonl`; the text for `.parquet`, whose
+        columns must be known beforehand.
+    """
+    return record if output.suffix == ".jsonl" else {"text": text}

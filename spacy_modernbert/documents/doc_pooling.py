@@ -1,0 +1,153 @@
+"""Wordpiece vectors → one vector for each Doc, whatever its length.
+
+Every row of the encoder's output belongs to one Doc, and has a weight in its vector;
+the weights of a Doc sum to 1.
+
+- `mean`: the mean over the Doc as if it had been seen whole. Each wordpiece counts
+  once, by the window in which it stands farthest from a cut; `[CLS]` counts as it is in
+  the first window, `[SEP]` as it is in the last. Of a Doc of one window, that is the
+  mean over all rows, as transformers and sentence-transformers have it.
+- `cls`: the `[CLS]` of every window, by the number of wordpieces that the window speaks
+  for. Of a Doc of one window, its `[CLS]`.
+"""
+
+from dataclasses import dataclass
+from typing import List, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import Ints
+from .windows import Window, token_owners
+from .wordpieces import Alignment
+
+Floats = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DocPooling:
+    """How the rows of a packed encoder output make vectors of Docs.
+
+    weights (Floats): `(total,)` float32, the weight of each row.
+    bounds (Ints): `(n_docs + 1,)` int64: the rows of Doc `i` are
+        `[bounds[i], bounds[i + 1])`. A Doc without rows has a vector of zeros.
+    """
+
+    weights: Floats
+    bounds: Ints
+
+    @property
+    def n_docs(self) -> int:
+        """RETURNS (int): The number of Docs."""
+        return int(self.bounds.size) - 1
+
+    def add(self, vectors: Floats, start: int, doc_vectors: Floats) -> None:
+        """Add what some rows of the output have in the vectors.
+
+        vectors (Floats): `(n_rows, width)`, the rows from `start` on.
+        start (int): The first of them.
+        doc_vectors (Floats): `(n_docs, width)`. Changed.
+        """
+        end = start + vectors.shape[0]
+        first = int(np.searchsorted(self.bounds, start, side="right")) - 1
+        last = int(np.searchsorted(self.bounds, end, side="left"))
+        for doc in range(first, last):
+            low = max(start, int(self.bounds[doc]))
+            high = min(end, int(self.bounds[doc + 1]))
+            part = vectors[low - start : high - start]
+            doc_vectors[doc] += self.weights[low:high] @ part
+
+
+def plan_doc_pooling(
+    windows: Sequence[List[Window]],
+    window_lengths: Ints,
+    n_prefix: int,
+    pooling: str,
+) -> DocPooling:
+    """Give each row of the encoder's output its weight.
+
+    windows (Sequence[List[Window]]): The windows of each Doc.
+    window_lengths (Ints): `(n_windows,)` the rows of each window, those of all Docs in
+        order: 0 for one that is not encoded.
+    n_prefix (int): The special wordpieces before those of a window.
+    pooling (str): "cls" or "mean".
+    RETURNS (DocPooling): The weights.
+    """
+    ends = np.concatenate([[0], np.cumsum(window_lengths, dtype=np.int64)])
+    weights = np.zeros(int(ends[-1]), np.float32)
+    bounds = [0]
+    first = 0
+    for doc_windows in windows:
+        last = first + len(doc_windows)
+        rows = slice(int(ends[first]), int(ends[last]))
+        if rows.start < rows.stop:
+            starts = ends[first:last] - ends[first]
+            lengths = np.asarray(window_lengths[first:last])
+            own = own_rows(doc_windows, starts, lengths, n_prefix)
+            if pooling == "cls":
+                counted = _first_rows(own, starts, lengths)
+            else:
+                counted = with_special(own, doc_windows, starts, lengths, n_prefix)
+            weights[rows] = counted / counted.sum()
+        bounds.append(rows.stop)
+        first = last
+    return DocPooling(weights, np.array(bounds, np.int64))
+
+
+def own_rows(
+    windows: Sequence[Window], starts: Ints, lengths: Ints, n_prefix: int
+) -> Counts:
+    """Which rows of a Doc stand for its wordpieces, if one may do so for each.
+
+    windows (Sequence[Window]): Its windows.
+    starts (Ints): `(n_windows,)` the first row of each.
+    lengths (Ints): `(n_windows,)` the rows of each.
+    n_prefix (int): The special wordpieces before those of a window.
+    RETURNS (Counts): `(n_rows,)` 1 for a row that stands for a wordpiece, else 0.
+    """
+    own = np.zeros(int(lengths.sum()))
+    # A wordpiece is to its windows what a token is.
+    pieces = np.arange(max(window.piece_end for window in windows) + 1)
+    owners = token_owners(
+        Alignment(pieces[:-1], pieces[1:]),
+        [
+            Window(w.piece_start, w.piece_end, w.piece_start, w.piece_end)
+            for w in windows
+        ],
+    )
+    for i in np.flatnonzero(lengths).tolist():
+        window, row = windows[i], int(starts[i]) + n_prefix
+        own[row : row + window.n_pieces] = (
+            owners[window.piece_start : window.piece_end] == i
+        )
+    return own
+
+
+def with_special(
+    own: Counts,
+    windows: Sequence[Window],
+    starts: Ints,
+    lengths: Ints,
+    n_prefix: int,
+) -> Counts:
+    """Add the special wordpieces before the first window and after the last.
+
+    own (Counts): `(n_rows,)` what `own_rows` gives for the other arguments.
+    RETURNS (Counts): `(n_rows,)` the same with 1 for these wordpieces as well.
+    """
+    counted = own.copy()
+    encoded = np.flatnonzero(lengths)
+    first, last = int(encoded[0]), int(encoded[-1])
+    counted[starts[first] : starts[first] + n_prefix] = 1
+    after = int(starts[last]) + n_prefix + windows[last].n_pieces
+    counted[after : starts[last] + lengths[last]] = 1
+    return counted
+
+
+def _first_rows(own: Counts, starts: Ints, lengths: Ints) -> Counts:
+    """`(n_rows,)` all that each window counts for, given to its first row."""
+    encoded = starts[lengths > 0]
+    counted = np.zeros_like(own)
+    counted[encoded] = np.add.reduceat(own, encoded)
+    return counted

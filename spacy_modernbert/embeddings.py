@@ -1,0 +1,291 @@
+"""Vectors of texts, from any checkpoint or pipeline and on any backend.
+
+    embedder = load_embedder("answerdotai/ModernBERT-base")
+    vectors = embedder.embed(["A text.", "Another one, of any length."])
+
+How a text longer than the window is pooled is told in `documents/doc_pooling.py`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+
+import numpy as np
+import numpy.typing as npt
+import spacy
+from spacy.tokens import Doc
+from spacy.util import load_config
+from spacy.vocab import Vocab
+
+from .documents.doc_pooling import own_rows, plan_doc_pooling, with_special
+from .documents.wordpieces import WordpieceTokenizer
+from .encoder.backend import Encoder
+from .encoder.checkpoint import resolve
+from .encoder.sentences import resolve_pooling
+from .errors import Errors
+from .layers.encode import find_layers, get_shim
+from .layers.forks import run_single_threaded_if_forked
+from .layers.plan import Plan, make_plan
+from .layers.shim import EncoderSettings, EncoderShim
+from .pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
+from .span_getters import LongContextSpans
+
+Floats = npt.NDArray[np.float32]
+
+_WINDOW, _OVERLAP = 8192, 512
+
+# A stretch of text that is read at a time has so many characters for each wordpiece
+# that a pass holds. It is about what English has.
+_CHARACTERS_PER_WORDPIECE = 4
+
+# No character has more bytes, and so no more wordpieces of a byte-level tokenizer.
+_BYTES_PER_CHARACTER = 4
+_LONGEST_WORD = 64
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of some texts that followed each other.
+
+    vectors (Floats): `(n_texts, width)` float32. Zeros for a text without wordpieces.
+    n_wordpieces (int): How many wordpieces were encoded.
+    """
+
+    vectors: Floats
+    n_wordpieces: int
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Makes vectors of texts.
+
+    encoder (Encoder): The encoder, on any backend.
+    tokenizer (WordpieceTokenizer): Its tokenizer.
+    get_spans (LongContextSpans): The window and the overlap for long texts.
+    pooling (str): "cls" or "mean".
+    max_batch_wordpieces (int): The most wordpieces of a pass.
+
+    Invariant: a pass holds a window, and the encoder takes one.
+    """
+
+    encoder: Encoder
+    tokenizer: WordpieceTokenizer
+    get_spans: LongContextSpans
+    pooling: str
+    max_batch_wordpieces: int
+
+    def __post_init__(self) -> None:
+        self.get_spans.bind(self.tokenizer, self.encoder.config.max_wordpieces)
+        if self.max_batch_wordpieces < self.get_spans.window:
+            raise ValueError(
+                Errors.BATCH_UNDER_WINDOW.format(
+                    value=self.max_batch_wordpieces, window=self.get_spans.window
+                )
+            )
+
+    @property
+    def width(self) -> int:
+        """RETURNS (int): The width of the vectors."""
+        return self.encoder.config.hidden_size
+
+    def embed(self, texts: Iterable[str], *, normalize: bool = False) -> Floats:
+        """The vectors of texts.
+
+        texts (Iterable[str]): The texts, each of any length, maybe empty.
+        normalize (bool): Whether to give vectors the length 1.
+        RETURNS (Floats): `(n_texts, width)`, in the order of the texts. A text without
+            wordpieces has zeros.
+        """
+        none = np.zeros((0, self.width), np.float32)
+        parts = self.stream(texts, normalize=normalize)
+        return np.concatenate([none, *(part.vectors for part in parts)])
+
+    def stream(
+        self, texts: Iterable[str], *, normalize: bool = False
+    ) -> Iterator[Embedded]:
+        """The same bit by bit, for more texts than fit into memory.
+
+        texts (Iterable[str]): The texts. No more are read than are encoded next.
+        normalize (bool): Whether to give vectors the length 1.
+        YIELDS (Embedded): The vectors of the next texts, one at least.
+        """
+        for chunk in self._chunks(texts):
+            plan = self._plan(chunk)
+            vectors = self._pool(plan)
+            yield Embedded(
+                normalized(vectors) if normalize else vectors,
+                sum(batch.total for batch in plan.batches),
+            )
+
+    def last_hidden_states(self, texts: Iterable[str]) -> Iterator[Floats]:
+        """The vectors of the wordpieces of texts: what `embed` pools.
+
+        texts (Iterable[str]): The texts.
+        YIELDS (Floats): `(n_wordpieces, width)` for each text, its special wordpieces
+            included: transformers' `last_hidden_state`. Of a text longer than the
+            window, each wordpiece as seen by the window that speaks for it.
+        """
+        for text in texts:
+            plan = self._plan([text])
+            outputs = [np.zeros((0, self.width), np.float32)]
+            outputs += [self.encoder.encode(batch) for batch in plan.batches]
+            lengths = plan.window_lengths
+            if lengths.any():
+                (windows,) = plan.windows
+                starts = np.cumsum(lengths) - lengths
+                n_prefix = len(self.tokenizer.prefix_ids)
+                own = own_rows(windows, starts, lengths, n_prefix)
+                counted = with_special(own, windows, starts, lengths, n_prefix)
+                yield np.concatenate(outputs)[counted > 0]
+            else:
+                yield outputs[0]
+
+    def _chunks(self, texts: Iterable[str]) -> Iterator[List[str]]:
+        most = _CHARACTERS_PER_WORDPIECE * self.max_batch_wordpieces
+        chunk: List[str] = []
+        n_chars = 0
+        for text in texts:
+            chunk.append(text)
+            # An empty text takes memory, too.
+            n_chars += max(len(text), _CHARACTERS_PER_WORDPIECE)
+            if n_chars >= most:
+                yield chunk
+                chunk, n_chars = [], 0
+        if chunk:
+            yield chunk
+
+    def _plan(self, texts: List[str]) -> Plan:
+        run_single_threaded_if_forked()
+        # A vocabulary remembers every word that it has met, so it is a new one.
+        vocab = Vocab()
+        capacity = self.get_spans.window - self.tokenizer.n_special
+        longest = min(_LONGEST_WORD, max(1, capacity // _BYTES_PER_CHARACTER))
+        return make_plan(
+            [make_doc(text, vocab, longest) for text in texts],
+            self.tokenizer,
+            self.get_spans,
+            self.encoder.config.max_wordpieces,
+            self.max_batch_wordpieces,
+        )
+
+    def _pool(self, plan: Plan) -> Floats:
+        pooling = plan_doc_pooling(
+            plan.windows,
+            plan.window_lengths,
+            len(self.tokenizer.prefix_ids),
+            self.pooling,
+        )
+        vectors = np.zeros((pooling.n_docs, self.width), np.float32)
+        start = 0
+        for batch in plan.batches:
+            pooling.add(self.encoder.encode(batch), start, vectors)
+            start += batch.total
+        return vectors
+
+
+def load_embedder(
+    name: str,
+    *,
+    revision: Optional[str] = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    quantization: Optional[Mapping[str, Any]] = None,
+    pooling: str = "auto",
+    window: Optional[int] = None,
+    overlap: Optional[int] = None,
+    max_batch_wordpieces: int = 16384,
+) -> Embedder:
+    """Make an embedder.
+
+    name (str): The folder of a checkpoint, its id on the Hugging Face hub, or a saved
+        pipeline, whose first encoder is taken.
+    revision (Optional[str]): Commit, tag or branch on the hub.
+    backend (str): Where the encoder runs: "auto" or the name of a backend.
+    precision (str): "auto", "float32", "bfloat16" or "float16".
+    quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`: see
+        `spacy-modernbert.Tok2VecModernBert.v1`.
+    pooling (str): "cls", "mean", or "auto": as the checkpoint says, in the
+        `1_Pooling/config.json` of sentence-transformers, else by
+        `classifier_pooling` in its `config.json`, else "cls".
+    window (Optional[int]): The wordpieces of a window. None for that of the pipeline,
+        or as much as the encoder takes and a pass holds.
+    overlap (Optional[int]): The wordpieces that two windows share. None for that of
+        the pipeline, or 512, or half of a small window.
+    max_batch_wordpieces (int): The most wordpieces of a pass.
+    RETURNS (Embedder): The embedder.
+    RAISES (ValueError): If the encoder cannot be had, or cannot be run like this.
+    """
+    settings = EncoderSettings(
+        name=name,
+        revision=revision,
+        backend=backend,
+        precision=precision,
+        quantization=quantization,
+        max_batch_wordpieces=max_batch_wordpieces,
+    )
+    spans: Mapping[str, Any] = {}
+    folder = find_pipeline(name)
+    if folder is None:
+        shim = EncoderShim(settings)
+        shim.load(resolve(name, revision))
+    else:
+        blocks = find_encoder_blocks(load_config(folder / CONFIG))
+        if not blocks:
+            raise ValueError(Errors.PIPELINE_WITHOUT_ENCODER.format(pipeline=name))
+        spans = blocks[0].settings.get("get_spans", {})
+        shim = _load_shim(folder, blocks[0], settings)
+    loaded = shim.loaded
+    limit = min(loaded.encoder.config.max_wordpieces, max_batch_wordpieces)
+    if window is None:
+        window = min(spans.get("window", _WINDOW), limit)
+    if overlap is None:
+        overlap = min(spans.get("overlap", _OVERLAP), window // 2)
+    return Embedder(
+        encoder=loaded.encoder,
+        tokenizer=loaded.tokenizer,
+        get_spans=LongContextSpans(window, overlap),
+        pooling=resolve_pooling(pooling, loaded.encoder.config),
+        max_batch_wordpieces=max_batch_wordpieces,
+    )
+
+
+def normalized(vectors: Floats) -> Floats:
+    """Give vectors the length 1.
+
+    vectors (Floats): `(n, width)`.
+    RETURNS (Floats): `(n, width)`; what is zeros stays zeros.
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, np.float32(1))
+
+
+def make_doc(text: str, vocab: Vocab, longest: int) -> Doc:
+    """Make a Doc of a text in any language, to find out where it may be cut.
+
+    No token is longer than a window, not even in a text without spaces: a word of many
+    characters is several tokens. That is no way to find words, and fast.
+
+    text (str): The text.
+    vocab (Vocab): The vocabulary.
+    longest (int): The most characters of a token.
+    RETURNS (Doc): The Doc. Its text is the same.
+    """
+    words = re.findall(rf"\s{{1,{longest}}}|\w{{1,{longest}}}|[^\s\w]", text)
+    return Doc(vocab, words=words, spaces=[False] * len(words))
+
+
+def _load_shim(
+    folder: Any, block: EncoderBlock, settings: EncoderSettings
+) -> EncoderShim:
+    """The encoder of a pipeline, and nothing else of it."""
+    config = load_config(folder / CONFIG)
+    others = [name for name in config["components"] if name != block.component]
+    overrides: Dict[str, Any] = {
+        f"{block.path}.backend": settings.backend,
+        f"{block.path}.precision": settings.precision,
+    }
+    if settings.quantization is not None:
+        overrides[f"{block.path}.quantization"] = dict(settings.quantization)
+    nlp = spacy.load(folder, exclude=others, config=overrides)
+    model = nlp.get_pipe(block.component).model  # type: ignore[attr-defined]
+    return get_shim(find_layers(model)[0])

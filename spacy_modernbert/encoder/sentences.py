@@ -1,0 +1,114 @@
+"""How a checkpoint makes one vector of a text: from its [CLS], or the mean.
+
+Two files can say so. sentence-transformers lists what its vectors are made by in
+`modules.json`, and `1_Pooling/config.json` says how hidden states become one vector.
+transformers has `classifier_pooling` in `config.json`, which its sequence classifier
+goes by. The first is about vectors and wins. What it says is kept with the config, as
+`sentence_pooling`, so that a saved pipeline knows it too.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+from ..errors import Errors
+from .config import ModernBertConfig
+
+POOLINGS = ("auto", "cls", "mean")
+
+MODULES = "modules.json"
+POOLING_CONFIG = "1_Pooling/config.json"  # where it always is; `MODULES` says so
+
+_KEY = "sentence_pooling"
+
+# sentence-transformers' names of poolings, by the older form of their config: one flag
+# for each, of which that of the mean is on by default.
+_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+# Modules that change no direction of a vector.
+_HARMLESS = ("Transformer", "Pooling", "Normalize", "Dropout")
+
+
+def read_sentence_pooling(folder: Path) -> Dict[str, str]:
+    """What sentence-transformers' files say of a checkpoint.
+
+    folder (Path): The checkpoint.
+    RETURNS (Dict[str, str]): What to add to its `config.json`: nothing if there are no
+        such files; else the name of the pooling, or of what stands in its way. Whether
+        that can be computed is asked when a vector is (`resolve_pooling`): a
+        recognizer has no need of it.
+    RAISES (ValueError): If a file is not JSON.
+    """
+    if not (folder / MODULES).is_file():
+        return {}
+    modules = _read(folder / MODULES)
+    if not isinstance(modules, list):
+        modules = []
+    kinds = [_kind(module) for module in modules]
+    others = [kind for kind in kinds if kind not in _HARMLESS]
+    if others:
+        return {_KEY: f"a module {others[0]}"}
+    if "Pooling" not in kinds:
+        return {}
+    place = str(modules[kinds.index("Pooling")].get("path"))
+    path = folder / place / "config.json"
+    if not path.is_file():
+        return {_KEY: f"a pooling by {place}/config.json, which is missing"}
+    return {_KEY: _read_pooling(_read(path))}
+
+
+def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
+    """The pooling that is meant.
+
+    pooling (str): "auto", "cls" or "mean".
+    config (ModernBertConfig): The config of the encoder. For "auto", its
+        `sentence_pooling` counts first, then `classifier_pooling`, and then "cls",
+        which is what transformers takes a config for that says nothing.
+    RETURNS (str): "cls" or "mean".
+    RAISES (ValueError): If there is no such pooling, or the checkpoint asks for one
+        that is neither.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(
+            Errors.UNKNOWN_POOLING.format(value=pooling, known=", ".join(POOLINGS))
+        )
+    if pooling != "auto":
+        return pooling
+    extra = {key: json.loads(text) for key, text in config.extra}
+    found = extra.get(_KEY) or extra.get("classifier_pooling") or "cls"
+    if found not in POOLINGS[1:]:
+        raise ValueError(Errors.UNSUPPORTED_POOLING.format(found=found))
+    return str(found)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise ValueError(
+            Errors.CHECKPOINT_BAD_JSON.format(path=path, why=error)
+        ) from error
+
+
+def _kind(module: Any) -> str:
+    """The last part of "sentence_transformers.models.Pooling"."""
+    name = module.get("type") if isinstance(module, dict) else module
+    return str(name).rpartition(".")[2]
+
+
+def _read_pooling(data: Any) -> str:
+    if not isinstance(data, dict):
+        return "a pooling that is no object"
+    if data.get("pooling_mode"):
+        return str(data["pooling_mode"])
+    flags: List[str] = [
+        name for flag, name in _FLAGS.items() if data.get(flag, name == "mean")
+    ]
+    return "+".join(flags) or "no pooling at all"

@@ -1,0 +1,61 @@
+"""Saved pipelines: where they are, and which of their blocks has an encoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from spacy.util import get_package_path, is_package
+
+CONFIG = "config.cfg"
+
+_ARCHITECTURES = "spacy-modernbert."
+
+
+@dataclass(frozen=True)
+class EncoderBlock:
+    """The block of a pipeline's config that says what an encoder is to be.
+
+    component (str): The name of the component that it belongs to.
+    path (str): The block, such as "components.modernbert_ner.model.tok2vec": what an
+        override of `spacy.load` begins with.
+    settings (Mapping[str, Any]): What is in the block.
+    """
+
+    component: str
+    path: str
+    settings: Mapping[str, Any]
+
+
+def find_pipeline(name: str) -> Optional[Path]:
+    """Find a saved pipeline.
+
+    name (str): Its folder, or the name of the package that it is installed as.
+    RETURNS (Optional[Path]): The folder with its `config.cfg`; None if there is none.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / CONFIG).is_file() and is_package(name):
+        # A package keeps its data in a folder that is named by its version.
+        found = sorted(get_package_path(name).glob(f"*/{CONFIG}"))
+        folder = found[0].parent if found else folder
+    return folder if (folder / CONFIG).is_file() else None
+
+
+def find_encoder_blocks(config: Mapping[str, Any]) -> List[EncoderBlock]:
+    """The encoders of this package that a pipeline has.
+
+    config (Mapping[str, Any]): The config of the pipeline.
+    RETURNS (List[EncoderBlock]): Their blocks, in the order of the components.
+    """
+    return [
+        EncoderBlock(component, path, block)
+        for component, settings in config.get("components", {}).items()
+        for path, block in _walk(f"components.{component}", settings)
+        if str(block.get("@architectures", "")).startswith(_ARCHITECTURES)
+    ]
+
+
+def _walk(path: str, block: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    yield path, block
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from _walk(f"{path}.{key}", value)

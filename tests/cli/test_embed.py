@@ -1,0 +1,382 @@
+"""`python -m spacy modernbert embed`."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app, vector_files
+from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
+
+from ..util import ROOT, make_checkpoint, make_text
+
+TEXTS = [make_text(seed, seed % 4) for seed in range(24)]  # some are empty
+
+
+@pytest.fixture
+def run(checkpoint):
+    def run(*arguments, **options):
+        model = ["--model", str(checkpoint), "--backend", "cpu"]
+        return CliRunner().invoke(
+            app, ["embed", *map(str, arguments), *model], **options
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def wanted(checkpoint):
+    return load_embedder(str(checkpoint), backend="cpu").embed(TEXTS)
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf8")
+    return path
+
+
+@pytest.fixture
+def jsonl_file(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    lines = [json.dumps({"id": i, "text": text}) for i, text in enumerate(TEXTS)]
+    path.write_text("\n".join(lines), encoding="utf8")
+    return path
+
+
+def done(result):
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+def failed(result):
+    assert result.exit_code == 1, result.output
+    assert not isinstance(result.exception, Exception)
+    return " ".join(result.output.split())
+
+
+def read_jsonl(path):
+    return [
+        json.loads(line) for line in path.read_text(encoding="utf8").split("\n")[:-1]
+    ]
+
+
+def assert_vectors(found, wanted):
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+# -- What comes out ---------------------------------------------------------------
+
+
+def test_npy(run, text_file, wanted, tmp_path):
+    output = done(run(text_file, tmp_path / "out.npy"))
+    assert "24 vectors of width 32, by cls pooling on cpu" in output
+    assert_vectors(np.load(tmp_path / "out.npy"), wanted)
+    assert not (tmp_path / "out.npy.partial").exists()
+
+
+def test_jsonl(run, jsonl_file, wanted, tmp_path):
+    done(run(jsonl_file, tmp_path / "out.jsonl"))
+    records = read_jsonl(tmp_path / "out.jsonl")
+    assert [record["id"] for record in records] == list(range(24))
+    assert [record["text"] for record in records] == TEXTS
+    found = np.array([record["vector"] for record in records], np.float32)
+    assert_vectors(found, wanted)
+
+
+def test_jsonl_has_every_bit(run, text_file, tmp_path):
+    done(run(text_file, tmp_path / "out.jsonl"))
+    done(run(text_file, tmp_path / "out.npy"))
+    records = read_jsonl(tmp_path / "out.jsonl")
+    assert [list(record) for record in records] == 24 * [["text", "vector"]]
+    found = np.array([record["vector"] for record in records], np.float32)
+    np.testing.assert_array_equal(found, np.load(tmp_path / "out.npy"))
+
+
+def test_parquet(run, jsonl_file, wanted, tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(vector_files, "_ROWS", 10)
+    done(run(jsonl_file, tmp_path / "out.parquet"))
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table["text"].to_pylist() == TEXTS
+    assert table.schema.field("vector").type.list_size == 32
+    assert_vectors(np.array(table["vector"].to_pylist(), np.float32), wanted)
+
+
+def test_options(run, checkpoint, text_file, wanted, tmp_path):
+    done(run(text_file, tmp_path / "a.npy", "--normalize"))
+    assert_vectors(np.load(tmp_path / "a.npy"), normalized(wanted))
+    options = ["--pooling", "mean", "--window", 32, "--overlap", 8]
+    options += ["--batch-wordpieces", 64, "--precision", "float32"]
+    assert "mean pooling" in done(run(text_file, tmp_path / "b.npy", *options))
+    embedder = load_embedder(
+        str(checkpoint), backend="cpu", pooling="mean", window=32, overlap=8
+    )
+    assert_vectors(np.load(tmp_path / "b.npy"), embedder.embed(TEXTS))
+
+
+def test_another_key(run, tmp_path, wanted):
+    path = tmp_path / "texts.json.lines"
+    lines = [json.dumps({"body": text, "vector": "mine"}) for text in TEXTS]
+    path.write_text("\n\n".join(lines) + "\n")
+    done(run(path, tmp_path / "out.jsonl", "--text-key", "body"))
+    records = read_jsonl(tmp_path / "out.jsonl")
+    assert [record["body"] for record in records] == TEXTS
+    assert_vectors(np.array([r["vector"] for r in records], np.float32), wanted)
+
+
+def test_lines(run, tmp_path):
+    """A byte order mark, the line ends of Windows, other separators within a line, and
+    no line end after the last."""
+    texts = ["Oslo\u2028Bergen\x0b", "", "naïve"]
+    (tmp_path / "in.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(texts).encode())
+    done(run(tmp_path / "in.txt", tmp_path / "out.jsonl"))
+    assert [r["text"] for r in read_jsonl(tmp_path / "out.jsonl")] == texts
+
+
+def test_standard_input(run, wanted, tmp_path):
+    text = "\n".join(TEXTS) + "\n"
+    done(run("-", tmp_path / "out.npy", input=text))
+    assert_vectors(np.load(tmp_path / "out.npy"), wanted)
+    lines = "\n".join(json.dumps({"t": text}) for text in TEXTS)
+    done(run("-", tmp_path / "b.npy", "--text-key", "t", input=lines))
+    assert_vectors(np.load(tmp_path / "b.npy"), wanted)
+
+
+def test_a_pipeline(trained, text_file, tmp_path):
+    output = tmp_path / "new" / "folder" / "out.npy"
+    arguments = ["embed", str(text_file), str(output), "--model", str(trained)]
+    done(CliRunner().invoke(app, [*arguments, "--backend", "cpu"]))
+    wanted = load_embedder(str(trained), backend="cpu").embed(TEXTS)
+    assert_vectors(np.load(output), wanted)
+
+
+# -- Interrupted ------------------------------------------------------------------
+
+
+class Interrupted(Embedder):
+    """Makes some vectors, and then no more."""
+
+    def stream(self, texts, *, normalize=False):
+        parts = super().stream(texts, normalize=normalize)
+        yield next(parts)
+        yield next(parts)
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupt(run, monkeypatch):
+    """Run the command, and interrupt it."""
+
+    def interrupt(*arguments, **options):
+        def load(name, **settings):
+            made = load_embedder(name, **settings)
+            return Interrupted(**{key: getattr(made, key) for key in fields})
+
+        fields = Embedder.__dataclass_fields__
+        with monkeypatch.context() as patch:
+            patch.setattr("spacy_modernbert.embeddings.load_embedder", load)
+            return run(*arguments, **options)
+
+    return interrupt
+
+
+SMALL = ["--batch-wordpieces", "64"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+def test_goes_on(run, interrupt, text_file, wanted, tmp_path, suffix):
+    output = tmp_path / f"out{suffix}"
+    result = interrupt(text_file, output, *SMALL)
+    assert result.exit_code == 130
+    assert "start again with the same" in " ".join(result.output.split())
+    assert not output.exists()
+    state = json.loads((tmp_path / f"{output.name}.partial" / "state.json").read_text())
+    assert 0 < state["n_texts"] < 24
+    # Written and not accounted for: as if killed in the middle.
+    for name in ("vectors.npy", "records.jsonl"):
+        with open(tmp_path / f"{output.name}.partial" / name, "ab") as stream:
+            stream.write(b"half a rec")
+    done(run(text_file, output, *SMALL))
+    assert not (tmp_path / f"{output.name}.partial").exists()
+    if suffix == ".npy":
+        assert_vectors(np.load(output), wanted)
+    elif suffix == ".jsonl":
+        records = read_jsonl(output)
+        assert [record["text"] for record in records] == TEXTS
+        found = np.array([record["vector"] for record in records], np.float32)
+        assert_vectors(found, wanted)
+
+
+def test_it_does_nothing_twice(run, interrupt, text_file, tmp_path, monkeypatch):
+    interrupt(text_file, tmp_path / "out.npy", *SMALL)
+    state = json.loads((tmp_path / "out.npy.partial" / "state.json").read_text())
+    seen = []
+    chunks = Embedder._chunks
+
+    def spy(self, texts):
+        for chunk in chunks(self, texts):
+            seen.extend(chunk)
+            yield chunk
+
+    monkeypatch.setattr(Embedder, "_chunks", spy)
+    done(run(text_file, tmp_path / "out.npy", *SMALL))
+    assert seen == TEXTS[state["n_texts"] :]
+
+
+def test_goes_on_with_standard_input(run, interrupt, wanted, tmp_path):
+    text = "\n".join(TEXTS) + "\n"
+    assert interrupt("-", tmp_path / "out.npy", *SMALL, input=text).exit_code == 130
+    done(run("-", tmp_path / "out.npy", *SMALL, input=text))
+    assert_vectors(np.load(tmp_path / "out.npy"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--normalize"], "normalize was False and is True"),
+        (["--pooling", "mean"], "pooling was 'cls' and is 'mean'"),
+        (["--window", "20"], "window was 64 and is 20"),
+        (["--precision", "float32"], "precision was 'auto' and is 'float32'"),
+    ],
+)
+def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
+    output = tmp_path / "out.npy"
+    interrupt(text_file, output, *SMALL)
+    assert name in failed(run(text_file, output, *SMALL, *options))
+    done(run(text_file, output, *SMALL, *options, "--overwrite"))
+    assert len(np.load(output)) == 24
+
+
+def test_other_weights(interrupt, text_file, tmp_path):
+    output = tmp_path / "out.npy"
+    interrupt(text_file, output, *SMALL)
+    other = make_checkpoint(tmp_path / "other", seed=1, classifier_pooling="mean")
+    arguments = ["embed", str(text_file), str(output), "--model", str(other)]
+    message = failed(CliRunner().invoke(app, [*arguments, "--backend", "cpu"]))
+    assert "weights was" in message and "model was" in message
+
+
+def test_other_texts(run, interrupt, text_file, tmp_path):
+    output = tmp_path / "out.npy"
+    interrupt(text_file, output, *SMALL)
+    text_file.write_text("\n".join(["Oslo", *TEXTS[1:]]))
+    assert "does not begin with these texts" in failed(run(text_file, output, *SMALL))
+    text_file.write_text("\n")
+    assert "(found: 1)" in failed(run(text_file, output, *SMALL))
+    assert not output.exists()
+
+
+def test_killed(run, checkpoint, wanted, tmp_path):
+    """In the middle of its work, and of whatever it was writing."""
+    text_file, output = tmp_path / "in.txt", tmp_path / "out.npy"
+    text_file.write_text("".join(f"{text}\n" for text in TEXTS * 20))
+    command = [sys.executable, "-m", "spacy", "modernbert", "embed"]
+    command += [str(text_file), str(output), "--model", str(checkpoint)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, "--backend", "cpu", *SMALL],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    state = tmp_path / "out.npy.partial" / "state.json"
+    try:
+        while process.poll() is None:
+            if state.exists() and json.loads(state.read_text())["n_texts"] > 0:
+                process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+                break
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        printed, _ = process.communicate()
+    n_done = json.loads(state.read_text())["n_texts"]
+    assert 0 < n_done < len(TEXTS) * 20, printed
+    assert not output.exists()
+    done(run(text_file, output, *SMALL))
+    assert_vectors(np.load(output), np.tile(wanted, (20, 1)))
+
+
+def test_two_at_once(run, text_file, tmp_path):
+    pytest.importorskip("fcntl")
+    with vector_files.with_lock(tmp_path / "out.npy"):
+        assert "Another process" in failed(run(text_file, tmp_path / "out.npy"))
+    done(run(text_file, tmp_path / "out.npy"))
+
+
+# -- What cannot be ---------------------------------------------------------------
+
+
+def test_wrong_input(run, tmp_path):
+    assert "no file" in failed(run(tmp_path / "gone.txt", tmp_path / "out.npy"))
+    assert "no file" in failed(run(tmp_path, tmp_path / "out.npy"))
+    (tmp_path / "empty.txt").touch()
+    assert "no texts" in failed(run(tmp_path / "empty.txt", tmp_path / "out.npy"))
+    assert "no texts" in failed(run("-", tmp_path / "out.npy", input=""))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"text": "a"', "Line 3 of .* is not a JSON object"),
+        (b'["a"]', "Line 3 of .* is not a JSON object"),
+        (b'{"txt": "a", "id": 1}', "Line 3 .* no key 'text', but 'txt', 'id'"),
+        (b"{}", "Line 3 .* no key 'text', but none"),
+        (b'{"text": null}', "Line 3 .* has None under 'text'"),
+        (b'{"text": "\\ud83d"}', "Line 3 .* whole characters"),
+        (b'{"text": "\xff"}', "Line 3 .* is not UTF-8"),
+    ],
+)
+def test_bad_lines(run, tmp_path, line, message):
+    """Found before the model is loaded, and nothing is left behind."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"text": "a"}\n\n' + line + b"\n")
+    result = run(path, tmp_path / "out.npy", "--revision", "none")
+    assert re.search(message, failed(result))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_wrong_output(run, text_file, tmp_path, monkeypatch):
+    for name in ("out", "out.csv"):
+        message = failed(run(text_file, tmp_path / name))
+        assert ".npy, .jsonl, .parquet" in message
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "pyarrow" else find_spec(name, *rest),
+    )
+    message = failed(run(text_file, tmp_path / "out.parquet"))
+    assert "pip install 'spacy-modernbert[parquet]'" in message
+
+
+def test_an_output_that_exists(run, text_file, wanted, tmp_path):
+    output = tmp_path / "out.npy"
+    output.write_bytes(b"mine")
+    assert "--overwrite" in failed(run(text_file, output))
+    assert output.read_bytes() == b"mine"
+    done(run(text_file, output, "--overwrite"))
+    assert_vectors(np.load(output), wanted)
+
+
+def test_wrong_model(text_file, tmp_path):
+    arguments = ["embed", str(text_file), str(tmp_path / "out.npy"), "--model"]
+    message = failed(CliRunner().invoke(app, [*arguments, str(tmp_path / "gone")]))
+    assert "gone" in message
+    assert not (tmp_path / "out.npy.partial").exists()
+
+
+def test_the_header_has_one_length():
+    lengths = {len(vector_files._npy_header(10**n, 768)) for n in range(12)}
+    assert len(lengths) == 1

@@ -1,0 +1,168 @@
+"""`doc.vector` by `set_doc_vector = true`."""
+
+import pickle
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import spacy
+from spacy.tokens import Doc, DocBin
+
+from spacy_modernbert import components
+from spacy_modernbert.embeddings import load_embedder
+from spacy_modernbert.encoder.sentences import resolve_pooling
+from spacy_modernbert.layers.doc_vectors import EXTENSION, use_doc_vector
+from spacy_modernbert.layers.encode import find_layers, get_shim
+
+from ..util import count_passes, entities, make_text
+
+TEXTS = [make_text(0, 4), "", make_text(1, 2), "  \n", make_text(2, 9)]
+SETTING = "components.modernbert_ner.set_doc_vector"
+
+
+@pytest.fixture
+def nlp(trained):
+    return spacy.load(trained, config={SETTING: True})
+
+
+@pytest.fixture(scope="module")
+def wanted(trained):
+    return load_embedder(str(trained), backend="cpu").embed(TEXTS)
+
+
+def assert_vectors(docs, wanted):
+    for doc, vector in zip(docs, wanted, strict=True):
+        np.testing.assert_allclose(doc.vector, vector, atol=1e-4)
+
+
+def test_off_by_default(trained):
+    nlp = spacy.load(trained)
+    assert nlp.config["components"]["modernbert_ner"]["set_doc_vector"] is False
+    doc = nlp(TEXTS[0])
+    assert not doc.user_hooks and not doc.user_data
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_vectors(nlp, trained, wanted, compiled, monkeypatch):
+    """By either decoder: each Doc has its own, and the entities are the same."""
+    if not compiled:
+        monkeypatch.setattr(components, "import_decoder", lambda: None)
+    docs = list(nlp.pipe(TEXTS))
+    assert_vectors(docs, wanted)
+    assert_vectors([nlp(text) for text in TEXTS], wanted)
+    assert entities(docs) == entities(spacy.load(trained).pipe(TEXTS))
+    assert [doc.has_vector for doc in docs] == [True, False, True, True, True]
+    assert not docs[1].vector.any() and docs[1].vector.shape == (32,)
+
+
+def test_no_second_pass(nlp):
+    passes = count_passes(nlp.get_pipe("modernbert_ner").model)
+    list(nlp.pipe(TEXTS))
+    assert len(passes.encoded) == 1
+
+
+def test_only_empty_docs(nlp):
+    for doc in nlp.pipe(["", ""]):
+        assert doc.vector.shape == (32,) and not doc.vector.any()
+
+
+def test_predicting_changes_no_doc(nlp):
+    doc = nlp.make_doc(TEXTS[0])
+    ner = nlp.get_pipe("modernbert_ner")
+    predicted = ner.predict([doc])
+    assert not doc.user_data and not doc.user_hooks and not doc.ents
+    ner.set_annotations([doc], predicted)
+    assert doc.has_vector and doc.ents
+
+
+def test_longer_than_a_window(trained):
+    spans = "components.modernbert_ner.model.tok2vec.get_spans"
+    config = {SETTING: True, f"{spans}.window": 64, f"{spans}.overlap": 16}
+    nlp = spacy.load(trained, config=config)
+    doc = nlp(make_text(3, 20))
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    (windows,) = layer.predict([doc]).plan.windows
+    assert len(windows) > 3
+    # By hand: the [CLS] of the windows, by the wordpieces that each speaks for.
+    loaded = get_shim(layer).loaded
+    assert resolve_pooling("auto", loaded.encoder.config) == "cls"
+    encoded = layer.predict([doc])
+    firsts = np.cumsum([0, *encoded.plan.window_lengths])[:-1]
+    n_pieces = windows[-1].piece_end
+    middle = [(a.piece_end + b.piece_start) / 2 for a, b in pairwise(windows)]
+    shares = np.diff(np.ceil([0, *middle, n_pieces])) / n_pieces
+    np.testing.assert_allclose(doc.vector, shares @ encoded.vectors[firsts], atol=1e-4)
+
+
+def test_similarity(nlp):
+    """With no word of warning about missing word vectors."""
+    docs = list(nlp.pipe(TEXTS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert docs[0].similarity(docs[0]) == pytest.approx(1)
+        found = docs[0].similarity(docs[2])
+        assert docs[0].similarity(docs[1]) == docs[1].similarity(docs[0]) == 0.0
+    a, b = docs[0].vector, docs[2].vector
+    assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert docs[0].vector_norm == pytest.approx(np.linalg.norm(a))
+
+
+def test_copies(nlp, wanted):
+    docs = list(nlp.pipe(TEXTS))
+    assert_vectors([doc.copy() for doc in docs], wanted)
+    assert_vectors(pickle.loads(pickle.dumps(docs)), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:.W109")
+def test_through_bytes(nlp, wanted):
+    docs = list(nlp.pipe(TEXTS))
+    data = [doc.to_bytes() for doc in docs]
+    found = [Doc(nlp.vocab).from_bytes(each) for each in data]
+    assert_vectors(map(use_doc_vector, found), wanted)
+    saved = DocBin(docs=docs, store_user_data=True).to_bytes()
+    found = list(DocBin().from_bytes(saved).get_docs(nlp.vocab))
+    assert_vectors(map(use_doc_vector, found), wanted)
+    (bare,) = DocBin(docs=docs[:1]).get_docs(nlp.vocab)
+    with pytest.raises(ValueError, match="store_user_data"):
+        use_doc_vector(bare)
+
+
+@pytest.mark.filterwarnings("ignore:.W109")
+def test_two_processes(nlp, wanted):
+    docs = list(nlp.pipe(TEXTS, n_process=2, batch_size=2))
+    for doc, vector in zip(docs, wanted, strict=True):
+        np.testing.assert_allclose(doc._.get(EXTENSION), vector, atol=1e-4)
+    assert_vectors(map(use_doc_vector, docs), wanted)
+
+
+def test_saved_and_loaded(nlp, wanted, tmp_path):
+    nlp.to_disk(tmp_path / "nlp")
+    assert_vectors(spacy.load(tmp_path / "nlp").pipe(TEXTS), wanted)
+    off = spacy.load(tmp_path / "nlp", config={SETTING: False})
+    assert not off(TEXTS[0]).user_data
+
+
+def test_training_leaves_docs_alone(nlp):
+    doc = nlp.make_doc(TEXTS[0])
+    example = spacy.training.Example(doc, doc.copy())
+    nlp.update([example])
+    assert not example.predicted.user_data
+
+
+def test_without_an_encoder():
+    listener = {
+        "@architectures": "spacy.Tok2VecListener.v1",
+        "width": 16,
+        "upstream": "*",
+    }
+    whole = spacy.blank("en").config.copy()
+    default = components.DEFAULT_CONFIG["modernbert_ner"]["model"]
+    whole["nlp"]["pipeline"] = ["modernbert_ner"]
+    whole["components"]["modernbert_ner"] = {
+        "factory": "modernbert_ner",
+        "model": {**default, "tok2vec": listener},
+        "set_doc_vector": True,
+    }
+    with pytest.raises(ValueError, match="no encoder of its own"):
+        spacy.blank("en").from_config(whole)
