@@ -95,6 +95,9 @@ class Errors:
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
+    QUANTIZATION_UNAVAILABLE = (
+        "The backend {backend!r} cannot quantize by {value}. It knows null and {known}."
+    )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
         "{n_layers} or less; {n_layers} trains nothing but the final norm."
