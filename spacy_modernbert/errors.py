@@ -381,6 +381,19 @@ class Errors:
         "are; or the folder of a checkpoint; or a hub id with its owner, such as "
         "'answerdotai/ModernBERT-base'."
     )
+    ONNX_BITS = (
+        "--bits is {value}, but ONNX Runtime quantizes to 8 bits only. Give --bits 8, "
+        "or leave it out for float32."
+    )
+    PIPELINE_ENCODERS = (
+        "The pipeline '{folder}' has no single encoder to take (--component is "
+        "{value}). Give one of the components that have one with --component: {found}."
+    )
+    EXPORT_DIFFERS = (
+        "What was exported is off by {error:.1e} from torch, so nothing was written. "
+        "Try another version of onnxruntime, and please report it to spacy-modernbert "
+        "with the output of `python -m spacy modernbert info`."
+    )
 
 
 class Missing:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, Union
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,8 @@ from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
 
-# The process and the number of threads that a session was made for.
-_Owner = Tuple[int, int]
-
-# Sessions that a fork brought along. Their threads are not there any more, and ending
-# one would wait for them.
+# Sessions that a fork brought along. Their threads are not there any more: they would
+# run on one thread, and whoever ends one waits for ever.
 _orphans: List[ort.InferenceSession] = []
 
 
@@ -70,7 +68,8 @@ class OnnxEncoder:
             array.flags.writeable = (
                 False  # the session has a copy, which would not know
             )
-        self._made: Optional[Tuple[_Owner, ort.InferenceSession]] = None
+        self._made: Optional[Tuple[int, ort.InferenceSession]] = None
+        _encoders.add(self)
 
     def encode(self, batch: PackedBatch) -> Floats:
         """The last hidden state.
@@ -120,19 +119,17 @@ class OnnxEncoder:
         return {}
 
     def _session(self) -> ort.InferenceSession:
-        """The session of this process, with as many threads as torch has now. It is
-        made when it is first needed, so that a process that forks before has none.
+        """A session with as many threads as torch has now. It is made when it is first
+        needed, so that a process that forks before has none to bring along.
         """
-        owner = (os.getpid(), _count_threads())
+        n_threads = _count_threads()
         made = self._made
-        if made is not None and made[0] == owner:
+        if made is not None and made[0] == n_threads:
             return made[1]
-        if made is not None and made[0][0] != owner[0]:
-            _orphans.append(made[1])
         # Threads that come here at once make a session each, and the last one stays.
-        # A lock would not survive a fork.
+        # A lock might be locked when the process forks.
         session = self._make_session()
-        self._made = (owner, session)
+        self._made = n_threads, session
         return session
 
     def _make_session(self) -> ort.InferenceSession:
@@ -147,6 +144,20 @@ class OnnxEncoder:
         }
         model = build_graph(self.config, self._precision)
         return open_session(model.SerializeToString(), self._provider, weights)
+
+
+_encoders: "WeakSet[OnnxEncoder]" = WeakSet()
+
+
+def _leave_sessions() -> None:
+    for encoder in _encoders:
+        if encoder._made is not None:
+            _orphans.append(encoder._made[1])
+            encoder._made = None
+
+
+if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
+    os.register_at_fork(after_in_child=_leave_sessions)
 
 
 def open_session(

@@ -86,3 +86,5 @@ def _quantize(source: Path, target: Path) -> None:
         # What the operators of ONNX Runtime give, whose types onnx cannot infer.
         extra_options={"DefaultTensorType": TensorProto.FLOAT},
     )
+    # The quantizer lets nobody else read the weights.
+    target.with_name(WEIGHTS).chmod(target.stat().st_mode)
