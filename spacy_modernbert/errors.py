@@ -420,7 +420,7 @@ class Missing:
         "pip install 'spacy-modernbert[openvino]'."
     )
     ONNX = (
-        "ONNX Runtime is not installed. Install it: "
+        "ONNX Runtime is not installed, or the package onnx is not. Install both: "
         "pip install 'spacy-modernbert[onnx]'."
     )
 
