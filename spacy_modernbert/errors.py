@@ -95,6 +95,9 @@ class Errors:
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
+    QUANTIZATION_UNAVAILABLE = (
+        "The backend {backend!r} cannot quantize by {value}. It knows null and {known}."
+    )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
         "{n_layers} or less; {n_layers} trains nothing but the final norm."
@@ -510,6 +513,19 @@ class Errors:
         "are; or the folder of a checkpoint; or a hub id with its owner, such as "
         "'answerdotai/ModernBERT-base'."
     )
+    ONNX_BITS = (
+        "--bits is {value}, but ONNX Runtime quantizes to 8 bits only. Give --bits 8, "
+        "or leave it out for float32."
+    )
+    PIPELINE_ENCODERS = (
+        "The pipeline '{folder}' has no single encoder to take (--component is "
+        "{value}). Give one of the components that have one with --component: {found}."
+    )
+    EXPORT_DIFFERS = (
+        "What was exported is off by {error:.1e} from torch, so nothing was written. "
+        "Try another version of onnxruntime, and please report it to spacy-modernbert "
+        "with the output of `python -m spacy modernbert info`."
+    )
 
 
 class Missing:
@@ -536,7 +552,7 @@ class Missing:
         "pip install 'spacy-modernbert[openvino]'."
     )
     ONNX = (
-        "ONNX Runtime is not installed. Install it: "
+        "ONNX Runtime is not installed, or the package onnx is not. Install both: "
         "pip install 'spacy-modernbert[onnx]'."
     )
     ONNX_EXPORT = (

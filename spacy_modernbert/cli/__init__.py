@@ -5,12 +5,14 @@ from spacy.cli._util import app as spacy_app
 
 from .embed import embed
 from .encoder import encoder
+from .export_onnx import export_onnx
 from .info import info
 from .pretrain import pretrain
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
 app.command("encoder")(encoder)
 app.command("embed")(embed)
+app.command("export-onnx")(export_onnx)
 app.command("info")(info)
 app.command(
     "pretrain",

@@ -134,6 +134,24 @@ def multiplies_int8() -> bool:
     return bool(_processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
 
 
+def find_onnx_provider(precision: str) -> str:
+    """What ONNX Runtime computes on. It must be installed.
+
+    precision (str): "float32" or "float16". Apple's accelerators compute in the latter
+        only, whatever the graph says; on a processor, it would be emulated.
+    RETURNS (str): The first choice of the execution providers that are there, or "" if
+        none has the precision.
+    """
+    import onnxruntime
+
+    wanted = {
+        "float32": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+        "float16": ("CUDAExecutionProvider", "CoreMLExecutionProvider"),
+    }
+    found = onnxruntime.get_available_providers()
+    return next((name for name in wanted[precision] if name in found), "")
+
+
 @cache
 def _processor_flags() -> FrozenSet[str]:
     """RETURNS (FrozenSet[str]): What the processor can do, by the names of Linux; empty
@@ -210,9 +228,12 @@ def _openvino() -> Tuple[str, str]:
 
 
 def _onnx() -> Tuple[str, str]:
-    if not _is_installed("onnxruntime"):
+    # The graph is written by one and run by the other.
+    if not (_is_installed("onnx") and _is_installed("onnxruntime")):
         return "", Missing.ONNX
-    return f"onnx:CPUExecutionProvider, {_processor_name()}", ""
+    provider = find_onnx_provider("float32")
+    where = _processor_name() if provider == "CPUExecutionProvider" else "GPU"
+    return f"onnx:{provider}, {where}", ""
 
 
 def _processor_name() -> str:

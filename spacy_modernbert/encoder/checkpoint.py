@@ -20,6 +20,7 @@ from typing import (
     List,
     Mapping,
     Optional,
+    Pattern,
     Union,
 )
 
@@ -227,7 +228,7 @@ def save_checkpoint(
         has another shape.
     """
     folder = folder.resolve()  # a link stays a link
-    _check_replaceable(folder)
+    check_replaceable(folder, _OWN_FILES)
     if tokenizer_config is None:
         tokenizer_config = _make_tokenizer_config(config, tokenizer_json)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -244,13 +245,13 @@ def save_checkpoint(
         }
         tensors = _WithHead(tensors, head)
     try:
-        _write_file(fresh / CONFIG, _dump_json(data))
-        _write_file(fresh / TOKENIZER, tokenizer_json.encode("utf8"))
-        _write_file(fresh / TOKENIZER_CONFIG, _dump_json(_portable(tokenizer_config)))
+        write_file(fresh / CONFIG, dump_json(data))
+        write_file(fresh / TOKENIZER, tokenizer_json.encode("utf8"))
+        write_file(fresh / TOKENIZER_CONFIG, dump_json(_portable(tokenizer_config)))
         with open(fresh / TENSORS, "wb") as stream:
             write_tensors(stream, shapes, tensors, dtype)
             _sync(stream)
-        _put_in_place(fresh, folder)
+        put_in_place(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -460,13 +461,19 @@ def _portable(tokenizer_config: Mapping[str, Any]) -> Dict[str, Any]:
     return portable
 
 
-def _check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
+    """Check that nobody would miss a folder.
+
+    folder (Path): The folder, which may not be there.
+    own_files (Pattern[str]): The names that it may hold.
+    RAISES (ValueError): If it holds others, or is a file.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ValueError(Errors.SAVE_IS_FILE.format(path=folder))
     foreign = sorted(
-        path.name for path in folder.iterdir() if not _OWN_FILES.fullmatch(path.name)
+        path.name for path in folder.iterdir() if not own_files.fullmatch(path.name)
     )
     if foreign:
         raise ValueError(
@@ -476,11 +483,13 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _dump_json(data: Mapping[str, Any]) -> bytes:
+def dump_json(data: Mapping[str, Any]) -> bytes:
+    """RETURNS (bytes): What a JSON file of a checkpoint holds."""
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf8")
 
 
-def _write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, so that it is on the disk when this returns."""
     with open(path, "wb") as stream:
         stream.write(data)
         _sync(stream)
@@ -492,7 +501,10 @@ def _sync(stream: BinaryIO) -> None:
     os.fsync(stream.fileno())
 
 
-def _put_in_place(fresh: Path, folder: Path) -> None:
+def put_in_place(fresh: Path, folder: Path) -> None:
+    """Let a new folder take the place of an old one, if there is one. Should that
+    fail, the old one is still there.
+    """
     if not folder.exists():
         os.rename(fresh, folder)
         return

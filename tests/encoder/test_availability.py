@@ -56,14 +56,15 @@ def test_torch_itself_is_asked(backend, monkeypatch):
         ("mlx", "mlx", "spacy-modernbert[mlx]"),
         ("openvino", "openvino", "spacy-modernbert[openvino]"),
         ("onnx", "onnxruntime", "spacy-modernbert[onnx]"),
+        ("onnx", "onnx", "spacy-modernbert[onnx]"),
         ("cpu", "torch", "pip install 'torch"),
         ("cuda", "torch", "pip install 'torch"),
         ("mps", "torch", "pip install 'torch"),
     ],
 )
 def test_a_library_that_is_missing(monkeypatch, backend, module, command):
-    found = {name: name != module for name in ("mlx", "openvino", "onnxruntime")}
-    found["torch"] = module != "torch"
+    libraries = ("mlx", "openvino", "onnx", "onnxruntime", "torch")
+    found = {name: name != module for name in libraries}
     monkeypatch.setattr(availability, "_is_installed", found.__getitem__)
     assert command in look_for(backend).missing
     with pytest.raises(ValueError, match=backend) as caught:

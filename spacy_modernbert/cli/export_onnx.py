@@ -1,0 +1,190 @@
+"""`python -m spacy modernbert export-onnx`: an encoder as files of ONNX."""
+
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import typer
+from wasabi import msg
+
+from ..encoder.availability import require
+from ..encoder.backend import make_encoder
+from ..encoder.checkpoint import (
+    CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    check_replaceable,
+    dump_json,
+    load_config,
+    open_tensors,
+    put_in_place,
+    read_tokenizer_config,
+    read_tokenizer_json,
+    resolve,
+    write_file,
+)
+from ..encoder.config import ModernBertConfig
+from ..encoder.tensor_files import TensorReader
+from ..errors import Errors
+from ..types import PackedBatch
+
+# What a folder may hold that is replaced.
+_OWN_FILES = re.compile(
+    r"model\.onnx(\.data)?|config\.json|tokenizer\.json|tokenizer_config\.json"
+)
+
+# The lengths that are compared: within the sliding window, beyond it, and beyond
+# several.
+_LENGTHS = (7, 130, 700)
+
+# How far the exported encoder may be off in float32, of the largest number in it.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an exported encoder compares with torch, on random wordpieces.
+
+    cosine (float): The smallest between two vectors of one wordpiece.
+    error (float): The largest difference between two numbers.
+    largest (float): The largest number, of torch.
+    """
+
+    cosine: float
+    error: float
+    largest: float
+
+
+def export_onnx(
+    source: str = typer.Argument(
+        ...,
+        help="A checkpoint (a folder or a Hugging Face hub id), or the folder of a "
+        "pipeline",
+        show_default=False,
+    ),
+    output: Path = typer.Argument(  # noqa: B008
+        ..., help="Folder for the files", show_default=False
+    ),
+    bits: Optional[int] = typer.Option(None, help="8 for weights of 8 bits"),
+    component: Optional[str] = typer.Option(
+        None, help="The component, where several of the pipeline have an encoder"
+    ),
+    revision: Optional[str] = typer.Option(
+        None, help="Commit, tag or branch on the hub"
+    ),
+) -> None:
+    """Write an encoder as model.onnx and model.onnx.data, with its config and its
+    tokenizer, and compare what ONNX Runtime makes of it with torch.
+
+    Pipelines with backend = "onnx" need no such files.
+    """
+    try:
+        if bits not in (None, 8):
+            raise ValueError(Errors.ONNX_BITS.format(value=bits))
+        require("onnx")
+        folder = find_checkpoint(source, component, revision)
+        parity = export(folder, output, bits)
+    except (OSError, ValueError) as error:
+        msg.fail(str(error), exits=1)
+    size = sum(path.stat().st_size for path in output.glob("model.onnx*"))
+    msg.good(
+        f"{output}: {size / 1e6:,.1f} MB; against torch, cosine {parity.cosine:.6f} "
+        f"at least, error {parity.error:.1e} at most (of {parity.largest:.1f})"
+    )
+
+
+def find_checkpoint(
+    source: str, component: Optional[str], revision: Optional[str]
+) -> Path:
+    """Find what to export.
+
+    source (str): A folder of a checkpoint or of a pipeline, or a hub id.
+    component (Optional[str]): The component of a pipeline.
+    revision (Optional[str]): Commit, tag or branch on the hub.
+    RETURNS (Path): The folder of a checkpoint.
+    RAISES (ValueError): If there is none, or there are several.
+    """
+    pipeline = Path(source)
+    if not (pipeline / "config.cfg").is_file():
+        return resolve(source, revision)
+    found = {path.parent.name: path for path in sorted(pipeline.glob("*/encoder"))}
+    if component is None and len(found) == 1:
+        (folder,) = found.values()
+        return folder
+    if component not in found:
+        raise ValueError(
+            Errors.PIPELINE_ENCODERS.format(
+                folder=source, value=component, found=", ".join(found) or "none"
+            )
+        )
+    return found[component]
+
+
+def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
+    """Write the files, and put them in their place once they have been compared.
+
+    folder (Path): A checkpoint.
+    output (Path): Where to write. If it exists, it may only hold files of an export,
+        and is replaced.
+    bits (Optional[int]): 8, or None for float32.
+    RETURNS (Parity): How they compare.
+    RAISES (ValueError): If the checkpoint is not sound, the folder holds other files,
+        or the numbers are not those of torch.
+    """
+    # Needs the extra, which `info` and `--help` do without.
+    from ..encoder.onnx_files import write_model
+
+    config = load_config(folder)
+    tensors = open_tensors(folder, config)
+    tokenizer_config = read_tokenizer_config(folder)
+    output = output.resolve()  # a link stays a link
+    check_replaceable(output, _OWN_FILES)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    fresh = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    fresh.mkdir()
+    try:
+        model = write_model(fresh, config, tensors, bits)
+        write_file(fresh / CONFIG, dump_json(config.to_dict()))
+        write_file(fresh / TOKENIZER, read_tokenizer_json(folder).encode("utf8"))
+        if tokenizer_config is not None:
+            write_file(fresh / TOKENIZER_CONFIG, dump_json(tokenizer_config))
+        parity = compare(model, config, tensors)
+        if bits is None and parity.error > _TOLERANCE * max(1.0, parity.largest):
+            raise ValueError(Errors.EXPORT_DIFFERS.format(error=parity.error))
+        put_in_place(fresh, output)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return parity
+
+
+def compare(model: Path, config: ModernBertConfig, tensors: TensorReader) -> Parity:
+    """Run an exported encoder, and the same in torch.
+
+    model (Path): The graph.
+    config (ModernBertConfig): The config.
+    tensors (TensorReader): The weights.
+    RETURNS (Parity): How they compare.
+    """
+    from ..encoder.onnx_encoder import open_session, run_session
+
+    batch = _draw_batch(config)
+    found = run_session(open_session(model), batch)
+    wanted = make_encoder(config, tensors, backend="cpu", precision="float32").encode(
+        batch
+    )
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    return Parity(
+        cosine=float(((found * wanted).sum(axis=1) / norms).min()),
+        error=float(np.abs(found - wanted).max()),
+        largest=float(np.abs(wanted).max()),
+    )
+
+
+def _draw_batch(config: ModernBertConfig) -> PackedBatch:
+    lengths = [min(length, config.max_wordpieces) for length in _LENGTHS]
+    ids = np.random.default_rng(0).integers(0, config.vocab_size, sum(lengths))
+    return PackedBatch(ids, np.cumsum([0, *lengths], dtype=np.int32))

@@ -1,0 +1,253 @@
+"""ModernBERT in ONNX Runtime, to predict: on a processor, or where it has a provider.
+
+Nothing has to be exported beforehand: the session is made of the weights in memory.
+The oracle for the numbers is transformers' `ModernBertModel`.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, Union
+from weakref import WeakSet
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from ..errors import Errors
+from ..types import PackedBatch
+from .availability import find_onnx_provider
+from .config import ModernBertConfig
+from .onnx_files import write_model
+from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
+from .steps import StepSettings, StepState
+from .weights import expected_shapes
+
+Floats = npt.NDArray[np.floating]
+
+# Sessions that a fork brought along. Their threads are not there any more: they would
+# run on one thread, and whoever ends one waits for ever.
+_orphans: List[ort.InferenceSession] = []
+
+
+class OnnxEncoder:
+    """ModernBERT in ONNX Runtime. It predicts only. See `backend.Encoder`.
+
+    The weights are there twice, once for ONNX Runtime. If they are quantized, the
+    exact ones are kept all the same: what is saved is what was loaded.
+    """
+
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        tensors: Mapping[str, Any],
+        *,
+        precision: str = "auto",
+        quantization: Optional[Mapping[str, Any]] = None,
+    ):
+        """config (ModernBertConfig): The config.
+        tensors (Mapping[str, Any]): The weights, each read once. They are copied.
+        precision (str): "auto" or "float32"; on a GPU, and by CoreML, "float16".
+        quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`: weights of
+            8 bits, by ONNX Runtime's own dynamic quantization.
+        RAISES (ValueError): If ONNX Runtime has no such precision here, or quantizes
+            in no such way.
+        """
+        self.config = config
+        self.can_train = False
+        self._precision = "float32" if precision == "auto" else precision
+        self._provider = _find_provider(self._precision)
+        self._quantization = _check_quantization(quantization, self._precision)
+        self.device = f"onnx:{self._provider}"
+        self._tensors = {
+            name: np.array(tensors[name], dtype=np.float32)
+            for name in expected_shapes(config)
+        }
+        for array in self._tensors.values():
+            array.flags.writeable = (
+                False  # the session has a copy, which would not know
+            )
+        self._made: Optional[Tuple[int, ort.InferenceSession]] = None
+        _encoders.add(self)
+
+    def encode(self, batch: PackedBatch) -> Floats:
+        """The last hidden state.
+
+        batch (PackedBatch): The sequences.
+        RETURNS (Floats): `(total, width)` float32.
+        """
+        if batch.total == 0:
+            return np.zeros((0, self.config.hidden_size), dtype=np.float32)
+        return run_session(self._session(), batch)
+
+    def encode_train(
+        self, batch: PackedBatch
+    ) -> Tuple[Floats, Callable[[Floats], None]]:
+        """RAISES (ValueError): Always."""
+        _refuse_to_train()
+
+    def step(self, settings: StepSettings, state: StepState) -> None:
+        """RAISES (ValueError): Always."""
+        _refuse_to_train()
+
+    def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
+        """RAISES (ValueError): Always."""
+        _refuse_to_train()
+
+    def copy(self, others: Mapping[str, Any]) -> "OnnxEncoder":
+        """Copy the encoder.
+
+        others (Mapping[str, Any]): Weights to take in the place of its own, by name.
+        RETURNS (OnnxEncoder): The copy.
+        """
+        return OnnxEncoder(
+            self.config,
+            {**self._tensors, **others},
+            precision=self._precision,
+            quantization=self._quantization,
+        )
+
+    def tensors(self) -> Mapping[str, Floats]:
+        """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,
+        float32 and exact, whatever is computed in. Not to be written to.
+        """
+        return self._tensors
+
+    def gradients(self) -> Mapping[str, Floats]:
+        """RETURNS (Mapping[str, Floats]): None."""
+        return {}
+
+    def _session(self) -> ort.InferenceSession:
+        """A session with as many threads as torch has now. It is made when it is first
+        needed, so that a process that forks before has none to bring along.
+        """
+        n_threads = _count_threads()
+        made = self._made
+        if made is not None and made[0] == n_threads:
+            return made[1]
+        # Threads that come here at once make a session each, and the last one stays.
+        # A lock might be locked when the process forks.
+        session = self._make_session()
+        self._made = n_threads, session
+        return session
+
+    def _make_session(self) -> ort.InferenceSession:
+        if self._quantization is not None:
+            # The quantizer reads and writes files.
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                path = write_model(Path(folder), self.config, self._tensors, bits=8)
+                return open_session(path, self._provider)
+        weights = {
+            name: ort.OrtValue.ortvalue_from_numpy(array.astype(self._precision))
+            for name, array in self._tensors.items()
+        }
+        model = build_graph(self.config, self._precision)
+        return open_session(model.SerializeToString(), self._provider, weights)
+
+
+_encoders: "WeakSet[OnnxEncoder]" = WeakSet()
+
+
+def _leave_sessions() -> None:
+    for encoder in _encoders:
+        if encoder._made is not None:
+            _orphans.append(encoder._made[1])
+            encoder._made = None
+
+
+if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
+    os.register_at_fork(after_in_child=_leave_sessions)
+
+
+def open_session(
+    model: Union[Path, bytes],
+    provider: str = "CPUExecutionProvider",
+    weights: Optional[Mapping[str, ort.OrtValue]] = None,
+) -> ort.InferenceSession:
+    """Let ONNX Runtime load a model, to run on as many threads as torch does.
+
+    model (Union[Path, bytes]): The file, or its bytes.
+    provider (str): The execution provider. What it cannot do, the processor does.
+    weights (Optional[Mapping[str, ort.OrtValue]]): Those that are not in the model.
+    RETURNS (InferenceSession): The session.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = _count_threads()
+    # Between two passes, threads that wait busily would take the processor from spaCy.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # It would plan, and remember, the memory of every length that occurs.
+    options.enable_mem_pattern = False
+    if weights:
+        options.add_external_initializers(list(weights), list(weights.values()))
+    return ort.InferenceSession(
+        model if isinstance(model, bytes) else str(model),
+        options,
+        providers=[(provider, _PROVIDER_OPTIONS.get(provider, {}))]
+        + [("CPUExecutionProvider", {})] * (provider != "CPUExecutionProvider"),
+    )
+
+
+def run_session(session: ort.InferenceSession, batch: PackedBatch) -> Floats:
+    """Run an encoder.
+
+    session (InferenceSession): A graph of `build_graph`.
+    batch (PackedBatch): The sequences, at least one.
+    RETURNS (Floats): `(total, width)` float32, the last hidden state.
+    """
+    inputs = {
+        INPUT_IDS: batch.ids.astype(np.int64),
+        CU_SEQLENS: batch.cu_seqlens.astype(np.int64),
+    }
+    (hidden,) = session.run([OUTPUT], inputs)
+    return hidden
+
+
+# float32 is not to be a shorter one.
+_PROVIDER_OPTIONS: Dict[str, Dict[str, str]] = {
+    "CUDAExecutionProvider": {"use_tf32": "0"}
+}
+
+
+def _count_threads() -> int:
+    """RETURNS (int): The threads of torch; 0, by which ONNX Runtime takes one for each
+    core, where torch is not in use.
+    """
+    torch = sys.modules.get("torch")
+    return 0 if torch is None else torch.get_num_threads()
+
+
+def _find_provider(precision: str) -> str:
+    provider = "" if precision == "bfloat16" else find_onnx_provider(precision)
+    if provider:
+        return provider
+    known = ["auto", "float32"] + ["float16"] * bool(find_onnx_provider("float16"))
+    raise ValueError(
+        Errors.PRECISION_UNAVAILABLE.format(
+            backend="onnx", value=precision, known=", ".join(known)
+        )
+    )
+
+
+def _check_quantization(
+    quantization: Optional[Mapping[str, Any]], precision: str
+) -> Optional[Mapping[str, Any]]:
+    known = {"bits": 8}
+    if quantization is not None and dict(quantization) != known:
+        raise ValueError(
+            Errors.QUANTIZATION_UNAVAILABLE.format(
+                backend="onnx", value=dict(quantization), known=known
+            )
+        )
+    if quantization is not None and precision != "float32":
+        raise ValueError(
+            Errors.PRECISION_UNAVAILABLE.format(
+                backend="onnx", value=precision, known="float32, with quantization"
+            )
+        )
+    return quantization
+
+
+def _refuse_to_train() -> NoReturn:
+    raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value="onnx"))

@@ -1,0 +1,179 @@
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app, export_onnx
+from spacy_modernbert.encoder import availability
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.types import PackedBatch
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+pytest.importorskip("onnx", reason="needs the extra onnx")
+
+FILES = {
+    "config.json",
+    "model.onnx",
+    "model.onnx.data",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch):
+    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["export-onnx", *map(str, arguments)])
+
+
+def words(result):
+    """However the terminal breaks lines."""
+    return " ".join(result.output.split())
+
+
+def use(folder, ids, cu_seqlens):
+    """As anyone would use the files, without this package."""
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    inputs = {"input_ids": ids, "cu_seqlens": cu_seqlens}
+    (hidden,) = session.run(["last_hidden_state"], inputs)
+    return hidden
+
+
+def draw(checkpoint):
+    config = load_config(checkpoint)
+    lengths = [1, 40, 300]
+    ids = np.random.default_rng(1).integers(0, config.vocab_size, sum(lengths))
+    cu_seqlens = np.cumsum([0, *lengths])
+    encoder = make_encoder(config, open_tensors(checkpoint, config), backend="cpu")
+    wanted = encoder.encode(PackedBatch(ids, cu_seqlens.astype(np.int32)))
+    return ids, cu_seqlens, wanted
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_checkpoint(checkpoint, tmp_path, bits):
+    options = [] if bits is None else ["--bits", bits]
+    result = run(checkpoint, tmp_path / "a" / "onnx", *options)
+    assert result.exit_code == 0, result.output
+    assert "against torch, cosine" in words(result)
+    folder = tmp_path / "a" / "onnx"
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert list((tmp_path / "a").iterdir()) == [folder]
+    ids, cu_seqlens, wanted = draw(checkpoint)
+    found = use(folder, ids, cu_seqlens)
+    if bits is None:
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+    else:
+        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+        assert ((found * wanted).sum(axis=1) / norms).min() > 0.99
+        weights = (checkpoint / "model.safetensors").stat().st_size
+        assert (folder / "model.onnx.data").stat().st_size < 0.3 * weights
+        modes = {(folder / name).stat().st_mode for name in FILES}
+        assert len(modes) == 1
+    for name in ("tokenizer.json", "config.json"):
+        wanted_file = json.loads((checkpoint / name).read_text())
+        assert json.loads((folder / name).read_text()) == wanted_file
+
+
+def test_pipeline(trained, tmp_path):
+    result = run(trained, tmp_path / "onnx")
+    assert result.exit_code == 0, result.output
+    ids, cu_seqlens, wanted = draw(trained / "modernbert_ner" / "encoder")
+    found = use(tmp_path / "onnx", ids, cu_seqlens)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_one_of_several_components(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "nlp")
+    shutil.copytree(trained / "modernbert_ner", tmp_path / "nlp" / "other")
+    result = run(tmp_path / "nlp", tmp_path / "onnx")
+    assert result.exit_code == 1
+    assert "with --component: modernbert_ner, other" in words(result)
+    assert run(tmp_path / "nlp", tmp_path / "onnx", "--component", "x").exit_code == 1
+    result = run(tmp_path / "nlp", tmp_path / "onnx", "--component", "other")
+    assert result.exit_code == 0, result.output
+
+
+def test_over_an_export(checkpoint, tmp_path):
+    for _ in range(2):
+        assert run(checkpoint, tmp_path / "onnx").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+
+
+def wrong_bits(folder, checkpoint):
+    return [checkpoint, folder / "out", "--bits", "4"], "--bits is 4"
+
+
+def no_checkpoint(folder, checkpoint):
+    return [folder / "nowhere", folder / "out"], "There is no folder"
+
+
+def no_tensors(folder, checkpoint):
+    shutil.copytree(checkpoint, folder / "x")
+    (folder / "x" / "model.safetensors").unlink()
+    return [folder / "x", folder / "out"], "has no model.safetensors"
+
+
+def pipeline_without_encoder(folder, checkpoint):
+    (folder / "x").mkdir()
+    (folder / "x" / "config.cfg").write_text("[nlp]\n")
+    return [folder / "x", folder / "out"], "with --component: none"
+
+
+def other_files(folder, checkpoint):
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("mine")
+    return [checkpoint, folder / "out"], "holds other files (thesis.txt)"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        wrong_bits,
+        no_checkpoint,
+        no_tensors,
+        pipeline_without_encoder,
+        other_files,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_wrong(wrong, checkpoint, tmp_path):
+    """A clear message, and nothing is left behind."""
+    arguments, message = wrong(tmp_path, checkpoint)
+    before = sorted(tmp_path.rglob("*"))
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert message in words(result)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_arguments():
+    result = run()
+    assert result.exit_code == 2
+    assert "Missing argument" in words(result)
+
+
+def test_without_onnx_runtime(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
+    result = run(checkpoint, tmp_path / "onnx")
+    assert result.exit_code == 1
+    assert "pip install 'spacy-modernbert[onnx]'" in words(result)
+
+
+def test_what_differs_is_not_written(checkpoint, tmp_path, monkeypatch):
+    module = sys.modules[export_onnx.__module__]
+    far = module.Parity(cosine=0.9, error=0.5, largest=3.0)
+    monkeypatch.setattr(module, "compare", lambda *arguments: far)
+    result = run(checkpoint, tmp_path / "onnx")
+    assert result.exit_code == 1
+    assert "off by 5.0e-01 from torch" in words(result)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,337 @@
+"""ONNX Runtime gives what transformers' ModernBertModel gives."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from spacy_modernbert.encoder.availability import find_onnx_provider
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
+from spacy_modernbert.encoder.steps import StepSettings, StepState
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.types import PackedBatch
+
+from .util import assert_close, draw_ids, make_oracle, pack, state
+
+pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
+LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 160]
+LENGTHS += [192, 255, 256, 257, 288, 512, 1000]
+
+
+@pytest.fixture(autouse=True)
+def on_the_processor(monkeypatch):
+    """Also where there is a GPU, whose last bits differ."""
+    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"]
+    )
+
+
+def load(model, **settings):
+    config = ModernBertConfig.from_dict(model.config.to_dict())
+    return make_encoder(config, state(model), backend="onnx", **settings)
+
+
+def draw(lengths, seed=0, vocab_size=300):
+    rng = np.random.default_rng(seed)
+    return [draw_ids(rng, length, vocab_size) for length in lengths]
+
+
+def run_oracle(model, sequences):
+    with torch.no_grad():
+        return [
+            model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
+            for ids in sequences
+        ]
+
+
+def assert_parity(model, lengths, encoder=None):
+    sequences = draw(lengths)
+    found = (encoder or load(model)).encode(pack(sequences))
+    assert found.dtype == np.float32
+    assert_close(found, np.concatenate(run_oracle(model, sequences)), "hidden states")
+
+
+def cosines(found, wanted):
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    return (found * wanted).sum(axis=1) / norms
+
+
+@pytest.fixture(scope="module")
+def encoder(oracle):
+    config = ModernBertConfig.from_dict(oracle.config.to_dict())
+    return make_encoder(config, state(oracle), backend="onnx")
+
+
+# Every length
+
+
+def test_alone(oracle, encoder):
+    for length in LENGTHS:
+        assert_parity(oracle, [length], encoder)
+
+
+def test_packed(oracle, encoder):
+    assert_parity(oracle, LENGTHS, encoder)
+    assert_parity(oracle, LENGTHS[::-1], encoder)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1]])
+def test_odd_packs(oracle, encoder, lengths):
+    assert_parity(oracle, lengths, encoder)
+
+
+def test_8192():
+    """Positions included: at the last one, an angle is thousands of radians."""
+    model = make_oracle(
+        hidden_size=16,
+        intermediate_size=24,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+    )
+    assert_parity(model, [8192])
+
+
+def test_beyond_8192_positions_is_a_matter_of_the_caller(encoder):
+    assert encoder.encode(pack(draw([9000]))).shape == (9000, 32)
+
+
+def test_no_sequences(encoder):
+    batch = PackedBatch(ids=np.zeros(0, np.int64), cu_seqlens=np.zeros(1, np.int32))
+    assert encoder.encode(batch).shape == (0, 32)
+
+
+# Every shape of model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
+        {"norm_bias": True},
+        {"num_hidden_layers": 1},
+        {"global_attn_every_n_layers": 1},
+        {"global_attn_every_n_layers": 2},
+        {"local_attention": 2},
+        {"local_attention": 1},
+        {"local_attention": 33},
+        {"local_attention": 512},
+        {"local_rope_theta": None},
+        {"global_rope_theta": 1000.0, "local_rope_theta": 100.0},
+        {"norm_eps": 0.1},
+        {"num_attention_heads": 1},
+        {"num_attention_heads": 16},
+        {"intermediate_size": 7},
+        {"pad_token_id": None},
+    ],
+    ids=str,
+)
+def test_every_shape(changes):
+    assert_parity(make_oracle(**changes), [1, 40, 130, 300])
+
+
+def test_irregular_layer_types():
+    model = make_oracle(num_hidden_layers=3)
+    kinds = ["sliding_attention", "full_attention", "full_attention"]
+    of_kind = {
+        kind: (layer.attn.local_attention, layer.attn.rotary_emb)
+        for kind, layer in zip(LAYER_TYPES, model.layers, strict=False)
+    }
+    for layer, kind in zip(model.layers, kinds, strict=True):
+        layer.attn.local_attention, layer.attn.rotary_emb = of_kind[kind]
+    config = ModernBertConfig.from_dict(
+        {**model.config.to_dict(), "layer_types": kinds}
+    )
+    encoder = make_encoder(config, state(model), backend="onnx")
+    assert_parity(model, [1, 130, 300], encoder)
+
+
+# Eight bits, and others
+
+
+def test_eight_bits(oracle):
+    model = make_oracle(hidden_size=64, intermediate_size=96, initializer_range=0.05)
+    sequences = draw([1, 65, 129, 300])
+    wanted = np.concatenate(run_oracle(model, sequences))
+    encoder = load(model, quantization={"bits": 8})
+    found = encoder.encode(pack(sequences))
+    assert cosines(found, wanted).min() > 0.999
+    assert np.abs(found - wanted).max() > 1e-4  # it is quantized
+    for name, tensor in state(model).items():
+        np.testing.assert_array_equal(encoder.tensors()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    "quantization", [{"bits": 4}, {"bits": 8, "group_size": 64}], ids=str
+)
+def test_other_quantizations_are_refused(oracle, quantization):
+    with pytest.raises(ValueError, match=r"'onnx' cannot quantize .*'bits': 8"):
+        load(oracle, quantization=quantization)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_precisions_that_a_processor_does_not_have(oracle, precision):
+    with pytest.raises(ValueError, match=f"'onnx' has no precision '{precision}'"):
+        load(oracle, precision=precision)
+
+
+@pytest.mark.parametrize(
+    "provider", ["CUDAExecutionProvider", "CoreMLExecutionProvider"]
+)
+def test_the_provider_of_a_precision(provider, monkeypatch):
+    found = [provider, "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: found)
+    assert find_onnx_provider("float16") == provider
+    # CoreML computes in float16, whatever the graph says.
+    is_exact = provider == "CUDAExecutionProvider"
+    assert (find_onnx_provider("float32") == provider) == is_exact
+
+
+def test_the_graph_in_float16(oracle):
+    """A processor emulates it, which is slow and says whether the graph is right."""
+    import onnxruntime as ort
+
+    from spacy_modernbert.encoder.onnx_encoder import open_session, run_session
+    from spacy_modernbert.encoder.onnx_graph import build_graph
+
+    config = ModernBertConfig.from_dict(oracle.config.to_dict())
+    weights = {
+        name: ort.OrtValue.ortvalue_from_numpy(array.astype(np.float16))
+        for name, array in state(oracle).items()
+    }
+    model = build_graph(config, "float16").SerializeToString()
+    sequences = draw([1, 65, 300])
+    found = run_session(open_session(model, weights=weights), pack(sequences))
+    assert found.dtype == np.float32
+    wanted = np.concatenate(run_oracle(oracle, sequences))
+    assert cosines(found, wanted).min() > 0.999
+
+
+# It predicts only
+
+
+def test_training_is_refused(encoder):
+    batch = pack(draw([5]))
+    state = StepState({}, {}, {}, None)
+    assert not encoder.can_train
+    assert not encoder.gradients()
+    for train in (
+        lambda: encoder.encode_train(batch),
+        lambda: encoder.step(StepSettings(0.1), state),
+        lambda: encoder.update(lambda name, weights, gradient: (weights, gradient)),
+    ):
+        with pytest.raises(ValueError, match="'onnx' predicts only"):
+            train()
+
+
+# There and back
+
+
+def test_tensors_are_those_that_went_in(oracle, encoder):
+    tensors = encoder.tensors()
+    assert set(tensors) == set(state(oracle))
+    for name, tensor in state(oracle).items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+
+
+def test_copies_run_by_other_weights(encoder):
+    batch = pack(draw([65]))
+    before = encoder.encode(batch)
+    others = {"final_norm.weight": np.zeros(32, np.float32)}
+    assert not encoder.copy(others).encode(batch).any()
+    np.testing.assert_array_equal(encoder.encode(batch), before)
+    np.testing.assert_array_equal(encoder.copy({}).encode(batch), before)
+
+
+def test_the_callers_tensors_are_copied(oracle):
+    tensors = {name: array.copy() for name, array in state(oracle).items()}
+    config = ModernBertConfig.from_dict(oracle.config.to_dict())
+    encoder = make_encoder(config, tensors, backend="onnx")
+    for array in tensors.values():
+        array[:] = 0
+    assert_parity(oracle, [65], encoder)
+
+
+# Threads and processes
+
+
+def test_several_threads(oracle, encoder):
+    batches = [pack(draw([length], seed)) for seed, length in enumerate(LENGTHS)]
+    wanted = [encoder.encode(batch) for batch in batches]
+    fresh = load(oracle)
+    with ThreadPoolExecutor(4) as pool:
+        for found, want in zip(pool.map(fresh.encode, batches), wanted, strict=True):
+            np.testing.assert_allclose(found, want, atol=1e-5)
+
+
+def test_as_many_threads_as_torch_has(encoder):
+    batch = pack(draw([65]))
+    n_threads = torch.get_num_threads()
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            encoder.encode(batch)
+            options = encoder._made[1].get_session_options()
+            assert options.intra_op_num_threads == n
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+FORK = """
+import gc, os
+import numpy as np
+import torch
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.types import PackedBatch
+
+torch.set_num_threads(2)
+config = ModernBertConfig.from_dict({
+    "model_type": "modernbert", "vocab_size": 300, "hidden_size": 64,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "pad_token_id": None,
+})
+batch = PackedBatch(np.arange(1000) % 300, np.array([0, 300, 1000], np.int32))
+encoder = make_encoder(config, init_tensors(config, 0), backend="onnx")
+wanted = encoder.encode(batch)
+for uses in (0, 3):
+    child = os.fork()
+    if child == 0:
+        good = all(np.allclose(encoder.encode(batch), wanted) for _ in range(uses))
+        del encoder
+        gc.collect()
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+assert np.allclose(encoder.encode(batch), wanted)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_forked_after_use():
+    """A session's threads are not in the child, which would wait for them for ever
+    when it lets go of the session.
+    """
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=120)
+
+
+def test_nothing_is_made_before_it_is_needed():
+    config = ModernBertConfig.from_dict(
+        {
+            "model_type": "modernbert",
+            "vocab_size": 30,
+            "hidden_size": 8,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "pad_token_id": None,
+        }
+    )
+    encoder = make_encoder(config, init_tensors(config, 0), backend="onnx")
+    assert encoder.device == "onnx:CPUExecutionProvider"
+    assert encoder._made is None

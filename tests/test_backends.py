@@ -1,0 +1,216 @@
+"""Every backend in spaCy's hands: the same pipeline, whatever it was trained on."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import spacy
+from spacy.util import fix_random_seed
+
+from spacy_modernbert.encoder import availability
+from spacy_modernbert.encoder.availability import BACKENDS, PREDICTING, look_for
+from spacy_modernbert.layers.encode import find_layers, get_shim
+
+from .util import entities, make_examples, make_text, tok2vec_config
+
+NAMES = BACKENDS[1:]
+MARKS = {"cuda": [pytest.mark.gpu], "mps": [pytest.mark.mps]}
+TEXTS = [make_text(seed, 1 + seed % 5) for seed in range(300, 312)]
+
+# One with no token, one of white space, one of three windows.
+ODD = [TEXTS[0], "", "\n ", make_text(7, 12), TEXTS[1]]
+
+MODULES = {"openvino": "openvino_encoder", "onnx": "onnx_encoder", "mlx": "mlx_encoder"}
+
+
+def skip_unless_here(backend):
+    module = MODULES.get(backend)
+    if module and not importlib.util.find_spec(f"spacy_modernbert.encoder.{module}"):
+        pytest.skip(f"this package has no {module} yet")
+    missing = look_for(backend).missing
+    if missing:
+        pytest.skip(missing)
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=MARKS.get(name, [])) for name in NAMES]
+)
+def backend(request):
+    skip_unless_here(request.param)
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch):
+    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
+
+
+def load(folder, backend, **tok2vec):
+    # In float32, so that all say the same.
+    tok2vec = {"backend": backend, "precision": "float32", **tok2vec}
+    config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
+    return spacy.load(folder, config=config)
+
+
+def encoder_of(nlp):
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    return get_shim(layer).loaded.encoder
+
+
+def encode(nlp, texts):
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    return layer.predict([nlp.make_doc(text) for text in texts])
+
+
+# -- Each backend ---------------------------------------------------------------
+
+
+def test_trained_elsewhere(trained, backend):
+    """What torch trained on the CPU gives the same entities, in the same order."""
+    found = entities(load(trained, backend).pipe(TEXTS))
+    assert found == entities(load(trained, "cpu").pipe(TEXTS))
+    assert sum(map(len, found)) > len(TEXTS)
+
+
+def test_order_and_batches(trained, backend):
+    nlp = load(trained, backend)
+    docs = list(nlp.pipe(TEXTS, batch_size=3))
+    assert [doc.text for doc in docs] == TEXTS
+    assert entities(docs) == entities([nlp(text) for text in TEXTS])
+
+
+def test_empty_docs_and_a_doc_of_three_windows(trained, backend):
+    spans = {"window": 64, "overlap": 16}
+    nlp = load(trained, backend, get_spans=spans)
+    encoded = encode(nlp, ODD)
+    n_windows = [len(windows) for windows in encoded.plan.windows]
+    assert n_windows[1] == 0 or not encoded.plan.windows[1][0]
+    assert n_windows[3] >= 3
+    wanted = encode(load(trained, "cpu", get_spans=spans), ODD)
+    np.testing.assert_allclose(encoded.vectors, wanted.vectors, atol=1e-3)
+    docs = list(nlp.pipe(ODD))
+    assert [doc.text for doc in docs] == ODD
+    assert not docs[1].ents and docs[3].ents
+    assert not nlp("").ents
+    assert not list(nlp.pipe([]))
+
+
+def test_added_and_trained_or_refused(checkpoint, backend, tmp_path):
+    """Training makes a pipeline that every backend here loads, or is refused before
+    anything is done.
+    """
+    fix_random_seed(0)
+    nlp = spacy.blank("en")
+    tok2vec = tok2vec_config(checkpoint, backend=backend, precision="float32")
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    examples = make_examples(nlp, 4)
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    if backend in PREDICTING:
+        with pytest.raises(ValueError, match=f"'{backend}' predicts only"):
+            nlp.update(examples, sgd=optimizer)
+        return
+    losses = []
+    for _ in range(20):
+        step: dict = {}
+        nlp.update(examples, sgd=optimizer, losses=step)
+        losses.append(step["modernbert_ner"])
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    nlp.to_disk(tmp_path / "nlp")
+    wanted = entities(nlp.pipe(TEXTS))
+    for other in NAMES:
+        module = MODULES.get(other)
+        is_here = not module or importlib.util.find_spec(
+            f"spacy_modernbert.encoder.{module}"
+        )
+        if is_here and not look_for(other).missing:
+            assert entities(load(tmp_path / "nlp", other).pipe(TEXTS)) == wanted, other
+
+
+def test_saved_again(trained, backend, tmp_path):
+    """What is saved is what was loaded, to the last bit."""
+    nlp = load(trained, backend)
+    nlp.to_disk(tmp_path / "nlp")
+    tensors = encoder_of(load(trained, "cpu")).tensors()
+    saved = encoder_of(load(tmp_path / "nlp", "cpu")).tensors()
+    assert set(saved) == set(tensors)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(saved[name], tensor, err_msg=name)
+
+
+def test_bytes(trained, backend):
+    nlp = load(trained, backend)
+    other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    assert encoder_of(other).device == encoder_of(nlp).device
+    assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+
+
+# In a process of its own, since a fork that hangs would hang the tests.
+PROCESSES = """
+import sys
+import spacy
+
+nlp = spacy.load(sys.argv[1])
+texts = sys.argv[2:]
+wanted = [[(e.start, e.end, e.label_) for e in doc.ents] for doc in nlp.pipe(texts)]
+docs = list(nlp.pipe(texts, n_process=2, batch_size=2))
+found = [[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]
+assert found == wanted and [doc.text for doc in docs] == texts
+"""
+
+
+def test_processes_after_use(trained, backend):
+    env = {**os.environ, "SPACY_MODERNBERT_BACKEND": backend}
+    command = [sys.executable, "-c", PROCESSES, str(trained), *TEXTS]
+    if backend == "cuda":
+        pytest.skip("CUDA cannot be used in a fork")
+    subprocess.run(command, env=env, check=True, timeout=300)
+
+
+# -- The ways to choose one -----------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_chosen_when_loading(trained, backend, monkeypatch):
+    skip_unless_here(backend)
+    nested = load(trained, backend)
+    key = "components.modernbert_ner.model.tok2vec.backend"
+    dotted = spacy.load(trained, config={key: backend})
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", backend)
+    by_variable = spacy.load(trained)
+    for nlp in (nested, dotted, by_variable):
+        assert encoder_of(nlp).device.startswith(backend)
+    # The variable is not written down with the pipeline, the others are.
+    settings = [
+        nlp.config["components"]["modernbert_ner"]["model"]["tok2vec"]["backend"]
+        for nlp in (nested, dotted, by_variable)
+    ]
+    assert settings == [backend, backend, "cpu"]
+
+
+@pytest.mark.parametrize("backend", ["mlx", "openvino", "onnx"])
+def test_what_is_not_there(trained, backend, monkeypatch):
+    """The message has the command that installs it."""
+    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
+    wanted = rf"'{backend}' was asked for.*pip install 'spacy-modernbert\[{backend}\]'"
+    with pytest.raises(ValueError, match=wanted):
+        load(trained, backend)
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", backend)
+    with pytest.raises(ValueError, match=wanted):
+        spacy.load(trained)
+
+
+def test_a_torch_pipeline_imports_no_other_library(trained):
+    script = """
+import sys
+import spacy
+nlp = spacy.load(sys.argv[1])
+nlp("Anna Berg went to Oslo.")
+others = {"mlx", "onnx", "onnxruntime", "openvino"}
+assert not others & set(sys.modules), others & set(sys.modules)
+"""
+    env = {k: v for k, v in os.environ.items() if k != "SPACY_MODERNBERT_BACKEND"}
+    subprocess.run([sys.executable, "-c", script, str(trained)], env=env, check=True)
