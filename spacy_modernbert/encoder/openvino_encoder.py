@@ -1,7 +1,7 @@
 """ModernBERT by OpenVINO, on the CPU. It predicts only.
 
-Where OpenVINO keeps its own form of the weights, the arrays that the graph was made from
-stay: they are what is saved, and what another backend takes over.
+OpenVINO makes its own form of the weights. The arrays that the graph was made from stay
+beside it: they are what is saved, and what another backend takes over.
 """
 
 import os
@@ -16,7 +16,7 @@ import openvino as ov
 
 from ..errors import Errors
 from ..types import PackedBatch
-from .backend import resolve_precision
+from .backend import check_quantization, resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
@@ -66,13 +66,14 @@ class OpenVinoEncoder:
         tensors (Mapping[str, Any]): The weights, each read once and copied.
         precision (str): "auto", "float32" or "bfloat16".
         quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`.
-        RAISES (ValueError): If the processor has no such precision.
+        RAISES (ValueError): If the processor has no such precision, or OpenVINO no such
+            quantization.
         """
         self.config = config
         self.can_train = False
         self.device = "openvino:CPU"
         self._precision = precision
-        self._quantization = quantization
+        self._quantization = _check_quantization(quantization)
         self._properties = _properties(precision)
         self._tensors = {
             name: np.array(tensors[name], dtype=np.float32, order="C")
@@ -96,7 +97,7 @@ class OpenVinoEncoder:
             inputs = make_inputs(batch, group, self.config)
             outputs = request.infer(inputs, share_inputs=True, share_outputs=True)
             rows = outputs[0].reshape(*inputs["ids"].shape, -1)
-            for row, index in zip(rows, group):
+            for row, index in zip(rows, group, strict=True):
                 start, end = batch.cu_seqlens[index : index + 2]
                 hidden[start:end] = row[: end - start]
         return hidden
@@ -152,16 +153,29 @@ class OpenVinoEncoder:
 
     def _compile_anew(self, n_threads: int) -> ov.CompiledModel:
         blocks = Blocks.of(self.config)
-        graph = Graph(self.config, self._tensors).build(blocks.size, blocks.n_keys)
+        quantized = self._quantization is not None
+        graph = Graph(self.config, self._tensors, quantized=quantized)
+        model = graph.build(blocks.size, blocks.n_keys)
         properties = {**self._properties, "INFERENCE_NUM_THREADS": n_threads}
-        return ov.Core().compile_model(graph, "CPU", properties)
+        return ov.Core().compile_model(model, "CPU", properties)
+
+
+def _check_quantization(
+    quantization: Optional[Mapping[str, Any]],
+) -> Optional[Mapping[str, Any]]:
+    if check_quantization(quantization) not in (None, {"bits": 8}):
+        raise ValueError(Errors.BAD_QUANTIZATION.format(value=quantization))
+    return quantization
 
 
 def _properties(precision: str) -> Dict[str, Any]:
     name = resolve_precision(precision, "openvino")
     known = ["float32"]
+    # Otherwise it would compute in float32 and say nothing.
     if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         known.append("bfloat16")
+    elif precision == "auto":
+        name = "float32"
     if name not in known:
         raise ValueError(
             Errors.PRECISION_UNAVAILABLE.format(

@@ -6,7 +6,7 @@ weights themselves, not copies.
 """
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping
+from typing import Any, List, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +51,22 @@ class Graph:
     The hidden state is `(n_rows, width)` from the embeddings to the end.
     """
 
-    def __init__(self, config: ModernBertConfig, tensors: Mapping[str, Floats]):
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        tensors: Mapping[str, Floats],
+        *,
+        quantized: bool = False,
+    ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Floats]): The weights by their names in a checkpoint,
             contiguous float32 arrays, which must outlive the model.
+        quantized (bool): Whether projections have their weights in int8. The plugin
+            makes activations int8, too, where the processor multiplies that natively.
         """
         self.config = config
         self.tensors = tensors
+        self.as_weights = _quantize if quantized else _constant
 
     def build(self, size: int, n_keys: int) -> ov.Model:
         """size (int): The queries of a block.
@@ -132,7 +141,7 @@ class Graph:
         outputs = []
         for part in range(n_parts):
             weights = _rows(self.tensors[f"{name}.weight"], part, n_parts)
-            output = op.matmul(x, _constant(weights), False, True)
+            output = op.matmul(x, self.as_weights(weights), False, True)
             if f"{name}.bias" in self.tensors:
                 bias = _rows(self.tensors[f"{name}.bias"], part, n_parts)
                 output = op.add(output, _constant(bias))
@@ -153,6 +162,8 @@ class Attention:
         self.width = config.hidden_size
         self.inputs = inputs
         self.is_full = layer_type == FULL
+        block_mask = inputs.block_mask.get_partial_shape()
+        self.block_shape = [block_mask[axis].get_length() for axis in (2, 3)]
         both = op.split(inputs.rotations[layer_type], _int(0), 2)
         self.key_rotation = both.outputs()
         # Scores are scaled by way of the rotation of the queries, for nothing.
@@ -170,15 +181,17 @@ class Attention:
         if self.is_full:
             n_seqs_length = op.shape_of(self.inputs.ids, "i64")
             shape = op.concat([n_seqs_length, _ints(*self.heads)], 0)
-            query, key, value = (op.reshape(x, shape, False) for x in (query, key, value))
+            query, key, value = (
+                op.reshape(x, shape, False) for x in (query, key, value)
+            )
             return self._attend(query, key, value)
-        inputs = self.inputs
+        size, n_keys = self.block_shape
         n_rows = op.gather(op.shape_of(query, "i64"), _ints(0), _int(0))
-        size, n_keys = (inputs.block_mask.get_partial_shape()[i].get_length() for i in (2, 3))
-        query = self._cut(query, inputs.query_rows, size)
-        key = self._cut(key, inputs.key_rows, n_keys)
-        value = self._cut(value, inputs.key_rows, n_keys)
+        query = self._cut(query, self.inputs.query_rows, size)
+        key = self._cut(key, self.inputs.key_rows, n_keys)
+        value = self._cut(value, self.inputs.key_rows, n_keys)
         attended = self._attend(query, key, value)
+        # The last block may reach beyond the stream.
         return op.slice(attended, _ints(0), n_rows, _ints(1), _ints(0))
 
     def _cut(self, x: Node, rows: Node, size: int) -> Node:
@@ -213,6 +226,14 @@ def _rows(weights: Floats, part: int, n_parts: int) -> Floats:
 
 def _constant(weights: Floats) -> Node:
     return op.constant(weights, shared_memory=True)
+
+
+def _quantize(weights: Floats) -> Node:
+    """Symmetric int8 with a scale for each output. A row of zeros keeps them."""
+    scale = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
+    scale[scale == 0] = 1
+    rounded = np.round(weights / scale).astype(np.int8)
+    return op.multiply(op.convert(op.constant(rounded), "f32"), op.constant(scale))
 
 
 def _ints(*values: int) -> Node:

@@ -11,20 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("openvino", reason="needs OpenVINO")
-
-from spacy_modernbert.encoder import openvino_encoder
-from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder import backend
+from spacy_modernbert.encoder.backend import make_encoder, resolve_precision
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.config import ModernBertConfig
-from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
 from .test_parity import draw
 from .util import (
     assert_close,
-    draw_ids,
     encoder_of,
     make_masked_lm,
     make_oracle,
@@ -33,14 +29,17 @@ from .util import (
     to_new_dialect,
 )
 
+ov = pytest.importorskip("openvino", reason="needs OpenVINO")
+
+from spacy_modernbert.encoder import openvino_encoder  # noqa: E402
+from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder  # noqa: E402
+
 LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
 
 
 def load(model, **changes):
     config = ModernBertConfig.from_dict({**model.config.to_dict(), **changes})
-    return make_encoder(
-        config, state(model), backend="openvino", precision="float32"
-    )
+    return make_encoder(config, state(model), backend="openvino", precision="float32")
 
 
 def hidden_states(model, sequences):
@@ -162,9 +161,9 @@ def test_any_layer_types(kinds):
     )
     batch = pack(draw([1, 130, 300])[0])
     found, wanted = (
-        make_encoder(
-            config, state(model), backend=backend, precision="float32"
-        ).encode(batch)
+        make_encoder(config, state(model), backend=backend, precision="float32").encode(
+            batch
+        )
         for backend in ("openvino", "cpu")
     )
     assert_close(found, wanted, kinds)
@@ -190,11 +189,78 @@ def test_what_is_fused(encoder):
 # Precision
 
 
-def test_precisions(oracle, monkeypatch):
-    assert load(oracle)._properties["INFERENCE_PRECISION_HINT"] == "f32"
-    config = ModernBertConfig.from_dict(oracle.config.to_dict())
-    with pytest.raises(ValueError, match=r"'openvino' has no precision 'float16'"):
-        OpenVinoEncoder(config, state(oracle), precision="float16")
+HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def cosines(first, second):
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return (first * second).sum(axis=1) / norms
+
+
+@pytest.mark.parametrize(
+    "precision, hint",
+    [
+        ("float32", "f32"),
+        pytest.param(
+            "bfloat16",
+            "bf16",
+            marks=pytest.mark.skipif(not HAS_BFLOAT16, reason="needs bfloat16"),
+        ),
+        ("auto", "bf16" if HAS_BFLOAT16 else "f32"),
+    ],
+)
+def test_precisions(oracle, encoder, precision, hint):
+    other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
+    assert other._properties["INFERENCE_PRECISION_HINT"] == hint
+    batch = pack(draw([1, 130, 300])[0])
+    assert cosines(other.encode(batch), encoder.encode(batch)).min() >= 0.999
+
+
+def test_precisions_that_are_not_there(oracle, encoder, monkeypatch):
+    """OpenVINO would not say that it computes in another one."""
+    for precision in ["float16"] + ["bfloat16"] * (not HAS_BFLOAT16):
+        with pytest.raises(ValueError, match=f"no precision '{precision}' here"):
+            OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
+    # What the processor can do, and what OpenVINO makes of it, may differ.
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: True)
+    assert resolve_precision("auto", "openvino") == "bfloat16"
+    assert resolve_precision("auto", "cpu") == resolve_precision("float32", "openvino")
+    OpenVinoEncoder(encoder.config, state(oracle), precision="auto")
+
+
+def test_quantized(oracle, encoder):
+    """Its weights are the exact ones all the same."""
+    other = make_encoder(
+        encoder.config,
+        state(oracle),
+        backend="openvino",
+        precision="float32",
+        quantization={"bits": 8},
+    )
+    batch = pack(draw([1, 130, 300])[0])
+    found, wanted = other.encode(batch), encoder.encode(batch)
+    assert 0.995 <= cosines(found, wanted).min() < 0.999999
+    np.testing.assert_array_equal(other.copy({}).encode(batch), found)
+    for name, tensor in encoder.tensors().items():
+        np.testing.assert_array_equal(other.tensors()[name], tensor)
+
+
+def test_a_row_of_zeros_is_quantized(oracle, encoder):
+    name = "layers.1.mlp.Wo.weight"
+    others = {name: np.zeros_like(encoder.tensors()[name])}
+    quantized = OpenVinoEncoder(
+        encoder.config,
+        {**state(oracle), **others},
+        precision="float32",
+        quantization={"bits": 8},
+    )
+    assert np.isfinite(quantized.encode(pack(draw([10])[0]))).all()
+
+
+@pytest.mark.parametrize("quantization", [{"bits": 4}, {"bits": 8, "group_size": 32}])
+def test_quantizations_of_others(oracle, encoder, quantization):
+    with pytest.raises(ValueError, match="quantization is"):
+        OpenVinoEncoder(encoder.config, state(oracle), quantization=quantization)
 
 
 # Weights
