@@ -7,6 +7,7 @@ beside it: they are what is saved, and what another backend takes over.
 import os
 import sys
 import threading
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -72,12 +73,10 @@ class OpenVinoEncoder:
         self.config = config
         self.can_train = False
         self.device = "openvino:CPU"
-        self._precision = precision
         self._quantization = _check_quantization(quantization)
         self._properties = _properties(precision)
         self._tensors = {
-            name: np.array(tensors[name], dtype=np.float32, order="C")
-            for name in expected_shapes(config)
+            name: _copied(tensors[name]) for name in expected_shapes(config)
         }
         self._compiled: Optional[_Compiled] = None
         self._compiling = threading.Lock()
@@ -117,17 +116,19 @@ class OpenVinoEncoder:
         raise _cannot_train()
 
     def copy(self, others: Mapping[str, Any]) -> "OpenVinoEncoder":
-        """Copy the encoder.
+        """Copy the encoder. Nobody writes into its weights, so the copies share those
+        that are the same, and the compiled graph if all are.
 
         others (Mapping[str, Any]): Weights to take in the place of its own, by name.
         RETURNS (OpenVinoEncoder): The copy.
         """
-        return OpenVinoEncoder(
-            self.config,
-            {**self._tensors, **others},
-            precision=self._precision,
-            quantization=self._quantization,
-        )
+        copied = copy(self)
+        copied._compiling = threading.Lock()
+        if others:
+            replaced = {name: _copied(weights) for name, weights in others.items()}
+            copied._tensors = {**self._tensors, **replaced}
+            copied._compiled = None
+        return copied
 
     def tensors(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint.
@@ -198,6 +199,10 @@ def _n_threads() -> int:
     if "torch" in sys.modules:
         return sys.modules["torch"].get_num_threads()
     return int(os.environ.get("OMP_NUM_THREADS", 0))
+
+
+def _copied(weights: Any) -> Floats:
+    return np.array(weights, dtype=np.float32, order="C")
 
 
 def _read_only(tensor: Floats) -> Floats:

@@ -284,7 +284,20 @@ def test_a_copy_with_other_weights(oracle, encoder):
         np.testing.assert_array_equal(copied.tensors()[name], others.get(name, tensor))
     assert np.abs(copied.encode(batch) - before).max() > 0.1
     np.testing.assert_array_equal(encoder.encode(batch), before)
-    np.testing.assert_array_equal(encoder.copy({}).encode(batch), before)
+
+
+def test_copies_share_what_is_the_same(encoder):
+    name = "final_norm.weight"
+    ones = torch.ones(32)
+    copied = encoder.copy({name: ones})
+    ones.zero_()
+    for other, tensor in copied.tensors().items():
+        shared = np.shares_memory(tensor, encoder.tensors()[other])
+        assert shared == (other != name)
+    assert (copied.tensors()[name] == 1).all()
+    encoder.encode(pack(draw([10])[0]))
+    assert encoder.copy({})._compile() is encoder._compile()
+    assert copied._compile() is not encoder._compile()
 
 
 def test_another_backend_takes_over(encoder):
