@@ -73,7 +73,7 @@ class OpenVinoEncoder:
         self.config = config
         self.can_train = False
         self.device = "openvino:CPU"
-        self._quantization = _check_quantization(quantization)
+        self._quantized = _is_quantized(quantization)
         self._properties = _properties(precision)
         self._tensors = {
             name: _copied(tensors[name]) for name in expected_shapes(config)
@@ -143,30 +143,28 @@ class OpenVinoEncoder:
     def _compile(self) -> ov.CompiledModel:
         with self._compiling:
             pid, n_threads = os.getpid(), _n_threads()
-            old = self._compiled
-            if old is None or (old.pid, old.n_threads) != (pid, n_threads):
-                if old is not None and old.pid != pid:
-                    _left_by_the_parent.append(old)
+            if self._compiled is not None and self._compiled.pid != pid:
+                _left_by_the_parent.append(self._compiled)
+                self._compiled = None
+            if self._compiled is None or self._compiled.n_threads != n_threads:
                 self._compiled = None  # its memory is free before it is used again
-                old = _Compiled(self._compile_anew(n_threads), pid, n_threads)
-                self._compiled = old
-            return old.model
+                self._compiled = _Compiled(
+                    self._compile_anew(n_threads), pid, n_threads
+                )
+            return self._compiled.model
 
     def _compile_anew(self, n_threads: int) -> ov.CompiledModel:
         blocks = Blocks.of(self.config)
-        quantized = self._quantization is not None
-        graph = Graph(self.config, self._tensors, quantized=quantized)
+        graph = Graph(self.config, self._tensors, quantized=self._quantized)
         model = graph.build(blocks.size, blocks.n_keys)
         properties = {**self._properties, "INFERENCE_NUM_THREADS": n_threads}
         return ov.Core().compile_model(model, "CPU", properties)
 
 
-def _check_quantization(
-    quantization: Optional[Mapping[str, Any]],
-) -> Optional[Mapping[str, Any]]:
+def _is_quantized(quantization: Optional[Mapping[str, Any]]) -> bool:
     if check_quantization(quantization) not in (None, {"bits": 8}):
         raise ValueError(Errors.BAD_QUANTIZATION.format(value=quantization))
-    return quantization
+    return quantization is not None
 
 
 def _properties(precision: str) -> Dict[str, Any]:
