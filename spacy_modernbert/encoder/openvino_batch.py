@@ -42,9 +42,10 @@ class Blocks:
     @classmethod
     def of(cls, config: ModernBertConfig) -> "Blocks":
         """RETURNS (Blocks): For the window of a config."""
-        # As long as the half window: of the keys that a query is multiplied with, two
-        # in three are its own. Very short blocks are not worth a product.
-        return cls(max(config.half_window, 16), config.half_window)
+        # As long as the window: of the keys that a query is multiplied with, half are
+        # its own. Shorter blocks multiply less, but copy each key more often, which is
+        # what costs memory. Very short ones are not worth a product.
+        return cls(max(2 * config.half_window, 16), config.half_window)
 
     @property
     def n_keys(self) -> int:
