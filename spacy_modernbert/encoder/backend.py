@@ -8,7 +8,13 @@ import numpy.typing as npt
 
 from ..errors import Errors
 from ..types import PackedBatch
-from .availability import PREDICTING, check_backend, choose, require
+from .availability import (
+    PREDICTING,
+    check_backend,
+    choose,
+    multiplies_bfloat16,
+    require,
+)
 from .config import ModernBertConfig
 from .steps import StepSettings, StepState
 
@@ -132,7 +138,11 @@ def resolve_precision(precision: str, backend: str) -> str:
     backend (str): A backend that can run here, not "auto".
     RETURNS (str): The name of one.
     """
-    return "float32" if precision == "auto" else precision
+    if precision != "auto":
+        return precision
+    if backend == "openvino" and multiplies_bfloat16():
+        return "bfloat16"
+    return "float32"
 
 
 def make_encoder(

@@ -22,8 +22,10 @@ NAMED = [backend for backend in BACKENDS if backend != "auto"]
 def has(monkeypatch):
     """Say which backends this machine has, and of what make it is."""
 
-    def pretend(*backends, apple=False):
+    def pretend(*backends, apple=False, bfloat16=False):
+        flags = frozenset({"amx_bf16"} if bfloat16 else set())
         monkeypatch.setattr(availability, "_is_apple_silicon", lambda: apple)
+        monkeypatch.setattr(availability, "_processor_flags", lambda: flags)
         for backend in NAMED:
             found = (backend, "") if backend in backends else ("", "Nothing there.")
             monkeypatch.setitem(availability._LOOK, backend, lambda found=found: found)
@@ -97,6 +99,17 @@ def test_what_auto_takes(has, backends, apple, to_predict, to_train):
     assert choice.why
     assert choose(to_train=True).backend == to_train
     assert to_train not in PREDICTING
+
+
+def test_auto_predicts_by_openvino_where_there_is_bfloat16(has):
+    has("cpu", "openvino", "onnx", bfloat16=True)
+    assert choose(to_train=False).backend == "openvino"
+    assert "bfloat16" in choose(to_train=False).why
+    assert choose(to_train=True).backend == "cpu"
+    has("cpu", "onnx", bfloat16=True)
+    assert choose(to_train=False).backend == "cpu"
+    has("cuda", "cpu", "openvino", bfloat16=True)
+    assert choose(to_train=False).backend == "cuda"
 
 
 def test_names():

@@ -1,0 +1,144 @@
+"""Packed batches as the graphs of OpenVINO take them.
+
+A graph takes sequences of one length. So that little is padded, a packed batch is cut
+into groups of sequences that are about as long as each other.
+"""
+
+from dataclasses import dataclass
+from typing import Dict, List
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import Ints, PackedBatch
+from .config import ModernBertConfig
+
+Array = npt.NDArray[np.generic]
+
+# What a run of the graph costs apart from its wordpieces, in wordpieces: every weight
+# is read from memory once. It is no loss to pad a sequence by less, if it thereby
+# joins the run of another.
+_RUN = 128
+
+# Sequences share a run up to this many wordpieces, padding included. Products of larger
+# matrices are no quicker, and need more memory.
+_MOST_SHARED = 1024
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How the sliding-window layers cut a stream of wordpieces into blocks of queries.
+
+    Each block looks at its own positions and `half_window` more on either side. Cost
+    and memory grow with `n_rows * n_keys`, never with the square of a length.
+
+    size (int): Queries of a block.
+    half_window (int): Query i sees key j where `|i - j| <= half_window`.
+    """
+
+    size: int
+    half_window: int
+
+    @classmethod
+    def of(cls, config: ModernBertConfig) -> "Blocks":
+        """RETURNS (Blocks): For the window of a config."""
+        # As long as the window: of the keys that a query is multiplied with, half are
+        # its own. Shorter blocks multiply less, but copy each key more often, which is
+        # what costs memory. Very short ones are not worth a product.
+        return cls(max(2 * config.half_window, 16), config.half_window)
+
+    @property
+    def n_keys(self) -> int:
+        """RETURNS (int): The keys that a block looks at."""
+        return self.size + 2 * self.half_window
+
+    def cut(self, owners: Ints) -> Dict[str, Array]:
+        """Cut a stream.
+
+        owners (Ints): `(n_rows,)`, which sequence each row belongs to; -1 for none.
+        RETURNS (Dict[str, Array]): The inputs `query_rows`, `key_rows` and `block_mask`
+            of a graph. Rows beyond the stream stand for some row within, and like those
+            of no sequence see each other only.
+        """
+        n_rows = len(owners)
+        n_blocks = -(-n_rows // self.size)
+        padded = np.full(n_blocks * self.size + 2 * self.half_window, -1, np.int64)
+        padded[self.half_window : self.half_window + n_rows] = owners
+        of_keys = self._windows(padded)
+        of_queries = of_keys[:, self.half_window : self.half_window + self.size]
+        rows = np.clip(np.arange(len(padded)) - self.half_window, 0, n_rows - 1)
+        key_rows = self._windows(rows)
+        query_rows = key_rows[:, self.half_window : self.half_window + self.size]
+        offset = np.arange(self.n_keys) - np.arange(self.size)[:, None]
+        near = (offset >= 0) & (offset <= 2 * self.half_window)
+        mask = (of_queries[:, :, None] == of_keys[:, None, :]) & near
+        return {
+            "query_rows": query_rows.reshape(-1).astype(np.int32),
+            "key_rows": key_rows.reshape(-1).astype(np.int32),
+            "block_mask": mask[:, None],
+        }
+
+    def _windows(self, padded: Ints) -> Ints:
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.n_keys)
+        return windows[:: self.size]
+
+
+def group_by_length(lengths: Ints) -> List[Ints]:
+    """Which sequences run together.
+
+    lengths (Ints): `(n_seqs,)`.
+    RETURNS (List[Ints]): The indices of each group, each of the sequences in exactly
+        one. The first of a group is its longest.
+    """
+    groups: List[List[int]] = []
+    longest = n_shared = 0
+    for index in np.argsort(-lengths, kind="stable").tolist():
+        n_shared += longest
+        if n_shared <= _MOST_SHARED and longest - lengths[index] <= _RUN and groups:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+            longest = n_shared = int(lengths[index])
+    return [np.array(group) for group in groups]
+
+
+def make_inputs(
+    batch: PackedBatch, group: Ints, config: ModernBertConfig
+) -> Dict[str, Array]:
+    """What a graph is fed.
+
+    batch (PackedBatch): The batch.
+    group (Ints): The sequences of it to run, the longest first.
+    config (ModernBertConfig): The encoder's config.
+    RETURNS (Dict[str, Array]): By the names of `openvino_graph.Inputs`.
+    """
+    lengths = batch.lengths[group]
+    positions = np.arange(lengths[0])
+    is_wordpiece = positions < lengths[:, None]
+    ids = np.zeros(is_wordpiece.shape, np.int64)
+    for row, index in enumerate(group):
+        start, end = batch.cu_seqlens[index : index + 2]
+        ids[row, : end - start] = batch.ids[start:end]
+    owners = np.where(is_wordpiece, np.arange(len(group))[:, None], -1).reshape(-1)
+    inputs = {
+        "ids": ids,
+        "is_wordpiece": is_wordpiece[:, None, None],
+        **Blocks.of(config).cut(owners),
+    }
+    for layer_type in set(config.layer_types):
+        rotation = _rotation(positions, config.rope_theta(layer_type), config.head_dim)
+        inputs[layer_type] = np.tile(rotation, (1, len(group), 1, 1))
+    return inputs
+
+
+def _rotation(positions: Ints, theta: float, head_dim: int) -> Array:
+    """Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864), in
+    the half-and-half layout of transformers' `ModernBertRotaryEmbedding`, float32.
+
+    RETURNS (Array): `(2, positions, 1, head_dim)`, cosine and sine.
+    """
+    steps = np.arange(0, head_dim, 2, dtype=np.float32)
+    frequencies = 1.0 / np.float32(theta) ** (steps / np.float32(head_dim))
+    angles = positions.astype(np.float32)[:, None] * frequencies
+    angles = np.concatenate((angles, angles), axis=-1)[:, None]
+    return np.stack((np.cos(angles), np.sin(angles)))

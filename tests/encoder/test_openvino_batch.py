@@ -1,0 +1,70 @@
+"""How packed batches are cut for the graphs of OpenVINO."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.openvino_batch import (
+    _MOST_SHARED,
+    _RUN,
+    Blocks,
+    group_by_length,
+    make_inputs,
+)
+
+from .util import pack
+
+lengths = st.lists(st.integers(1, 3000), min_size=1, max_size=30).map(np.array)
+
+
+@given(lengths)
+def test_groups(lengths):
+    groups = group_by_length(lengths)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    for group in groups:
+        assert lengths[group[0]] == lengths[group].max()
+        if len(group) > 1:
+            assert len(group) * lengths[group].max() <= _MOST_SHARED
+            assert np.ptp(lengths[group]) <= _RUN
+
+
+def test_groups_of_two_kinds():
+    groups = group_by_length(np.array([20, 600, 25, 30, 590]))
+    assert [group.tolist() for group in groups] == [[1], [4], [3, 2, 0]]
+
+
+@pytest.mark.parametrize("half_window", [0, 1, 16, 64, 100])
+@pytest.mark.parametrize("n_rows", [1, 15, 16, 17, 130])
+def test_blocks_see_the_window(half_window, n_rows):
+    """Said once more, of every pair of rows."""
+    owners = np.repeat([0, -1, 1, 2], [40, 3, 50, 500])[:n_rows]
+    blocks = Blocks(max(half_window, 16), half_window)
+    cut = blocks.cut(owners)
+    queries = cut["query_rows"].reshape(-1, blocks.size)
+    keys = cut["key_rows"].reshape(-1, blocks.n_keys)
+    assert len(queries) == len(keys) == len(cut["block_mask"])
+    np.testing.assert_array_equal(queries.reshape(-1)[:n_rows], np.arange(n_rows))
+    for block, rows in enumerate(queries):
+        seen = cut["block_mask"][block, 0]
+        assert seen.any(axis=1).all()
+        for i, row in enumerate(range(block * blocks.size, n_rows)[: blocks.size]):
+            assert rows[i] == row
+            if owners[row] >= 0:
+                far = np.abs(np.arange(n_rows) - row) > half_window
+                visible = np.flatnonzero((owners == owners[row]) & ~far)
+                np.testing.assert_array_equal(keys[block][seen[i]], visible)
+
+
+def test_inputs():
+    config = ModernBertConfig(hidden_size=8, num_attention_heads=2)
+    batch = pack([np.array([7, 8]), np.array([1, 2, 3]), np.array([4])])
+    inputs = make_inputs(batch, np.array([1, 0]), config)
+    assert inputs["ids"].tolist() == [[1, 2, 3], [7, 8, 0]]
+    assert inputs["is_wordpiece"][:, 0, 0].tolist() == [[True] * 3, [True, True, False]]
+    cos, sin = inputs["full_attention"]
+    assert cos.shape == sin.shape == (6, 1, 4)
+    np.testing.assert_allclose(cos[1, 0], np.cos([1, 1 / 400, 1, 1 / 400]), rtol=1e-6)
+    np.testing.assert_array_equal(cos[:3], cos[3:])
+    np.testing.assert_allclose(cos**2 + sin**2, 1, rtol=1e-6)

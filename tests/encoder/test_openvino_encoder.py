@@ -1,0 +1,401 @@
+"""OpenVINO gives what transformers' ModernBertModel gives, and does not train."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spacy_modernbert.encoder import backend
+from spacy_modernbert.encoder.backend import make_encoder, resolve_precision
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.steps import StepSettings, StepState
+from spacy_modernbert.types import PackedBatch
+
+from .test_parity import draw
+from .util import (
+    assert_close,
+    encoder_of,
+    make_masked_lm,
+    make_oracle,
+    pack,
+    state,
+    to_new_dialect,
+)
+
+ov = pytest.importorskip("openvino", reason="needs OpenVINO")
+
+from spacy_modernbert.encoder import openvino_encoder  # noqa: E402
+from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder  # noqa: E402
+
+LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
+
+
+def load(model, **changes):
+    config = ModernBertConfig.from_dict({**model.config.to_dict(), **changes})
+    return make_encoder(config, state(model), backend="openvino", precision="float32")
+
+
+def hidden_states(model, sequences):
+    with torch.no_grad():
+        return [
+            model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
+            for ids in sequences
+        ]
+
+
+def assert_parity(model, lengths, encoder):
+    sequences, _ = draw(lengths, vocab_size=model.config.vocab_size)
+    found = encoder.encode(pack(sequences))
+    assert found.dtype == np.float32
+    assert_close(found, np.concatenate(hidden_states(model, sequences)), str(lengths))
+
+
+@pytest.fixture(scope="module")
+def encoder(oracle):
+    """Compiled once. Nothing changes it."""
+    return load(oracle)
+
+
+# Every length
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_alone(oracle, encoder, length):
+    assert_parity(oracle, [length], encoder)
+
+
+def test_packed(oracle, encoder):
+    assert_parity(oracle, LENGTHS, encoder)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1], [700, 650, 1500, 20]]
+)
+def test_odd_packs(oracle, encoder, lengths):
+    assert_parity(oracle, lengths, encoder)
+
+
+def test_in_any_company(oracle, encoder):
+    """A sequence gives the same vectors alone, packed, first or last."""
+    rng = np.random.default_rng(0)
+    sequences, _ = draw(LENGTHS)
+    alone = [encoder.encode(pack([ids])) for ids in sequences]
+    order = rng.permutation(len(LENGTHS))
+    batch = pack([sequences[i] for i in order])
+    parts = np.split(encoder.encode(batch), batch.cu_seqlens[1:-1])
+    for i, part in zip(order, parts, strict=True):
+        np.testing.assert_allclose(part, alone[i], atol=1e-5)
+
+
+def test_no_sequences(encoder):
+    batch = PackedBatch(ids=np.zeros(0, np.int64), cu_seqlens=np.zeros(1, np.int32))
+    assert encoder.encode(batch).shape == (0, 32)
+
+
+def test_results_are_the_callers(encoder):
+    """Running again does not write into them."""
+    first, second = (pack(draw([100], seed)[0]) for seed in range(2))
+    found = encoder.encode(first)
+    kept = found.copy()
+    encoder.encode(second)
+    np.testing.assert_array_equal(found, kept)
+    found[:] = 0
+
+
+# Every shape of model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
+        {"num_hidden_layers": 1},
+        {"global_attn_every_n_layers": 1},
+        {"local_attention": 1},
+        {"local_attention": 33},
+        {"local_attention": 512},
+        {"local_rope_theta": None},
+        {"norm_eps": 0.1},
+        {"num_attention_heads": 1},
+        {"num_attention_heads": 16},
+        {"intermediate_size": 7},
+        {"pad_token_id": None},
+    ],
+    ids=str,
+)
+def test_every_shape(changes):
+    model = make_oracle(**changes)
+    assert_parity(model, [1, 40, 130, 300], load(model))
+
+
+@pytest.mark.parametrize("make", [make_oracle, make_masked_lm])
+@pytest.mark.parametrize("new_dialect", [False, True])
+def test_every_layout(tmp_path, make, new_dialect):
+    """Saved by transformers, read from the disk."""
+    model = make(global_attn_every_n_layers=2, local_attention=32)
+    model.save_pretrained(tmp_path)
+    if new_dialect:
+        to_new_dialect(tmp_path)
+    config = load_config(tmp_path)
+    encoder = OpenVinoEncoder(
+        config, open_tensors(tmp_path, config), precision="float32"
+    )
+    assert_parity(encoder_of(model), [1, 40, 130], encoder)
+
+
+@pytest.mark.parametrize("kinds", ["ssf", "sss", "sff"])
+def test_any_layer_types(kinds):
+    """Only the new dialect can say it: torch is the oracle."""
+    names = {"s": "sliding_attention", "f": "full_attention"}
+    model = make_oracle(num_hidden_layers=3)
+    config = replace(
+        ModernBertConfig.from_dict(model.config.to_dict()),
+        layer_types=tuple(names[kind] for kind in kinds),
+    )
+    batch = pack(draw([1, 130, 300])[0])
+    found, wanted = (
+        make_encoder(config, state(model), backend=backend, precision="float32").encode(
+            batch
+        )
+        for backend in ("openvino", "cpu")
+    )
+    assert_close(found, wanted, kinds)
+
+
+# What the plugin makes of the graph
+
+
+def test_what_is_fused(encoder):
+    """No operation is left that there is a better one for."""
+    compiled = encoder._compile()
+    kinds = [
+        node.get_rt_info()["layerType"].value
+        for node in compiled.get_runtime_model().get_ops()
+    ]
+    n_layers = encoder.config.num_hidden_layers
+    assert kinds.count("RoPE") == 2 * n_layers
+    assert kinds.count("MVN") == 2 * n_layers + 1
+    assert kinds.count("FullyConnected") == 7 * n_layers
+    assert not {"MatMul", "Softmax", "SoftMax"} & set(kinds)
+
+
+# Precision
+
+
+HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def cosines(first, second):
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return (first * second).sum(axis=1) / norms
+
+
+@pytest.mark.parametrize(
+    "precision, hint",
+    [
+        ("float32", "f32"),
+        pytest.param(
+            "bfloat16",
+            "bf16",
+            marks=pytest.mark.skipif(not HAS_BFLOAT16, reason="needs bfloat16"),
+        ),
+        ("auto", "bf16" if HAS_BFLOAT16 else "f32"),
+    ],
+)
+def test_precisions(oracle, encoder, precision, hint):
+    other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
+    assert other._properties["INFERENCE_PRECISION_HINT"] == hint
+    batch = pack(draw([1, 130, 300])[0])
+    assert cosines(other.encode(batch), encoder.encode(batch)).min() >= 0.999
+
+
+def test_precisions_that_are_not_there(oracle, encoder, monkeypatch):
+    """OpenVINO would not say that it computes in another one."""
+    for precision in ["float16"] + ["bfloat16"] * (not HAS_BFLOAT16):
+        with pytest.raises(ValueError, match=f"no precision '{precision}' here"):
+            OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
+    # What the processor can do, and what OpenVINO makes of it, may differ.
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: True)
+    assert resolve_precision("auto", "openvino") == "bfloat16"
+    assert resolve_precision("auto", "cpu") == resolve_precision("float32", "openvino")
+    OpenVinoEncoder(encoder.config, state(oracle), precision="auto")
+
+
+def test_quantized(oracle, encoder):
+    """Its weights are the exact ones all the same."""
+    other = make_encoder(
+        encoder.config,
+        state(oracle),
+        backend="openvino",
+        precision="float32",
+        quantization={"bits": 8},
+    )
+    batch = pack(draw([1, 130, 300])[0])
+    found, wanted = other.encode(batch), encoder.encode(batch)
+    assert 0.995 <= cosines(found, wanted).min() < 0.999999
+    np.testing.assert_array_equal(other.copy({}).encode(batch), found)
+    for name, tensor in encoder.tensors().items():
+        np.testing.assert_array_equal(other.tensors()[name], tensor)
+
+
+def test_a_row_of_zeros_is_quantized(oracle, encoder):
+    name = "layers.1.mlp.Wo.weight"
+    others = {name: np.zeros_like(encoder.tensors()[name])}
+    quantized = OpenVinoEncoder(
+        encoder.config,
+        {**state(oracle), **others},
+        precision="float32",
+        quantization={"bits": 8},
+    )
+    assert np.isfinite(quantized.encode(pack(draw([10])[0]))).all()
+
+
+@pytest.mark.parametrize("quantization", [{"bits": 4}, {"bits": 8, "group_size": 32}])
+def test_quantizations_of_others(oracle, encoder, quantization):
+    with pytest.raises(ValueError, match="quantization is"):
+        OpenVinoEncoder(encoder.config, state(oracle), quantization=quantization)
+
+
+# Weights
+
+
+def test_tensors_are_those_that_went_in(oracle, encoder):
+    tensors = encoder.tensors()
+    assert list(tensors) == list(state(oracle))
+    for name, tensor in state(oracle).items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+        assert not np.shares_memory(tensors[name], tensor)
+        assert not tensors[name].flags.writeable
+
+
+def test_a_copy_with_other_weights(oracle, encoder):
+    batch = pack(draw([100])[0])
+    before = encoder.encode(batch)
+    others = {"final_norm.weight": np.full(32, 2.0, np.float32)}
+    copied = encoder.copy(others)
+    for name, tensor in encoder.tensors().items():
+        np.testing.assert_array_equal(copied.tensors()[name], others.get(name, tensor))
+    assert np.abs(copied.encode(batch) - before).max() > 0.1
+    np.testing.assert_array_equal(encoder.encode(batch), before)
+
+
+def test_copies_share_what_is_the_same(encoder):
+    name = "final_norm.weight"
+    ones = torch.ones(32)
+    copied = encoder.copy({name: ones})
+    ones.zero_()
+    for other, tensor in copied.tensors().items():
+        shared = np.shares_memory(tensor, encoder.tensors()[other])
+        assert shared == (other != name)
+    assert (copied.tensors()[name] == 1).all()
+    encoder.encode(pack(draw([10])[0]))
+    assert encoder.copy({})._compile() is encoder._compile()
+    assert copied._compile() is not encoder._compile()
+
+
+def test_another_backend_takes_over(encoder):
+    """As the shim does when a pipeline is to train."""
+    batch = pack(draw([1, 100])[0])
+    other = make_encoder(
+        encoder.config, encoder.tensors(), backend="cpu", precision="float32"
+    )
+    assert_close(other.encode(batch), encoder.encode(batch), "hidden states")
+
+
+# It predicts only
+
+
+def test_it_cannot_train(encoder):
+    assert not encoder.can_train
+    batch = pack(draw([10])[0])
+    state = StepState({}, {}, {}, None)
+    for train in (
+        lambda: encoder.encode_train(batch),
+        lambda: encoder.step(StepSettings(0.1), state),
+        lambda: encoder.update(lambda *args: pytest.fail("called")),
+    ):
+        with pytest.raises(ValueError, match="'openvino' predicts only"):
+            train()
+    assert encoder.gradients() == {}
+    assert encoder.device == "openvino:CPU"
+
+
+# Threads and processes
+
+
+def test_it_has_the_threads_of_torch(oracle):
+    encoder = load(oracle)
+    before = torch.get_num_threads()
+    batch = pack(draw([100])[0])
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            encoder.encode(batch)
+            found = encoder._compile().get_property("INFERENCE_NUM_THREADS")
+            assert found == n_threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_torch_it_has_the_threads_of_openmp(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert openvino_encoder._n_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert openvino_encoder._n_threads() == 0
+
+
+def test_threads_that_encode_at_once(encoder):
+    batches = [pack(draw([length, 20])[0]) for length in (30, 90, 150, 200) * 3]
+    wanted = [encoder.encode(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, alone in zip(pool.map(encoder.encode, batches), wanted, strict=True):
+            np.testing.assert_allclose(found, alone, atol=1e-6)
+
+
+FORK = """
+import multiprocessing, sys
+import numpy as np
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.types import PackedBatch
+
+config = ModernBertConfig(vocab_size=30, hidden_size=8, intermediate_size=8,
+    num_attention_heads=2, num_hidden_layers=2, pad_token_id=3,
+    layer_types=("full_attention", "sliding_attention"))
+encoder = OpenVinoEncoder(config, init_tensors(config, seed=0), precision="float32")
+batch = PackedBatch(np.arange(20), np.array([0, 5, 20], np.int32))
+wanted = encoder.encode(batch) if sys.argv[1] == "after" else None
+
+def work(queue):
+    queue.put(encoder.encode(batch))
+
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+workers = [context.Process(target=work, args=(queue,)) for _ in range(2)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    np.testing.assert_allclose(queue.get(timeout=60), encoder.encode(batch), atol=1e-6)
+for worker in workers:
+    worker.join(60)
+    assert worker.exitcode == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("forked", ["before", "after"])
+def test_a_fork_compiles_its_own(forked):
+    """Before or after the first use. The threads of the parent are not there."""
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-W", "ignore", "-c", FORK, forked]
+    subprocess.run(command, env=env, check=True, timeout=120)

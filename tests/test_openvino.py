@@ -1,0 +1,49 @@
+"""A pipeline whose encoder runs by OpenVINO."""
+
+import os
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.language import Language
+
+from spacy_modernbert.layers.encode import find_layers, get_shim
+
+from .util import entities, make_examples, make_text
+
+pytest.importorskip("openvino", reason="needs OpenVINO")
+
+TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]
+
+
+def load(folder: Path, backend: str) -> Language:
+    tok2vec = {"backend": backend, "precision": "float32"}
+    config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
+    return spacy.load(folder, config=config)
+
+
+def test_it_finds_what_torch_finds(trained, tmp_path):
+    """Trained by torch, run by OpenVINO, saved by it, and run by torch again."""
+    wanted = entities(load(trained, "cpu").pipe(TEXTS))
+    assert any(wanted)
+    nlp = load(trained, "openvino")
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    assert get_shim(layer).loaded.encoder.device == "openvino:CPU"
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    nlp.to_disk(tmp_path / "again")
+    assert entities(load(tmp_path / "again", "cpu").pipe(TEXTS)) == wanted
+
+
+def test_it_does_not_train(trained):
+    nlp = load(trained, "openvino")
+    with pytest.raises(ValueError, match="'openvino' predicts only"):
+        nlp.update(make_examples(nlp, 2))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_processes(trained):
+    """Forked after the encoder has run."""
+    nlp = load(trained, "openvino")
+    wanted = entities(nlp.pipe(TEXTS))
+    assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted
