@@ -1,14 +1,18 @@
 """Who is measured: our encoder in every way that it can be run, and its peers."""
 
+from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Iterator, List, Sequence
 
 from spacy_modernbert.encoder.availability import (
     BACKENDS,
+    PREDICTING,
+    choose,
     look_for,
     multiplies_bfloat16,
     multiplies_int8,
 )
+from spacy_modernbert.encoder.backend import resolve_precision
 
 from .points import OURS, Peer
 
@@ -51,6 +55,56 @@ def list_ours(device: str) -> List[Peer]:
         if _device_of(backend) == device
         for precision in ("float32", "bfloat16", "int8")
     ]
+
+
+def list_ours_as_chosen(device: str, *, to_train: bool = False) -> List[Peer]:
+    """RETURNS (List[Peer]): Our encoder on every backend of a device, each in the
+    precision that it takes by itself. The first is what "auto" takes.
+    """
+    backends = [
+        backend
+        for backend in BACKENDS
+        if _device_of(backend) == device and not (to_train and backend in PREDICTING)
+    ]
+    chosen = choose(to_train=to_train).backend
+    backends.sort(key=lambda backend: (backend != chosen, backend != "cpu"))
+    precisions = {name: resolve_precision("auto", name) for name in backends}
+    return [
+        Peer(f"ours {backend} {precision}", OURS, backend, precision)
+        for backend, precision in precisions.items()
+    ]
+
+
+def list_stock_pipelines(device: str) -> List[Peer]:
+    """RETURNS (List[Peer]): spacy-transformers with transformers' model: whole
+    documents, which is the reference, and its own default.
+    """
+    names = {"whole": "whole documents", "strided": "windows of 128"}
+    peers = [
+        Peer(
+            f"spacy-transformers float32, {name}",
+            "spacy-transformers",
+            device,
+            options={"spans": spans},
+        )
+        for spans, name in names.items()
+    ]
+    if device == "cuda":
+        peers += [
+            replace(
+                peer,
+                name=peer.name.replace("float32", "float16"),
+                precision="float16",
+            )
+            for peer in peers
+        ]
+    return peers
+
+
+def as_fake(peer: Peer) -> Peer:
+    """RETURNS (Peer): The same with an encoder that takes no time."""
+    name = f"{peer.name.split(' ')[0]}, instant encoder"
+    return replace(peer, name=name, options={**peer.options, "fake": True})
 
 
 def why_not_timed(peer: Peer, shape: str) -> str:

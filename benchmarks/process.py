@@ -59,7 +59,8 @@ class Process:
 
         timeout (float): Seconds to wait.
         save (Optional[Path]): A file for the vectors.
-        RETURNS (Dict[str, Any]): Seconds, and by how many bytes the memory grew.
+        RETURNS (Dict[str, Any]): Seconds; and in bytes the peak of the memory, and by
+            how much it grew.
         RAISES (Failed): If it failed, or not in time.
         """
         return self._ask({"save": str(save) if save else None}, timeout)

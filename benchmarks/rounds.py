@@ -51,6 +51,7 @@ class Measured:
     facts (Dict[str, Any]): What its job found out.
     seconds (List[float]): Of each pass that counts.
     growth (Optional[int]): Bytes that the memory grew by in the first pass.
+    peak (Optional[int]): Bytes that were held at most in the first pass.
     parity (Optional[Parity]): How far its vectors agree with the reference.
     why_not (str): Why there are no figures; empty if there are.
     """
@@ -59,8 +60,14 @@ class Measured:
     facts: Dict[str, Any] = field(default_factory=dict)
     seconds: List[float] = field(default_factory=list)
     growth: Optional[int] = None
+    peak: Optional[int] = None
     parity: Optional[Parity] = None
     why_not: str = ""
+
+    @property
+    def precision(self) -> str:
+        """RETURNS (str): What matrices are multiplied in."""
+        return self.point.peer.precision
 
     @property
     def median(self) -> Optional[float]:
@@ -73,6 +80,8 @@ def run_rounds(
     patience: Patience,
     tell: Callable[[str], None],
     reference: Optional[Point] = None,
+    *,
+    refuse: bool = True,
 ) -> List[Measured]:
     """Measure points in turns.
 
@@ -81,6 +90,7 @@ def run_rounds(
     tell (Callable[[str], None]): Is told what goes on.
     reference (Optional[Point]): The point whose vectors are right. None compares
         nothing.
+    refuse (bool): Whether who disagrees with it is left out.
     RETURNS (List[Measured]): What came out, in the order of the points.
     """
     measured = [Measured(point) for point in points]
@@ -102,6 +112,8 @@ def run_rounds(
                     _take_pass(row, process, patience, first, save)
                     if save is not None and not row.why_not:
                         wanted = _check(row, save, wanted, row.point == reference)
+                        if refuse and row.parity is not None:
+                            row.why_not = objection(row.parity, row.precision)
                     if row.why_not or patience.is_enough(row.seconds):
                         tell(_describe(row))
                         running.pop(i).end()
@@ -170,7 +182,7 @@ def _take_pass(
         row.why_not = str(reason)
         return
     if first:
-        row.growth = answer["growth"]
+        row.growth, row.peak = answer["growth"], answer["peak"]
     if not first or answer["seconds"] > _COUNTS:
         row.seconds.append(answer["seconds"])
 
@@ -188,12 +200,12 @@ def _check(row: Measured, save: Path, wanted: Any, is_reference: bool) -> Any:
         row.parity = compare(found, wanted)
     except ValueError as error:
         row.why_not = str(error)
-        return wanted
-    row.why_not = objection(row.parity, row.point.peer.precision)
     return wanted
 
 
 def _describe(row: Measured) -> str:
     if row.why_not:
         return f"{row.point.peer.name}: {row.why_not}"
+    if row.median is None:
+        return f"{row.point.peer.name}: done"
     return f"{row.point.peer.name}: {row.median:.3f} s, {len(row.seconds)} passes"

@@ -2,12 +2,20 @@
 JSON as it is.
 """
 
+from dataclasses import asdict
 from statistics import median
 from typing import Any, Dict, List, Optional, Sequence
 
 from .rounds import Measured
 
 Row = Dict[str, Any]
+
+# What a job counts, and what it is called by the second.
+_RATES = {
+    "wordpieces": "per_second",
+    "tokens": "tokens_per_second",
+    "documents": "documents_per_second",
+}
 
 
 def make_rows(
@@ -91,20 +99,19 @@ def _make_row(
         **_spread(measured),
         "why_not": measured.why_not,
     }
+    if measured.parity is not None:
+        row.update(asdict(measured.parity))
     if seconds is not None:
-        wordpieces = measured.facts.get("wordpieces")
         row["growth_mb"] = None if measured.growth is None else measured.growth / 1e6
-        row["per_second"] = wordpieces / seconds if wordpieces else None
-        if measured.parity is not None:
-            row["least_cosine"] = measured.parity.least_cosine
-            row["mean_cosine"] = measured.parity.mean_cosine
+        row["peak_mb"] = None if measured.peak is None else measured.peak / 1e6
+        for fact, name in _RATES.items():
+            if fact in measured.facts:
+                row[name] = measured.facts[fact] / seconds
         if flops is not None:
             row["gflops"] = flops / seconds / 1e9
             if rate is not None:
                 row["limit_gflops"] = rate / 1e9
                 row["share"] = flops / seconds / rate
-    elif measured.parity is not None:
-        row["least_cosine"] = measured.parity.least_cosine
     return row
 
 

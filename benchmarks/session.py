@@ -8,6 +8,7 @@ from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
 from wasabi import msg
 
+from spacy_modernbert.encoder.checkpoint import TOKENIZER
 from spacy_modernbert.encoder.config import ModernBertConfig
 
 from .peers import list_limits, select, why_not_timed
@@ -17,6 +18,7 @@ from .rounds import Measured, Patience, run_rounds
 from .rows import make_limit_rows, make_rows, ratios
 from .shapes import make_checkpoint
 from .tables import SPEED, Column, ratio_table, table
+from .texts import make_text, write_texts
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,24 @@ class Session:
             shared["quick"] = True
         return Results(part, title, {**shared, **settings})
 
-    def checkpoint(self, **options: Any) -> Tuple[Path, ModernBertConfig]:
+    def checkpoint(self) -> Tuple[Path, ModernBertConfig]:
         """RETURNS (Tuple[Path, ModernBertConfig]): The checkpoint of the shape, made if
         it is not there.
         """
         folder = self.store / self.shape
         if not folder.is_dir():
             msg.text(f"Making a checkpoint of shape {self.shape}")
-        return folder, make_checkpoint(self.shape, folder, self.tokenizer, **options)
+        return folder, make_checkpoint(self.shape, folder, self.tokenizer)
+
+    def made_texts(self, lengths: Sequence[int]) -> Path:
+        """RETURNS (Path): A file with a text of each length, in wordpieces."""
+        folder, _ = self.checkpoint()
+        texts = [
+            make_text(folder / TOKENIZER, length, seed)
+            for seed, length in enumerate(lengths)
+        ]
+        name = f"texts-{len(lengths)}-{sum(lengths)}.json"
+        return write_texts(self.store / name, texts)
 
     def measure(
         self,
@@ -81,6 +93,7 @@ class Session:
         limit_rows: int = 0,
         reference: Optional[Peer] = None,
         columns: Sequence[Column] = SPEED,
+        refuse: bool = True,
     ) -> Section:
         """Measure a workload.
 
@@ -94,10 +107,12 @@ class Session:
             none.
         reference (Optional[Peer]): Whose vectors are right; None compares none.
         columns (Sequence[Column]): Of the table.
+        refuse (bool): Whether who computes other vectors than the reference is left
+            out.
         RETURNS (Section): The workload, with its tables.
         """
         msg.divider(title)
-        peers = select(peers, self.only)
+        peers = list({peer.name: peer for peer in select(peers, self.only)}.values())
         unfit = {
             peer.name: Measured(self._point(job, peer, folder, work), why_not=why_not)
             for peer in peers
@@ -115,6 +130,7 @@ class Session:
             self.patience,
             msg.text,
             self._point(job, reference, folder, work) if reference else None,
+            refuse=refuse,
         )
         by_name = {**unfit, **{row.point.peer.name: row for row in measured}}
         ordered = [by_name[peer.name] for peer in peers]

@@ -38,11 +38,23 @@ SPEED: Sequence[Column] = (
     ("slowest", "slowest", three),
     ("passes", "passes", whole),
     ("wordpieces/s", "per_second", whole),
+    ("tokens/s", "tokens_per_second", whole),
+    ("documents/s", "documents_per_second", three),
     ("GFLOP/s", "gflops", whole),
     ("matrix products", "limit_gflops", whole),
     ("share", "share", percent),
     ("cosine", "least_cosine", cosine),
     ("memory, MB", "growth_mb", whole),
+    ("peak, MB", "peak_mb", whole),
+)
+
+LENGTHS: Sequence[Column] = (("wordpieces", "wordpieces", whole), *SPEED[1:])
+
+ACCURACY: Sequence[Column] = (
+    ("", "peer", str),
+    ("least cosine", "least_cosine", cosine),
+    ("mean cosine", "mean_cosine", cosine),
+    ("largest difference", "most_error", three),
 )
 
 

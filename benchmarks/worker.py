@@ -61,20 +61,25 @@ class Worker:
         """Do the job once.
 
         save (Optional[str]): A file for the vectors, for those who compare them.
-        RETURNS (Dict[str, Any]): Seconds, and by how many bytes the memory grew.
+        RETURNS (Dict[str, Any]): Seconds; and in bytes the peak of the memory, and by
+            how much it grew.
         """
         import numpy as np
 
         from .memory import with_peak
 
         start = time.perf_counter()
-        result, growth = with_peak(self.job.run, self.point.peer.device)
+        result, memory = with_peak(self.job.run, self.point.peer.device)
         seconds = time.perf_counter() - start
         if save and self.job.vectors is not None:
             np.save(save, self.job.vectors(result))
         del result
         _tidy_up()
-        return {"seconds": seconds, "growth": growth}
+        return {
+            "seconds": seconds,
+            "growth": memory and memory.growth,
+            "peak": memory and memory.peak,
+        }
 
 
 def _read(stream: TextIO) -> Optional[Dict[str, Any]]:

@@ -25,14 +25,14 @@ class Job:
 
     run (Callable[[], Any]): One pass. When it returns, the device has nothing left to
         do.
-    vectors (Optional[Callable[[Any], Floats]]): Of what `run` returned, `(total,
-        width)`: what parity is checked by. None if nothing was encoded.
+    vectors (Optional[Callable[[Any], Optional[Floats]]]): Of what `run` returned,
+        `(total, width)`: what parity is checked by. None if nothing was encoded.
     facts (Dict[str, Any]): What the job found out, such as the wordpieces that it
         encodes. JSON.
     """
 
     run: Callable[[], Any]
-    vectors: Optional[Callable[[Any], Floats]]
+    vectors: Optional[Callable[[Any], Optional[Floats]]]
     facts: Dict[str, Any]
 
 
