@@ -156,21 +156,19 @@ def _device_of(backend: str) -> str:
 
 
 def _list_transformers(device: str, batch_size: int) -> Iterator[Peer]:
+    batch = {"batch_size": batch_size}
     for precision in ("float32", "bfloat16"):
         name = f"transformers {precision}"
         yield Peer(name, "transformers", device, precision)
         if batch_size > 1:
-            options = {"batch_size": batch_size}
             name = f"{name}, padded by {batch_size}"
-            yield Peer(name, "transformers", device, precision, options)
+            yield Peer(name, "transformers", device, precision, batch)
     if device == "cuda":
-        options = {"attention": "flash_attention_2", "batch_size": batch_size}
         name = "transformers bfloat16, flash attention"
-        yield Peer(name, "transformers", device, "bfloat16", options)
-        options = {"batch_size": batch_size}
-        yield Peer(
-            "packed-encoders bfloat16", "packed-encoders", device, "bfloat16", options
-        )
+        flash = {**batch, "attention": "flash_attention_2"}
+        yield Peer(name, "transformers", device, "bfloat16", flash)
+        name = "packed-encoders bfloat16"
+        yield Peer(name, "packed-encoders", device, "bfloat16", batch)
 
 
 def _exports(device: str) -> Iterator[Peer]:

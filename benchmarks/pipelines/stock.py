@@ -75,7 +75,7 @@ def _make_instant(transformer: Any) -> None:
     table = torch.from_numpy(draw_vectors(65536, width))
 
     def forward(input_ids: Any, **_: Any) -> BaseModelOutput:
-        shape = (*input_ids.shape, width)
-        return BaseModelOutput(table[: input_ids.numel()].view(shape))
+        vectors: Any = table[: input_ids.numel()].view(*input_ids.shape, width)
+        return BaseModelOutput(vectors)
 
     transformer.forward = forward
