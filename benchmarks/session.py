@@ -8,7 +8,7 @@ from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
 from wasabi import msg
 
-from spacy_modernbert.encoder.checkpoint import TOKENIZER
+from spacy_modernbert.encoder.checkpoint import TOKENIZER, load_config
 from spacy_modernbert.encoder.config import ModernBertConfig
 
 from .peers import list_limits, select, why_not_timed
@@ -18,7 +18,7 @@ from .rounds import Measured, Patience, run_rounds
 from .rows import make_limit_rows, make_rows, ratios
 from .shapes import make_checkpoint
 from .tables import SPEED, Column, ratio_table, table
-from .texts import make_text, write_texts
+from .texts import generate_texts, make_text, read_corpus, write_texts
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,18 @@ class Session:
         it is not there.
         """
         folder = self.store / self.shape
-        if not folder.is_dir():
-            msg.text(f"Making a checkpoint of shape {self.shape}")
-        return folder, make_checkpoint(self.shape, folder, self.tokenizer)
+        if folder.is_dir():
+            return folder, load_config(folder)
+        msg.text(f"Making a checkpoint of shape {self.shape}")
+        texts: Sequence[str] = ()
+        if self.tokenizer is None:
+            has_corpus = any(self.corpora.glob("litbank*")) and not self.quick
+            texts = (
+                read_corpus("litbank", self.corpora, 20)
+                if has_corpus
+                else generate_texts()
+            )
+        return folder, make_checkpoint(self.shape, folder, self.tokenizer, texts)
 
     def made_texts(self, lengths: Sequence[int]) -> Path:
         """RETURNS (Path): A file with a text of each length, in wordpieces."""

@@ -13,7 +13,6 @@ from spacy_modernbert.cli.encoder import train_tokenizer
 from spacy_modernbert.encoder.checkpoint import (
     TOKENIZER,
     TOKENIZER_CONFIG,
-    load_config,
     save_checkpoint,
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
@@ -25,10 +24,6 @@ CONFIGS = Path(__file__).parents[1] / "configs" / "encoders"
 # the base shape: attention is then all but uniform, and parity would hardly show a
 # wrong mask. Speed does not depend on it.
 _DEVIATION = 1.1
-
-# A text for the tokenizer to learn where there is no corpus: it has to cover all bytes
-# only, and does so by itself.
-_ANY_TEXT = "The clerk of the harbour wrote down every name that he was told."
 
 _SPECIAL_IDS = {
     "cls_token_id": 1,
@@ -52,12 +47,9 @@ def read_config(shape: str) -> ModernBertConfig:
 
 
 def make_checkpoint(
-    shape: str,
-    folder: Path,
-    tokenizer: Optional[Path] = None,
-    texts: Sequence[str] = (_ANY_TEXT,),
+    shape: str, folder: Path, tokenizer: Optional[Path], texts: Sequence[str]
 ) -> ModernBertConfig:
-    """Write a checkpoint, if it is not there.
+    """Write a checkpoint.
 
     shape (str): A file of `configs/encoders`, without its suffix.
     folder (Path): Where to.
@@ -66,8 +58,6 @@ def make_checkpoint(
     texts (Sequence[str]): The texts.
     RETURNS (ModernBertConfig): Its config.
     """
-    if folder.is_dir():
-        return load_config(folder)
     config = read_config(shape)
     tokenizer_config = None
     if tokenizer is not None:

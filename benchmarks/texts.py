@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from spacy_modernbert.corpora.convert import ConvertedCorpus
 from spacy_modernbert.corpora.craft import convert_craft
 from spacy_modernbert.corpora.litbank import convert_litbank
+from spacy_modernbert.corpora.roster import Stage, generate
 
 _CONVERTERS: Dict[str, Callable[[Path], ConvertedCorpus]] = {
     "litbank": convert_litbank,
@@ -38,6 +39,12 @@ def read_corpus(name: str, folder: Path, n_documents: int) -> List[str]:
     corpus = _CONVERTERS[name](found[0])
     docs = [doc for split in corpus.splits.values() for doc in split]
     return [doc.text for doc in docs[:n_documents]]
+
+
+def generate_texts() -> List[str]:
+    """RETURNS (List[str]): For a tokenizer to learn where there is no corpus."""
+    stage = Stage(5000, min_words=500, max_words=1000, words_per_name=40)
+    return [document.text for document in generate("any", [stage], seed=[0])]
 
 
 def make_text(tokenizer: Path, length: int, seed: int = 0) -> str:

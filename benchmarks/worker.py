@@ -71,8 +71,9 @@ class Worker:
         start = time.perf_counter()
         result, memory = with_peak(self.job.run, self.point.peer.device)
         seconds = time.perf_counter() - start
-        if save and self.job.vectors is not None:
-            np.save(save, self.job.vectors(result))
+        vectors = self.job.vectors
+        if save and vectors is not None:
+            np.save(save, np.asarray(vectors(result)))
         del result
         _tidy_up()
         return {

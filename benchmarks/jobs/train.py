@@ -25,7 +25,7 @@ def make(point: Point) -> Job:
     doc = nlp.make_doc(text)
     entities = [
         (token.idx, token.idx + len(token), f"LABEL{i % point.work['labels']}")
-        for i, token in enumerate(doc[::_DISTANCE])
+        for i, token in enumerate(list(doc)[::_DISTANCE])
     ]
     example = Example.from_dict(doc, {"entities": entities})
     optimizer = nlp.resume_training()
