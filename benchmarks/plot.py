@@ -34,7 +34,6 @@ def draw_scaling(rows: Sequence[Row], window: int, path: Path) -> None:
         label="in proportion to the length",
     )
     axes[0].set_title("seconds")
-    axes[0].legend(frameon=False)
     with_memory = [row for row in rows if row.get("growth_mb") is not None]
     axes[1].semilogx(
         [row["wordpieces"] for row in with_memory],
@@ -45,11 +44,12 @@ def draw_scaling(rows: Sequence[Row], window: int, path: Path) -> None:
     axes[1].set_ylim(bottom=0)
     axes[1].set_title("MB more at the peak")
     for axis in axes:
-        axis.axvline(window, color=_RULE, linewidth=1)
+        axis.axvline(window, color=_RULE, linewidth=1, label="a window")
         axis.set_xlabel("wordpieces of the document")
         axis.set_xticks(lengths, [_thousands(length) for length in lengths])
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=110, format="png")
     plt.close(figure)

@@ -15,7 +15,7 @@ Parts = Dict[str, Dict[str, Any]]
 Found = Tuple[Optional[float], str]
 
 _NO_BFLOAT16 = "not measurable here: the processor has no native bfloat16"
-_NO_GPU = "not measurable here: no CUDA device"
+_NO_GPU = "not measured yet: needs a CUDA device"
 _MISSING = "not measured yet"
 
 
@@ -99,6 +99,8 @@ def faster(
     def find(parts: Parts) -> Found:
         if native and not multiplies_bfloat16():
             return None, _NO_BFLOAT16
+        if part.endswith("cuda") and part not in parts:
+            return None, _NO_GPU
         section = _section(parts, part, title)
         best = _best(section["rows"], precision) if section else None
         if section is None or best is None:
@@ -110,6 +112,34 @@ def faster(
         return None, reasons.get(peer) or _MISSING
 
     return find
+
+
+def int8_gain(parts: Parts) -> Found:
+    """RETURNS (Found): How many times faster 8-bit weights are than bfloat16, both the
+    quickest of ours.
+    """
+    if not multiplies_bfloat16():
+        return None, _NO_BFLOAT16
+    section = _section(parts, _ENCODER, "2,048")
+    rows = section["rows"] if section else []
+    int8, half = _best(rows, "int8"), _best(rows, "bfloat16")
+    if int8 is None or half is None:
+        return None, _MISSING
+    return half["seconds"] / int8["seconds"], ""
+
+
+def decoded_tokens(parts: Parts) -> Found:
+    """RETURNS (Found): What `benchmarks/decoder.py` found for 6 labels."""
+    path = Path(__file__).with_name("decoder.json")
+    if not path.is_file():
+        return None, _MISSING
+    rows = json.loads(path.read_text(encoding="utf8"))["tokens_per_second"]
+    found = [
+        row["from hidden: fast"]
+        for row in rows
+        if row["labels"] == 6 and not row["upper"]
+    ]
+    return (found[0], "") if found else (None, _MISSING)
 
 
 def value(
@@ -176,6 +206,7 @@ _HALF = "transformers bfloat16"
 _OPENVINO = "OpenVINO export bfloat16"
 _WHOLE = "spacy-transformers float32, whole documents"
 _STRIDED = "spacy-transformers float32, windows of 128"
+_ON_CUDA = ("transformers bfloat16, flash attention", "packed-encoders bfloat16")
 
 
 def _encoder_targets() -> List[Target]:
@@ -215,6 +246,7 @@ TARGETS: List[Target] = [
         0.6,
         value(_ENCODER, "2,048", "share", "bfloat16"),
     ),
+    Target("2,048 wordpieces, int8: times our own bfloat16", 1.3, int8_gain),
     Target(
         "8,192 wordpieces: share of the bfloat16 matrix rate",
         0.45,
@@ -251,6 +283,7 @@ TARGETS: List[Target] = [
         80_000,
         value("host-base-cpu", "18 labels", "tokens_per_second"),
     ),
+    Target("the decoder alone, 6 labels: tokens/s", 2_000_000, decoded_tokens),
     Target(
         "training on 4,096 wordpieces: times spacy-transformers",
         2.0,
@@ -269,6 +302,19 @@ TARGETS: List[Target] = [
         0.5,
         value("encoder-base-cuda", "8,192", "share", "bfloat16"),
     ),
+    Target(
+        "CUDA, 8,192 wordpieces: times transformers bfloat16",
+        4.0,
+        faster("encoder-base-cuda", "8,192", _HALF, "bfloat16"),
+    ),
+    *[
+        Target(
+            f"CUDA, 8,192 wordpieces: times {peer}",
+            1.2,
+            faster("encoder-base-cuda", "8,192", peer, "bfloat16"),
+        )
+        for peer in _ON_CUDA
+    ],
     Target(
         "CUDA, LitBank in nlp.pipe: tokens/s",
         80_000,

@@ -1,7 +1,6 @@
 """The runner itself, at toy shape: fresh processes, turns, files."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.points import OURS, Peer, Point
+from benchmarks.process import Failed, Process
 from benchmarks.rounds import Patience, run_rounds
 
 from ..util import make_checkpoint
@@ -25,10 +25,10 @@ def point(folder: Path, peer: Peer) -> Point:
 def test_failing_and_wrong_peers_are_rows_with_a_reason(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "right")
     other = make_checkpoint(tmp_path / "other", seed=1)
-    right, unknown, wrong = run_rounds(
+    right, missing, wrong = run_rounds(
         [
             point(folder, OUR_CPU),
-            point(folder, replace(OUR_CPU, device="nowhere")),
+            point(tmp_path / "nothing", OUR_CPU),
             point(other, OUR_CPU),
         ],
         QUICKLY,
@@ -39,19 +39,20 @@ def test_failing_and_wrong_peers_are_rows_with_a_reason(tmp_path: Path) -> None:
     assert right.median is not None and right.median > 0
     assert right.facts == {"wordpieces": 49, "documents": 2}
     assert right.parity is not None and right.parity.least_cosine > 0.99999
-    assert "nowhere" in unknown.why_not
+    assert "nothing" in missing.why_not
     assert wrong.why_not.startswith("wrong vectors")
     assert wrong.median is None
 
 
-def test_a_process_that_ends_or_is_late_is_a_row_with_a_reason(tmp_path: Path) -> None:
-    folder = make_checkpoint(tmp_path / "tiny")
-    nothing = replace(point(folder, OUR_CPU), folder=str(tmp_path / "nothing"))
-    (row,) = run_rounds([nothing], QUICKLY, lambda said: None)
-    assert "nothing" in row.why_not
+def test_a_process_that_is_late_or_ends_is_a_row_with_a_reason(tmp_path: Path) -> None:
     late = Patience(repeats=1, timeout=0.01)
-    (row,) = run_rounds([point(folder, OUR_CPU)], late, lambda said: None)
+    (row,) = run_rounds([point(tmp_path, OUR_CPU)], late, lambda said: None)
     assert row.why_not == "no answer within 0 seconds"
+    process = Process(point(tmp_path, OUR_CPU))
+    process._popen.kill()
+    with pytest.raises(Failed, match="ended by signal 9"):
+        process.prepare(timeout=60)
+    process.end()
 
 
 def test_the_command_writes_a_table_and_its_json(tmp_path: Path) -> None:
