@@ -13,7 +13,7 @@ from ..pipelines import PROBE, make_pipeline
 from ..points import Point
 from . import Job
 
-# Every so many tokens, one is an entity.
+# Of so many words, one is an entity.
 _DISTANCE = 15
 
 
@@ -23,9 +23,10 @@ def make(point: Point) -> Job:
     nlp = pipeline.nlp
     probed = pipeline.hidden(PROBE)
     doc = nlp.make_doc(text)
+    words = [token for token in doc if token.is_alpha]
     entities = [
         (token.idx, token.idx + len(token), f"LABEL{i % point.work['labels']}")
-        for i, token in enumerate(list(doc)[::_DISTANCE])
+        for i, token in enumerate(words[::_DISTANCE])
     ]
     example = Example.from_dict(doc, {"entities": entities})
     optimizer = nlp.resume_training()
