@@ -169,7 +169,7 @@ def everything(
     """All parts, one after another, with few documents of each corpus."""
     session: Session = context.obj
     encoder(context, "512,2048,8192", True)
-    pipeline(context, ["litbank"], documents, False)
+    pipeline(context, ["litbank"], documents, True)
     training(context)
     memory(context)
     accuracy(context, "512")
