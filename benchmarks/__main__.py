@@ -1,0 +1,198 @@
+"""`python -m benchmarks`: one runner for all of them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import List, Optional
+
+import typer
+from wasabi import msg
+
+from . import accuracy as accuracy_part
+from . import embeddings as embeddings_part
+from . import encoder as encoder_part
+from . import lengths as lengths_part
+from . import pipeline as pipeline_part
+from . import training as training_part
+from .plot import draw_scaling
+from .results import RESULTS, Results
+from .rounds import Patience
+from .session import Session, temporary_store
+from .targets import write_targets
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Measure the package beside its peers. Options come before the part.",
+)
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    shape: str = typer.Option("base", help="A file of configs/encoders"),
+    device: str = typer.Option("auto", help="cpu, cuda or mps; auto takes the best"),
+    threads: int = typer.Option(2, min=1, help="Threads of every library"),
+    repeats: int = typer.Option(5, min=1, help="The most passes of a peer"),
+    timeout: float = typer.Option(600.0, help="Seconds that a pass may take"),
+    quick: bool = typer.Option(False, help="Try everything, on short documents"),
+    anyway: bool = typer.Option(
+        False, help="Time what means nothing on this machine, too"
+    ),
+    peers: Optional[List[str]] = typer.Option(  # noqa: B008
+        None, help="Only peers with this in their name; may be repeated, `*` matches"
+    ),
+    tokenizer: Optional[Path] = typer.Option(  # noqa: B008
+        None, help="Folder with the published tokenizer; else one is learned"
+    ),
+    corpora: Path = typer.Option(  # noqa: B008
+        Path("assets"), help="Folder with archives of LitBank and CRAFT"
+    ),
+    store: Optional[Path] = typer.Option(  # noqa: B008
+        None, help="Folder for checkpoints and exports; else they are thrown away"
+    ),
+    output: Path = typer.Option(RESULTS, help="Folder for the results"),  # noqa: B008
+) -> None:
+    if device == "auto":
+        device = _best_device()
+    context.obj = Session(
+        shape="mini" if quick and shape == "base" else shape,
+        device=device,
+        threads=threads,
+        patience=Patience(
+            repeats=min(repeats, 2) if quick else repeats, timeout=timeout
+        ),
+        quick=quick,
+        anyway=anyway,
+        only=tuple(peers or ()),
+        tokenizer=tokenizer,
+        corpora=corpora,
+        store=context.with_resource(temporary_store(store)),
+        output=output,
+    )
+
+
+_LENGTHS = typer.Option("512,2048,8192", help="Wordpieces, with commas")
+_DOCUMENTS = typer.Option(None, min=1, help="Take the first so many documents only")
+
+
+@app.command()
+def encoder(
+    context: typer.Context,
+    lengths: str = _LENGTHS,
+    mixed: bool = typer.Option(True, help="The mixed batch, too"),
+) -> None:
+    """The encoder alone, in every way to run it, beside the rate of matrix products."""
+    session: Session = context.obj
+    numbers = [300] if session.quick else _numbers(lengths)
+    _write(session, encoder_part.run(session, numbers, mixed))
+
+
+@app.command()
+def pipeline(
+    context: typer.Context,
+    corpus: List[str] = typer.Option(  # noqa: B008
+        ["litbank", "craft"], help="litbank or craft; may be repeated"
+    ),
+    documents: Optional[int] = _DOCUMENTS,
+    mixed: bool = typer.Option(True, help="The mixed batch, too"),
+) -> None:
+    """nlp.pipe on whole documents, beside spacy-transformers."""
+    session: Session = context.obj
+    corpora = [] if session.quick else corpus
+    _write(session, pipeline_part.run(session, corpora, documents, mixed))
+
+
+@app.command()
+def host(context: typer.Context, documents: Optional[int] = _DOCUMENTS) -> None:
+    """nlp.pipe with an encoder that takes no time, on one thread."""
+    session: Session = replace(context.obj, threads=1)
+    _write(session, pipeline_part.run_host(session, documents))
+
+
+@app.command()
+def training(context: typer.Context) -> None:
+    """A step of training on one document of 4,096 wordpieces."""
+    session: Session = context.obj
+    _write(session, training_part.run(session))
+
+
+@app.command()
+def memory(context: typer.Context) -> None:
+    """By how much one document of 8,192 wordpieces lets the memory grow."""
+    session: Session = context.obj
+    _write(session, lengths_part.run_memory(session))
+
+
+@app.command()
+def scaling(
+    context: typer.Context,
+    lengths: str = typer.Option(
+        ",".join(map(str, lengths_part.ALL)), help="Wordpieces, with commas"
+    ),
+) -> None:
+    """Time and memory over lengths, as a table and a picture."""
+    session: Session = context.obj
+    numbers = [64, 300] if session.quick else _numbers(lengths)
+    results = lengths_part.run_scaling(session, numbers)
+    _write(session, results)
+    picture = session.output / f"{results.name}.png"
+    draw_scaling(results.sections[0].rows, lengths_part.MEMORY, picture)
+
+
+@app.command()
+def accuracy(context: typer.Context, lengths: str = _LENGTHS) -> None:
+    """How far precisions and quantizations are from float32."""
+    session: Session = context.obj
+    numbers = [300] if session.quick else _numbers(lengths)
+    _write(session, accuracy_part.run(session, numbers))
+
+
+@app.command()
+def embeddings(context: typer.Context) -> None:
+    """Vectors of documents: the mean over their wordpieces."""
+    session: Session = context.obj
+    _write(session, embeddings_part.run(session))
+
+
+@app.command()
+def targets(context: typer.Context) -> None:
+    """What the package set out to reach, and whether the results at hand reach it."""
+    session: Session = context.obj
+    print(write_targets(session.output))
+
+
+@app.command("all")
+def everything(
+    context: typer.Context,
+    documents: int = typer.Option(4, min=1, help="Documents of each corpus"),
+) -> None:
+    """All parts, one after another, with few documents of each corpus."""
+    session: Session = context.obj
+    encoder(context, "512,2048,8192", True)
+    pipeline(context, ["litbank"], documents, True)
+    training(context)
+    memory(context)
+    accuracy(context, "512")
+    if not session.quick:
+        host(context, None)
+    targets(context)
+
+
+def _numbers(text: str) -> List[int]:
+    return [int(part) for part in text.split(",") if part.strip()]
+
+
+def _write(session: Session, results: Results) -> None:
+    msg.good(f"Wrote {results.write(session.output)}")
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks")

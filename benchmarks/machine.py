@@ -1,0 +1,95 @@
+"""The machine that figures are of, and the versions of what ran on it."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Dict, List
+
+PACKAGES = (
+    "spacy-modernbert",
+    "spacy",
+    "spacy-transformers",
+    "thinc",
+    "numpy",
+    "numba",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "openvino",
+    "onnxruntime",
+    "mlx",
+    "flash-attn",
+    "packed-encoders",
+)
+
+# What decides how fast matrices are multiplied.
+_FLAGS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "i8mm",
+)
+
+
+def describe_machine() -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): Processor, memory, GPU if there is one."""
+    lines = _read("/proc/cpuinfo")
+    models = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    flags = [line for line in lines if line.startswith(("flags", "Features"))]
+    known = set(flags[0].split(":", 1)[1].split()) if flags else set()
+    machine = {
+        "processor": models[0] if models else platform.processor(),
+        "architecture": platform.machine(),
+        "flags": [flag for flag in _FLAGS if flag in known],
+        "cores": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+    gpu = _describe_gpu()
+    return {**machine, "gpu": gpu} if gpu else machine
+
+
+def list_versions() -> Dict[str, str]:
+    """RETURNS (Dict[str, str]): Of Python and the packages that are installed."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _memory_gb() -> Any:
+    try:
+        n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return "unknown"
+    return round(n_bytes / 1e9, 1)
+
+
+def _describe_gpu() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return ""
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return (
+        f"{torch.cuda.get_device_name(0)}, {memory / 1e9:.0f} GB, "
+        f"CUDA {torch.version.cuda}"
+    )
+
+
+def _read(path: str) -> List[str]:
+    try:
+        return Path(path).read_text(encoding="utf8").splitlines()
+    except OSError:
+        return []

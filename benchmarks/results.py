@@ -1,0 +1,123 @@
+"""A part of the benchmarks as files: JSON for programs, Markdown for people."""
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Dict, List
+
+from .machine import describe_machine, list_versions
+from .rows import Row
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Section:
+    """One workload of a part.
+
+    title (str): What was done.
+    rows (List[Row]): Ours and the peers.
+    limits (List[Row]): The matrix products of the same run.
+    ratios (List[Row]): How many times faster ours are.
+    text (str): Its tables, as Markdown.
+    """
+
+    title: str
+    rows: List[Row]
+    limits: List[Row] = field(default_factory=list)
+    ratios: List[Row] = field(default_factory=list)
+    text: str = ""
+
+
+@dataclass
+class Results:
+    """What a part of the benchmarks found.
+
+    part (str): Its name, such as "encoder".
+    title (str): For people.
+    settings (Dict[str, Any]): Shape, threads and whatever else was set.
+    sections (List[Section]): The workloads.
+    """
+
+    part: str
+    title: str
+    settings: Dict[str, Any]
+    sections: List[Section] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """RETURNS (str): The name of its files, without a suffix."""
+        return f"{self.part}-{self.settings['shape']}-{self.settings['device']}"
+
+    def to_json(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): All of it."""
+        return {
+            "part": self.part,
+            "title": self.title,
+            "command": command(),
+            "date": date.today().isoformat(),
+            "settings": self.settings,
+            "machine": describe_machine(),
+            "versions": list_versions(),
+            "sections": [
+                {
+                    "title": section.title,
+                    "rows": section.rows,
+                    "limits": section.limits,
+                    "ratios": section.ratios,
+                }
+                for section in self.sections
+            ],
+        }
+
+    def to_markdown(self) -> str:
+        """RETURNS (str): The machine, the versions and the tables."""
+        head = self.to_json()
+        settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        lines = [
+            f"# {self.title}",
+            "",
+            f"`{head['command']}`, {head['date']}",
+            "",
+            f"- Machine: {_join(head['machine'])}",
+            f"- Versions: {_join(head['versions'])}",
+            f"- Settings: {settings}",
+        ]
+        for section in self.sections:
+            lines += ["", f"## {section.title}", "", section.text]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def write(self, folder: Path) -> Path:
+        """Write both files. A file appears whole or not at all.
+
+        folder (Path): Where to.
+        RETURNS (Path): The Markdown.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        _write(folder / f"{self.name}.json", text)
+        _write(folder / f"{self.name}.md", self.to_markdown())
+        return folder / f"{self.name}.md"
+
+
+def command() -> str:
+    """RETURNS (str): What was typed."""
+    return " ".join(["python -m benchmarks", *map(shlex.quote, sys.argv[1:])])
+
+
+def _join(facts: Dict[str, Any]) -> str:
+    parts = []
+    for key, value in facts.items():
+        value = " ".join(value) if isinstance(value, list) else value
+        parts.append(f"{key.replace('_', ' ')} {value}")
+    return ", ".join(parts)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf8")
+    temporary.replace(path)

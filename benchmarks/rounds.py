@@ -1,0 +1,211 @@
+"""Peers take turns, pass by pass, so that what the machine does beside it hits all.
+
+Every peer has a process of its own. All are started and loaded, one after another;
+then each does one pass in each round, while the others wait. In the first round, the
+vectors of each are compared with those of the first peer, which is the reference; who
+disagrees is not timed.
+"""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import numpy as np
+
+from .parity import Parity, compare, objection
+from .points import Point
+from .process import Failed, Process
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to measure.
+
+    repeats (int): The most passes of a peer that count.
+    timeout (float): Seconds after which a pass, or loading, has failed.
+    """
+
+    repeats: int = 5
+    timeout: float = 600.0
+
+    def is_enough(self, seconds: Sequence[float]) -> bool:
+        """RETURNS (bool): Whether these passes will do. Three always would; two where
+        one takes more than 20 seconds, and one where it takes more than a minute.
+        """
+        n, slowest = len(seconds), max(seconds, default=0.0)
+        few = 1 if slowest > 60 else 2 if slowest > 20 else 3
+        return n >= self.repeats or (n >= few and sum(seconds) > 10)
+
+
+# A first pass that took longer than this counts. A shorter one was another warm-up.
+_COUNTS = 20.0
+
+
+@dataclass
+class Measured:
+    """What came out for a peer.
+
+    point (Point): What was measured.
+    facts (Dict[str, Any]): What its job found out.
+    seconds (List[float]): Of each pass that counts.
+    growth (Optional[int]): Bytes that the memory grew by in the first pass.
+    peak (Optional[int]): Bytes that were held at most in the first pass.
+    parity (Optional[Parity]): How far its vectors agree with the reference.
+    why_not (str): Why there are no figures; empty if there are.
+    """
+
+    point: Point
+    facts: Dict[str, Any] = field(default_factory=dict)
+    seconds: List[float] = field(default_factory=list)
+    growth: Optional[int] = None
+    peak: Optional[int] = None
+    parity: Optional[Parity] = None
+    why_not: str = ""
+
+    @property
+    def precision(self) -> str:
+        """RETURNS (str): What matrices are multiplied in."""
+        return self.point.peer.precision
+
+    @property
+    def median(self) -> Optional[float]:
+        """RETURNS (Optional[float]): Seconds of a pass, if there are figures."""
+        return median(self.seconds) if self.seconds and not self.why_not else None
+
+
+def run_rounds(
+    points: Sequence[Point],
+    patience: Patience,
+    tell: Callable[[str], None],
+    reference: Optional[Point] = None,
+    *,
+    refuse: bool = True,
+) -> List[Measured]:
+    """Measure points in turns.
+
+    points (Sequence[Point]): The points.
+    patience (Patience): How long.
+    tell (Callable[[str], None]): Is told what goes on.
+    reference (Optional[Point]): The point whose vectors are right. None compares
+        nothing.
+    refuse (bool): Whether who disagrees with it is left out.
+    RETURNS (List[Measured]): What came out, in the order of the points.
+    """
+    measured = [Measured(point) for point in points]
+    running: Dict[int, Process] = {}
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        try:
+            wanted = _find_wanted(reference, points, patience, Path(folder), tell)
+            for i, row in enumerate(measured):
+                process = _start(row, patience, tell)
+                if process is not None:
+                    running[i] = process
+            in_round = 0
+            while running:
+                for i in list(running):
+                    row, process = measured[i], running[i]
+                    first = in_round == 0
+                    is_compared = first and _encodes_as(reference, row.point)
+                    save = Path(folder) / f"{i}.npy" if is_compared else None
+                    _take_pass(row, process, patience, first, save)
+                    if save is not None and not row.why_not:
+                        wanted = _check(row, save, wanted, row.point == reference)
+                        if refuse and row.parity is not None:
+                            row.why_not = objection(row.parity, row.precision)
+                    if row.why_not or patience.is_enough(row.seconds):
+                        tell(_describe(row))
+                        running.pop(i).end()
+                in_round += 1
+        finally:
+            for process in running.values():
+                process.end()
+    return measured
+
+
+def _find_wanted(
+    reference: Optional[Point],
+    points: Sequence[Point],
+    patience: Patience,
+    folder: Path,
+    tell: Callable[[str], None],
+) -> Any:
+    """The right vectors, by a process of their own where the reference is not among
+    the points that are timed.
+    """
+    if reference is None or points[:1] == [reference]:
+        return None
+    row = Measured(reference)
+    process = _start(row, patience, tell)
+    if process is None:
+        raise Failed(f"there is no reference: {row.why_not}")
+    try:
+        save = folder / "reference.npy"
+        process.take_pass(patience.timeout, save)
+        return np.load(save)
+    finally:
+        process.end()
+
+
+def _encodes_as(reference: Optional[Point], point: Point) -> bool:
+    """Whether there is something to compare: matrix products encode nothing."""
+    return reference is not None and point.job == reference.job
+
+
+def _start(
+    row: Measured, patience: Patience, tell: Callable[[str], None]
+) -> Optional[Process]:
+    tell(f"{row.point.peer.name}: loading")
+    on_cuda = row.point.peer.device == "cuda"
+    process = Process(row.point, limit_memory=not on_cuda)
+    try:
+        row.facts = process.prepare(patience.timeout)
+    except Failed as reason:
+        row.why_not = str(reason)
+        tell(_describe(row))
+        process.end()
+        return None
+    return process
+
+
+def _take_pass(
+    row: Measured,
+    process: Process,
+    patience: Patience,
+    first: bool,
+    save: Optional[Path],
+) -> None:
+    try:
+        answer = process.take_pass(patience.timeout, save)
+    except Failed as reason:
+        row.why_not = str(reason)
+        return
+    if first:
+        row.growth, row.peak = answer["growth"], answer["peak"]
+    if not first or answer["seconds"] > _COUNTS:
+        row.seconds.append(answer["seconds"])
+
+
+def _check(row: Measured, save: Path, wanted: Any, is_reference: bool) -> Any:
+    """RETURNS (np.ndarray): The right vectors."""
+    found = np.load(save)
+    save.unlink()
+    if is_reference:
+        return found
+    if wanted is None:
+        row.why_not = "not timed: the reference failed, nothing to compare with"
+        return None
+    try:
+        row.parity = compare(found, wanted)
+    except ValueError as error:
+        row.why_not = str(error)
+    return wanted
+
+
+def _describe(row: Measured) -> str:
+    if row.why_not:
+        return f"{row.point.peer.name}: {row.why_not}"
+    if row.median is None:
+        return f"{row.point.peer.name}: done"
+    return f"{row.point.peer.name}: {row.median:.3f} s, {len(row.seconds)} passes"

@@ -1,0 +1,323 @@
+"""What the package set out to reach, and what the results at hand say of it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from spacy_modernbert.encoder.availability import multiplies_bfloat16
+
+from .rows import Row
+
+Parts = Dict[str, Dict[str, Any]]
+
+# A figure, and why there is none.
+Found = Tuple[Optional[float], str]
+
+_NO_BFLOAT16 = "not measurable here: the processor has no native bfloat16"
+_NO_GPU = "not measured yet: needs a CUDA device"
+_MISSING = "not measured yet"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to reach.
+
+    what (str): In words.
+    wanted (float): The figure.
+    find (Callable[[Parts], Found]): Looks it up.
+    at_most (bool): Whether less is better.
+    """
+
+    what: str
+    wanted: float
+    find: Callable[[Parts], Found]
+    at_most: bool = False
+
+
+def write_targets(folder: Path) -> str:
+    """Compare the results in a folder with the targets.
+
+    folder (Path): With the JSON of parts.
+    RETURNS (str): A table, which is also written to `targets.md` there.
+    """
+    parts = {
+        path.stem: json.loads(path.read_text(encoding="utf8"))
+        for path in sorted(folder.glob("*-*.json"))
+    }
+    lines = [
+        "# Targets",
+        "",
+        "2 threads, base shape; where a line says nothing else, on this machine's CPU.",
+        "",
+        "| | wanted | found | |",
+        "| --- | ---: | ---: | --- |",
+        *(_describe(target, target.find(parts)) for target in TARGETS),
+    ]
+    text = "\n".join(lines) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".targets.md"
+    temporary.write_text(text, encoding="utf8")
+    temporary.replace(folder / "targets.md")
+    return text
+
+
+def _describe(target: Target, found: Found) -> str:
+    value, why_not = found
+    sign = "≤" if target.at_most else "≥"
+    if value is None:
+        return f"| {target.what} | {sign} {target.wanted:,g} | | {why_not} |"
+    reached = value <= target.wanted if target.at_most else value >= target.wanted
+    verdict = "reached" if reached else "**not reached**"
+    return f"| {target.what} | {sign} {target.wanted:,g} | {value:,.4g} | {verdict} |"
+
+
+def _section(parts: Parts, part: str, title: str) -> Optional[Dict[str, Any]]:
+    sections = parts.get(part, {}).get("sections", [])
+    return next((s for s in sections if title in s["title"]), None)
+
+
+def _best(rows: List[Row], precision: str = "") -> Optional[Row]:
+    """The quickest of ours, in one precision or in any."""
+    timed = [
+        row
+        for row in rows
+        if row.get("ours")
+        and row.get("seconds") is not None
+        and row["precision"] == (precision or row["precision"])
+    ]
+    return min(timed, key=lambda row: row["seconds"], default=None)
+
+
+def faster(
+    part: str, title: str, peer: str, precision: str, native: bool = False
+) -> Callable[[Parts], Found]:
+    """RETURNS (Callable[[Parts], Found]): Looks up how many times faster the quickest
+    of ours in a precision is than a peer.
+    """
+
+    def find(parts: Parts) -> Found:
+        if native and not multiplies_bfloat16():
+            return None, _NO_BFLOAT16
+        if part.endswith("cuda") and part not in parts:
+            return None, _NO_GPU
+        section = _section(parts, part, title)
+        best = _best(section["rows"], precision) if section else None
+        if section is None or best is None:
+            return None, _MISSING
+        for row in section["ratios"]:
+            if row["peer"] == best["peer"] and peer in row["faster_than"]:
+                return row["faster_than"][peer], ""
+        reasons = {row["peer"]: row["why_not"] for row in section["rows"]}
+        return None, reasons.get(peer) or _MISSING
+
+    return find
+
+
+def int8_gain(parts: Parts) -> Found:
+    """RETURNS (Found): How many times faster 8-bit weights are than bfloat16, both the
+    quickest of ours.
+    """
+    if not multiplies_bfloat16():
+        return None, _NO_BFLOAT16
+    section = _section(parts, _ENCODER, "2,048")
+    rows = section["rows"] if section else []
+    int8, half = _best(rows, "int8"), _best(rows, "bfloat16")
+    if int8 is None or half is None:
+        return None, _MISSING
+    return half["seconds"] / int8["seconds"], ""
+
+
+def decoded_tokens(parts: Parts) -> Found:
+    """RETURNS (Found): What `benchmarks/decoder.py` found for 6 labels."""
+    path = Path(__file__).with_name("decoder.json")
+    if not path.is_file():
+        return None, _MISSING
+    rows = json.loads(path.read_text(encoding="utf8"))["tokens_per_second"]
+    found = [
+        row["from hidden: fast"]
+        for row in rows
+        if row["labels"] == 6 and not row["upper"]
+    ]
+    return (found[0], "") if found else (None, _MISSING)
+
+
+def value(
+    part: str, title: str, key: str, precision: str = "", scale: float = 1.0
+) -> Callable[[Parts], Found]:
+    """RETURNS (Callable[[Parts], Found]): Looks up a figure of the quickest of ours."""
+
+    def find(parts: Parts) -> Found:
+        on_cpu = part.endswith("cpu")
+        if on_cpu and precision == "bfloat16" and not multiplies_bfloat16():
+            return None, _NO_BFLOAT16
+        if part.endswith("cuda") and part not in parts:
+            return None, _NO_GPU
+        section = _section(parts, part, title)
+        best = _best(section["rows"], precision) if section else None
+        if best is None or best.get(key) is None:
+            return None, _MISSING
+        return best[key] * scale, ""
+
+    return find
+
+
+def least_cosine(precision: str) -> Callable[[Parts], Found]:
+    """RETURNS (Callable[[Parts], Found]): Looks up the least cosine of any wordpiece,
+    over all of ours in a precision.
+    """
+
+    def find(parts: Parts) -> Found:
+        sections = parts.get("accuracy-base-cpu", {}).get("sections", [])
+        cosines = [
+            row["least_cosine"]
+            for section in sections
+            for row in section["rows"]
+            if row["precision"] == precision and row.get("least_cosine") is not None
+        ]
+        return (min(cosines), "") if cosines else (None, _MISSING)
+
+    return find
+
+
+def memory_share() -> Callable[[Parts], Found]:
+    """RETURNS (Callable[[Parts], Found]): Looks up the peak of a step of training, as a
+    share of that of spacy-transformers.
+    """
+
+    def find(parts: Parts) -> Found:
+        section = _section(parts, "training-base-cpu", "A step")
+        best = _best(section["rows"]) if section else None
+        stock = [
+            row
+            for row in (section or {"rows": []})["rows"]
+            if not row["ours"] and row.get("peak_mb")
+        ]
+        if best is None or not best.get("peak_mb") or not stock:
+            return None, _MISSING
+        return best["peak_mb"] / stock[0]["peak_mb"], ""
+
+    return find
+
+
+_ENCODER = "encoder-base-cpu"
+_PLAIN = "transformers float32"
+_HALF = "transformers bfloat16"
+_OPENVINO = "OpenVINO export bfloat16"
+_WHOLE = "spacy-transformers float32, whole documents"
+_STRIDED = "spacy-transformers float32, windows of 128"
+_ON_CUDA = ("transformers bfloat16, flash attention", "packed-encoders bfloat16")
+
+
+def _encoder_targets() -> List[Target]:
+    ours = {"auto": "bfloat16", "float32 alone": "float32"}
+    wanted = [
+        ("auto", _PLAIN, (2.3, 3.0, 4.0)),
+        ("auto", _HALF, (1.1, 1.8, 3.5)),
+        ("float32 alone", _PLAIN, (1.0, 1.4, 1.9)),
+        ("auto", _OPENVINO, (1.0, 1.25, 2.0)),
+    ]
+    return [
+        Target(
+            f"{length} wordpieces, {name}: times {peer}",
+            figure,
+            faster(
+                _ENCODER,
+                f"One document of {length}",
+                peer,
+                ours[name],
+                native=name == "auto",
+            ),
+        )
+        for name, peer, figures in wanted
+        for length, figure in zip(("512", "2,048", "8,192"), figures, strict=True)
+    ]
+
+
+TARGETS: List[Target] = [
+    *_encoder_targets(),
+    Target(
+        "mixed batch, auto: times OpenVINO export bfloat16",
+        2.0,
+        faster(_ENCODER, "mixed", _OPENVINO, "bfloat16", native=True),
+    ),
+    Target(
+        "2,048 wordpieces: share of the bfloat16 matrix rate",
+        0.6,
+        value(_ENCODER, "2,048", "share", "bfloat16"),
+    ),
+    Target("2,048 wordpieces, int8: times our own bfloat16", 1.3, int8_gain),
+    Target(
+        "8,192 wordpieces: share of the bfloat16 matrix rate",
+        0.45,
+        value(_ENCODER, "8,192", "share", "bfloat16"),
+    ),
+    Target(
+        "mixed batch in nlp.pipe: times spacy-transformers, whole documents",
+        4.0,
+        faster("pipeline-base-cpu", "mixed", _WHOLE, ""),
+    ),
+    Target(
+        "LitBank in nlp.pipe: times spacy-transformers, windows of 128",
+        3.0,
+        faster("pipeline-base-cpu", "litbank", _STRIDED, ""),
+    ),
+    Target(
+        "LitBank in nlp.pipe: times spacy-transformers, whole documents",
+        3.0,
+        faster("pipeline-base-cpu", "litbank", _WHOLE, ""),
+    ),
+    Target(
+        "8,192 wordpieces in nlp.pipe: growth of the peak, GB",
+        0.4,
+        value("memory-base-cpu", "8,192", "growth_mb", scale=1e-3),
+        at_most=True,
+    ),
+    Target(
+        "everything but the encoder, 6 labels: tokens/s on one core",
+        100_000,
+        value("host-base-cpu", "6 labels", "tokens_per_second"),
+    ),
+    Target(
+        "everything but the encoder, 18 labels: tokens/s on one core",
+        80_000,
+        value("host-base-cpu", "18 labels", "tokens_per_second"),
+    ),
+    Target("the decoder alone, 6 labels: tokens/s", 2_000_000, decoded_tokens),
+    Target(
+        "training on 4,096 wordpieces: times spacy-transformers",
+        2.0,
+        faster("training-base-cpu", "A step", _WHOLE, ""),
+    ),
+    Target(
+        "training on 4,096 wordpieces: peak memory, share of spacy-transformers'",
+        0.5,
+        memory_share(),
+        at_most=True,
+    ),
+    Target("bfloat16: least cosine of a wordpiece", 0.999, least_cosine("bfloat16")),
+    Target("int8: least cosine of a wordpiece", 0.995, least_cosine("int8")),
+    Target(
+        "CUDA, 8,192 wordpieces: share of the bfloat16 matrix rate",
+        0.5,
+        value("encoder-base-cuda", "8,192", "share", "bfloat16"),
+    ),
+    Target(
+        "CUDA, 8,192 wordpieces: times transformers bfloat16",
+        4.0,
+        faster("encoder-base-cuda", "8,192", _HALF, "bfloat16"),
+    ),
+    *[
+        Target(
+            f"CUDA, 8,192 wordpieces: times {peer}",
+            1.2,
+            faster("encoder-base-cuda", "8,192", peer, "bfloat16"),
+        )
+        for peer in _ON_CUDA
+    ],
+    Target(
+        "CUDA, LitBank in nlp.pipe: tokens/s",
+        80_000,
+        value("pipeline-base-cuda", "litbank", "tokens_per_second"),
+    ),
+]

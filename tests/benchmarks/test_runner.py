@@ -1,0 +1,88 @@
+"""The runner itself, at toy shape: fresh processes, turns, files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+from benchmarks.points import OURS, Peer, Point
+from benchmarks.process import Failed, Process
+from benchmarks.rounds import Patience, run_rounds
+
+from ..util import make_checkpoint
+
+REFERENCE = Peer("reference", OURS)  # transformers is slow to import
+OUR_CPU = Peer("ours cpu float32", OURS)
+QUICKLY = Patience(repeats=1, timeout=100)
+
+
+def point(folder: Path, peer: Peer) -> Point:
+    return Point("encode", peer, str(folder), {"lengths": [40, 9]}, threads=1)
+
+
+def test_failing_and_wrong_peers_are_rows_with_a_reason(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "right")
+    other = make_checkpoint(tmp_path / "other", seed=1)
+    right, missing, wrong = run_rounds(
+        [
+            point(folder, OUR_CPU),
+            point(tmp_path / "nothing", OUR_CPU),
+            point(other, OUR_CPU),
+        ],
+        QUICKLY,
+        lambda said: None,
+        reference=point(folder, REFERENCE),
+    )
+    assert right.why_not == ""
+    assert right.median is not None and right.median > 0
+    assert right.facts == {"wordpieces": 49, "documents": 2}
+    assert right.parity is not None and right.parity.least_cosine > 0.99999
+    assert "nothing" in missing.why_not
+    assert wrong.why_not.startswith("wrong vectors")
+    assert wrong.median is None
+
+
+def test_a_process_that_is_late_or_ends_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    late = Patience(repeats=1, timeout=0.01)
+    (row,) = run_rounds([point(tmp_path, OUR_CPU)], late, lambda said: None)
+    assert row.why_not == "no answer within 0 seconds"
+    process = Process(point(tmp_path, OUR_CPU))
+    process._popen.kill()
+    with pytest.raises(Failed, match="ended by signal 9"):
+        process.prepare(timeout=60)
+    process.end()
+
+
+def test_the_command_writes_a_table_and_its_json(tmp_path: Path) -> None:
+    options = ["--quick", "--shape", "tiny", "--device", "cpu", "--threads", "1"]
+    folders = ["--output", str(tmp_path), "--store", str(tmp_path / "store")]
+    peers = ["--peers", "ours cpu float32", "--peers", "ours nowhere"]
+    part = ["encoder", "--no-mixed"]
+    result = CliRunner().invoke(app, [*options, *folders, *peers, *part])
+    assert result.exit_code == 0, result.output
+    data = json.loads((tmp_path / "encoder-tiny-cpu.json").read_text())
+    assert data["settings"]["threads"] == 1
+    assert {"machine", "versions", "command", "date"} <= data.keys()
+    (section,) = data["sections"]
+    (row,) = section["rows"]
+    assert row["peer"] == "ours cpu float32"
+    assert row["wordpieces"] == 300
+    assert row["seconds"] > 0
+    assert row["least_cosine"] > 0.99999  # to transformers
+    assert row["limit_gflops"] == pytest.approx(section["limits"][0]["gflops"])
+    assert row["share"] == pytest.approx(row["gflops"] / row["limit_gflops"])
+    text = (tmp_path / "encoder-tiny-cpu.md").read_text()
+    assert "| ours cpu float32 |" in text
+    assert "torch" in text
+
+
+def test_targets_that_were_not_measured_say_so(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["--output", str(tmp_path), "targets"])
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "targets.md").read_text().splitlines()
+    # The decoder has a script and results of its own.
+    reached = [line for line in lines if line.endswith("reached |")]
+    assert all("the decoder alone" in line for line in reached)
+    assert any("not measured yet" in line for line in lines)

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from benchmarks.documents import draw_documents, draw_lengths
+from benchmarks.texts import make_text, read_corpus
+
+from ..util import make_checkpoint
+
+
+@pytest.mark.parametrize("length", [20, 301])
+def test_texts_have_the_wordpieces_that_were_asked_for(
+    tmp_path: Path, length: int
+) -> None:
+    tokenizer = make_checkpoint(tmp_path / "tiny") / "tokenizer.json"
+    text = make_text(tokenizer, length)
+    assert len(Tokenizer.from_file(str(tokenizer)).encode(text)) == length
+    assert text == make_text(tokenizer, length)
+
+
+def test_the_mixed_batch_is_always_the_same() -> None:
+    lengths = draw_lengths()
+    assert lengths == draw_lengths()
+    assert len(lengths) == 32
+    assert 32 <= min(lengths) < max(lengths) <= 4096
+    # As many below the geometric mean as above.
+    assert 10 <= sum(length < 362 for length in lengths) <= 22
+    documents = draw_documents(lengths, 4096, 1, 2)
+    assert [len(ids) for ids in documents] == lengths
+    assert {(ids[0], ids[-1]) for ids in documents} == {(1, 2)}
+
+
+def test_a_missing_corpus_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="project assets"):
+        read_corpus("litbank", tmp_path, 1)
