@@ -285,6 +285,10 @@ class Errors:
         "grad_factor must be a number, at least 0, but it is {value!r}. The default is "
         "1.0; 0 keeps the encoder as it is."
     )
+    BAD_OUTPUT_FILE = (
+        "The output_file of the logger must be a path or null, but it is {value!r}. "
+        "With null, the log is written to the output folder of the run."
+    )
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
@@ -355,6 +359,16 @@ class Errors:
     CORPUS_BAD_COUNTS = (
         "{annotations} annotations were read, but {counted} are counted as entities or "
         "as dropped. This is a bug in spacy-modernbert: please report it."
+    )
+
+    # evaluation/
+    BAD_SAMPLES = (
+        "The number of samples must be at least 1, but it is {value!r}. The default is "
+        "10000."
+    )
+    BAD_LEVEL = (
+        "The level of confidence must lie between 0 and 1, but it is {value!r}. The "
+        "default is 0.95."
     )
 
     # cli/

@@ -71,6 +71,7 @@ def forward(
     )
     if is_train:
         shim.expect_gradient()
+        shim.trained_wordpieces += plan.total
     vectors, backprop_batches = encode_batches(loaded.encoder, plan.batches, is_train)
 
     def backprop(d_vectors: Floats) -> List[Doc]:

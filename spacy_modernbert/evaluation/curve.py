@@ -1,0 +1,73 @@
+"""The learning curve of a training run, from what its logger wrote."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+# What `spacy-modernbert.ProgressLogger.v1` writes beside the pipelines of a run.
+LOG_NAME = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluation in the course of training.
+
+    step (int): The step of training.
+    score (float): The score that the best pipeline is chosen by, from 0 to 1.
+    loss (float): The losses of all components since the evaluation before, added up.
+    """
+
+    step: int
+    score: float
+    loss: float
+
+    def to_dict(self) -> Dict[str, float]:
+        """RETURNS (Dict[str, float]): The fields."""
+        return asdict(self)
+
+
+def read_curve(path: Path) -> Tuple[Point, ...]:
+    """Read the log of a run. That of `spacy.ConsoleLogger.v3` will do, too. A last line
+    that is not whole, as the run goes on or was killed, is left out.
+
+    path (Path): The file.
+    RETURNS (Tuple[Point, ...]): The evaluations, in order; none if there is no file, or
+        it is no such log.
+    """
+    if not path.is_file():
+        return ()
+    lines = path.read_text(encoding="utf8", errors="replace").splitlines()
+    points = map(_read_point, lines)
+    return tuple(point for point in points if point is not None)
+
+
+def find_log(pipeline: Path) -> Path:
+    """RETURNS (Path): Where the log of a run lies, of which this is a pipeline."""
+    return pipeline.resolve().parent / LOG_NAME
+
+
+def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:
+    """What a pipeline remembers of the evaluation that it was saved after.
+
+    meta (Mapping[str, Any]): The `meta` of the pipeline.
+    RETURNS (Dict[str, float]): The scores that are numbers, and the losses.
+    """
+    performance = meta.get("performance", {})
+    return {
+        name: float(value)
+        for name, value in performance.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def _read_point(line: str) -> Optional[Point]:
+    try:
+        entry = json.loads(line)
+        return Point(
+            step=int(entry["step"]),
+            score=float(entry["score"]),
+            loss=float(sum(entry["losses"].values())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
