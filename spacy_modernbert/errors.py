@@ -377,6 +377,19 @@ class Errors:
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
     )
+    NO_EVALUATION_FILE = (
+        "There is no file {path}. Check the path; `spacy project run corpus` makes the "
+        ".spacy files, and training leaves log.jsonl in its output folder."
+    )
+    BAD_EVALUATION_FILE = (
+        "{path} cannot be read as a .spacy file: {error}. "
+        "`spacy project run corpus` makes one; `spacy convert` makes one of other "
+        "formats."
+    )
+    NO_ANNOTATED_DOCS = (
+        "No document of {path} says what its entities are, so there is nothing to "
+        "compare with. Set doc.ents (or doc.set_ents) in each Doc of the file."
+    )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
         "Give a .spacy file with --corpus; `spacy project run corpus` makes one."

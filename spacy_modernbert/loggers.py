@@ -173,7 +173,7 @@ class Progress:
 
     def _describe(self, info: Mapping[str, Any]) -> Dict[str, Any]:
         """What is known at an evaluation, as it is written to the file."""
-        scores, losses = info["other_scores"], info["losses"]
+        scores = info["other_scores"]
         seconds = time.perf_counter() - self._started
         if self._done == 1:
             self._first_seconds = seconds

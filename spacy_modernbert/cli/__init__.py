@@ -4,10 +4,12 @@ import typer
 from spacy.cli._util import app as spacy_app
 
 from .encoder import encoder
+from .evaluate import evaluate
 from .info import info
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
 app.command("encoder")(encoder)
+app.command("evaluate")(evaluate)
 app.command("info")(info)
 
 

@@ -1,0 +1,162 @@
+"""Documents as HTML: displaCy's view of entities, where right and wrong ones differ."""
+
+from html import escape
+from itertools import pairwise
+from typing import Dict, Iterator, List, Sequence, Tuple
+
+from spacy.displacy import EntityRenderer
+from spacy.tokens import Doc
+
+from .documents import ScoredDoc
+from .matching import Kind, Match, Mention
+
+# How a kind is marked: with a sign, so that it is not told by colour alone.
+SIGNS: Dict[Kind, str] = {
+    Kind.CORRECT: "✓",
+    Kind.MISLABELLED: "≠",
+    Kind.BOUNDARY: "↔",
+    Kind.BOTH: "↮",
+    Kind.MISSED: "−",
+    Kind.SPURIOUS: "+",
+}
+# Names of CSS classes.
+CLASSES: Dict[Kind, str] = {kind: f"k{i}" for i, kind in enumerate(Kind)}
+
+# A page shows so many characters of a document as one block, which the browser lays
+# out when it comes into view.
+_CHUNK = 3000
+
+_MARK = '<mark class="e {kinds}" data-m="{matches}" tabindex="-1">{text}{tags}</mark>'
+_TAG = '<small class="t {kind}" title="{title}">{sign}&nbsp;{label}</small>'
+
+
+def render_doc(doc: ScoredDoc) -> List[str]:
+    """Render a document.
+
+    Each entity is a `mark`, with a sign and a label for what became of it. Entities
+    that overlap are one `mark`, in which what is in the reference is in a `u` and what
+    was found is in an `i`. The attribute `data-m` lists the matches in it, as
+    kind (by `CLASSES`), true label and label found, with tabs between them and
+    semicolons between matches; a label may be empty.
+
+    doc (ScoredDoc): The document.
+    RETURNS (List[str]): Its HTML, in blocks of about the same length.
+    """
+    text = doc.doc.text
+    renderer = EntityRenderer(options={"template": _MARK})
+    entities = [_entity(doc.doc, group) for group in _group(doc.matches)]
+    return [
+        renderer.render_ents(
+            text[start:end],
+            [
+                {**each, "start": each["start"] - start, "end": each["end"] - start}
+                for each in entities
+                if start <= each["start"] and each["end"] <= end
+            ],
+            None,
+        )
+        for start, end in _chunks(text, entities)
+    ]
+
+
+def _group(matches: Sequence[Match]) -> Iterator[List[Match]]:
+    """Matches that overlap, together."""
+    group: List[Match] = []
+    end = 0
+    for match in sorted(matches, key=lambda each: each.start):
+        if group and match.start >= end:
+            yield group
+            group = []
+        end = max(end, match.end) if group else match.end
+        group.append(match)
+    if group:
+        yield group
+
+
+def _entity(doc: Doc, group: Sequence[Match]) -> Dict:
+    """What displaCy is to draw for matches that overlap."""
+    span = doc[min(match.start for match in group) : max(match.end for match in group)]
+    return {
+        "start": span.start_char,
+        "end": span.end_char,
+        "label": "",
+        "params": {
+            "kinds": " ".join(dict.fromkeys(CLASSES[match.kind] for match in group)),
+            "matches": ";".join(_describe(match) for match in group),
+            "text": _inner(doc, group, span.start_char, span.end_char),
+            "tags": "".join(_tag(doc, match) for match in group),
+        },
+    }
+
+
+def _describe(match: Match) -> str:
+    gold = match.gold.label if match.gold else ""
+    found = match.found.label if match.found else ""
+    return escape(f"{CLASSES[match.kind]}\t{gold}\t{found}")
+
+
+def _tag(doc: Doc, match: Match) -> str:
+    labels = dict.fromkeys(
+        mention.label for mention in (match.gold, match.found) if mention is not None
+    )
+    return _TAG.format(
+        kind=CLASSES[match.kind],
+        sign=SIGNS[match.kind],
+        label=escape(" → ".join(labels)),
+        title=escape(explain(doc, match)),
+    )
+
+
+def explain(doc: Doc, match: Match) -> str:
+    """RETURNS (str): In words what became of an entity."""
+    gold, found = match.gold, match.found
+    parts = [match.kind.value]
+    if gold is not None:
+        parts.append(
+            f"in the reference: {doc[gold.start : gold.end].text}, {gold.label}"
+        )
+    if found is not None:
+        parts.append(f"found: {doc[found.start : found.end].text}, {found.label}")
+    return "; ".join(" ".join(part.split()) for part in parts)
+
+
+def _inner(doc: Doc, group: Sequence[Match], start: int, end: int) -> str:
+    """The text of a mark. Where spans differ, with elements that tell them apart."""
+    text = doc.text
+    if len(group) == 1 and group[0].kind not in (Kind.BOUNDARY, Kind.BOTH):
+        return escape(text[start:end])
+    gold = [_chars(doc, each.gold) for each in group if each.gold]
+    found = [_chars(doc, each.found) for each in group if each.found]
+    bounds = sorted({start, end, *(at for span in (*gold, *found) for at in span)})
+    parts = []
+    for low, high in pairwise(bounds):
+        part = escape(text[low:high])
+        if any(s <= low and high <= e for s, e in found):
+            part = f"<i>{part}</i>"
+        if any(s <= low and high <= e for s, e in gold):
+            part = f"<u>{part}</u>"
+        parts.append(part)
+    return "".join(parts)
+
+
+def _chars(doc: Doc, mention: Mention) -> Tuple[int, int]:
+    span = doc[mention.start : mention.end]
+    return span.start_char, span.end_char
+
+
+def _chunks(text: str, entities: Sequence[Dict]) -> Iterator[Tuple[int, int]]:
+    """Cut a text at line ends that are in no entity."""
+    start = 0
+    while start < len(text):
+        end = _next_cut(text, start + _CHUNK, entities)
+        yield start, end
+        start = end
+
+
+def _next_cut(text: str, at: int, entities: Sequence[Dict]) -> int:
+    while True:
+        at = text.find("\n", at) + 1
+        if not at:
+            return len(text)
+        if not any(each["start"] < at < each["end"] for each in entities):
+            return at
