@@ -236,9 +236,10 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
         difference, low, high = (
             f"{100 * comparison[key]:+.2f}" for key in ("difference", "low", "high")
         )
+        f_score = f"{100 * comparison['other']['f']:.2f}"
         msg.text(
-            f"Against {comparison['pipeline']} (F {100 * comparison['other']['f']:.2f}): "
-            f"{difference} points ({low} to {high}), p = {comparison['p_value']:.4f}"
+            f"Against {comparison['pipeline']}, with F {f_score}: {difference} points "
+            f"({low} to {high}), p = {comparison['p_value']:.4f}"
         )
 
 

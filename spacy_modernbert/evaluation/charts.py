@@ -4,7 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Callable, List, Sequence, Tuple
 
+# So many steps between ticks, about.
 _TICKS = 5
+# Lengths that differ by so many times are shown on a logarithmic axis.
+_LOG_FROM = 4
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,22 @@ class Chart:
     line: str = ""
 
 
-def linear_axis(values: Sequence[float], low: float = 0.0) -> Axis:
-    """RETURNS (Axis): From `low` to a round number that is no less than any value."""
-    most = max([*values, low])
-    step = _round_up((most - low) / _TICKS)
-    n_steps = max(1, math.ceil((most - low) / step - 1e-9))
-    ticks = tuple(low + step * i for i in range(n_steps + 1))
-    return Axis(low, ticks[-1], ticks)
+def linear_axis(values: Sequence[float], *, from_zero: bool = True) -> Axis:
+    """RETURNS (Axis): Between round numbers that hold all values, or 0 and one."""
+    low, high = (0.0 if from_zero else min(values)), max(values)
+    step = _round_up((high - low) / _TICKS)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = tuple(step * i for i in range(first, max(last, first + 1) + 1))
+    return Axis(ticks[0], ticks[-1], ticks)
 
 
-def log_axis(values: Sequence[float]) -> Axis:
-    """RETURNS (Axis): Between powers of 2 that hold all values (at least 1 each)."""
-    low = math.floor(math.log2(max(1, min(values))))
-    high = max(math.ceil(math.log2(max(1, max(values)))), low + 1)
+def length_axis(values: Sequence[float]) -> Axis:
+    """RETURNS (Axis): Between powers of 2 that hold all values, which are at least 1;
+    a linear one where they are of the same order.
+    """
+    if max(values) < _LOG_FROM * min(values):
+        return linear_axis(values, from_zero=False)
+    low, high = math.floor(math.log2(min(values))), math.ceil(math.log2(max(values)))
     every = math.ceil((high - low + 1) / (_TICKS + 2))
     ticks = tuple(float(2**power) for power in range(low, high + 1, every))
     return Axis(2.0**low, 2.0**high, ticks, is_log=True)

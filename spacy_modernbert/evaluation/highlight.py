@@ -34,8 +34,8 @@ def render_doc(doc: ScoredDoc) -> List[str]:
     """Render a document.
 
     Each entity is a `mark`, with a sign and a label for what became of it. Entities
-    that overlap are one `mark`, in which what is in the reference is in a `u` and what
-    was found is in an `i`. The attribute `data-m` lists the matches in it, as
+    that overlap are one `mark`, in which what is true is in a `u`, and what was found
+    begins with an empty `i` and ends with an empty `s`, where the style has brackets. The attribute `data-m` lists the matches in it, as
     kind (by `CLASSES`), true label and label found, with tabs between them and
     semicolons between matches; a label may be empty.
 
@@ -131,11 +131,11 @@ def _inner(doc: Doc, group: Sequence[Match], start: int, end: int) -> str:
     parts = []
     for low, high in pairwise(bounds):
         part = escape(text[low:high])
-        if any(s <= low and high <= e for s, e in found):
-            part = f"<i>{part}</i>"
         if any(s <= low and high <= e for s, e in gold):
             part = f"<u>{part}</u>"
-        parts.append(part)
+        opening = "<i></i>" * sum(s == low for s, _ in found)
+        closing = "<s></s>" * sum(e == high for _, e in found)
+        parts.append(f"{opening}{part}{closing}")
     return "".join(parts)
 
 

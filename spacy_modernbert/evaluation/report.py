@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from .charts import PERCENT, Chart, draw, linear_axis, log_axis
+from .charts import PERCENT, Chart, draw, length_axis, linear_axis
 from .documents import ScoredDoc
 from .highlight import CLASSES, SIGNS, render_doc
 from .matching import Kind
@@ -102,8 +102,8 @@ def draw_lengths(documents: Sequence[Mapping[str, Any]]) -> Optional[Chart]:
         return None
     return draw(
         "F of each document over its length",
-        ("tokens", log_axis([max(1, each["tokens"]) for each in scored]), number),
-        ("F", PERCENT, percent),
+        ("tokens", length_axis([max(1, each["tokens"]) for each in scored]), number),
+        ("F", PERCENT, whole_percent),
         [
             (
                 max(1, each["tokens"]),
@@ -125,16 +125,16 @@ def draw_curve(curve: Sequence[Mapping[str, float]], name: str) -> Optional[Char
     steps = linear_axis([each["step"] for each in curve])
     is_score = name == "score"
     axis = PERCENT if is_score else linear_axis([each[name] for each in curve])
-    write = percent if is_score else number
     return draw(
-        f"{name} over the steps of training",
+        f"{name.capitalize()} over the steps of training",
         ("step", steps, number),
-        (name, axis, write),
+        (name, axis, whole_percent if is_score else number),
         [
             (
                 each["step"],
                 each[name],
-                f"step {number(each['step'])}: {write(each[name])}",
+                f"step {number(each['step'])}: "
+                + (percent if is_score else number)(each[name]),
             )
             for each in curve
         ],
@@ -145,6 +145,11 @@ def draw_curve(curve: Sequence[Mapping[str, float]], name: str) -> Optional[Char
 def percent(value: float) -> str:
     """RETURNS (str): A share in percent, without the sign."""
     return f"{100 * value:.1f}"
+
+
+def whole_percent(value: float) -> str:
+    """RETURNS (str): A share in percent, without the sign and without decimals."""
+    return f"{100 * value:.0f}"
 
 
 def signed(value: float) -> str:
