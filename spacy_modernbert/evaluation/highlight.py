@@ -35,9 +35,10 @@ def render_doc(doc: ScoredDoc) -> List[str]:
 
     Each entity is a `mark`, with a sign and a label for what became of it. Entities
     that overlap are one `mark`, in which what is true is in a `u`, and what was found
-    begins with an empty `i` and ends with an empty `s`, where the style has brackets. The attribute `data-m` lists the matches in it, as
-    kind (by `CLASSES`), true label and label found, with tabs between them and
-    semicolons between matches; a label may be empty.
+    begins with an empty `i` and ends with an empty `s`, where the style has brackets.
+    The attribute `data-m` lists the matches in it: kind (by `CLASSES`), true label and
+    label found, with tabs between them and semicolons between matches. A label may be
+    empty.
 
     doc (ScoredDoc): The document.
     RETURNS (List[str]): Its HTML, in blocks of about the same length.
