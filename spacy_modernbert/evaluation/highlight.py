@@ -1,5 +1,6 @@
 """Documents as HTML: displaCy's view of entities, where right and wrong ones differ."""
 
+import json
 from html import escape
 from itertools import pairwise
 from typing import Dict, Iterator, List, Sequence, Tuple
@@ -36,9 +37,7 @@ def render_doc(doc: ScoredDoc) -> List[str]:
     Each entity is a `mark`, with a sign and a label for what became of it. Entities
     that overlap are one `mark`, in which what is true is in a `u`, and what was found
     begins with an empty `i` and ends with an empty `s`, where the style has brackets.
-    The attribute `data-m` lists the matches in it: kind (by `CLASSES`), true label and
-    label found, with tabs between them and semicolons between matches. A label may be
-    empty.
+    The attribute `data-m` lists the matches in it, as JSON: see `describe_match`.
 
     doc (ScoredDoc): The document.
     RETURNS (List[str]): Its HTML, in blocks of about the same length.
@@ -83,17 +82,20 @@ def _entity(doc: Doc, group: Sequence[Match]) -> Dict:
         "label": "",
         "params": {
             "kinds": " ".join(dict.fromkeys(CLASSES[match.kind] for match in group)),
-            "matches": ";".join(_describe(match) for match in group),
+            "matches": escape(json.dumps([describe_match(match) for match in group])),
             "text": _inner(doc, group, span.start_char, span.end_char),
             "tags": "".join(_tag(doc, match) for match in group),
         },
     }
 
 
-def _describe(match: Match) -> str:
+def describe_match(match: Match) -> Tuple[str, str, str]:
+    """RETURNS (Tuple[str, str, str]): The kind of a match (by `CLASSES`), the true
+    label and the label found; "" for a label that is not there.
+    """
     gold = match.gold.label if match.gold else ""
     found = match.found.label if match.found else ""
-    return escape(f"{CLASSES[match.kind]}\t{gold}\t{found}")
+    return CLASSES[match.kind], gold, found
 
 
 def _tag(doc: Doc, match: Match) -> str:
@@ -110,14 +112,11 @@ def _tag(doc: Doc, match: Match) -> str:
 
 def explain(doc: Doc, match: Match) -> str:
     """RETURNS (str): In words what became of an entity."""
-    gold, found = match.gold, match.found
     parts = [match.kind.value]
-    if gold is not None:
-        parts.append(
-            f"in the reference: {doc[gold.start : gold.end].text}, {gold.label}"
-        )
-    if found is not None:
-        parts.append(f"found: {doc[found.start : found.end].text}, {found.label}")
+    for where, mention in (("true", match.gold), ("found", match.found)):
+        if mention is not None:
+            text = doc[mention.start : mention.end].text
+            parts.append(f"{where}: {text}, {mention.label}")
     return "; ".join(" ".join(part.split()) for part in parts)
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from .charts import PERCENT, Chart, draw, length_axis, linear_axis
 from .documents import ScoredDoc
-from .highlight import CLASSES, SIGNS, render_doc
+from .highlight import CLASSES, SIGNS, describe_match, render_doc
 from .matching import Kind
 from .summary import NOTHING
 
@@ -170,14 +170,7 @@ def _show(doc: ScoredDoc, described: Mapping[str, Any]) -> Dict[str, Any]:
     # It goes into a script element, as text, and is parsed when it is looked at. What
     # could end that element is escaped in it.
     html = "".join(f'<section class="block">{block}</section>' for block in blocks)
-    pairs = [
-        [
-            CLASSES[match.kind],
-            match.gold.label if match.gold else "",
-            match.found.label if match.found else "",
-        ]
-        for match in doc.matches
-    ]
+    pairs = [describe_match(match) for match in doc.matches]
     return {**described, "html": Markup(html), "pairs": pairs}
 
 

@@ -28,7 +28,7 @@
 
   function mark(doc, test) {
     for (const each of doc.querySelectorAll("mark.e")) {
-      const matches = each.dataset.m.split(";").map((match) => match.split("\t"));
+      const matches = JSON.parse(each.dataset.m);
       const tags = each.querySelectorAll(".t");
       const shown = matches.map(test);
       shown.forEach((is, i) => tags[i].classList.toggle("off", !is));
