@@ -258,7 +258,7 @@ def _compare(
 def _read_examples(nlp: Language, data: Path) -> List[Example]:
     try:
         return list(Corpus(data)(nlp))
-    except (zlib.error, KeyError, TypeError) as error:
+    except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             Errors.BAD_EVALUATION_FILE.format(path=data, error=error)
         ) from error
