@@ -14,9 +14,7 @@ from tqdm.auto import tqdm
 from wasabi import row
 
 from .errors import Errors
-
-# What a run leaves in its output folder, a line for each evaluation.
-LOG_NAME = "log.jsonl"
+from .evaluation.curve import LOG_NAME
 
 LogStep = Callable[[Optional[Dict[str, Any]]], None]
 SetUpLogger = Callable[..., Tuple[LogStep, Callable[[], None]]]

@@ -12,8 +12,8 @@ from spacy.training.loop import train
 from spacy.util import load_config, registry
 
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
+from spacy_modernbert.evaluation.curve import LOG_NAME
 from spacy_modernbert.loggers import (
-    LOG_NAME,
     Speed,
     format_postfix,
     format_row,

@@ -114,7 +114,7 @@ def evaluate(
             "window": _describe_window(prediction.nlp),
             **summarize(docs, resampling, seen),
             "learning_curve": [
-                point.to_dict() for point in read_curve(log or find_log(Path(pipeline)))
+                point.to_dict() for point in read_curve(log or find_log(pipeline))
             ],
             "performance": read_performance(prediction.nlp.meta),
             "comparison": _compare(compare, data, docs, resampling),

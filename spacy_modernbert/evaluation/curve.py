@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-# What `spacy-modernbert.ProgressLogger.v1` writes beside the pipelines of a run.
+# What `spacy-modernbert.ProgressLogger.v1` writes beside the pipelines of a run: a line
+# for each evaluation.
 LOG_NAME = "log.jsonl"
 
 
@@ -27,24 +28,29 @@ class Point:
         return asdict(self)
 
 
-def read_curve(path: Path) -> Tuple[Point, ...]:
+def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
     """Read the log of a run. That of `spacy.ConsoleLogger.v3` will do, too. A last line
     that is not whole, as the run goes on or was killed, is left out.
 
-    path (Path): The file.
+    path (Optional[Path]): The file, if there is one.
     RETURNS (Tuple[Point, ...]): The evaluations, in order; none if there is no file, or
         it is no such log.
     """
-    if not path.is_file():
+    if path is None or not path.is_file():
         return ()
     lines = path.read_text(encoding="utf8", errors="replace").splitlines()
     points = map(_read_point, lines)
     return tuple(point for point in points if point is not None)
 
 
-def find_log(pipeline: Path) -> Path:
-    """RETURNS (Path): Where the log of a run lies, of which this is a pipeline."""
-    return pipeline.resolve().parent / LOG_NAME
+def find_log(pipeline: str) -> Optional[Path]:
+    """Where the log of a training run would be.
+
+    pipeline (str): A folder that the run wrote, or the name of a package.
+    RETURNS (Optional[Path]): The file, which need not exist; None for a package.
+    """
+    folder = Path(pipeline)
+    return folder.resolve().parent / LOG_NAME if folder.is_dir() else None
 
 
 def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:

@@ -28,7 +28,8 @@ CLASSES: Dict[Kind, str] = {kind: f"k{i}" for i, kind in enumerate(Kind)}
 _CHUNK = 3000
 
 _MARK = '<mark class="e {kinds}" data-m="{matches}" tabindex="-1">{text}{tags}</mark>'
-_TAG = '<small class="t {kind}" title="{title}">{sign}&nbsp;{label}</small>'
+# By its role, the title is what is read out instead of the sign.
+_TAG = '<small class="t {kind}" role="img" title="{title}">{sign}&nbsp;{label}</small>'
 
 
 def render_doc(doc: ScoredDoc) -> List[str]:

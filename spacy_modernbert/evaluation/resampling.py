@@ -10,7 +10,7 @@ https://aclanthology.org/C00-2137.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Callable, Dict, Iterable, Iterator
+from typing import Dict, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,15 @@ class Interval:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Where the scores of some documents lie. precision, recall, f_score (Interval)."""
+
+    precision: Interval
+    recall: Interval
+    f_score: Interval
 
 
 @dataclass(frozen=True)
@@ -97,20 +106,21 @@ def f_scores(totals: Ints) -> Floats:
     return _divide(2 * totals[..., 0], totals[..., 1] + totals[..., 2])
 
 
-def bootstrap(
-    counts: Ints, resampling: Resampling, score: Callable[[Ints], Floats] = f_scores
-) -> Interval:
-    """Find where a score lies, by drawing as many documents as there are, with
+def bootstrap(counts: Ints, resampling: Resampling) -> Intervals:
+    """Find where scores lie, by drawing as many documents as there are, with
     replacement, again and again.
 
     counts (Ints): `(n_docs, 3)`, see `to_array`. At least one document.
     resampling (Resampling): How to draw.
-    score (Callable[[Ints], Floats]): The score, of totals `(n, 3)`.
-    RETURNS (Interval): Where it lies.
+    RETURNS (Intervals): Where they lie.
     """
     draws = _draw_documents(len(counts), resampling)
-    scores = np.concatenate([score(times @ counts) for times in draws])
-    return _interval(scores, resampling.level)
+    totals = np.concatenate([times @ counts for times in draws])
+    return Intervals(
+        _interval(precisions(totals), resampling.level),
+        _interval(recalls(totals), resampling.level),
+        _interval(f_scores(totals), resampling.level),
+    )
 
 
 def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:

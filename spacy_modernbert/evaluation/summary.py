@@ -8,14 +8,7 @@ from .counts import Counts
 from .documents import ScoredDoc
 from .matching import Kind, Match
 from .modes import count_modes
-from .resampling import (
-    Resampling,
-    bootstrap,
-    compare,
-    precisions,
-    recalls,
-    to_array,
-)
+from .resampling import Resampling, bootstrap, compare, to_array
 from .slices import slice_by_edge, slice_by_length, slice_by_mention, slice_by_seen
 
 # A row or column of the confusion matrix: on the other side there is nothing.
@@ -74,17 +67,12 @@ def score_counts(counts: Sequence[Counts], resampling: Resampling) -> Dict[str, 
     RETURNS (Dict[str, Any]): Counts, scores, and `p_interval`, `r_interval` and
         `f_interval`, `[low, high]`.
     """
-    array = to_array(counts)
-    p, r, f = (
-        bootstrap(array, resampling, precisions),
-        bootstrap(array, resampling, recalls),
-        bootstrap(array, resampling),
-    )
+    intervals = bootstrap(to_array(counts), resampling)
     return {
         **sum(counts, Counts()).to_dict(),
-        "p_interval": [p.low, p.high],
-        "r_interval": [r.low, r.high],
-        "f_interval": [f.low, f.high],
+        "p_interval": [intervals.precision.low, intervals.precision.high],
+        "r_interval": [intervals.recall.low, intervals.recall.high],
+        "f_interval": [intervals.f_score.low, intervals.f_score.high],
     }
 
 

@@ -1,13 +1,11 @@
 import json
 
 from spacy_modernbert.evaluation.curve import (
-    LOG_NAME,
     Point,
     find_log,
     read_curve,
     read_performance,
 )
-from spacy_modernbert.loggers import LOG_NAME as LOGGERS_NAME
 
 LINES = [
     {"step": 0, "score": 0.1, "losses": {"ner": 5.0, "tagger": 2}, "wordpieces": 9},
@@ -32,8 +30,10 @@ def test_no_log(tmp_path):
 
 def test_where_it_lies(tmp_path):
     """Where the logger writes it."""
-    assert find_log(tmp_path / "model-best") == tmp_path / "log.jsonl"
-    assert LOG_NAME == LOGGERS_NAME
+    (tmp_path / "model-best").mkdir()
+    assert find_log(str(tmp_path / "model-best")) == tmp_path / "log.jsonl"
+    assert find_log("en_core_web_sm") is None
+    assert read_curve(None) == ()
 
 
 def test_performance():

@@ -40,29 +40,41 @@ def test_scores_of_arrays_are_those_of_counts(docs):
 @given(docs_st)
 def test_intervals(docs):
     array = to_array(docs)
-    interval = bootstrap(array, FEW)
-    assert interval == bootstrap(array, FEW)
-    scores = [doc.f_score for doc in docs]
-    # An F of several documents lies between those of its documents.
-    assert min(scores) - 1e-9 <= interval.low <= interval.high <= max(scores) + 1e-9
+    intervals = bootstrap(array, FEW)
+    assert intervals == bootstrap(array, FEW)
+    # A score of several documents lies between those of its documents.
+    for name in ("precision", "recall", "f_score"):
+        interval = getattr(intervals, name)
+        scores = [0.0, *(getattr(doc, name) for doc in docs)]
+        assert 0 <= interval.low <= interval.high <= max(scores) + 1e-9
+    scores = [doc.f_score for doc in docs if doc.gold or doc.found]
+    if len(scores) == len(docs):
+        assert intervals.f_score.low >= min(scores) - 1e-9
 
 
 def test_bootstrap_against_a_loop():
     """Documents drawn one by one, with another generator."""
     docs = to_array([Counts(i % 5, 5, 6) for i in range(20)])
     rng = np.random.default_rng(7)
-    scores = [
-        f_scores(docs[rng.integers(0, 20, size=20)].sum(axis=0)) for _ in range(4000)
-    ]
-    interval = bootstrap(docs, Resampling(samples=4000))
-    assert (interval.low, interval.high) == pytest.approx(
-        np.quantile(scores, [0.025, 0.975]), abs=0.02
+    totals = np.array(
+        [docs[rng.integers(0, 20, size=20)].sum(axis=0) for _ in range(4000)]
     )
+    intervals = bootstrap(docs, Resampling(samples=4000))
+    for interval, scores in (
+        (intervals.precision, precisions(totals)),
+        (intervals.recall, recalls(totals)),
+        (intervals.f_score, f_scores(totals)),
+    ):
+        assert (interval.low, interval.high) == pytest.approx(
+            np.quantile(scores, [0.025, 0.975]), abs=0.02
+        )
 
 
 def test_the_level():
     docs = to_array([Counts(i % 5, 5, 6) for i in range(20)])
-    narrow, wide = (bootstrap(docs, Resampling(500, 0, level)) for level in (0.5, 0.99))
+    narrow, wide = (
+        bootstrap(docs, Resampling(500, 0, level)).f_score for level in (0.5, 0.99)
+    )
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
