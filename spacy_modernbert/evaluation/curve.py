@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 # What `spacy-modernbert.ProgressLogger.v1` writes beside the pipelines of a run: a line
 # for each evaluation.
@@ -16,7 +16,8 @@ class Point:
 
     step (int): The step of training.
     score (float): The score that the best pipeline is chosen by, from 0 to 1.
-    loss (float): The losses of all components since the evaluation before, added up.
+    loss (float): The losses of all components added up, by the steps since the
+        evaluation before.
     """
 
     step: int
@@ -38,9 +39,13 @@ def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
     """
     if path is None or not path.is_file():
         return ()
-    lines = path.read_text(encoding="utf8", errors="replace").splitlines()
-    points = map(_read_point, lines)
-    return tuple(point for point in points if point is not None)
+    points: List[Point] = []
+    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
+        # Steps are counted from 0.
+        point = _read_point(line, points[-1].step if points else -1)
+        if point is not None:
+            points.append(point)
+    return tuple(points)
 
 
 def find_log(pipeline: str) -> Optional[Path]:
@@ -67,13 +72,14 @@ def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:
     }
 
 
-def _read_point(line: str) -> Optional[Point]:
+def _read_point(line: str, step_before: int) -> Optional[Point]:
     try:
         entry = json.loads(line)
+        step = int(entry["step"])
         return Point(
-            step=int(entry["step"]),
+            step=step,
             score=float(entry["score"]),
-            loss=float(sum(entry["losses"].values())),
+            loss=float(sum(entry["losses"].values())) / max(1, step - step_before),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

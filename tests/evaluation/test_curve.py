@@ -18,7 +18,7 @@ def test_the_log_of_the_logger(tmp_path):
     text = "".join(json.dumps(line) + "\n" for line in LINES)
     # The last line is of a run that was killed while it wrote.
     path.write_text(text + '{"step": 20, "sc')
-    assert read_curve(path) == (Point(0, 0.1, 7.0), Point(10, 0.5, 3.0))
+    assert read_curve(path) == (Point(0, 0.1, 7.0), Point(10, 0.5, 0.3))
 
 
 def test_no_log(tmp_path):
