@@ -45,7 +45,8 @@ def render_doc(doc: ScoredDoc) -> List[str]:
     """
     text = doc.doc.text
     renderer = EntityRenderer(options={"template": _MARK})
-    entities = [_entity(doc.doc, group) for group in _group(doc.matches)]
+    # The text of a Doc is put together whenever it is asked for.
+    entities = [_entity(doc.doc, text, group) for group in _group(doc.matches)]
     return [
         renderer.render_ents(
             text[start:end],
@@ -74,7 +75,7 @@ def _group(matches: Sequence[Match]) -> Iterator[List[Match]]:
         yield group
 
 
-def _entity(doc: Doc, group: Sequence[Match]) -> Dict:
+def _entity(doc: Doc, text: str, group: Sequence[Match]) -> Dict:
     """What displaCy is to draw for matches that overlap."""
     span = doc[min(match.start for match in group) : max(match.end for match in group)]
     return {
@@ -84,7 +85,7 @@ def _entity(doc: Doc, group: Sequence[Match]) -> Dict:
         "params": {
             "kinds": " ".join(dict.fromkeys(CLASSES[match.kind] for match in group)),
             "matches": escape(json.dumps([describe_match(match) for match in group])),
-            "text": _inner(doc, group, span.start_char, span.end_char),
+            "text": _inner(doc, text, group, span.start_char, span.end_char),
             "tags": "".join(_tag(doc, match) for match in group),
         },
     }
@@ -121,9 +122,8 @@ def explain(doc: Doc, match: Match) -> str:
     return "; ".join(" ".join(part.split()) for part in parts)
 
 
-def _inner(doc: Doc, group: Sequence[Match], start: int, end: int) -> str:
+def _inner(doc: Doc, text: str, group: Sequence[Match], start: int, end: int) -> str:
     """The text of a mark. Where spans differ, with elements that tell them apart."""
-    text = doc.text
     if len(group) == 1 and group[0].kind not in (Kind.BOUNDARY, Kind.BOTH):
         return escape(text[start:end])
     gold = [_chars(doc, each.gold) for each in group if each.gold]
