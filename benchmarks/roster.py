@@ -68,6 +68,7 @@ def run(corpus: str, encoder: str, window: int) -> Dict[str, Any]:
     metrics = ROOT / "metrics" / f"{corpus}-{window}.json"
     scores = json.loads(metrics.read_text(encoding="utf8"))
     scores.pop("speed")  # of a shared machine; benchmarks of speed are ratios
+    scores.pop("evaluation")  # all that is in the report
     return {
         "command": " ".join(["python", *arguments]),
         "window": window,

@@ -305,6 +305,10 @@ class Errors:
         "set_doc_vector = true, or its user data was left out when it was saved "
         "(DocBin keeps it with store_user_data=True)."
     )
+    BAD_OUTPUT_FILE = (
+        "The output_file of the logger must be a path or null, but it is {value!r}. "
+        "With null, the log is written to the output folder of the run."
+    )
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
@@ -428,6 +432,15 @@ class Errors:
         "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "
         "backend to one of them, or to auto."
     )
+    # evaluation/
+    BAD_SAMPLES = (
+        "The number of samples must be at least 1, but it is {value!r}. The default is "
+        "10000."
+    )
+    BAD_LEVEL = (
+        "The level of confidence must lie between 0 and 1, but it is {value!r}. The "
+        "default is 0.95."
+    )
 
     # cli/
     NO_CONFIG = (
@@ -496,6 +509,19 @@ class Errors:
     )
     EMBED_RUNNING = (
         "Another process is writing {output}. Wait for it, or choose another name."
+    )
+    NO_EVALUATION_FILE = (
+        "There is no file {path}. Check the path; `spacy project run corpus` makes the "
+        ".spacy files, and training leaves log.jsonl in its output folder."
+    )
+    BAD_EVALUATION_FILE = (
+        "{path} cannot be read as a .spacy file: {error}. "
+        "`spacy project run corpus` makes one; `spacy convert` makes one of other "
+        "formats."
+    )
+    NO_ANNOTATED_DOCS = (
+        "No document of {path} says what its entities are, so there is nothing to "
+        "compare with. Set doc.ents (or doc.set_ents) in each Doc of the file."
     )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "

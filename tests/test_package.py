@@ -49,10 +49,18 @@ def test_wheel(tmp_path):
         names = set(wheel.namelist())
         assert wheel.read(f"{info}/top_level.txt").split() == [b"spacy_modernbert"]
         entry_points = wheel.read(f"{info}/entry_points.txt").decode()
-    for name in ("modernbert_ner", "Tok2VecModernBert.v1", "long_context_spans.v1"):
+    for name in (
+        "modernbert_ner",
+        "Tok2VecModernBert.v1",
+        "long_context_spans.v1",
+        "ProgressLogger.v1",
+        "long_ner_scorer.v1",
+    ):
         assert name in entry_points
     for module in ("components.py", "layers/shim.py", "encoder/backend.py", "py.typed"):
         assert f"spacy_modernbert/{module}" in names
+    for part in ("report.html.jinja", "report.css", "report.js"):
+        assert f"spacy_modernbert/evaluation/page/{part}" in names
     assert not any(name.startswith("tests") for name in names)
 
 

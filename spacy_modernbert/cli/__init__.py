@@ -5,6 +5,7 @@ from spacy.cli._util import app as spacy_app
 
 from .embed import embed
 from .encoder import encoder
+from .evaluate import evaluate
 from .export_onnx import export_onnx
 from .info import info
 from .pretrain import pretrain
@@ -13,6 +14,7 @@ app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_hel
 app.command("encoder")(encoder)
 app.command("embed")(embed)
 app.command("export-onnx")(export_onnx)
+app.command("evaluate")(evaluate)
 app.command("info")(info)
 app.command(
     "pretrain",

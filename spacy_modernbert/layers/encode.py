@@ -72,6 +72,7 @@ def forward(
     )
     if is_train:
         shim.expect_gradient()
+        shim.trained_wordpieces += plan.total
     vectors, backprop_batches = encode_batches(loaded.encoder, plan.batches, is_train)
     if not is_train:
         note_doc_vectors(docs, plan, vectors, loaded)

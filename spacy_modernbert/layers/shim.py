@@ -95,6 +95,8 @@ class EncoderShim(Shim):
         """settings (EncoderSettings): What the config says."""
         super().__init__(None)
         self.settings = settings
+        # Only counted, for whoever watches a training run.
+        self.trained_wordpieces = 0
         self._loaded: Optional[LoadedEncoder] = None
         self._apart = False
         self._awaits_gradient = False

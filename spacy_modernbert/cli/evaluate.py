@@ -1,0 +1,290 @@
+"""`python -m spacy modernbert evaluate`: scores, and a report that shows where a
+pipeline fails."""
+
+import importlib.metadata
+import json
+import os
+import shlex
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import typer
+from spacy.cli._util import import_code, setup_gpu
+from spacy.language import Language
+from spacy.scorer import Scorer
+from spacy.training import Corpus, Example
+from spacy.util import is_package, load_model
+from thinc.api import Model, fix_random_seed
+from wasabi import msg
+
+from ..errors import Errors
+from ..evaluation.curve import find_log, read_curve, read_performance
+from ..evaluation.documents import ScoredDoc, read_examples
+from ..evaluation.edges import WindowCutter
+from ..evaluation.modes import MODES
+from ..evaluation.report import render_report
+from ..evaluation.resampling import Resampling
+from ..evaluation.slices import read_seen
+from ..evaluation.summary import summarize, summarize_comparison
+from ..layers.encode import find_layers, get_shim
+from ..span_getters import LongContextSpans
+
+_LIBRARIES = ("spacy-modernbert", "spacy", "thinc", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a pipeline found.
+
+    nlp (Language): The pipeline.
+    examples (List[Example]): The documents, with what it found.
+    seconds (float): How long it took.
+    """
+
+    nlp: Language
+    examples: List[Example]
+    seconds: float
+
+
+def evaluate(
+    pipeline: str = typer.Argument(
+        ..., help="Folder or package of a pipeline", show_default=False
+    ),
+    data: Path = typer.Argument(  # noqa: B008
+        ..., help="A .spacy file with documents and their entities", show_default=False
+    ),
+    output: Optional[Path] = typer.Option(  # noqa: B008
+        None, "--output", "-o", help="JSON file to write the metrics to"
+    ),
+    report: Optional[Path] = typer.Option(  # noqa: B008
+        None, "--report", "-r", help="HTML file to write the report to"
+    ),
+    train: Optional[Path] = typer.Option(  # noqa: B008
+        None, help="The .spacy file of the training, to tell seen names from others"
+    ),
+    compare: Optional[str] = typer.Option(
+        None, help="Folder or package of another pipeline, to compare with"
+    ),
+    log: Optional[Path] = typer.Option(  # noqa: B008
+        None, help="Log of the training run; else log.jsonl beside the pipeline"
+    ),
+    samples: int = typer.Option(10_000, help="Draws for intervals and tests"),
+    seed: int = typer.Option(0, min=0, help="Seed of the draws"),
+    gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="GPU id, or -1 for CPU"),
+    code: Optional[Path] = typer.Option(  # noqa: B008
+        None, "--code", "-c", help="Python file with functions that are registered"
+    ),
+) -> None:
+    """Score the entities of a pipeline: what spaCy scores, the modes of SemEval-2013,
+    slices by length and distance, consistency, and how sure all that is.
+    """
+    options: Dict[str, Any] = {
+        "output": output,
+        "report": report,
+        "train": train,
+        "compare": compare,
+        "log": log,
+        "samples": samples,
+        "seed": seed,
+        "gpu_id": gpu_id,
+        "code": code,
+    }
+    try:
+        resampling = Resampling(samples, seed)
+        for path in (data, train, log):
+            if path is not None and not path.is_file():
+                raise ValueError(Errors.NO_EVALUATION_FILE.format(path=path))
+        import_code(code)
+        fix_random_seed(seed)
+        setup_gpu(gpu_id, silent=True)
+        prediction = predict(pipeline, data)
+        docs = score_docs(prediction)
+        if not docs:
+            raise ValueError(Errors.NO_ANNOTATED_DOCS.format(path=data))
+        seen = read_seen(_read_docs(prediction.nlp, train)) if train else None
+        evaluation = {
+            "command": _name_command(pipeline, data, options),
+            "pipeline": pipeline,
+            "data": str(data),
+            "versions": {name: _version(name) for name in _LIBRARIES},
+            "seconds": prediction.seconds,
+            "window": _describe_window(prediction.nlp),
+            **summarize(docs, resampling, seen),
+            "learning_curve": [
+                point.to_dict() for point in read_curve(log or find_log(pipeline))
+            ],
+            "performance": read_performance(prediction.nlp.meta),
+            "comparison": _compare(compare, data, docs, resampling),
+        }
+        scores = score_as_spacy(prediction)
+        if output is not None:
+            # What `spacy evaluate` writes is at the top, by its names.
+            metrics = {**scores, "evaluation": evaluation}
+            write_text(output, json.dumps(metrics, indent=2, default=float) + "\n")
+        if report is not None:
+            write_text(report, render_report(evaluation, docs))
+    except (OSError, ValueError) as error:
+        msg.fail(str(error), exits=1)
+    print_tables(evaluation)
+    for path in (output, report):
+        if path is not None:
+            msg.good(f"Wrote {path}")
+
+
+def predict(pipeline: str, data: Path) -> Prediction:
+    """Run a pipeline.
+
+    pipeline (str): Its folder or package.
+    data (Path): A `.spacy` file.
+    RETURNS (Prediction): What it found.
+    RAISES (ValueError): If there is no such pipeline, or no such data.
+    """
+    if not is_package(pipeline) and not (Path(pipeline) / "config.cfg").is_file():
+        raise ValueError(Errors.NO_PIPELINE.format(value=pipeline))
+    nlp = load_model(pipeline)
+    examples = _read_examples(nlp, data)
+    start = time.perf_counter()
+    docs = nlp.pipe([example.predicted for example in examples])
+    for example, doc in zip(examples, docs, strict=True):
+        example.predicted = doc
+    return Prediction(nlp, examples, time.perf_counter() - start)
+
+
+def score_docs(prediction: Prediction) -> List[ScoredDoc]:
+    """RETURNS (List[ScoredDoc]): The documents that have annotations, matched."""
+    cutter = find_cutter(prediction.nlp)
+    distances = None if cutter is None else cutter(prediction.examples)
+    return read_examples(prediction.examples, distances)
+
+
+def score_as_spacy(prediction: Prediction) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The scores that `spacy evaluate` gives."""
+    scores = Scorer(nlp=prediction.nlp).score(prediction.examples)
+    n_words = sum(len(example.predicted) for example in prediction.examples)
+    scores["speed"] = n_words / prediction.seconds
+    return scores
+
+
+def find_cutter(nlp: Language) -> Optional[WindowCutter]:
+    """Find how a pipeline cuts documents into windows.
+
+    nlp (Language): The pipeline.
+    RETURNS (Optional[WindowCutter]): How; None if it has no encoder of this package, or
+        one with another span getter.
+    """
+    models = [getattr(pipe, "model", None) for _, pipe in nlp.pipeline]
+    for model in models:
+        for layer in find_layers(model) if isinstance(model, Model) else ():
+            get_spans = layer.attrs["get_spans"]
+            if isinstance(get_spans, LongContextSpans):
+                tokenizer = get_shim(layer).loaded.tokenizer
+                return WindowCutter(tokenizer, get_spans.window, get_spans.overlap)
+    return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    path (Path): The file. Its folder is made if it does not exist.
+    text (str): What to write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def print_tables(evaluation: Mapping[str, Any]) -> None:
+    """Print the scores of each label and of each mode.
+
+    evaluation (Mapping[str, Any]): What is written under "evaluation".
+    """
+    rows = {"all": evaluation["overall"], **evaluation["labels"]}
+    level = round(100 * evaluation["resampling"]["level"])
+    msg.table(
+        [
+            (
+                name,
+                f"{row['gold']:,}",
+                f"{row['found']:,}",
+                *(f"{100 * row[key]:.2f}" for key in "prf"),
+                " – ".join(f"{100 * end:.2f}" for end in row["f_interval"]),
+            )
+            for name, row in rows.items()
+        ],
+        header=("", "true", "found", "P", "R", "F", f"{level} % of F"),
+        aligns=("l", *"rrrrrr"),
+        divider=True,
+    )
+    msg.table(
+        [
+            (mode, *(f"{100 * evaluation['modes'][mode][key]:.2f}" for key in "prf"))
+            for mode in MODES
+        ],
+        header=("mode", "P", "R", "F"),
+        aligns=("l", *"rrr"),
+        divider=True,
+    )
+    comparison = evaluation["comparison"]
+    if comparison is not None:
+        difference, low, high = (
+            f"{100 * comparison[key]:+.2f}" for key in ("difference", "low", "high")
+        )
+        f_score = f"{100 * comparison['other']['f']:.2f}"
+        msg.text(
+            f"Against {comparison['pipeline']}, with F {f_score}: {difference} points "
+            f"({low} to {high}), p = {comparison['p_value']:.4f}"
+        )
+
+
+def _compare(
+    other: Optional[str],
+    data: Path,
+    docs: Sequence[ScoredDoc],
+    resampling: Resampling,
+) -> Optional[Dict[str, Any]]:
+    if other is None:
+        return None
+    others = read_examples(predict(other, data).examples)
+    return {"pipeline": other, **summarize_comparison(docs, others, resampling)}
+
+
+def _read_examples(nlp: Language, data: Path) -> List[Example]:
+    try:
+        return list(Corpus(data)(nlp))
+    except (zlib.error, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            Errors.BAD_EVALUATION_FILE.format(path=data, error=error)
+        ) from error
+
+
+def _read_docs(nlp: Language, data: Path) -> List[Any]:
+    return [example.reference for example in _read_examples(nlp, data)]
+
+
+def _describe_window(nlp: Language) -> Optional[Dict[str, int]]:
+    cutter = find_cutter(nlp)
+    if cutter is None:
+        return None
+    return {"window": cutter.window, "overlap": cutter.overlap}
+
+
+def _name_command(pipeline: str, data: Path, options: Mapping[str, Any]) -> str:
+    words = ["python", "-m", "spacy", "modernbert", "evaluate", pipeline, str(data)]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "-"

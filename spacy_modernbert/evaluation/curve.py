@@ -1,0 +1,85 @@
+"""The learning curve of a training run, from what its logger wrote."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+# What `spacy-modernbert.ProgressLogger.v1` writes beside the pipelines of a run: a line
+# for each evaluation.
+LOG_NAME = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluation in the course of training.
+
+    step (int): The step of training.
+    score (float): The score that the best pipeline is chosen by, from 0 to 1.
+    loss (float): The losses of all components added up, by the steps since the
+        evaluation before.
+    """
+
+    step: int
+    score: float
+    loss: float
+
+    def to_dict(self) -> Dict[str, float]:
+        """RETURNS (Dict[str, float]): The fields."""
+        return asdict(self)
+
+
+def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
+    """Read the log of a run. That of `spacy.ConsoleLogger.v3` will do, too. A last line
+    that is not whole, as the run goes on or was killed, is left out.
+
+    path (Optional[Path]): The file, if there is one.
+    RETURNS (Tuple[Point, ...]): The evaluations, in order; none if there is no file, or
+        it is no such log.
+    """
+    if path is None or not path.is_file():
+        return ()
+    points: List[Point] = []
+    for line in path.read_text(encoding="utf8", errors="replace").splitlines():
+        # Steps are counted from 0.
+        point = _read_point(line, points[-1].step if points else -1)
+        if point is not None:
+            points.append(point)
+    return tuple(points)
+
+
+def find_log(pipeline: str) -> Optional[Path]:
+    """Where the log of a training run would be.
+
+    pipeline (str): A folder that the run wrote, or the name of a package.
+    RETURNS (Optional[Path]): The file, which need not exist; None for a package.
+    """
+    folder = Path(pipeline)
+    return folder.resolve().parent / LOG_NAME if folder.is_dir() else None
+
+
+def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:
+    """What a pipeline remembers of the evaluation that it was saved after.
+
+    meta (Mapping[str, Any]): The `meta` of the pipeline.
+    RETURNS (Dict[str, float]): The scores that are numbers, and the losses.
+    """
+    performance = meta.get("performance", {})
+    return {
+        name: float(value)
+        for name, value in performance.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def _read_point(line: str, step_before: int) -> Optional[Point]:
+    try:
+        entry = json.loads(line)
+        step = int(entry["step"])
+        return Point(
+            step=step,
+            score=float(entry["score"]),
+            loss=float(sum(entry["losses"].values())) / max(1, step - step_before),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

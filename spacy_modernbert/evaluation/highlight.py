@@ -1,0 +1,163 @@
+"""Documents as HTML: displaCy's view of entities, where right and wrong ones differ."""
+
+import json
+from html import escape
+from itertools import pairwise
+from typing import Dict, Iterator, List, Sequence, Tuple
+
+from spacy.displacy import EntityRenderer
+from spacy.tokens import Doc
+
+from .documents import ScoredDoc
+from .matching import Kind, Match, Mention
+
+# How a kind is marked: with a sign, so that it is not told by colour alone.
+SIGNS: Dict[Kind, str] = {
+    Kind.CORRECT: "✓",
+    Kind.MISLABELLED: "≠",
+    Kind.BOUNDARY: "↔",
+    Kind.BOTH: "↮",
+    Kind.MISSED: "−",
+    Kind.SPURIOUS: "+",
+}
+# Names of CSS classes.
+CLASSES: Dict[Kind, str] = {kind: f"k{i}" for i, kind in enumerate(Kind)}
+
+# A page shows so many characters of a document as one block, which the browser lays
+# out when it comes into view.
+_CHUNK = 3000
+
+_MARK = '<mark class="e {kinds}" data-m="{matches}" tabindex="-1">{text}{tags}</mark>'
+# By its role, the title is what is read out instead of the sign.
+_TAG = '<small class="t {kind}" role="img" title="{title}">{sign}&nbsp;{label}</small>'
+
+
+def render_doc(doc: ScoredDoc) -> List[str]:
+    """Render a document.
+
+    Each entity is a `mark`, with a sign and a label for what became of it. Entities
+    that overlap are one `mark`, in which what is true is in a `u`, and what was found
+    begins with an empty `i` and ends with an empty `s`, where the style has brackets.
+    The attribute `data-m` lists the matches in it, as JSON: see `describe_match`.
+
+    doc (ScoredDoc): The document.
+    RETURNS (List[str]): Its HTML, in blocks of about the same length.
+    """
+    text = doc.doc.text
+    renderer = EntityRenderer(options={"template": _MARK})
+    # The text of a Doc is put together whenever it is asked for.
+    entities = [_entity(doc.doc, text, group) for group in _group(doc.matches)]
+    return [
+        renderer.render_ents(
+            text[start:end],
+            [
+                {**each, "start": each["start"] - start, "end": each["end"] - start}
+                for each in entities
+                if start <= each["start"] and each["end"] <= end
+            ],
+            None,
+        )
+        for start, end in _chunks(text, entities)
+    ]
+
+
+def _group(matches: Sequence[Match]) -> Iterator[List[Match]]:
+    """Matches that overlap, together."""
+    group: List[Match] = []
+    end = 0
+    for match in sorted(matches, key=lambda each: each.start):
+        if group and match.start >= end:
+            yield group
+            group = []
+        end = max(end, match.end) if group else match.end
+        group.append(match)
+    if group:
+        yield group
+
+
+def _entity(doc: Doc, text: str, group: Sequence[Match]) -> Dict:
+    """What displaCy is to draw for matches that overlap."""
+    span = doc[min(match.start for match in group) : max(match.end for match in group)]
+    return {
+        "start": span.start_char,
+        "end": span.end_char,
+        "label": "",
+        "params": {
+            "kinds": " ".join(dict.fromkeys(CLASSES[match.kind] for match in group)),
+            "matches": escape(json.dumps([describe_match(match) for match in group])),
+            "text": _inner(doc, text, group, span.start_char, span.end_char),
+            "tags": "".join(_tag(doc, match) for match in group),
+        },
+    }
+
+
+def describe_match(match: Match) -> Tuple[str, str, str]:
+    """RETURNS (Tuple[str, str, str]): The kind of a match (by `CLASSES`), the true
+    label and the label found; "" for a label that is not there.
+    """
+    gold = match.gold.label if match.gold else ""
+    found = match.found.label if match.found else ""
+    return CLASSES[match.kind], gold, found
+
+
+def _tag(doc: Doc, match: Match) -> str:
+    labels = dict.fromkeys(
+        mention.label for mention in (match.gold, match.found) if mention is not None
+    )
+    return _TAG.format(
+        kind=CLASSES[match.kind],
+        sign=SIGNS[match.kind],
+        label=escape(" → ".join(labels)),
+        title=escape(explain(doc, match)),
+    )
+
+
+def explain(doc: Doc, match: Match) -> str:
+    """RETURNS (str): In words what became of an entity."""
+    parts = [match.kind.value]
+    for where, mention in (("true", match.gold), ("found", match.found)):
+        if mention is not None:
+            text = doc[mention.start : mention.end].text
+            parts.append(f"{where}: {text}, {mention.label}")
+    return "; ".join(" ".join(part.split()) for part in parts)
+
+
+def _inner(doc: Doc, text: str, group: Sequence[Match], start: int, end: int) -> str:
+    """The text of a mark. Where spans differ, with elements that tell them apart."""
+    if len(group) == 1 and group[0].kind not in (Kind.BOUNDARY, Kind.BOTH):
+        return escape(text[start:end])
+    gold = [_chars(doc, each.gold) for each in group if each.gold]
+    found = [_chars(doc, each.found) for each in group if each.found]
+    bounds = sorted({start, end, *(at for span in (*gold, *found) for at in span)})
+    parts = []
+    for low, high in pairwise(bounds):
+        part = escape(text[low:high])
+        if any(s <= low and high <= e for s, e in gold):
+            part = f"<u>{part}</u>"
+        opening = "<i></i>" * sum(s == low for s, _ in found)
+        closing = "<s></s>" * sum(e == high for _, e in found)
+        parts.append(f"{opening}{part}{closing}")
+    return "".join(parts)
+
+
+def _chars(doc: Doc, mention: Mention) -> Tuple[int, int]:
+    span = doc[mention.start : mention.end]
+    return span.start_char, span.end_char
+
+
+def _chunks(text: str, entities: Sequence[Dict]) -> Iterator[Tuple[int, int]]:
+    """Cut a text at line ends that are in no entity."""
+    start = 0
+    while start < len(text):
+        end = _next_cut(text, start + _CHUNK, entities)
+        yield start, end
+        start = end
+
+
+def _next_cut(text: str, at: int, entities: Sequence[Dict]) -> int:
+    while True:
+        at = text.find("\n", at) + 1
+        if not at:
+            return len(text)
+        if not any(each["start"] < at < each["end"] for each in entities):
+            return at

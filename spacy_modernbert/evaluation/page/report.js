@@ -1,0 +1,116 @@
+"use strict";
+// Documents are text until they are opened: only then are they parsed and laid out.
+(() => {
+  const FIRST = 25; // rows of the list that are shown at once
+  const CORRECT = "k0";
+  const $ = (id) => document.getElementById(id);
+  const pairs = JSON.parse($("pairs").textContent);
+  const docs = [...document.querySelectorAll(".doc")];
+  const filter = $("filter");
+  let showAll = false;
+
+  const chosen = (name) =>
+    new Set([...filter.querySelectorAll(`[name=${name}]:checked`)].map((box) => box.value));
+
+  function makeTest() {
+    const kinds = chosen("kind");
+    const labels = chosen("label");
+    return ([kind, gold, found]) => kinds.has(kind) && (labels.has(gold) || labels.has(found));
+  }
+
+  function open(doc) {
+    const text = doc.querySelector(".text");
+    if (!text.firstChild) {
+      text.innerHTML = $(`text-${doc.dataset.index}`).textContent;
+      mark(doc, makeTest());
+    }
+  }
+
+  function mark(doc, test) {
+    for (const each of doc.querySelectorAll("mark.e")) {
+      const matches = JSON.parse(each.dataset.m);
+      const tags = each.querySelectorAll(".t");
+      const shown = matches.map(test);
+      shown.forEach((is, i) => tags[i].classList.toggle("off", !is));
+      each.classList.toggle("off", !shown.includes(true));
+      each.classList.toggle("error", matches.some((match, i) => shown[i] && match[0] !== CORRECT));
+    }
+  }
+
+  function countErrors(doc, test) {
+    return pairs[doc.dataset.index].filter((pair) => pair[0] !== CORRECT && test(pair)).length;
+  }
+
+  const orders = {
+    given: (a, b) => a.dataset.index - b.dataset.index,
+    worst: (a, b) => a.dataset.f - b.dataset.f,
+    errors: (a, b) => b.dataset.errors - a.dataset.errors,
+    longest: (a, b) => b.dataset.tokens - a.dataset.tokens,
+  };
+
+  function update() {
+    const test = makeTest();
+    let n = 0;
+    for (const doc of docs) {
+      const errors = countErrors(doc, test);
+      doc.dataset.errors = errors;
+      doc.querySelector(".count").textContent = errors === 1 ? "1 error" : `${errors} errors`;
+      doc.dataset.fits = pairs[doc.dataset.index].some(test) || !pairs[doc.dataset.index].length ? "1" : "";
+      if (doc.querySelector(".text").firstChild) mark(doc, test);
+    }
+    docs.sort((a, b) => orders[$("order").value](a, b) || orders.given(a, b));
+    for (const doc of docs) {
+      const fits = doc.dataset.fits === "1";
+      doc.hidden = !fits || (!showAll && n >= FIRST);
+      if (fits) n += 1;
+      $("list").append(doc);
+    }
+    $("all").hidden = showAll || n <= FIRST;
+    $("all").textContent = `Show all ${n} documents`;
+    const errors = docs.reduce((sum, doc) => sum + Number(doc.dataset.errors), 0);
+    $("shown").textContent = `${n} of ${docs.length} documents, ${errors.toLocaleString("en")} errors.`;
+  }
+
+  let current = null;
+
+  // From where the reader is: the entity that was gone to last, if it is still there.
+  function step(forward) {
+    const order = docs.filter((doc) => !doc.hidden && Number(doc.dataset.errors));
+    if (!order.length) return;
+    const here = current && current.isConnected ? current.closest(".doc") : null;
+    let at = order.indexOf(here);
+    if (at >= 0) {
+      const errors = [...here.querySelectorAll("mark.error")];
+      const next = errors.indexOf(current) + (forward ? 1 : -1);
+      if (here.open && errors[next]) return go(errors[next]);
+    }
+    at = at < 0 ? (forward ? 0 : order.length - 1) : at + (forward ? 1 : -1);
+    const doc = order[(at + order.length) % order.length];
+    doc.open = true;
+    open(doc);
+    const errors = [...doc.querySelectorAll("mark.error")];
+    go(errors[forward ? 0 : errors.length - 1]);
+  }
+
+  function go(each) {
+    current = each;
+    each.focus({ preventScroll: true });
+    each.scrollIntoView({ block: "center" });
+  }
+
+  for (const doc of docs) doc.addEventListener("toggle", () => doc.open && open(doc));
+  filter.addEventListener("change", update);
+  filter.addEventListener("submit", (event) => event.preventDefault());
+  $("all").addEventListener("click", () => { showAll = true; update(); });
+  $("next").addEventListener("click", () => step(true));
+  $("previous").addEventListener("click", () => step(false));
+  document.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("select")) return;
+    if (event.key === "n") step(true);
+    if (event.key === "p") step(false);
+  });
+
+  update();
+  const first = docs.find((doc) => !doc.hidden);
+  if (first) { first.open = true; open(first); }
+})();

@@ -1,0 +1,178 @@
+"""The report: one HTML file that needs nothing else."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from .charts import PERCENT, Chart, draw, length_axis, linear_axis
+from .documents import ScoredDoc
+from .highlight import CLASSES, SIGNS, describe_match, render_doc
+from .matching import Kind
+from .summary import NOTHING
+
+_FOLDER = Path(__file__).parent / "page"
+
+# What the text of the report says of each kind.
+EXPLANATIONS: Mapping[Kind, str] = {
+    Kind.CORRECT: "span and label agree",
+    Kind.MISLABELLED: "the span agrees, the label does not",
+    Kind.BOUNDARY: "the label agrees, the spans overlap only",
+    Kind.BOTH: "the spans overlap only, and the labels differ",
+    Kind.MISSED: "in the reference, and not found",
+    Kind.SPURIOUS: "found, and not in the reference",
+}
+
+
+def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
+    """Render an evaluation. All numbers come from the data, so that what stands in the
+    report also stands in the JSON file.
+
+    data (Mapping[str, Any]): What `python -m spacy modernbert evaluate` writes, under
+        "evaluation".
+    docs (Sequence[ScoredDoc]): The documents, with what was found in them.
+    RETURNS (str): HTML, without references to anything outside.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(pct=percent, num=number, signed=signed)
+    page = environment.get_template("report.html.jinja")
+    return page.render(
+        data=data,
+        style=_read("report.css"),
+        script=_read("report.js"),
+        kinds=[
+            {
+                "name": kind.value,
+                "id": CLASSES[kind],
+                "sign": SIGNS[kind],
+                "what": EXPLANATIONS[kind],
+            }
+            for kind in Kind
+        ],
+        matrix=make_matrix(data["confusion"]),
+        length_chart=draw_lengths(data["per_document"]),
+        score_chart=draw_curve(data["learning_curve"], "score"),
+        loss_chart=draw_curve(data["learning_curve"], "loss"),
+        docs=list(map(_show, docs, data["per_document"])),
+    )
+
+
+def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
+    """Lay out the confusion matrix.
+
+    confusion (Mapping[str, Mapping[str, int]]): See `summary.count_confusion`.
+    RETURNS (Dict[str, Any]): The names of the columns, and rows with a name and cells:
+        a count, and its share of the row.
+    """
+    labels = sorted(
+        {*confusion, *(found for row in confusion.values() for found in row)}
+    )
+    labels = [*(label for label in labels if label != NOTHING), NOTHING]
+    rows = []
+    for gold in labels:
+        row = confusion.get(gold, {})
+        total = sum(row.values())
+        cells = [
+            {
+                "count": row.get(found, 0),
+                "share": row.get(found, 0) / total if total else 0.0,
+                "is_right": gold == found,
+                # What is neither in the reference nor found is not counted.
+                "is_void": gold == found == NOTHING,
+            }
+            for found in labels
+        ]
+        rows.append({"name": gold or "spurious", "cells": cells})
+    return {"columns": [label or "missed" for label in labels], "rows": rows}
+
+
+def draw_lengths(documents: Sequence[Mapping[str, Any]]) -> Optional[Chart]:
+    """RETURNS (Optional[Chart]): F of each document over its length; None if there are
+    no entities.
+    """
+    scored = [each for each in documents if each["gold"] or each["found"]]
+    if not scored:
+        return None
+    return draw(
+        "F of each document over its length",
+        ("tokens", length_axis([max(1, each["tokens"]) for each in scored]), number),
+        ("F", PERCENT, whole_percent),
+        [
+            (
+                max(1, each["tokens"]),
+                each["f"],
+                f"{each['id']}: {each['tokens']:,} tokens, F {percent(each['f'])}",
+            )
+            for each in scored
+        ],
+        joined=False,
+    )
+
+
+def draw_curve(curve: Sequence[Mapping[str, float]], name: str) -> Optional[Chart]:
+    """RETURNS (Optional[Chart]): The score or the loss over the steps of training; None
+    if that is not known.
+    """
+    if not curve:
+        return None
+    steps = linear_axis([each["step"] for each in curve])
+    is_score = name == "score"
+    axis = PERCENT if is_score else linear_axis([each[name] for each in curve])
+    return draw(
+        f"{name.capitalize()} over the steps of training",
+        ("step", steps, number),
+        (name, axis, whole_percent if is_score else number),
+        [
+            (
+                each["step"],
+                each[name],
+                f"step {number(each['step'])}: "
+                + (percent if is_score else number)(each[name]),
+            )
+            for each in curve
+        ],
+        joined=True,
+    )
+
+
+def percent(value: float) -> str:
+    """RETURNS (str): A share in percent, without the sign."""
+    return f"{100 * value:.1f}"
+
+
+def whole_percent(value: float) -> str:
+    """RETURNS (str): A share in percent, without the sign and without decimals."""
+    return f"{100 * value:.0f}"
+
+
+def signed(value: float) -> str:
+    """RETURNS (str): A difference of shares in points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def number(value: float) -> str:
+    """RETURNS (str): A number as one reads it."""
+    if abs(value) >= 1000 or float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _show(doc: ScoredDoc, described: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the page needs of a document."""
+    blocks: List[str] = render_doc(doc)
+    # It goes into a script element, as text, and is parsed when it is looked at. What
+    # could end that element is escaped in it.
+    html = "".join(f'<section class="block">{block}</section>' for block in blocks)
+    pairs = [describe_match(match) for match in doc.matches]
+    return {**described, "html": Markup(html), "pairs": pairs}
+
+
+def _read(name: str) -> Markup:
+    return Markup((_FOLDER / name).read_text(encoding="utf8"))

@@ -1,0 +1,172 @@
+"""`python -m spacy modernbert evaluate`: spaCy's own command is the oracle."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import spacy
+from spacy.cli.evaluate import evaluate as spacy_evaluate
+from spacy.tokens import DocBin
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app
+
+from ..util import ROOT, make_examples, make_text
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def words_of(result):
+    return " ".join(result.output.split())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Documents with people and places: some that the pipeline was trained on, and
+    others."""
+    nlp = spacy.blank("en")
+    docs = [example.reference for example in make_examples(nlp, 12, n_sentences=6)]
+    path = tmp_path_factory.mktemp("data") / "test.spacy"
+    DocBin(docs=docs, attrs=["ENT_IOB", "ENT_TYPE"]).to_disk(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline(trained, data, tmp_path_factory):
+    """In the folder of a training run, which cuts documents into short windows."""
+    folder = tmp_path_factory.mktemp("run")
+    config = {"components": {"modernbert_ner": {"model": {"tok2vec": {}}}}}
+    config["components"]["modernbert_ner"]["model"]["tok2vec"]["get_spans"] = {
+        "window": 32,
+        "overlap": 8,
+    }
+    spacy.load(trained, config=config).to_disk(folder / "model-best")
+    log = [{"step": i, "score": i / 10, "losses": {"ner": 9 - i}} for i in range(3)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in log))
+    return folder / "model-best"
+
+
+@pytest.fixture(scope="module")
+def done(pipeline, trained, data, tmp_path_factory):
+    """The command with all that it can do, as a user runs it."""
+    folder = tmp_path_factory.mktemp("metrics")
+    command = [sys.executable, "-m", "spacy", "modernbert", "evaluate"]
+    command += [str(pipeline), str(data), "--train", str(data), "--samples", "200"]
+    command += ["--compare", str(trained), "-o", str(folder / "new" / "a.json")]
+    result = subprocess.run(
+        [*command, "-r", str(folder / "new" / "a.html")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout, folder / "new"
+
+
+def test_it_writes_what_spacy_evaluate_writes(done, pipeline, data, tmp_path):
+    spacy_evaluate(str(pipeline), data, output=tmp_path / "theirs.json")
+    theirs = json.loads((tmp_path / "theirs.json").read_text())
+    ours = json.loads((done[1] / "a.json").read_text())
+    assert theirs["ents_f"] > 0.5
+    assert set(ours) == {*theirs, "evaluation"}
+    for name in set(theirs) - {"speed"}:
+        if name == "ents_per_type":
+            for label, scores in theirs[name].items():
+                assert ours[name][label] == pytest.approx(scores)
+        else:
+            assert ours[name] == pytest.approx(theirs[name])
+    assert ours["speed"] > 0
+
+
+def test_it_evaluates(done, pipeline, trained, data):
+    metrics = json.loads((done[1] / "a.json").read_text())
+    evaluation = metrics["evaluation"]
+    assert evaluation["overall"]["f"] == pytest.approx(metrics["ents_f"])
+    for label, scores in metrics["ents_per_type"].items():
+        ours = evaluation["labels"][label]
+        assert {key: ours[key] for key in "prf"} == pytest.approx(scores)
+    assert evaluation["command"].split()[:5] == [
+        "python", "-m", "spacy", "modernbert", "evaluate",
+    ]  # fmt: skip
+    assert str(pipeline) in evaluation["command"]
+    assert evaluation["versions"]["spacy"] == spacy.__version__
+    assert evaluation["window"] == {"window": 32, "overlap": 8}
+    # Documents were cut, and all of their names are those of the training data.
+    edges = {each["name"]: each["gold"] for each in evaluation["slices"]["edge"]}
+    assert edges["0–15"] > 0 and "64–255" not in edges
+    assert sum(edges.values()) == evaluation["overall"]["gold"]
+    (seen,) = (each for each in evaluation["slices"]["seen"] if each["gold"])
+    assert seen["name"] == "seen in training"
+    assert [point["step"] for point in evaluation["learning_curve"]] == [0, 1, 2]
+    comparison = evaluation["comparison"]
+    assert comparison["pipeline"] == str(trained)
+    assert comparison["difference"] == pytest.approx(
+        evaluation["overall"]["f"] - comparison["other"]["f"]
+    )
+
+
+def test_it_writes_a_report(done):
+    html = (done[1] / "a.html").read_text(encoding="utf8")
+    assert html.startswith("<!DOCTYPE html>") and html.rstrip().endswith("</html>")
+    assert html.count('<details class="doc"') == 12
+    assert sorted(path.name for path in done[1].iterdir()) == ["a.html", "a.json"]
+
+
+def test_it_prints_a_table(done):
+    rows = [line.split() for line in done[0].splitlines()]
+    metrics = json.loads((done[1] / "a.json").read_text())
+    (total,) = (row for row in rows if row[:1] == ["all"])
+    assert total[5] == f"{100 * metrics['ents_f']:.2f}"
+    assert {"PERSON", "PLACE", "strict", "partial"} <= {row[0] for row in rows if row}
+
+
+def test_a_pipeline_of_spacy(data, tmp_path):
+    """Another encoder, no window, and no log."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("ner")
+    nlp.initialize(lambda: make_examples(nlp, 3))
+    nlp.to_disk(tmp_path / "cnn")
+    result = run(
+        tmp_path / "cnn", data, "-o", tmp_path / "m.json", "-r", tmp_path / "m.html",
+        "--samples", 10,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    evaluation = json.loads((tmp_path / "m.json").read_text())["evaluation"]
+    assert evaluation["window"] is None and evaluation["slices"]["edge"] == []
+    assert evaluation["comparison"] is None and evaluation["learning_curve"] == []
+    assert "no log of the training run" in (tmp_path / "m.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"pipeline": "nowhere"}, "There is no pipeline 'nowhere'"),
+        ({"data": "nothing.spacy"}, "There is no file nothing.spacy"),
+        ({"--train": "nothing.spacy"}, "There is no file nothing.spacy"),
+        ({"--log": "nothing.jsonl"}, "There is no file nothing.jsonl"),
+        ({"--compare": "nowhere"}, "There is no pipeline 'nowhere'"),
+        ({"--samples": "0"}, "The number of samples must be at least 1"),
+        ({"data": "bad.spacy"}, "bad.spacy cannot be read as a .spacy file"),
+        ({"data": "bare.spacy"}, "No document of bare.spacy says"),
+    ],
+)
+def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(data, "test.spacy")
+    (tmp_path / "bad.spacy").write_bytes(b"neither docs nor anything")
+    bare = spacy.blank("en")(make_text(0))
+    DocBin(docs=[bare], attrs=["ORTH"]).to_disk("bare.spacy")
+    before = sorted(tmp_path.iterdir())
+    arguments = {"pipeline": str(trained), "data": "test.spacy", "-o": "m.json"}
+    options = []
+    for name, value in {**arguments, **change}.items():
+        options += [name, value] if name.startswith("-") else [value]
+    result = run(*options)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert message in words_of(result)
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,94 @@
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+from hypothesis import given
+
+from spacy_modernbert.evaluation.documents import read_examples
+from spacy_modernbert.evaluation.highlight import (
+    CLASSES,
+    SIGNS,
+    describe_match,
+    render_doc,
+)
+from spacy_modernbert.evaluation.matching import Kind
+
+from .toys import examples_st, make_example, score
+
+
+class Text(HTMLParser):
+    """The text of a document, without what tags say, and its marks."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self.marks, self.in_tag = "", [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.in_tag |= tag == "small"
+        self.text += "\n" * (tag == "br")
+        if tag == "mark":
+            self.marks.append(json.loads(dict(attrs)["data-m"]))
+
+    def handle_endtag(self, tag):
+        self.in_tag &= tag != "small"
+
+    def handle_data(self, data):
+        self.text += "" if self.in_tag else data
+
+
+def visible(html):
+    return " ".join(Text(html).text.split())
+
+
+def test_by_hand():
+    doc = score(
+        "Ann & Bob <saw> old Port Said .",
+        [(0, 1, "PER"), (2, 3, "PER"), (5, 7, "GPE")],
+        [(0, 1, "PER"), (2, 3, "GPE"), (4, 6, "GPE"), (3, 4, "A&B")],
+    )
+    (html,) = render_doc(doc)
+    assert visible(html) == doc.doc.text.strip()
+    right, wrong, spurious, boundary = Text(html).marks
+    assert right == [[CLASSES[Kind.CORRECT], "PER", "PER"]]
+    assert wrong == [[CLASSES[Kind.MISLABELLED], "PER", "GPE"]]
+    assert spurious == [[CLASSES[Kind.SPURIOUS], "", "A&B"]]
+    assert boundary == [[CLASSES[Kind.BOUNDARY], "GPE", "GPE"]]
+    # What is found, in brackets; what is true, underlined.
+    assert "<i></i>old <u>Port</u><s></s><u> Said</u>" in html
+    assert "PER → GPE" in html and f"{SIGNS[Kind.MISLABELLED]}&nbsp;" in html
+    assert 'title="boundary; true: Port Said, GPE; found: old Port, GPE"' in html
+    assert "A&amp;B" in html and "<saw>" not in html
+
+
+def test_kinds_differ_by_more_than_colour():
+    assert len(set(SIGNS.values())) == len(set(CLASSES.values())) == len(Kind)
+
+
+@given(examples_st())
+def test_nothing_is_lost(examples):
+    for doc in read_examples(examples):
+        html = "".join(render_doc(doc))
+        assert visible(html) == " ".join(doc.doc.text.split())
+        marked = [tuple(each) for mark in Text(html).marks for each in mark]
+        assert sorted(marked) == sorted(map(describe_match, doc.matches))
+
+
+def test_long_documents_come_in_blocks():
+    """They are cut at line ends, of which every other is in an entity."""
+    n_lines = 400
+    words = ["Ann", "saw", "Said", "\n"] * n_lines
+    ents = [(4 * i + 3, 4 * i + 5, "X") for i in range(0, n_lines - 1, 2)]
+    (doc,) = read_examples([make_example(words, ents, ents)])
+    blocks = render_doc(doc)
+    assert len(blocks) > 1
+    assert visible("".join(blocks)) == " ".join(doc.doc.text.split())
+    assert sum(len(Text(block).marks) for block in blocks) == len(ents)
+
+
+def test_a_script_in_a_text_is_text():
+    doc = score('</script> <script> "x"', [(0, 2, "PER")], [])
+    (html,) = render_doc(doc)
+    assert not re.search("<.?script", html)
+    assert "</script>" in unescape(html)

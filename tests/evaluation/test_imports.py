@@ -1,0 +1,18 @@
+import subprocess
+import sys
+
+from ..util import ROOT
+
+CHECK = """
+import sys
+sys.modules["torch"] = None
+import spacy_modernbert.evaluation.scorer, spacy_modernbert.evaluation.report
+import spacy_modernbert.evaluation.curve, spacy_modernbert.loggers
+rooms = {"spacy_modernbert.layers", "spacy_modernbert.encoder"}
+found = {"transformers", "numba", *rooms} & set(sys.modules)
+assert not found, found
+"""
+
+
+def test_it_knows_no_encoder():
+    subprocess.run([sys.executable, "-c", CHECK], cwd=ROOT, check=True)

@@ -1,0 +1,263 @@
+"""The report: in its text, and as a browser shows it."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+
+from spacy_modernbert.evaluation.report import (
+    make_matrix,
+    number,
+    percent,
+    render_report,
+    signed,
+)
+from spacy_modernbert.evaluation.resampling import Resampling
+from spacy_modernbert.evaluation.summary import summarize, summarize_comparison
+
+from .toys import score
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+# What a reader does, and what is then to be seen. It runs in the page.
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const key = (name) => document.body.dispatchEvent(
+    new KeyboardEvent("keydown", { key: name, bubbles: true }));
+  const found = {};
+  found.wide = document.documentElement.scrollWidth - innerWidth;
+  found.background = getComputedStyle(document.body).backgroundColor;
+  found.plots = all(".plot svg").map((svg) => svg.getBoundingClientRect().height > 50);
+  found.bars = all(".kinds .fill").map((bar) => bar.getBoundingClientRect().width);
+  found.parsed = all("details.doc").map((doc) => doc.querySelectorAll("mark").length);
+  found.borders = [...new Set(all("mark.e").map((mark) => {
+    const style = getComputedStyle(mark);
+    return `${style.borderTopStyle} ${style.borderTopWidth} ${style.borderLeftWidth}`;
+  }))].length;
+  key("n");
+  found.first = document.activeElement.textContent;
+  key("n");
+  found.second = document.activeElement.textContent;
+  key("p");
+  found.back = document.activeElement.textContent;
+  key("p");
+  found.last = document.activeElement.closest("details").dataset.index;
+  document.querySelector("[name=kind][value=k0]").click();
+  document.querySelector("[name=label][value=B]").click();
+  found.off = all("mark.e").map((mark) => mark.classList.contains("off"));
+  found.shown = document.getElementById("shown").textContent;
+  all("[name=kind]:checked").forEach((box) => box.click());
+  found.listed = all("details.doc").filter((doc) => !doc.hidden).length;
+  const result = document.createElement("pre");
+  result.id = "found";
+  result.textContent = JSON.stringify(found);
+  document.body.append(result);
+});
+</script>
+"""
+
+
+def make_data(docs, **changes):
+    few = Resampling(samples=20)
+    others = [score("u v w x", [(0, 1, "A")], [], doc.id) for doc in docs]
+    return {
+        "command": "python -m spacy modernbert evaluate <pipeline> data.spacy",
+        "pipeline": "<pipeline>",
+        "data": "data.spacy",
+        "versions": {"spacy": "3.8"},
+        "window": {"window": 8192, "overlap": 512},
+        **summarize(docs, few, {"u": {"A"}}),
+        "learning_curve": [
+            {"step": 0, "score": 0.1, "loss": 5.0},
+            {"step": 10, "score": 0.5, "loss": 1.0},
+        ],
+        "performance": {"ents_f": 0.25},
+        "comparison": {
+            "pipeline": "other",
+            **summarize_comparison(docs, others, few),
+        },
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def docs():
+    gold = [(0, 1, "A"), (2, 3, "B"), (4, 6, "A"), (8, 10, "B"), (11, 12, "A")]
+    found = [(0, 1, "A"), (2, 3, "A"), (4, 5, "A"), (9, 11, "A"), (13, 14, "A")]
+    words = "u v <w> u & v u v w u v w u v w"
+    return [
+        score(words, gold, found, "all kinds"),
+        score("u v w", [(0, 1, "A")], [(0, 1, "A")], "right"),
+        score("u v w", [(0, 1, "B")], [], "missed"),
+    ]
+
+
+class Page(HTMLParser):
+    """Elements that a browser would get from elsewhere, and the ids of links."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.outside, self.links, self.ids = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.outside += [
+            value
+            for name in ("src", "srcset", "data")
+            if (value := attributes.get(name))
+        ]
+        if tag == "link":
+            self.outside.append(attributes.get("href"))
+        if tag == "a":
+            self.links.append(attributes["href"])
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+
+
+def test_it_needs_nothing_else(docs):
+    html = render_report(make_data(docs), docs)
+    page = Page(html)
+    assert page.outside == []
+    assert not re.search(r"url\(|@import|fetch\(|https?://", html)
+    assert page.links and all(link[1:] in page.ids for link in page.links)
+    assert len(page.ids) == len(set(page.ids))
+    assert "<pipeline>" not in html and "&lt;pipeline&gt;" in html
+
+
+def test_its_numbers_are_those_of_the_data(docs):
+    data = make_data(docs)
+    html = render_report(data, docs)
+    for row in (data["overall"], *data["labels"].values(), *data["modes"].values()):
+        assert f">{percent(row['f'])}<" in html
+    for kind, n in data["kinds"].items():
+        assert re.search(rf'</span>{kind}</th><td class="n">{n}</td>', html)
+    # Another number in the data is another number in the report.
+    data["overall"]["f"] = 0.877
+    assert '<div class="value">87.7</div>' in render_report(data, docs)
+
+
+def test_what_is_not_known_is_said(docs):
+    data = make_data(docs, window=None, comparison=None, learning_curve=[])
+    data["slices"]["seen"] = []
+    html = render_report(data, docs)
+    assert "no log of the training run" in html and "ents_f 0.25" in html
+    assert "no encoder of spacy-modernbert that cuts" in html
+    assert "training data were not given" in html
+    assert "Against" not in html
+    data = make_data(docs)
+    html = render_report(data, docs)
+    assert "no log of the training run" not in html and "Against other" in html
+
+
+def test_nothing_to_show():
+    docs = [score("u v w", [], [])]
+    html = render_report(make_data(docs, comparison=None, learning_curve=[]), docs)
+    assert "There are no entities" in html
+
+
+def test_matrix():
+    matrix = make_matrix({"A": {"A": 3, "": 1}, "": {"B": 2}})
+    assert matrix["columns"] == ["A", "B", "missed"]
+    assert [row["name"] for row in matrix["rows"]] == ["A", "B", "spurious"]
+    counts = [[cell["count"] for cell in row["cells"]] for row in matrix["rows"]]
+    assert counts == [[3, 0, 1], [0, 0, 0], [0, 2, 0]]
+    assert matrix["rows"][0]["cells"][0]["share"] == 0.75
+
+
+def test_numbers():
+    assert (percent(0.1234), signed(-0.05), signed(0.05)) == ("12.3", "−5.0", "+5.0")
+    assert [number(n) for n in (7, 12345, 1234.5, 0.123456)] == [
+        "7",
+        "12,345",
+        "1,234",
+        "0.123",
+    ]
+
+
+# -- In a browser -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"there is no browser to look with: none of {', '.join(BROWSERS)}")
+    return found
+
+
+def look(browser, folder, html, width, *options):
+    """RETURNS (Dict[str, Any]): What the probe found."""
+    path = folder / "report.html"
+    path.write_text(html.replace("</body>", f"{PROBE}</body>"), encoding="utf8")
+    # The page is in a frame: windows have a least width, frames have none.
+    frame = folder / "frame.html"
+    frame.write_text(
+        f'<iframe src="report.html" style="width:{width}px;height:900px"></iframe>'
+        "<script>addEventListener('load', () => document.body.append("
+        "frames[0].document.getElementById('found')))</script>",
+        encoding="utf8",
+    )
+    done = subprocess.run(
+        [
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--allow-file-access-from-files",
+            f"--user-data-dir={folder / 'profile'}",
+            "--virtual-time-budget=5000",
+            "--window-size=1400,1000",
+            *options,
+            "--dump-dom",
+            frame.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(unescape(found[1]))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(browser, docs, width, tmp_path):
+    html = render_report(make_data(docs), docs)
+    found = look(browser, tmp_path, html, width)
+    assert found["wide"] <= 0  # nothing reaches beyond the page
+    assert found["plots"] == [True, True, True]
+    # correct, mislabelled, boundary, mislabelled boundary, missed, spurious
+    most, *_ = found["bars"]
+    assert [bar / most for bar in found["bars"]] == pytest.approx(
+        [1, 0.5, 0.5, 0.5, 1, 0.5], abs=0.02
+    )
+    # Only the first is open, and the others are not parsed.
+    assert found["parsed"] == [6, 0, 0]
+    assert found["borders"] == 5  # by more than colour; the two of boundaries are alike
+    assert found["first"].startswith("<w>") and "A" in found["first"]
+    assert found["second"] != found["first"] == found["back"]
+    assert found["last"] == "2"
+    # Without what is right, and without what has to do with B only.
+    assert found["off"] == [True, False, False, False, False, False, True]
+    assert "1 of 3 documents, 5 errors" in found["shown"]
+    assert found["listed"] == 0
+
+
+def test_dark(browser, docs, tmp_path):
+    html = render_report(make_data(docs), docs)
+    light = look(browser, tmp_path, html, 1280)["background"]
+    dark = look(
+        browser, tmp_path, html, 1280, "--blink-settings=preferredColorScheme=0"
+    )["background"]
+
+    def brightness(colour):
+        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+    assert brightness(dark) < 150 < 600 < brightness(light)

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacy_modernbert.evaluation.counts import Counts
+from spacy_modernbert.evaluation.resampling import (
+    Resampling,
+    bootstrap,
+    compare,
+    f_scores,
+    precisions,
+    recalls,
+    to_array,
+)
+
+FEW = Resampling(samples=300, seed=0)
+
+
+@st.composite
+def counts_st(draw):
+    gold, found = draw(st.integers(0, 9)), draw(st.integers(0, 9))
+    return Counts(draw(st.integers(0, min(gold, found))), gold, found)
+
+
+docs_st = st.lists(counts_st(), min_size=1, max_size=6)
+
+
+@given(docs_st)
+def test_scores_of_arrays_are_those_of_counts(docs):
+    array, total = to_array(docs), sum(docs, Counts())
+    for score, wanted in (
+        (precisions, total.precision),
+        (recalls, total.recall),
+        (f_scores, total.f_score),
+    ):
+        assert float(score(array.sum(axis=0))) == pytest.approx(wanted)
+
+
+@given(docs_st)
+def test_intervals(docs):
+    array = to_array(docs)
+    intervals = bootstrap(array, FEW)
+    assert intervals == bootstrap(array, FEW)
+    # A score of several documents lies between those of its documents.
+    for name in ("precision", "recall", "f_score"):
+        interval = getattr(intervals, name)
+        scores = [0.0, *(getattr(doc, name) for doc in docs)]
+        assert 0 <= interval.low <= interval.high <= max(scores) + 1e-9
+    scores = [doc.f_score for doc in docs if doc.gold or doc.found]
+    if len(scores) == len(docs):
+        assert intervals.f_score.low >= min(scores) - 1e-9
+
+
+def test_bootstrap_against_a_loop():
+    """Documents drawn one by one, with another generator."""
+    docs = to_array([Counts(i % 5, 5, 6) for i in range(20)])
+    rng = np.random.default_rng(7)
+    totals = np.array(
+        [docs[rng.integers(0, 20, size=20)].sum(axis=0) for _ in range(4000)]
+    )
+    intervals = bootstrap(docs, Resampling(samples=4000))
+    for interval, scores in (
+        (intervals.precision, precisions(totals)),
+        (intervals.recall, recalls(totals)),
+        (intervals.f_score, f_scores(totals)),
+    ):
+        assert (interval.low, interval.high) == pytest.approx(
+            np.quantile(scores, [0.025, 0.975]), abs=0.02
+        )
+
+
+def test_the_level():
+    docs = to_array([Counts(i % 5, 5, 6) for i in range(20)])
+    narrow, wide = (
+        bootstrap(docs, Resampling(500, 0, level)).f_score for level in (0.5, 0.99)
+    )
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_randomization_by_hand():
+    """With two documents, four ways to swap can be listed: two of them are as extreme
+    as what was observed, so p is about one half."""
+    one = to_array([Counts(5, 5, 5), Counts(4, 5, 5)])
+    other = to_array([Counts(3, 5, 5), Counts(1, 5, 5)])
+    comparison = compare(one, other, Resampling(samples=4000))
+    assert comparison.difference == pytest.approx(0.5)
+    assert comparison.p_value == pytest.approx(0.5, abs=0.03)
+    assert comparison.interval.low == pytest.approx(0.4)
+    assert comparison.interval.high == pytest.approx(0.6)
+
+
+@given(docs_st, docs_st)
+def test_comparisons_are_of_both_sides(docs, others):
+    n = min(len(docs), len(others))
+    one, other = to_array(docs[:n]), to_array(others[:n])
+    forth, back = compare(one, other, FEW), compare(other, one, FEW)
+    assert forth.difference == pytest.approx(-back.difference)
+    assert forth.p_value == back.p_value
+    assert 1 / 301 <= forth.p_value <= 1
+    assert compare(one, one, FEW).p_value == 1.0
+
+
+def test_a_clear_difference_is_seen():
+    better = to_array([Counts(9, 10, 10)] * 30)
+    worse = to_array([Counts(6, 10, 10)] * 30)
+    comparison = compare(better, worse, Resampling(samples=999))
+    assert comparison.p_value == pytest.approx(1 / 1000)
+    assert comparison.to_dict()["low"] > 0
+
+
+@pytest.mark.parametrize("bad", [{"samples": 0}, {"level": 1.0}, {"level": 0.0}])
+def test_what_makes_no_sense(bad):
+    with pytest.raises(ValueError, match="The default is"):
+        Resampling(**bad)

@@ -1,0 +1,52 @@
+import pytest
+import spacy
+from hypothesis import given
+from spacy.scorer import get_ner_prf
+from spacy.util import registry
+
+from spacy_modernbert.evaluation.documents import read_examples
+from spacy_modernbert.evaluation.modes import count_modes
+from spacy_modernbert.evaluation.scorer import long_ner_scorer_v1
+
+from .toys import examples_st, make_example
+
+NAME = "spacy-modernbert.long_ner_scorer.v1"
+
+
+def test_it_is_registered():
+    assert registry.scorers.get(NAME) is long_ner_scorer_v1
+
+
+def test_by_hand():
+    gold, found = [(0, 1, "A"), (3, 5, "A")], [(0, 1, "A"), (3, 4, "B")]
+    scores = long_ner_scorer_v1()(
+        [make_example(["u", "v", "w", "u", "u"], gold, found)]
+    )
+    assert (scores["ents_p"], scores["ents_strict_f"]) == (0.5, 0.5)
+    assert scores["ents_partial_f"] == 0.75
+    # "u" is found as A and as B.
+    assert scores["ents_consistency"] == 0.0
+    assert scores["ents_by_length"] == {"0–255": 0.5}
+    assert scores["ents_by_distance"] == {"first mention": 2 / 3, "0–63": 0.0}
+
+
+@given(examples_st())
+def test_it_gives_what_spacy_gives(examples):
+    scores, theirs = long_ner_scorer_v1()(examples), get_ner_prf(examples)
+    assert {key: scores[key] for key in theirs} == theirs
+    matches = [match for doc in read_examples(examples) for match in doc.matches]
+    assert (scores["ents_type_r"] is None) == (theirs["ents_f"] is None)
+    if matches:
+        assert scores["ents_type_r"] == count_modes(matches)["type"].recall
+        assert scores["ents_strict_f"] == pytest.approx(theirs["ents_f"])
+
+
+def test_in_a_pipeline():
+    nlp = spacy.blank("en")
+    ner = nlp.add_pipe("ner", config={"scorer": {"@scorers": NAME}})
+    ner.add_label("A")
+    nlp.initialize()
+    examples = [make_example(["u", "v"], [(0, 1, "A")], [])]
+    examples = [spacy.training.Example(nlp.make_doc("u v"), examples[0].reference)]
+    scores = nlp.evaluate(examples)
+    assert {"ents_f", "ents_per_type", "ents_exact_f", "ents_by_length"} <= set(scores)
