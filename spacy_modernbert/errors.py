@@ -95,6 +95,11 @@ class Errors:
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
+    DEVICE_OUT_OF_MEMORY = (
+        "The device {device} has too little memory left for a pass of {total} "
+        "wordpieces in {n_seqs} windows. Set max_batch_wordpieces lower; if a pass is "
+        "one window already, shorten get_spans.window or free memory on the device."
+    )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
         "{n_layers} or less; {n_layers} trains nothing but the final norm."

@@ -21,6 +21,14 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 BACKEND_VARIABLE = "SPACY_MODERNBERT_BACKEND"
 
 
+class EncoderOutOfMemory(MemoryError):
+    """The device has too little memory for a pass.
+
+    What the pass had computed is freed; the weights, and the gradients that were
+    gathered before it, are as they were. So a smaller batch may be tried.
+    """
+
+
 class Encoder(Protocol):
     """ModernBERT on some device. What goes in and comes out is NumPy."""
 
@@ -41,7 +49,10 @@ class Encoder(Protocol):
         """
 
     def encode(self, batch: PackedBatch) -> Floats:
-        """RETURNS (Floats): The last hidden state, `(total, width)` float32."""
+        """RETURNS (Floats): The last hidden state, `(total, width)` float32.
+        RAISES (EncoderOutOfMemory): If the batch is too large for the device. So do
+            `encode_train` and the function that it returns.
+        """
 
     def encode_train(
         self, batch: PackedBatch

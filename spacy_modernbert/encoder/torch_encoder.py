@@ -6,7 +6,7 @@ table of names is needed. The oracle for the numbers is transformers' `ModernBer
 
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Callable, Iterator, Mapping, Tuple
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from ..types import PackedBatch
 from .attention import ATTENTION, AttentionPlan, make_plan, rotate
 from .config import ModernBertConfig
+from .out_of_memory import watch_memory
 from .steps import StepSettings, StepState, is_frozen
 from .torch_steps import take_step
 
@@ -180,7 +181,7 @@ class TorchEncoder:
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
-        with torch.inference_mode():
+        with watch_memory(batch, self._device), torch.inference_mode():
             ids, plan = self._place(batch)
             return self._model(ids, plan).cpu().numpy()
 
@@ -196,14 +197,22 @@ class TorchEncoder:
         """
         if batch.total == 0:
             return self.encode(batch), lambda d_hidden: None
-        ids, plan = self._place(batch)
-        with self._dropping_out(), torch.enable_grad():
+        with (
+            watch_memory(batch, self._device),
+            self._dropping_out(),
+            torch.enable_grad(),
+        ):
+            ids, plan = self._place(batch)
             hidden = self._model(ids, plan, self._recomputes(batch.total))
 
         def backprop(d_hidden: Floats) -> None:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
             # The layers that are computed anew drop out as they did before.
-            with self._dropping_out():
+            with (
+                watch_memory(batch, self._device),
+                self._restoring_gradients(),
+                self._dropping_out(),
+            ):
                 hidden.backward(gradient.to(self._device))
 
         return hidden.detach().cpu().numpy(), backprop
@@ -278,6 +287,23 @@ class TorchEncoder:
         finally:
             self._model.eval()
 
+    @contextmanager
+    def _restoring_gradients(self) -> Iterator[None]:
+        """Add to the gradients all of a pass or, if it fails half-way, nothing."""
+        parameters = list(self._model.parameters())
+        before = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        try:
+            yield
+        except BaseException:
+            for parameter, gradient in zip(parameters, before, strict=True):
+                parameter.grad = gradient
+            raise
+        for parameter, gradient in zip(parameters, before, strict=True):
+            if gradient is not None:
+                parameter.grad = _add(gradient, parameter.grad)
+
     def _place(self, batch: PackedBatch) -> Tuple[Tensor, AttentionPlan]:
         ids = torch.from_numpy(batch.ids).to(self._device, torch.int64)
         return ids, make_plan(batch, self.config, self._device)
@@ -307,6 +333,10 @@ class _Arrays(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+def _add(gathered: Tensor, gradient: Optional[Tensor]) -> Tensor:
+    return gathered if gradient is None else gathered.add_(gradient)
 
 
 def _copied(weights: Any, device: torch.device) -> Tensor:
