@@ -92,6 +92,15 @@ class Errors:
         "cannot be trained. Train with quantization = null, and quantize the trained "
         "pipeline when you load it."
     )
+    QUANTIZATION_UNAVAILABLE = (
+        "The backend {backend!r} has no quantization {value}. On the backend 'cpu' it "
+        "may be {{'bits': 8}}, without a group_size; on 'cuda' and 'mps' it must be "
+        "null."
+    )
+    PRECISION_CANNOT_TRAIN = (
+        "An encoder of precision {value!r} only predicts: most gradients are too small "
+        'for float16. Train with precision = "bfloat16", "float32" or "auto".'
+    )
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )

@@ -8,13 +8,22 @@ import numpy.typing as npt
 
 from ..errors import Errors
 from ..types import PackedBatch
-from .availability import PREDICTING, check_backend, choose, require
+from .availability import (
+    PREDICTING,
+    check_backend,
+    choose,
+    multiplies_bfloat16,
+    require,
+)
 from .config import ModernBertConfig
 from .steps import StepSettings, StepState
 
 Floats = npt.NDArray[np.floating]
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+# NVIDIA's cards from Ampere on.
+BFLOAT16_CAPABILITY = (8, 0)
 
 # Overrides the `backend` of a config, so that a pipeline opens on another machine
 # with no word of it changed.
@@ -139,11 +148,41 @@ def resolve_backend(backend: str, *, to_train: bool) -> str:
 def resolve_precision(precision: str, backend: str) -> str:
     """The precision that is meant.
 
-    precision (str): "auto" or the name of one.
+    precision (str): "auto" or the name of one. "auto" is bfloat16 where the device
+        multiplies it natively, else float32.
     backend (str): A backend that can run here, not "auto".
     RETURNS (str): The name of one.
+    RAISES (ValueError): If the device has none of that name.
     """
-    return "float32" if precision == "auto" else precision
+    if precision == "auto":
+        return "bfloat16" if _prefers_bfloat16(backend) else "float32"
+    if precision == "bfloat16" and not _has_bfloat16(backend):
+        known = ", ".join(name for name in PRECISIONS if name != precision)
+        raise ValueError(
+            Errors.PRECISION_UNAVAILABLE.format(
+                backend=backend, value=precision, known=known
+            )
+        )
+    return precision
+
+
+def _prefers_bfloat16(backend: str) -> bool:
+    if backend == "cpu":
+        return multiplies_bfloat16()
+    return backend == "cuda" and _has_bfloat16(backend)
+
+
+def _has_bfloat16(backend: str) -> bool:
+    """RETURNS (bool): Whether a backend computes in bfloat16, be it slowly."""
+    if backend == "cuda":
+        import torch
+
+        return torch.cuda.get_device_capability(0) >= BFLOAT16_CAPABILITY
+    if backend == "mps":
+        import torch
+
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    return True
 
 
 def make_encoder(
@@ -172,8 +211,8 @@ def make_encoder(
     to_train (bool): Whether it must train. What "auto" takes is else the quickest to
         predict.
     RETURNS (Encoder): The encoder.
-    RAISES (ValueError): If a name is unknown, the backend cannot run here, or more
-        layers are to be frozen than there are.
+    RAISES (ValueError): If a name is unknown, the backend cannot run here or has no
+        such precision or quantization, or more layers are to be frozen than there are.
     """
     check_precision(precision)
     if frozen_layers > config.num_hidden_layers:
@@ -215,6 +254,8 @@ def make_encoder(
         config,
         tensors,
         device=torch.device("cuda", 0) if backend == "cuda" else torch.device(backend),
+        precision=resolve_precision(precision, backend),
+        quantization=quantization,
         gradient_checkpointing=gradient_checkpointing,
         frozen_layers=frozen_layers,
     )
