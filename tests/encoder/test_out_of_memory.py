@@ -35,7 +35,7 @@ class Refusing(torch.autograd.Function):
 @pytest.fixture
 def encoder(oracle):
     config = ModernBertConfig.from_dict(oracle.config.to_dict())
-    return make_encoder(config, state(oracle), backend="cpu")
+    return make_encoder(config, state(oracle), backend="cpu", precision="float32")
 
 
 @pytest.fixture
