@@ -16,7 +16,8 @@ Multiply = Callable[[Tensor], Tensor]
 class Projection(nn.Linear):
     """`x @ W.T + b`.
 
-    Whoever changes the weights calls `weights_changed`.
+    Whoever changes the weights calls `weights_changed`; without gradients, nothing
+    else looks at them again.
     """
 
     def __init__(
@@ -48,9 +49,14 @@ class Projection(nn.Linear):
         """
         if torch.is_grad_enabled():
             return cast(self.weight, self.bias, self._dtype)(x)
+        return self.prepared()(x)
+
+    def prepared(self) -> Multiply:
+        """RETURNS (Multiply): The form for predicting, made if there is none."""
         if self._multiply is None:
-            self._multiply = self._prepare(self.weight, self.bias, self._dtype)
-        return self._multiply(x)
+            with torch.no_grad():
+                self._multiply = self._prepare(self.weight, self.bias, self._dtype)
+        return self._multiply
 
 
 def cast(weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype) -> Multiply:

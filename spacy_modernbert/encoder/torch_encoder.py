@@ -128,11 +128,20 @@ class ModernBert(nn.Module):
         )
         self.final_norm = _norm(config)
 
+    def prepare(self) -> None:
+        """Make what is needed to predict, which belongs to what an encoder holds and
+        not to what a pass costs.
+        """
+        for projection in self._projections():
+            projection.prepared()
+
     def weights_changed(self) -> None:
-        """Let what was made of older weights be made again."""
-        for module in self.modules():
-            if isinstance(module, Projection):
-                module.weights_changed()
+        """Let what was made of older weights be made again when it is needed."""
+        for projection in self._projections():
+            projection.weights_changed()
+
+    def _projections(self) -> Iterator[Projection]:
+        return (each for each in self.modules() if isinstance(each, Projection))
 
     def forward(
         self, ids: Tensor, plan: AttentionPlan, recompute: bool = False
@@ -217,6 +226,7 @@ class TorchEncoder:
             parameter = nn.Parameter(weights, requires_grad=not frozen)
             setattr(owner, parameter_name, parameter)
         self._model.eval()
+        self._model.prepare()
 
     def encode(self, batch: PackedBatch) -> Floats:
         """The last hidden state.
