@@ -92,11 +92,25 @@ class Errors:
         "cannot be trained. Train with quantization = null, and quantize the trained "
         "pipeline when you load it."
     )
+    QUANTIZATION_UNAVAILABLE = (
+        "The backend {backend!r} has no quantization {value}. On the backend 'cpu' it "
+        "may be {{'bits': 8}}, without a group_size; on 'cuda' and 'mps' it must be "
+        "null."
+    )
+    PRECISION_CANNOT_TRAIN = (
+        "An encoder of precision {value!r} only predicts: most gradients are too small "
+        'for float16. Train with precision = "bfloat16", "float32" or "auto".'
+    )
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
     QUANTIZATION_UNAVAILABLE = (
         "The backend {backend!r} cannot quantize by {value}. It knows null and {known}."
+    )
+    DEVICE_OUT_OF_MEMORY = (
+        "The device {device} has too little memory left for a pass of {total} "
+        "wordpieces in {n_seqs} windows. Set max_batch_wordpieces lower; if a pass is "
+        "one window already, shorten get_spans.window or free memory on the device."
     )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "

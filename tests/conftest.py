@@ -1,11 +1,22 @@
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 import spacy
 from spacy.language import Language
 from spacy.util import fix_random_seed
 
+from spacy_modernbert.encoder import backend
+
 from .util import make_checkpoint, make_examples
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_is_auto() -> Iterator[None]:
+    """On any processor, so that results can be compared closely."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "multiplies_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

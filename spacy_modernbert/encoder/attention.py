@@ -2,22 +2,25 @@
 
 A packed batch lies end to end in one `(total, ...)` array. Which positions belong
 together, and where each stands in its sequence, is worked out once per batch
-(`AttentionPlan`) and read by every layer.
+(`AttentionPlan`) and read by every layer. Where there is flash attention, it does the
+work; else torch's `scaled_dot_product_attention` does, on sequences and on blocks.
 """
 
 import itertools
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import PackedBatch
 from .config import FULL, SLIDING, ModernBertConfig
-
-Rotation = Tuple[Tensor, Tensor]
+from .flash import FlashAttention
+from .rope import Rotation, make_rotation
+from .tiled_attention import MIN_TILED_LENGTH, attend_in_tiles
 
 
 @dataclass(frozen=True)
@@ -65,44 +68,89 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class FlashPlan:
+    """What flash attention needs to know.
+
+    kernel (FlashAttention): The kernel.
+    cu_seqlens (Tensor): `(n_seqs + 1,)` int32, on the device.
+    longest (int): The longest length.
+    half_window (int): That of the sliding-window layers.
+    """
+
+    kernel: FlashAttention
+    cu_seqlens: Tensor
+    longest: int
+    half_window: int
+
+
+@dataclass(frozen=True)
 class AttentionPlan:
     """What every layer needs to know of a packed batch.
 
     spans (List[Tuple[int, int]]): Start and end of each sequence in the stream.
-    blocks (Blocks): For the sliding-window layers.
-    rotations (Mapping[str, Rotation]): By layer type, cosine and sine of the rotary
-        embedding, each `(total, 1, head_dim)` float32. Positions count from the
-        start of each sequence.
+    rotations (Mapping[str, Rotation]): By layer type, the rotary embedding of each
+        position, counted from the start of its sequence.
+    blocks (Optional[Blocks]): For the sliding-window layers without flash attention.
+    flash (Optional[FlashPlan]): For flash attention.
+
+    Invariant: exactly one of `blocks` and `flash` is None.
     """
 
     spans: List[Tuple[int, int]]
-    blocks: Blocks
     rotations: Mapping[str, Rotation]
+    blocks: Optional[Blocks]
+    flash: Optional[FlashPlan]
 
 
 def make_plan(
-    batch: PackedBatch, config: ModernBertConfig, device: torch.device
+    batch: PackedBatch,
+    config: ModernBertConfig,
+    device: torch.device,
+    kernel: Optional[FlashAttention] = None,
 ) -> AttentionPlan:
     """Work out a packed batch on the host, so that no layer waits for the device.
 
     batch (PackedBatch): The batch.
     config (ModernBertConfig): The encoder's config.
     device (torch.device): Where the layers run.
+    kernel (Optional[FlashAttention]): Flash attention, if there is any. It drops
+        nothing out.
     RETURNS (AttentionPlan): The plan.
     """
     cu_seqlens = batch.cu_seqlens.tolist()
     starts = np.repeat(batch.cu_seqlens[:-1], batch.lengths)
-    positions = torch.from_numpy(np.arange(batch.total) - starts).to(device)
+    positions = to_device(np.arange(batch.total) - starts, device)
+    blocks, flash = None, None
+    if kernel is None:
+        blocks = _cut_blocks(batch, config.half_window, device)
+    else:
+        flash = FlashPlan(
+            kernel=kernel,
+            cu_seqlens=to_device(batch.cu_seqlens.astype(np.int32), device),
+            longest=int(batch.lengths.max()),
+            half_window=config.half_window,
+        )
     return AttentionPlan(
         spans=list(itertools.pairwise(cu_seqlens)),
-        blocks=_cut_blocks(batch, config.half_window, device),
         rotations={
-            layer_type: _rotation(
+            layer_type: make_rotation(
                 positions, config.rope_theta(layer_type), config.head_dim
             )
             for layer_type in set(config.layer_types)
         },
+        blocks=blocks,
+        flash=flash,
     )
+
+
+def to_device(array: npt.NDArray, device: torch.device) -> Tensor:
+    """RETURNS (Tensor): The array on a device. The host does not wait until it is
+    there.
+    """
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> Blocks:
@@ -130,32 +178,8 @@ def _cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> B
         size=size,
         half_window=half_window,
         n_blocks=n_blocks,
-        mask=torch.from_numpy(mask)[:, None].to(device),
+        mask=to_device(mask, device)[:, None],
     )
-
-
-def _rotation(positions: Tensor, theta: float, head_dim: int) -> Rotation:
-    """Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864), in
-    the half-and-half layout of transformers' `ModernBertRotaryEmbedding`. Float32:
-    at position 8,191 a half-precision angle is off by several turns.
-    """
-    steps = torch.arange(0, head_dim, 2, dtype=torch.int64, device=positions.device)
-    frequencies = 1.0 / theta ** (steps.float() / head_dim)
-    angles = positions.float()[:, None] * frequencies
-    angles = torch.cat((angles, angles), dim=-1)[:, None]
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Apply the rotary embedding.
-
-    x (Tensor): Queries or keys, `(total, heads, head_dim)`.
-    rotation (Rotation): Cosine and sine, each `(total, 1, head_dim)`.
-    RETURNS (Tensor): `(total, heads, head_dim)`.
-    """
-    cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 def attend_globally(
@@ -170,10 +194,24 @@ def attend_globally(
     """
     outputs = []
     for start, end in plan.spans:
-        q, k, v = (x[start:end].transpose(0, 1)[None] for x in (query, key, value))
+        q, k, v = (x[start:end] for x in (query, key, value))
+        if _pays_to_tile(q):
+            outputs.append(attend_in_tiles(q, k, v))
+            continue
+        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
         output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         outputs.append(output[0].transpose(0, 1))
-    return torch.cat(outputs)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _pays_to_tile(query: Tensor) -> bool:
+    # In float32, torch's own kernel comes near the rate of its matrix product.
+    return (
+        query.device.type == "cpu"
+        and query.dtype == torch.bfloat16
+        and query.shape[0] >= MIN_TILED_LENGTH
+        and not torch.is_grad_enabled()
+    )
 
 
 def attend_within_window(
@@ -184,6 +222,7 @@ def attend_within_window(
     Arguments and result are those of `attend_globally`.
     """
     blocks = plan.blocks
+    assert blocks is not None
     output = F.scaled_dot_product_attention(
         blocks.queries(query),
         blocks.keys(key),
@@ -194,9 +233,50 @@ def attend_within_window(
     return output.transpose(1, 2).flatten(0, 1)[: query.shape[0]]
 
 
+def _flash_globally(
+    query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, dropout: float
+) -> Tensor:
+    flash = plan.flash
+    assert flash is not None and not dropout
+    return flash.kernel.attend_globally(
+        query, key, value, flash.cu_seqlens, flash.longest
+    )
+
+
+def _flash_within_window(
+    query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, dropout: float
+) -> Tensor:
+    flash = plan.flash
+    assert flash is not None and not dropout
+    return flash.kernel.attend_within_window(
+        query, key, value, flash.cu_seqlens, flash.longest, flash.half_window
+    )
+
+
 Attend = Callable[[Tensor, Tensor, Tensor, AttentionPlan, float], Tensor]
 
 ATTENTION: Dict[str, Attend] = {
     FULL: attend_globally,
     SLIDING: attend_within_window,
 }
+FLASH_ATTENTION: Dict[str, Attend] = {
+    FULL: _flash_globally,
+    SLIDING: _flash_within_window,
+}
+
+
+def attend(
+    layer_type: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    plan: AttentionPlan,
+    dropout: float,
+) -> Tensor:
+    """Attention, as a kind of layer does it.
+
+    layer_type (str): The kind. The other arguments, and the result, are those of
+        `attend_globally`.
+    """
+    table = ATTENTION if plan.flash is None else FLASH_ATTENTION
+    return table[layer_type](query, key, value, plan, dropout)

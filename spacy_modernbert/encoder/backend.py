@@ -22,9 +22,20 @@ Floats = npt.NDArray[np.floating]
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
+# NVIDIA's cards from Ampere on.
+BFLOAT16_CAPABILITY = (8, 0)
+
 # Overrides the `backend` of a config, so that a pipeline opens on another machine
 # with no word of it changed.
 BACKEND_VARIABLE = "SPACY_MODERNBERT_BACKEND"
+
+
+class EncoderOutOfMemory(MemoryError):
+    """The device has too little memory for a pass.
+
+    What the pass had computed is freed; the weights, and the gradients that were
+    gathered before it, are as they were. So a smaller batch may be tried.
+    """
 
 
 class Encoder(Protocol):
@@ -47,7 +58,10 @@ class Encoder(Protocol):
         """
 
     def encode(self, batch: PackedBatch) -> Floats:
-        """RETURNS (Floats): The last hidden state, `(total, width)` float32."""
+        """RETURNS (Floats): The last hidden state, `(total, width)` float32.
+        RAISES (EncoderOutOfMemory): If the batch is too large for the device. So do
+            `encode_train` and the function that it returns.
+        """
 
     def encode_train(
         self, batch: PackedBatch
@@ -134,15 +148,41 @@ def resolve_backend(backend: str, *, to_train: bool) -> str:
 def resolve_precision(precision: str, backend: str) -> str:
     """The precision that is meant.
 
-    precision (str): "auto" or the name of one.
+    precision (str): "auto" or the name of one. "auto" is bfloat16 where the device
+        multiplies it natively, else float32.
     backend (str): A backend that can run here, not "auto".
     RETURNS (str): The name of one.
+    RAISES (ValueError): If the device has none of that name.
     """
-    if precision != "auto":
-        return precision
-    if backend == "openvino" and multiplies_bfloat16():
-        return "bfloat16"
-    return "float32"
+    if precision == "auto":
+        return "bfloat16" if _prefers_bfloat16(backend) else "float32"
+    if precision == "bfloat16" and not _has_bfloat16(backend):
+        known = ", ".join(name for name in PRECISIONS if name != precision)
+        raise ValueError(
+            Errors.PRECISION_UNAVAILABLE.format(
+                backend=backend, value=precision, known=known
+            )
+        )
+    return precision
+
+
+def _prefers_bfloat16(backend: str) -> bool:
+    if backend in ("cpu", "openvino"):
+        return multiplies_bfloat16()
+    return backend == "cuda" and _has_bfloat16(backend)
+
+
+def _has_bfloat16(backend: str) -> bool:
+    """RETURNS (bool): Whether a backend computes in bfloat16, be it slowly."""
+    if backend == "cuda":
+        import torch
+
+        return torch.cuda.get_device_capability(0) >= BFLOAT16_CAPABILITY
+    if backend == "mps":
+        import torch
+
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    return True
 
 
 def make_encoder(
@@ -171,8 +211,8 @@ def make_encoder(
     to_train (bool): Whether it must train. What "auto" takes is else the quickest to
         predict.
     RETURNS (Encoder): The encoder.
-    RAISES (ValueError): If a name is unknown, the backend cannot run here, or more
-        layers are to be frozen than there are.
+    RAISES (ValueError): If a name is unknown, the backend cannot run here or has no
+        such precision or quantization, or more layers are to be frozen than there are.
     """
     check_precision(precision)
     if frozen_layers > config.num_hidden_layers:
@@ -214,6 +254,8 @@ def make_encoder(
         config,
         tensors,
         device=torch.device("cuda", 0) if backend == "cuda" else torch.device(backend),
+        precision=resolve_precision(precision, backend),
+        quantization=quantization,
         gradient_checkpointing=gradient_checkpointing,
         frozen_layers=frozen_layers,
     )

@@ -5,8 +5,9 @@ table of names is needed. The oracle for the numbers is transformers' `ModernBer
 """
 
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import Any, Callable, Iterator, Mapping, Tuple
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +16,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import Errors
 from ..types import PackedBatch
-from .attention import ATTENTION, AttentionPlan, make_plan, rotate
+from .attention import AttentionPlan, attend, make_plan, to_device
 from .config import ModernBertConfig
+from .flash import find_flash_attention
+from .out_of_memory import watch_memory
+from .projection import Projection, cast
+from .quantized_linear import quantize
+from .rope import rotate, rotate_
 from .steps import StepSettings, StepState, is_frozen
 from .torch_steps import take_step
 
 Floats = npt.NDArray[np.floating]
 
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
 # Gradient checkpointing set to "auto" begins where the activations that a pass would
 # keep are larger than this.
 _AUTO_CHECKPOINTING_BYTES = 2 << 30
+
+
+# From two widths, and whether there is a bias.
+Project = Callable[[int, int, bool], nn.Module]
 
 
 class Embeddings(nn.Module):
@@ -42,27 +59,22 @@ class Embeddings(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ModernBertConfig, layer_type: str):
+    def __init__(self, config: ModernBertConfig, layer_type: str, project: Project):
         super().__init__()
         self.layer_type = layer_type
         self.head_dim = config.head_dim
         self.dropout = config.attention_dropout
         width = config.hidden_size
-        self.Wqkv = nn.Linear(width, 3 * width, bias=config.attention_bias)
-        self.Wo = nn.Linear(width, width, bias=config.attention_bias)
+        self.Wqkv = project(width, 3 * width, config.attention_bias)
+        self.Wo = project(width, width, config.attention_bias)
         self.drop = nn.Dropout(config.attention_dropout)
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
         qkv = self.Wqkv(x).unflatten(-1, (3, -1, self.head_dim))
-        query, key, value = qkv.unbind(1)
-        rotation = plan.rotations[self.layer_type]
-        attended = ATTENTION[self.layer_type](
-            rotate(query, rotation),
-            rotate(key, rotation),
-            value,
-            plan,
-            self.dropout if self.training else 0.0,
-        )
+        turn = rotate if torch.is_grad_enabled() else rotate_
+        query, key = turn(qkv[:, :2], plan.rotations[self.layer_type]).unbind(1)
+        dropout = self.dropout if self.training else 0.0
+        attended = attend(self.layer_type, query, key, qkv[:, 2], plan, dropout)
         return self.drop(self.Wo(attended.flatten(1)))
 
 
@@ -71,41 +83,65 @@ class MLP(nn.Module):
     its gate.
     """
 
-    def __init__(self, config: ModernBertConfig):
+    def __init__(self, config: ModernBertConfig, project: Project):
         super().__init__()
         inner, width = config.intermediate_size, config.hidden_size
-        self.Wi = nn.Linear(width, 2 * inner, bias=config.mlp_bias)
-        self.Wo = nn.Linear(inner, width, bias=config.mlp_bias)
+        self.Wi = project(width, 2 * inner, config.mlp_bias)
+        self.Wo = project(inner, width, config.mlp_bias)
         self.drop = nn.Dropout(config.mlp_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.Wi(x).chunk(2, dim=-1)
-        return self.Wo(self.drop(F.gelu(value) * gate))
+        if torch.is_grad_enabled():
+            return self.Wo(self.drop(F.gelu(value) * gate))
+        return self.Wo(torch.ops.aten.gelu_(value).mul_(gate))
 
 
 class Layer(nn.Module):
-    def __init__(self, config: ModernBertConfig, index: int):
+    """The residual stream and the norms are float32, whatever is multiplied in."""
+
+    def __init__(self, config: ModernBertConfig, index: int, project: Project):
         super().__init__()
         # What enters the first layer was normed by the embeddings.
         self.attn_norm = _norm(config) if index > 0 else nn.Identity()
-        self.attn = Attention(config, config.layer_types[index])
+        self.attn = Attention(config, config.layer_types[index], project)
         self.mlp_norm = _norm(config)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, project)
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
-        x = x + self.attn(self.attn_norm(x), plan)
-        return x + self.mlp(self.mlp_norm(x))
+        """x (Tensor): `(total, width)`. Overwritten where no gradient is asked for.
+        plan (AttentionPlan): The plan of the batch.
+        RETURNS (Tensor): `(total, width)`.
+        """
+        add = torch.add if torch.is_grad_enabled() else Tensor.add_
+        x = add(x, self.attn(self.attn_norm(x), plan))
+        return add(x, self.mlp(self.mlp_norm(x)))
 
 
 class ModernBert(nn.Module):
-    def __init__(self, config: ModernBertConfig, frozen_layers: int):
+    def __init__(self, config: ModernBertConfig, frozen_layers: int, project: Project):
         super().__init__()
         self.frozen_layers = frozen_layers
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(
-            Layer(config, index) for index in range(config.num_hidden_layers)
+            Layer(config, index, project) for index in range(config.num_hidden_layers)
         )
         self.final_norm = _norm(config)
+
+    def prepare(self) -> None:
+        """Make what is needed to predict, which belongs to what an encoder holds and
+        not to what a pass costs.
+        """
+        for projection in self._projections():
+            projection.prepared()
+
+    def weights_changed(self) -> None:
+        """Let what was made of older weights be made again when it is needed."""
+        for projection in self._projections():
+            projection.weights_changed()
+
+    def _projections(self) -> Iterator[Projection]:
+        return (each for each in self.modules() if isinstance(each, Projection))
 
     def forward(
         self, ids: Tensor, plan: AttentionPlan, recompute: bool = False
@@ -132,7 +168,10 @@ class ModernBert(nn.Module):
 
 
 class TorchEncoder:
-    """ModernBERT on a torch device, float32. See `backend.Encoder`."""
+    """ModernBERT on a torch device. See `backend.Encoder`.
+
+    Weights are kept, stepped and given in float32.
+    """
 
     def __init__(
         self,
@@ -140,6 +179,8 @@ class TorchEncoder:
         tensors: Mapping[str, Any],
         *,
         device: torch.device,
+        precision: str = "float32",
+        quantization: Optional[Mapping[str, Any]] = None,
         gradient_checkpointing: "bool | str" = "auto",
         frozen_layers: int = 0,
     ):
@@ -147,19 +188,33 @@ class TorchEncoder:
         tensors (Mapping[str, Any]): The weights, NumPy's or torch's, each read once and
             one at a time, so that loading holds one tensor more than the weights.
         device (torch.device): Where to run.
+        precision (str): "float32", "bfloat16" or "float16": what matrices and
+            attention are computed in. With float16 it can only predict: gradients
+            are often too small for it.
+        quantization (Optional[Mapping[str, Any]]): None, or on CPU `{"bits": 8}`, with
+            which it can only predict.
         gradient_checkpointing (Union[bool, str]): True, False, or "auto": where a
             pass would keep more than 2 GiB of activations.
         frozen_layers (int): The lowest so many layers, and with any of them the
             embeddings, are not trained. They get no gradient, and nothing of them is
             kept for it. At most the layers of the config.
+        RAISES (ValueError): If the device has no such quantization.
         """
+        _check_quantization(quantization, device)
         self.config = config
-        self.can_train = True
+        self.can_train = precision != "float16" and quantization is None
         self.device = str(device)
         self._device = device
+        self._precision = precision
+        self._quantization = quantization
         self._checkpointing = gradient_checkpointing
+        dtype = _DTYPES[precision]
+        self._flash = find_flash_attention(device, dtype, config.head_dim)
+        project = partial(
+            Projection, dtype=dtype, prepare=cast if quantization is None else quantize
+        )
         with torch.device("meta"):
-            self._model = ModernBert(config, frozen_layers)
+            self._model = ModernBert(config, frozen_layers, project)
         names = [name for name, _ in self._model.named_parameters()]
         for name in names:
             # A copy: the optimizer writes into the weights, and may not write into
@@ -171,6 +226,7 @@ class TorchEncoder:
             parameter = nn.Parameter(weights, requires_grad=not frozen)
             setattr(owner, parameter_name, parameter)
         self._model.eval()
+        self._model.prepare()
 
     def encode(self, batch: PackedBatch) -> Floats:
         """The last hidden state.
@@ -180,7 +236,7 @@ class TorchEncoder:
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
-        with torch.inference_mode():
+        with watch_memory(batch, self._device), torch.inference_mode():
             ids, plan = self._place(batch)
             return self._model(ids, plan).cpu().numpy()
 
@@ -193,17 +249,27 @@ class TorchEncoder:
         RETURNS (Tuple[Floats, Callable[[Floats], None]]): `(total, width)` float32, and
             a function that takes the gradient of the loss with respect to it, of the
             same shape, and adds the weights' gradients to those gathered so far.
+        RAISES (ValueError): If the encoder cannot train.
         """
+        self._check_training()
         if batch.total == 0:
             return self.encode(batch), lambda d_hidden: None
-        ids, plan = self._place(batch)
-        with self._dropping_out(), torch.enable_grad():
+        with (
+            watch_memory(batch, self._device),
+            self._dropping_out(),
+            torch.enable_grad(),
+        ):
+            ids, plan = self._place(batch, self.config.attention_dropout)
             hidden = self._model(ids, plan, self._recomputes(batch.total))
 
         def backprop(d_hidden: Floats) -> None:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
             # The layers that are computed anew drop out as they did before.
-            with self._dropping_out():
+            with (
+                watch_memory(batch, self._device),
+                self._restoring_gradients(),
+                self._dropping_out(),
+            ):
                 hidden.backward(gradient.to(self._device))
 
         return hidden.detach().cpu().numpy(), backprop
@@ -215,8 +281,10 @@ class TorchEncoder:
         settings (StepSettings): The rule and its numbers.
         state (StepState): What was remembered of the steps before. Updated.
         """
+        self._check_training()
         n_layers = self.config.num_hidden_layers
         take_step(self._model.named_parameters(), n_layers, settings, state)
+        self._model.weights_changed()
 
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
         """Step every weight that has a gradient by NumPy arrays, and forget the
@@ -225,6 +293,7 @@ class TorchEncoder:
         optimizer (Callable): Called for each as `optimizer(name, weights, gradient)`,
             all float32 NumPy arrays. It returns the new weights and the gradient.
         """
+        self._check_training()
         for name, parameter in self._model.named_parameters():
             if parameter.grad is None:
                 continue
@@ -235,6 +304,7 @@ class TorchEncoder:
                 with torch.no_grad():
                     parameter.copy_(torch.from_numpy(np.asarray(stepped)))
             parameter.grad = None
+        self._model.weights_changed()
 
     def copy(self, others: Mapping[str, Any]) -> "TorchEncoder":
         """Copy the encoder on its device. Gradients are not copied.
@@ -247,6 +317,8 @@ class TorchEncoder:
             self.config,
             {**dict(self._model.named_parameters()), **others},
             device=self._device,
+            precision=self._precision,
+            quantization=self._quantization,
             gradient_checkpointing=self._checkpointing,
             frozen_layers=self._model.frozen_layers,
         )
@@ -278,9 +350,40 @@ class TorchEncoder:
         finally:
             self._model.eval()
 
-    def _place(self, batch: PackedBatch) -> Tuple[Tensor, AttentionPlan]:
-        ids = torch.from_numpy(batch.ids).to(self._device, torch.int64)
-        return ids, make_plan(batch, self.config, self._device)
+    @contextmanager
+    def _restoring_gradients(self) -> Iterator[None]:
+        """Add to the gradients all of a pass or, if it fails half-way, nothing."""
+        parameters = list(self._model.parameters())
+        before = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        try:
+            yield
+        except BaseException:
+            for parameter, gradient in zip(parameters, before, strict=True):
+                parameter.grad = gradient
+            raise
+        for parameter, gradient in zip(parameters, before, strict=True):
+            if gradient is not None:
+                parameter.grad = _add(gradient, parameter.grad)
+
+    def _check_training(self) -> None:
+        if self._quantization is not None:
+            raise ValueError(
+                Errors.QUANTIZED_CANNOT_TRAIN.format(value=self._quantization)
+            )
+        if not self.can_train:
+            raise ValueError(
+                Errors.PRECISION_CANNOT_TRAIN.format(value=self._precision)
+            )
+
+    def _place(
+        self, batch: PackedBatch, dropout: float = 0.0
+    ) -> Tuple[Tensor, AttentionPlan]:
+        ids = to_device(batch.ids.astype(np.int64, copy=False), self._device)
+        # Flash attention as torch has it drops nothing out.
+        kernel = None if dropout else self._flash
+        return ids, make_plan(batch, self.config, self._device, kernel)
 
     def _recomputes(self, total: int) -> bool:
         if isinstance(self._checkpointing, bool):
@@ -307,6 +410,23 @@ class _Arrays(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+def _add(gathered: Tensor, gradient: Optional[Tensor]) -> Tensor:
+    return gathered if gradient is None else gathered.add_(gradient)
+
+
+def _check_quantization(
+    quantization: Optional[Mapping[str, Any]], device: torch.device
+) -> None:
+    if quantization is None:
+        return
+    if device.type != "cpu" or dict(quantization) != {"bits": 8}:
+        raise ValueError(
+            Errors.QUANTIZATION_UNAVAILABLE.format(
+                value=dict(quantization), backend=device.type
+            )
+        )
 
 
 def _copied(weights: Any, device: torch.device) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_modernbert.encoder.attention import ATTENTION, make_plan, rotate
+from spacy_modernbert.encoder.attention import ATTENTION, make_plan
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
+from spacy_modernbert.encoder.rope import rotate, rotate_
 from spacy_modernbert.types import PackedBatch
 
 CPU = torch.device("cpu")
@@ -122,7 +123,7 @@ def test_rotation_depends_on_the_distance_only():
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 2, 4).expand(2, 100, 2, 4)
     for rotation in plan.rotations.values():
-        q, k = rotate(query, rotation), rotate(key, rotation)
+        q, k = rotate(torch.stack((query, key), dim=1), rotation).unbind(1)
         scores = torch.einsum("ihd,jhd->hij", q, k)
         for distance in (0, 1, 17):
             diagonal = scores.diagonal(distance, 1, 2)
@@ -130,6 +131,18 @@ def test_rotation_depends_on_the_distance_only():
                 diagonal, diagonal[:, :1].expand_as(diagonal), atol=1e-4, rtol=0
             )
         torch.testing.assert_close(q.norm(dim=-1), query.norm(dim=-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotation_in_place(dtype):
+    plan = make_plan(make_batch([100]), make_config(), CPU)
+    qkv = torch.randn(100, 3, 2, 4).to(dtype)
+    before = qkv.clone()
+    rotation = plan.rotations[FULL]
+    wanted = rotate(before[:, :2], rotation)
+    found = rotate_(qkv[:, :2], rotation)
+    torch.testing.assert_close(found, wanted)
+    assert torch.equal(qkv[:, :2], found) and torch.equal(qkv[:, 2], before[:, 2])
 
 
 def test_each_kind_of_layer_has_its_own_base():

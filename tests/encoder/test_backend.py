@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_modernbert.encoder import availability
+from spacy_modernbert.encoder import availability, backend
 from spacy_modernbert.encoder.backend import (
     PRECISIONS,
     check_precision,
     check_quantization,
     make_encoder,
     resolve_backend,
+    resolve_precision,
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
@@ -60,6 +61,37 @@ def test_quantizations_that_no_backend_knows(quantization):
         check_quantization(quantization)
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_precision_on_the_cpu(monkeypatch, native):
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: native)
+    wanted = "bfloat16" if native else "float32"
+    assert resolve_precision("auto", "cpu") == wanted
+    for precision in PRECISIONS[1:]:
+        assert resolve_precision(precision, "cpu") == precision
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
+def test_precision_on_cuda(monkeypatch, capability):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    assert resolve_precision("float16", "cuda") == "float16"
+    if capability >= (8, 0):
+        assert resolve_precision("auto", "cuda") == "bfloat16"
+        assert resolve_precision("bfloat16", "cuda") == "bfloat16"
+    else:
+        assert resolve_precision("auto", "cuda") == "float32"
+        with pytest.raises(ValueError, match=r"'cuda' has no .*bfloat16.*float16"):
+            resolve_precision("bfloat16", "cuda")
+
+
+def test_precision_on_mps(monkeypatch):
+    assert resolve_precision("auto", "mps") == "float32"
+    monkeypatch.setattr(
+        torch.backends.mps, "is_macos_or_newer", lambda *version: version < (14, 0)
+    )
+    with pytest.raises(ValueError, match=r"'mps' has no .*bfloat16"):
+        resolve_precision("bfloat16", "mps")
+
+
 def test_cpu():
     encoder = make_encoder(CONFIG, TENSORS, backend="cpu")
     assert encoder.device == "cpu"
@@ -70,10 +102,10 @@ def test_auto_without_a_gpu_is_the_cpu(only_torch):
     assert make_encoder(CONFIG, TENSORS).device == "cpu"
 
 
-@pytest.mark.parametrize("backend", ["cuda", "mps"])
-def test_a_device_that_is_not_there(only_torch, backend):
-    with pytest.raises(ValueError, match=backend):
-        make_encoder(CONFIG, TENSORS, backend=backend)
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there(only_torch, name):
+    with pytest.raises(ValueError, match=name):
+        make_encoder(CONFIG, TENSORS, backend=name)
 
 
 def test_unknown_names():
@@ -95,11 +127,11 @@ def test_the_variable_wins(only_torch, monkeypatch):
     assert make_encoder(CONFIG, TENSORS, backend="cpu").device == "cpu"
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnx"])
-def test_what_only_predicts_is_not_to_train(backend):
-    with pytest.raises(ValueError, match=f"'{backend}' predicts only"):
-        resolve_backend(backend, to_train=True)
-    assert resolve_backend("auto", to_train=True) != backend
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_what_only_predicts_is_not_to_train(name):
+    with pytest.raises(ValueError, match=f"'{name}' predicts only"):
+        resolve_backend(name, to_train=True)
+    assert resolve_backend("auto", to_train=True) != name
 
 
 def test_each_tensor_is_read_once():

@@ -9,7 +9,7 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
 
-from .util import SMALL, assert_close, draw_ids, pack
+from .util import SMALL, assert_close, cosines, draw_ids, pack
 
 GPUS = [
     pytest.param(
@@ -51,7 +51,9 @@ def test_as_on_the_cpu(backend):
     d_out = rng.standard_normal((batch.total, 32)).astype(np.float32) / 30
     results = []
     for device in ("cpu", backend):
-        encoder = make_encoder(config, init_tensors(config, 0), backend=device)
+        encoder = make_encoder(
+            config, init_tensors(config, 0), backend=device, precision="float32"
+        )
         out, backprop = encoder.encode_train(batch)
         backprop(d_out)
         gradients = dict(encoder.gradients())
@@ -63,3 +65,35 @@ def test_as_on_the_cpu(backend):
     wanted, found = results
     for name, tensor in wanted.items():
         assert_close(found[name], tensor, name)
+
+
+# Also many short ones, and one as long as a window.
+@pytest.mark.parametrize("lengths", [(1, 2, 64, 129, 1000), (20,) * 200, (8192,)])
+@pytest.mark.parametrize("backend", GPUS)
+def test_half_precision(backend, lengths):
+    """Near float32 on the CPU: with flash attention, where there is any."""
+    if backend == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        pytest.skip("needs macOS 14")
+    # As wide as the kernels want the heads.
+    sizes = {**SMALL, "hidden_size": 64, "initializer_range": 0.1}
+    config = ModernBertConfig.from_dict({"model_type": "modernbert", **sizes})
+    rng = np.random.default_rng(0)
+    batch = pack([draw_ids(rng, length) for length in lengths])
+    d_out = rng.standard_normal((batch.total, 64)).astype(np.float32) / 30
+    tensors = init_tensors(config, 0)
+    exact = make_encoder(config, tensors, backend="cpu", precision="float32")
+    wanted, backprop = exact.encode_train(batch)
+    backprop(d_out)
+    for precision, least in (("bfloat16", 0.999), ("float16", 0.9999)):
+        if backend == "cuda" and torch.cuda.get_device_capability() < (8, 0):
+            continue
+        encoder = make_encoder(config, tensors, backend=backend, precision=precision)
+        assert cosines(encoder.encode(batch), wanted).min() >= least
+        if not encoder.can_train:
+            continue
+        out, backprop = encoder.encode_train(batch)
+        assert cosines(out, wanted).min() >= least
+        backprop(d_out)
+        for name, gradient in exact.gradients().items():
+            found = encoder.gradients()[name]
+            assert cosines(found.ravel(), gradient.ravel()) >= 0.98, name

@@ -16,6 +16,7 @@ def load(model, tensors=None, gradient_checkpointing=False, frozen_layers=0, **c
         ModernBertConfig.from_dict({**model.config.to_dict(), **changes}),
         state(model) if tensors is None else tensors,
         backend="cpu",
+        precision="float32",
         gradient_checkpointing=gradient_checkpointing,
         frozen_layers=frozen_layers,
     )

@@ -147,3 +147,9 @@ def assert_close(found: np.ndarray, wanted: np.ndarray, what: str) -> None:
     assert found.shape == wanted.shape, what
     error = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())
     assert error <= 1e-4, f"{what}: off by {error}"
+
+
+def cosines(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """RETURNS (np.ndarray): The cosine of each pair of rows."""
+    norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
+    return (found * wanted).sum(-1) / norms

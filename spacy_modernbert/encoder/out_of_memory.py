@@ -1,0 +1,52 @@
+"""Tell a batch that is too large for the device from every other error of torch."""
+
+import traceback
+from contextlib import contextmanager
+from typing import Iterator
+
+import torch
+
+from ..errors import Errors
+from ..types import PackedBatch
+from .backend import EncoderOutOfMemory
+
+# torch has a class for it on CUDA only. On MPS and on the CPU it says so.
+_MESSAGES = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory")
+
+
+@contextmanager
+def watch_memory(batch: PackedBatch, device: torch.device) -> Iterator[None]:
+    """Let a pass that runs out of memory raise EncoderOutOfMemory, with what it had
+    computed freed.
+
+    batch (PackedBatch): What is being encoded.
+    device (torch.device): Where.
+    RAISES (EncoderOutOfMemory): In the place of torch's own error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        # The frames of the pass hold its tensors for as long as somebody holds the
+        # error, and whoever tries a smaller batch may do so while handling it.
+        traceback.clear_frames(error.__traceback__)
+        _free_cache(device)
+        message = Errors.DEVICE_OUT_OF_MEMORY.format(
+            device=device, total=batch.total, n_seqs=batch.n_seqs
+        )
+        raise EncoderOutOfMemory(message) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(message in str(error) for message in _MESSAGES)
+
+
+def _free_cache(device: torch.device) -> None:
+    """Give freed blocks back, which were cut for a batch of another size."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

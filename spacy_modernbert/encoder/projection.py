@@ -1,0 +1,74 @@
+"""Matrices that are kept in float32 and multiplied in another form.
+
+The float32 weights are what the optimizer steps and what is saved. To predict, each
+matrix is brought into its other form once, and again after it was trained.
+"""
+
+from typing import Callable, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Multiply = Callable[[Tensor], Tensor]
+
+
+class Projection(nn.Linear):
+    """`x @ W.T + b`.
+
+    Whoever changes the weights calls `weights_changed`; without gradients, nothing
+    else looks at them again.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        bias: bool,
+        dtype: torch.dtype,
+        prepare: Callable[[Tensor, Optional[Tensor], torch.dtype], Multiply],
+    ):
+        """n_in, n_out (int): Widths.
+        bias (bool): Whether there is a bias.
+        dtype (torch.dtype): What is multiplied in, and what comes out.
+        prepare (Callable): From weights, bias and `dtype`, what multiplies `(rows,
+            n_in)` of any type with them to predict. To train it is `cast`.
+        """
+        super().__init__(n_in, n_out, bias=bias)
+        self._dtype = dtype
+        self._prepare = prepare
+        self._multiply: Optional[Multiply] = None
+
+    def weights_changed(self) -> None:
+        """Forget the form for predicting, which was made of older weights."""
+        self._multiply = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (Tensor): `(rows, n_in)`.
+        RETURNS (Tensor): `(rows, n_out)`.
+        """
+        if torch.is_grad_enabled():
+            return cast(self.weight, self.bias, self._dtype)(x)
+        return self.prepared()(x)
+
+    def prepared(self) -> Multiply:
+        """RETURNS (Multiply): The form for predicting, made if there is none."""
+        if self._multiply is None:
+            with torch.no_grad():
+                self._multiply = self._prepare(self.weight, self.bias, self._dtype)
+        return self._multiply
+
+
+def cast(weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype) -> Multiply:
+    """Multiply in another precision, or in the same one. Gradients arrive in that of
+    the weights.
+
+    weight (Tensor): `(n_out, n_in)`.
+    bias (Optional[Tensor]): `(n_out,)`.
+    dtype (torch.dtype): What is multiplied in.
+    RETURNS (Multiply): The product. In float32 it reads the weights themselves.
+    """
+    weight = weight.to(dtype)
+    if bias is not None:
+        bias = bias.to(dtype)
+    return lambda x: F.linear(x.to(dtype), weight, bias)

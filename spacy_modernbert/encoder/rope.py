@@ -1,0 +1,52 @@
+"""Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864), in the
+half-and-half layout of transformers' `ModernBertRotaryEmbedding`.
+"""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+Rotation = Tuple[Tensor, Tensor]
+
+
+def make_rotation(positions: Tensor, theta: float, head_dim: int) -> Rotation:
+    """The angles of some positions. Float32: at position 8,191 a half-precision angle
+    is off by several turns.
+
+    positions (Tensor): `(total,)`, counted from the start of each sequence.
+    theta (float): The base.
+    head_dim (int): The width of a head.
+    RETURNS (Rotation): Cosine and sine, each `(total, 1, 1, head_dim / 2)` float32.
+    """
+    steps = torch.arange(0, head_dim, 2, dtype=torch.int64, device=positions.device)
+    frequencies = 1.0 / theta ** (steps.float() / head_dim)
+    angles = (positions.float()[:, None] * frequencies)[:, None, None]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Apply the rotary embedding.
+
+    x (Tensor): Queries and keys, `(total, 2, heads, head_dim)`.
+    rotation (Rotation): Cosine and sine of the positions.
+    RETURNS (Tensor): As `x`. In half precision it is rounded once, at the end.
+    """
+    cos, sin = rotation
+    first, second = x.float().chunk(2, dim=-1)
+    turned = (first * cos - second * sin, second * cos + first * sin)
+    return torch.cat(turned, dim=-1).to(x.dtype)
+
+
+def rotate_(x: Tensor, rotation: Rotation) -> Tensor:
+    """Apply the rotary embedding in place. Arguments and result are those of `rotate`,
+    which costs twice the time.
+    """
+    cos, sin = rotation
+    first, second = x.float().chunk(2, dim=-1)
+    to_second = first * sin
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).add_(to_second)
+    if x.dtype != torch.float32:
+        x.copy_(torch.cat((first, second), dim=-1))
+    return x

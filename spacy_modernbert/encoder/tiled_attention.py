@@ -1,0 +1,46 @@
+"""Attention of one sequence on CPU in half precision, some queries at a time.
+
+torch's kernel multiplies small blocks, at a fraction of the rate of its matrix product
+where the processor has units for bfloat16. Here the product does the work; what lies
+between stays in the cache.
+"""
+
+import torch
+from torch import Tensor
+
+# What the scores of a tile may take, for all heads together.
+_TILE_BYTES = 8 << 20
+
+# Shorter sequences are left to torch's kernel.
+MIN_TILED_LENGTH = 1024
+
+
+def attend_in_tiles(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Every wordpiece sees every other one. Without gradients.
+
+    query, key, value (Tensor): `(length, heads, head_dim)`.
+    RETURNS (Tensor): `(length, heads, head_dim)`.
+    """
+    length, n_heads, head_dim = query.shape
+    query, key, value = (
+        x.transpose(0, 1).contiguous() for x in (query, key, value)
+    )  # (heads, length, head_dim)
+    size = max(1, _TILE_BYTES // (n_heads * length * query.element_size()))
+    scores = query.new_empty(n_heads, min(size, length), length)
+    output = query.new_empty(length, n_heads, head_dim)
+    for start in range(0, length, size):
+        tile = query[:, start : start + size]
+        weights = scores[:, : tile.shape[1]]
+        torch.baddbmm(
+            weights,
+            tile,
+            key.transpose(1, 2),
+            beta=0,  # what is in `scores` is not read
+            alpha=head_dim**-0.5,
+            out=weights,
+        )
+        # Computed in float32, whatever goes in and comes out.
+        torch.softmax(weights, dim=-1, out=weights)
+        attended = torch.bmm(weights, value)
+        output[start : start + size] = attended.transpose(0, 1)
+    return output

@@ -1,0 +1,100 @@
+"""A batch too large for the device: a clear error, nothing kept, nothing changed."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from spacy_modernbert.encoder.attention import ATTENTION
+from spacy_modernbert.encoder.backend import EncoderOutOfMemory, make_encoder
+from spacy_modernbert.encoder.config import FULL, ModernBertConfig
+
+from .util import draw_ids, pack, state
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1.0 GB)."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: ..."),
+]
+
+
+class Refusing(torch.autograd.Function):
+    """Runs out of memory on the way back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, d_x):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@pytest.fixture
+def encoder(oracle):
+    config = ModernBertConfig.from_dict(oracle.config.to_dict())
+    return make_encoder(config, state(oracle), backend="cpu", precision="float32")
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return pack([draw_ids(rng, length) for length in (5, 130)])
+
+
+def refuse(monkeypatch, attend):
+    """Let the global layers do something else."""
+    monkeypatch.setitem(ATTENTION, FULL, attend)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["CUDA", "MPS", "CPU"])
+@pytest.mark.parametrize("name", ["encode", "encode_train"])
+def test_forward(encoder, batch, monkeypatch, error, name):
+    before = encoder.encode(batch)
+    seen = []
+
+    def attend(query, *args):
+        seen.append(weakref.ref(query))
+        raise error
+
+    with monkeypatch.context() as patch:
+        refuse(patch, attend)
+        with pytest.raises(EncoderOutOfMemory, match="135 wordpieces in 2") as caught:
+            getattr(encoder, name)(batch)
+        assert isinstance(caught.value, MemoryError)
+        # Nothing of the pass is left, although the error is still held.
+        gc.collect()
+        assert seen[0]() is None
+    np.testing.assert_array_equal(encoder.encode(batch), before)
+
+
+def test_backward(encoder, batch, monkeypatch):
+    """The layers above had their gradients already. They do not count."""
+    d_out = np.ones((batch.total, 32), np.float32)
+    _, backprop = encoder.encode_train(batch)
+    backprop(d_out)
+    before = {name: tensor.copy() for name, tensor in encoder.gradients().items()}
+    plain = ATTENTION[FULL]
+    with monkeypatch.context() as patch:
+        refuse(patch, lambda query, *args: plain(Refusing.apply(query), *args))
+        _, backprop = encoder.encode_train(batch)
+        with pytest.raises(EncoderOutOfMemory):
+            backprop(d_out)
+    for name, tensor in encoder.gradients().items():
+        np.testing.assert_array_equal(tensor, before[name])
+    _, backprop = encoder.encode_train(batch)
+    backprop(d_out)
+    for name, tensor in encoder.gradients().items():
+        np.testing.assert_allclose(tensor, 2 * before[name], rtol=1e-5)
+
+
+def test_other_errors_are_left_alone(encoder, batch, monkeypatch):
+    def attend(*args):
+        raise RuntimeError("mat1 and mat2 must have the same dtype")
+
+    refuse(monkeypatch, attend)
+    with pytest.raises(RuntimeError, match="same dtype") as caught:
+        encoder.encode(batch)
+    assert not isinstance(caught.value, MemoryError)

@@ -1,0 +1,200 @@
+"""Precisions and int8: near float32, trained in float32, and never stale."""
+
+import numpy as np
+import pytest
+import torch
+
+from spacy_modernbert.encoder import quantized_linear
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.quantized_linear import (
+    multiply_int8,
+    quantize,
+    quantize_rows,
+)
+from spacy_modernbert.encoder.steps import StepSettings, StepState
+from spacy_modernbert.encoder.torch_encoder import TorchEncoder
+
+from .util import assert_close, cosines, draw_ids, make_oracle, pack, state
+
+INT8 = {"bits": 8}
+
+# Also a sequence that is long enough to be attended in tiles.
+LENGTHS = [1, 2, 64, 130, 1100]
+
+
+def load(model, precision, quantization=None, **changes):
+    return make_encoder(
+        ModernBertConfig.from_dict({**model.config.to_dict(), **changes}),
+        state(model),
+        backend="cpu",
+        precision=precision,
+        quantization=quantization,
+    )
+
+
+def draw(lengths):
+    rng = np.random.default_rng(0)
+    return pack([draw_ids(rng, length) for length in lengths])
+
+
+# Near float32
+
+
+@pytest.mark.parametrize(
+    "precision, quantization, least",
+    [
+        ("bfloat16", None, 0.999),
+        ("float16", None, 0.9999),
+        ("float32", INT8, 0.995),
+        ("bfloat16", INT8, 0.995),
+    ],
+)
+@pytest.mark.parametrize("biases", [False, True])
+def test_near_float32(precision, quantization, least, biases):
+    model = make_oracle(attention_bias=biases, mlp_bias=biases)
+    batch = draw(LENGTHS)
+    wanted = load(model, "float32").encode(batch)
+    found = load(model, precision, quantization).encode(batch)
+    assert found.dtype == np.float32
+    assert cosines(found, wanted).min() >= least
+    # It was indeed computed otherwise.
+    assert np.abs(found - wanted).max() > 1e-4
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_alone_as_packed(oracle, precision):
+    encoder = load(oracle, precision)
+    sequences = [draw_ids(np.random.default_rng(i), 90 + i) for i in range(3)]
+    packed = encoder.encode(pack(sequences))
+    alone = np.concatenate([encoder.encode(pack([ids])) for ids in sequences])
+    assert cosines(packed, alone).min() >= 0.999
+
+
+def test_int8_by_either_product(oracle, monkeypatch):
+    """What the units for int8 compute, and what stands in for them."""
+    batch = draw([1, 65])
+    found = []
+    for native in (False, True):
+        monkeypatch.setattr(quantized_linear, "multiplies_int8", lambda n=native: n)
+        found.append(load(oracle, "float32", INT8).encode(batch))
+    assert_close(found[0], found[1], "hidden states")
+
+
+# Weights and training
+
+
+@pytest.mark.parametrize(
+    "precision, quantization",
+    [("bfloat16", None), ("float16", None), ("float32", INT8)],
+)
+def test_weights_are_kept_as_they_are(oracle, precision, quantization):
+    encoder = load(oracle, precision, quantization)
+    encoder.encode(draw([5]))
+    for name, tensor in state(oracle).items():
+        np.testing.assert_array_equal(encoder.tensors()[name], tensor)
+        assert encoder.tensors()[name].dtype == np.float32
+
+
+def test_gradients_of_bfloat16(oracle):
+    batch = draw([1, 130, 70])
+    d_out = np.random.default_rng(0).standard_normal((batch.total, 32))
+    found = []
+    for precision in ("float32", "bfloat16"):
+        encoder = load(oracle, precision)
+        _, backprop = encoder.encode_train(batch)
+        backprop(d_out.astype(np.float32))
+        found.append(encoder.gradients())
+    for name, wanted in found[0].items():
+        gradient = found[1][name]
+        assert gradient.dtype == np.float32
+        assert cosines(gradient.ravel(), wanted.ravel()) >= 0.99, name
+
+
+def by_settings(encoder):
+    encoder.step(StepSettings(0.01, b1=0.9, b2=0.999), StepState({}, {}, {}, None))
+
+
+def by_numpy(encoder):
+    def optimizer(name, weights, gradient):
+        weights -= 0.01 * gradient
+        return weights, gradient
+
+    encoder.update(optimizer)
+
+
+@pytest.mark.parametrize("step", [by_settings, by_numpy])
+def test_a_step_is_seen(oracle, step):
+    encoder = load(oracle, "bfloat16")
+    batch = draw([70])
+    before = encoder.encode(batch)
+    _, backprop = encoder.encode_train(batch)
+    backprop(np.ones((batch.total, 32), np.float32))
+    step(encoder)
+    after = encoder.encode(batch)
+    assert np.abs(after - before).max() > 1e-3
+    # Exactly what an encoder makes of it that has never known other weights.
+    fresh = encoder.copy({})
+    np.testing.assert_array_equal(fresh.encode(batch), after)
+
+
+@pytest.mark.parametrize(
+    "precision, quantization, message",
+    [("float16", None, "'float16' only predicts"), ("float32", INT8, "is quantized")],
+)
+def test_what_only_predicts(oracle, precision, quantization, message):
+    encoder = load(oracle, precision, quantization)
+    assert not encoder.can_train
+    for train in (
+        lambda: encoder.encode_train(draw([5])),
+        lambda: by_settings(encoder),
+        lambda: by_numpy(encoder),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train()
+
+
+# What there is not
+
+
+@pytest.mark.parametrize(
+    "quantization", [{"bits": 4}, {"bits": 8, "group_size": 64}, {"bits": 4, "x": 1}]
+)
+def test_quantizations_of_other_backends(oracle, quantization):
+    with pytest.raises(ValueError, match="backend 'cpu' has no quantization"):
+        load(oracle, "float32", quantization)
+
+
+def test_no_quantization_on_a_gpu(oracle):
+    config = ModernBertConfig.from_dict(oracle.config.to_dict())
+    with pytest.raises(ValueError, match=r"'cuda' has no quantization.*'bits': 8"):
+        TorchEncoder(config, {}, device=torch.device("cuda"), quantization=INT8)
+
+
+# Rows of int8
+
+
+def test_rows_of_int8():
+    x = torch.tensor([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0], [1e30, 0.0, -1e30]])
+    steps, scale = quantize_rows(x)
+    assert steps.tolist() == [[64, -127, 32], [0, 0, 0], [127, 0, -127]]
+    torch.testing.assert_close(scale, torch.tensor([[2.0], [0.0], [1e30]]) / 127)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_product_of_int8_does_not_overflow(native, monkeypatch):
+    monkeypatch.setattr(quantized_linear, "multiplies_int8", lambda: native)
+    # On processors without VNNI, a careless kernel adds pairs of these in 16 bits.
+    ones = torch.full((3, 1152), 127, dtype=torch.int8)
+    product = multiply_int8(ones, -ones[:2])
+    assert product.double().eq(-1152 * 127 * 127).all()
+
+
+def test_a_quantized_product():
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(50, 64), torch.randn(30, 64), torch.randn(30)
+    wanted = x @ weight.T + bias
+    for dtype in (torch.float32, torch.bfloat16):
+        found = quantize(weight, bias, dtype)(x.to(dtype))
+        assert found.dtype == dtype
+        assert (found - wanted).abs().max() < 0.03 * wanted.abs().max()
