@@ -92,11 +92,6 @@ class Errors:
         "cannot be trained. Train with quantization = null, and quantize the trained "
         "pipeline when you load it."
     )
-    QUANTIZATION_UNAVAILABLE = (
-        "The backend {backend!r} has no quantization {value}. On the backend 'cpu' it "
-        "may be {{'bits': 8}}, without a group_size; on 'cuda' and 'mps' it must be "
-        "null."
-    )
     PRECISION_CANNOT_TRAIN = (
         "An encoder of precision {value!r} only predicts: most gradients are too small "
         'for float16. Train with precision = "bfloat16", "float32" or "auto".'
@@ -105,7 +100,7 @@ class Errors:
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
     QUANTIZATION_UNAVAILABLE = (
-        "The backend {backend!r} cannot quantize by {value}. It knows null and {known}."
+        "The backend {backend!r} has no quantization {value} here. It may be {known}."
     )
     DEVICE_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "

@@ -233,11 +233,10 @@ def _find_provider(precision: str) -> str:
 def _check_quantization(
     quantization: Optional[Mapping[str, Any]], precision: str
 ) -> Optional[Mapping[str, Any]]:
-    known = {"bits": 8}
-    if quantization is not None and dict(quantization) != known:
+    if quantization is not None and dict(quantization) != {"bits": 8}:
         raise ValueError(
             Errors.QUANTIZATION_UNAVAILABLE.format(
-                backend="onnx", value=dict(quantization), known=known
+                backend="onnx", value=dict(quantization), known="null or {'bits': 8}"
             )
         )
     if quantization is not None and precision != "float32":

@@ -421,10 +421,12 @@ def _check_quantization(
 ) -> None:
     if quantization is None:
         return
-    if device.type != "cpu" or dict(quantization) != {"bits": 8}:
+    on_cpu = device.type == "cpu"
+    if not on_cpu or dict(quantization) != {"bits": 8}:
+        known = "null or {'bits': 8}" if on_cpu else "null"
         raise ValueError(
             Errors.QUANTIZATION_UNAVAILABLE.format(
-                value=dict(quantization), backend=device.type
+                backend=device.type, value=dict(quantization), known=known
             )
         )
 
