@@ -172,7 +172,7 @@ def test_eight_bits(oracle):
     "quantization", [{"bits": 4}, {"bits": 8, "group_size": 64}], ids=str
 )
 def test_other_quantizations_are_refused(oracle, quantization):
-    with pytest.raises(ValueError, match=r"'onnx' cannot quantize .*'bits': 8"):
+    with pytest.raises(ValueError, match=r"'onnx' has no quantization .*'bits': 8"):
         load(oracle, quantization=quantization)
 
 
