@@ -188,12 +188,12 @@ def make_encoder(
     if backend == "mlx":
         from .mlx_encoder import MLXEncoder
 
+        # It checkpoints gradients always, which costs it nothing.
         return MLXEncoder(
             config,
             tensors,
             precision=precision,
             quantization=quantization,
-            gradient_checkpointing=gradient_checkpointing,
             frozen_layers=frozen_layers,
         )
     import torch
