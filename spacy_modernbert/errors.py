@@ -395,6 +395,18 @@ class Errors:
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
     )
+    BAD_CONVERT_BITS = (
+        "A checkpoint cannot be converted to {value} bits. Use --bits 8 or 4, or 32 "
+        "for the way back to float32."
+    )
+    CONVERT_ONTO_ITSELF = (
+        "The checkpoint '{folder}' cannot be converted onto itself. Give another "
+        "folder for the output."
+    )
+    CONVERT_EXISTS = (
+        "'{folder}' exists already. Give another folder for the output, or --force to "
+        "replace the checkpoint that is in it."
+    )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
         "Give a .spacy file with --corpus; `spacy project run corpus` makes one."

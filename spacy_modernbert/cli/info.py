@@ -20,6 +20,9 @@ from ..encoder.availability import (
 )
 from ..encoder.backend import BACKEND_VARIABLE, resolve_backend, resolve_precision
 from ..encoder.checkpoint import load_config as load_encoder_config
+from ..encoder.checkpoint import open_tensors
+from ..encoder.config import ModernBertConfig
+from ..encoder.quantize import QuantizedTensors
 from ..encoder.weights import expected_shapes
 from ..errors import Errors
 
@@ -160,9 +163,17 @@ def _describe_encoder(folder: Path) -> Dict[str, str]:
     return {
         "encoder": f"{config.num_hidden_layers} layers, {config.hidden_size} wide, "
         f"{config.vocab_size:,} wordpieces",
-        "weights": f"{n_weights:,}",
+        "weights": f"{n_weights:,}{_describe_quantization(folder, config)}",
         "on disk": f"{size / 1e6:,.1f} MB",
     }
+
+
+def _describe_quantization(folder: Path, config: ModernBertConfig) -> str:
+    tensors = open_tensors(folder, config)  # reads headers only
+    if not isinstance(tensors, QuantizedTensors):
+        return ""
+    bits = sorted({scheme.bits for scheme in tensors.schemes.values()})
+    return f", quantized to {', '.join(map(str, bits))} bits"
 
 
 def _describe_settings(settings: Dict[str, Any]) -> Dict[str, str]:

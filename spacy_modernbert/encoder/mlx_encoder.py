@@ -5,7 +5,7 @@ import random
 import threading
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import mlx.core as mx
 import numpy as np
@@ -19,7 +19,7 @@ from .mlx_model import Dropout, Weights, embed, make_plan, norm, run_layer, with
 from .mlx_steps import take_step
 from .quantize import QuantizedTensor, QuantizedTensors, Scheme, choose_schemes
 from .steps import StepSettings, StepState
-from .tensor_files import Shape
+from .tensor_files import OnDemand
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -212,13 +212,13 @@ class MLXEncoder:
                 quantized=self._read_quantized,
                 plain=lambda name: _to_numpy(self._weights[name]),
             )
-        return _OnDemand(self._shapes, lambda name: _to_numpy(self._weights[name]))
+        return OnDemand(self._shapes, lambda name: _to_numpy(self._weights[name]))
 
     def gradients(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): The gradients gathered so far, by name; 0
         where there are none.
         """
-        return _OnDemand(self._shapes, self._read_gradient)
+        return OnDemand(self._shapes, self._read_gradient)
 
     def _find_parts(
         self, batch: PackedBatch, key: Optional[mx.array] = None
@@ -399,23 +399,6 @@ def _to_numpy(array: mx.array) -> Floats:
     of MLX, and into all others that share its memory.
     """
     return np.array(array.astype(mx.float32))
-
-
-class _OnDemand(Mapping[str, Floats]):
-    def __init__(self, shapes: Mapping[str, Shape], read: Callable[[str], Floats]):
-        self._shapes = shapes
-        self._read = read
-
-    def __getitem__(self, name: str) -> Floats:
-        if name not in self._shapes:
-            raise KeyError(name)
-        return self._read(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
-
-    def __len__(self) -> int:
-        return len(self._shapes)
 
 
 def _bound_cache() -> None:

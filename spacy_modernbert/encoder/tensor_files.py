@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import (
     Any,
     BinaryIO,
+    Callable,
     Collection,
     Dict,
     Iterator,
@@ -92,6 +93,28 @@ class TensorReader(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+
+class OnDemand(Mapping[str, Floats]):
+    """Tensors that are made when they are asked for, anew each time."""
+
+    def __init__(self, names: Collection[str], make: Callable[[str], Floats]):
+        """names (Collection[str]): Their names, in order.
+        make (Callable[[str], Floats]): Makes one of them.
+        """
+        self._names = names
+        self._make = make
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def read_floats(entry: TensorEntry, name: str) -> Floats:
