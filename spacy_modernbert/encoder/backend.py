@@ -68,7 +68,8 @@ class Encoder(Protocol):
 
     def tensors(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): The weights, by the names that they have in
-        transformers' `ModernBertModel`, whatever the backend.
+        transformers' `ModernBertModel`, whatever the backend. If the encoder has some
+        of them quantized, `quantize.QuantizedTensors`.
         """
 
     def gradients(self) -> Mapping[str, Floats]:
