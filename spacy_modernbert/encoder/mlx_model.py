@@ -8,7 +8,7 @@ The oracle for the numbers is transformers' `ModernBertModel`.
 
 import itertools
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import mlx.core as mx
@@ -217,12 +217,14 @@ def attend_globally(
     for start, end in plan.spans:
         q, k, v = (x[start:end].swapaxes(0, 1)[None] for x in (query, key, value))
         q, k = rotate(q, frequencies), rotate(k, frequencies)
-        # Of a long sequence, no scores are kept for the way back.
-        look = _look if end - start <= _QUERIES else mx.checkpoint(_look)
         for first in range(0, end - start, _QUERIES):
-            part = q[:, :, first : first + _QUERIES]
-            key_of_part = dropout.draw_key(rate)
-            outputs.append(look(part, k, v, None, rate, key_of_part)[0].swapaxes(0, 1))
+            look: Callable[..., mx.array] = partial(
+                _look, mask=None, dropout=rate, dropout_key=dropout.draw_key(rate)
+            )
+            if end - start > _QUERIES:
+                look = mx.checkpoint(look)  # keeps no scores for the way back
+            output = look(q[:, :, first : first + _QUERIES], k, v)
+            outputs.append(output[0].swapaxes(0, 1))
     return mx.concatenate(outputs)
 
 

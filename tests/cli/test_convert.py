@@ -73,9 +73,9 @@ def test_the_way_back(source, tmp_path):
     assert not isinstance(found, QuantizedTensors) and config == load_config(source)
     for name, tensor in open_tensors(tmp_path / "eight", config).items():
         np.testing.assert_array_equal(found[name], tensor)
-    # And again, which changes next to nothing.
-    words = convert(tmp_path / "floats", tmp_path / "again", "--group-size", 32)
-    assert number(r"least ([\d.]+)", words) >= 0.99999
+    # What is quantized already may be quantized otherwise.
+    words = convert(tmp_path / "eight", tmp_path / "four", "--bits", 4)
+    assert number(r"least ([\d.]+)", words) >= 0.9
 
 
 def test_nothing_is_replaced_unless_forced(source, tmp_path):

@@ -102,6 +102,7 @@ def test_as_torch(oracle):
     assert_close(found, wanted, "hidden states")
 
 
+@pytest.mark.slow
 def test_8192():
     """A layer of each kind. Positions are exact up to there, and queries are cut."""
     model = make_oracle(
