@@ -100,7 +100,7 @@ def test_a_quantized_pipeline(trained, tmp_path, monkeypatch):
     ]
     assert sizes[0] < 0.45 * sizes[1]
     data = nlp.to_bytes()
-    assert len(data) < 0.5 * len(spacy.load(trained).to_bytes())
+    assert len(data) < len(spacy.load(trained).to_bytes()) - 90_000
     assert entities(nlp.from_bytes(data).pipe(texts)) == wanted
     on_torch = reload(quantized(tmp_path / "nlp", tmp_path / "on_torch"), "cpu")
     assert entities(on_torch.pipe(texts)) == wanted
