@@ -1,12 +1,12 @@
 """Whole pipelines on MLX, and between MLX and torch."""
 
-import re
 import shutil
 
 import numpy as np
 import pytest
 import spacy
 from spacy.util import fix_random_seed
+from thinc.api import Config
 
 from .encoder import mlx_util  # noqa: F401  (skips where there is no MLX)
 from .util import entities, make_examples, make_text
@@ -34,17 +34,13 @@ def reload(folder, backend):
     return spacy.load(folder, config=overrides)
 
 
-def quantized(folder, copy, bits=None):
+def quantized(folder, copy, quantization):
     """RETURNS (Path): A copy of a pipeline whose config says so."""
     shutil.copytree(folder, copy)
-    path = copy / "config.cfg"
-    wanted = f'{{"bits": {bits}, "group_size": 32}}' if bits else "null"
-    text = path.read_text()
-    # spaCy writes a block of its own where it is not null.
-    text = re.sub(r"\n\[[^]]*\.quantization\]\nbits = .*\ngroup_size = .*\n", "", text)
-    text = re.sub(r"\nquantization = null", "", text)
-    text = text.replace("\nprecision =", f"\nquantization = {wanted}\nprecision =")
-    path.write_text(text)
+    config = Config().from_disk(copy / "config.cfg", interpolate=False)
+    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
+    tok2vec["quantization"] = quantization
+    config.to_disk(copy / "config.cfg")
     return copy
 
 
@@ -89,7 +85,8 @@ def test_a_pipeline_in_two_processes(trained, monkeypatch):
 def test_a_quantized_pipeline(trained, tmp_path, monkeypatch):
     """Quantized when it is loaded; saved so; and read by torch."""
     monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
-    nlp = reload(quantized(trained, tmp_path / "settings", bits=8), "mlx")
+    settings = {"bits": 8, "group_size": 32}
+    nlp = reload(quantized(trained, tmp_path / "settings", settings), "mlx")
     texts = [make_text(seed) for seed in range(6)]
     wanted = entities(nlp.pipe(texts))
     assert wanted == entities(spacy.load(trained).pipe(texts))
@@ -102,7 +99,7 @@ def test_a_quantized_pipeline(trained, tmp_path, monkeypatch):
     data = nlp.to_bytes()
     assert len(data) < len(spacy.load(trained).to_bytes()) - 90_000
     assert entities(nlp.from_bytes(data).pipe(texts)) == wanted
-    on_torch = reload(quantized(tmp_path / "nlp", tmp_path / "on_torch"), "cpu")
+    on_torch = reload(quantized(tmp_path / "nlp", tmp_path / "on_torch", None), "cpu")
     assert entities(on_torch.pipe(texts)) == wanted
     on_torch.update(make_examples(on_torch, 2))
     with pytest.raises(ValueError, match="quantized weights cannot be trained"):
