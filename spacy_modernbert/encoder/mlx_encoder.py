@@ -164,9 +164,11 @@ class MLXEncoder:
         """
         self._check_trains()
         with self._training:
+            # First of all: what nobody refers to is overwritten, and not kept beside.
+            self._lowered = None
             n_layers = self.config.num_hidden_layers
             take_step(self._weights, self._gradients, n_layers, settings, state)
-            self._gradients, self._lowered = {}, None
+            self._gradients = {}
             _bound_cache()
 
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:

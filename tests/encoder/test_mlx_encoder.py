@@ -18,6 +18,7 @@ from spacy_modernbert.encoder.checkpoint import (
 from spacy_modernbert.encoder.quantize import QuantizedTensors
 from spacy_modernbert.types import PackedBatch
 
+from ..util import ROOT
 from .mlx_util import load, mx
 from .util import (
     assert_close,
@@ -476,7 +477,7 @@ def test_a_fork_after_use(device):
         pytest.skip("MLX is on a GPU here")
     env = {k: v for k, v in os.environ.items() if k != "SPACY_MODERNBERT_BACKEND"}
     command = [sys.executable, "-c", FORK, device]
-    subprocess.run(command, check=True, env=env, timeout=120)
+    subprocess.run(command, check=True, env=env, cwd=ROOT, timeout=300)
 
 
 IMPORTS = """
@@ -516,6 +517,7 @@ def test_each_backend_imports_its_own(checkpoint, backend, wanted):
         capture_output=True,
         text=True,
         env=env,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[], [], sorted(wanted)]
