@@ -96,6 +96,17 @@ class Errors:
         "An encoder of precision {value!r} only predicts: most gradients are too small "
         'for float16. Train with precision = "bfloat16", "float32" or "auto".'
     )
+    WEIGHTS_CANNOT_TRAIN = (
+        "The encoder's checkpoint is quantized ({bits} bits), and quantized weights "
+        "cannot be trained by MLX. Train with another backend, which has them in "
+        "float32; or write the checkpoint in float32 and start from that: "
+        "`python -m spacy modernbert convert CHECKPOINT OUTPUT --bits 32`."
+    )
+    MLX_FORKED = (
+        "MLX was in use on the GPU before this process was forked, and does not work "
+        "in a fork. Let processes be spawned: "
+        'multiprocessing.set_start_method("spawn"), before nlp.pipe(n_process=...).'
+    )
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
@@ -231,6 +242,27 @@ class Errors:
     CHECKPOINT_BAD_DTYPE = (
         "{where} has the tensor {name} as {found}, but only {wanted} can be read. "
         "If the checkpoint is quantized, use the one it was made from."
+    )
+    BAD_SCHEME = (
+        "Weights cannot be quantized to {bits} bits in groups of {group_size}. Use 2, "
+        "3, 4, 5, 6 or 8 bits (8 loses next to nothing) and groups of 32, 64 or 128."
+    )
+    SCHEME_FITS_NONE = (
+        "The encoder has no weight whose rows are a multiple of {group_size}, so that "
+        "nothing can be quantized in groups of that size. Use a smaller group_size: 32 "
+        "or 64."
+    )
+    QUANTIZED_OTHERWISE = (
+        "{where} has the weight {name} quantized, but not {part}, in floating point, "
+        'to go with it. Only MLX\'s quantization of mode "affine" is read. Use the '
+        "checkpoint that this one was made from; `python -m spacy modernbert convert` "
+        "quantizes it."
+    )
+    QUANTIZED_BAD_SHAPE = (
+        "{where} has the quantized weight {name} in the shapes {found} (integers, "
+        "scales, biases), but MLX makes no such ones of a weight of shape {wanted}, "
+        "which its config.json asks for. The config.json may be that of another "
+        "checkpoint."
     )
     TENSORS_CORRUPT = (
         "{where} is not a sound safetensors file: {why}. Copy or download it again."
@@ -531,6 +563,18 @@ class Errors:
     NO_ANNOTATED_DOCS = (
         "No document of {path} says what its entities are, so there is nothing to "
         "compare with. Set doc.ents (or doc.set_ents) in each Doc of the file."
+    )
+    BAD_CONVERT_BITS = (
+        "A checkpoint cannot be converted to {value} bits. Use --bits 8 or 4, or 32 "
+        "for the way back to float32."
+    )
+    CONVERT_ONTO_ITSELF = (
+        "The checkpoint '{folder}' cannot be converted onto itself. Give another "
+        "folder for the output."
+    )
+    CONVERT_EXISTS = (
+        "'{folder}' exists already. Give another folder for the output, or --force to "
+        "replace the checkpoint that is in it."
     )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "

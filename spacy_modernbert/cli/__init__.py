@@ -3,6 +3,7 @@
 import typer
 from spacy.cli._util import app as spacy_app
 
+from .convert import convert
 from .embed import embed
 from .encoder import encoder
 from .evaluate import evaluate
@@ -11,6 +12,7 @@ from .info import info
 from .pretrain import pretrain
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
+app.command("convert")(convert)
 app.command("encoder")(encoder)
 app.command("embed")(embed)
 app.command("export-onnx")(export_onnx)

@@ -5,7 +5,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Mapping, Optional
 
 import numpy as np
 import typer
@@ -28,7 +28,7 @@ from ..encoder.checkpoint import (
     write_file,
 )
 from ..encoder.config import ModernBertConfig
-from ..encoder.tensor_files import TensorReader
+from ..encoder.tensor_files import Floats
 from ..errors import Errors
 from ..types import PackedBatch
 
@@ -161,12 +161,14 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
     return parity
 
 
-def compare(model: Path, config: ModernBertConfig, tensors: TensorReader) -> Parity:
+def compare(
+    model: Path, config: ModernBertConfig, tensors: Mapping[str, Floats]
+) -> Parity:
     """Run an exported encoder, and the same in torch.
 
     model (Path): The graph.
     config (ModernBertConfig): The config.
-    tensors (TensorReader): The weights.
+    tensors (Mapping[str, NDArray]): The weights.
     RETURNS (Parity): How they compare.
     """
     from ..encoder.onnx_encoder import open_session, run_session

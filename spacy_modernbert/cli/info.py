@@ -25,7 +25,9 @@ from ..encoder.availability import (
 )
 from ..encoder.backend import BACKEND_VARIABLE, resolve_backend, resolve_precision
 from ..encoder.checkpoint import load_config as load_encoder_config
+from ..encoder.checkpoint import open_tensors
 from ..encoder.config import ModernBertConfig
+from ..encoder.quantize import QuantizedTensors
 from ..encoder.sentences import resolve_pooling
 from ..encoder.weights import expected_shapes
 from ..errors import Errors, Missing
@@ -180,7 +182,7 @@ def _print_pipeline(name: str) -> None:
         encoder = _find_encoder(folder / block.component)
         rows = {
             "component": block.component,
-            **_describe_encoder(encoder, block),
+            **_describe_encoder(encoder, folder / block.component / "encoder", block),
             **_describe_settings(block),
         }
         if "set_doc_vector" in settings:
@@ -210,7 +212,7 @@ def _find_encoder(component: Path) -> Optional[ModernBertConfig]:
 
 
 def _describe_encoder(
-    config: Optional[ModernBertConfig], block: EncoderBlock
+    config: Optional[ModernBertConfig], folder: Path, block: EncoderBlock
 ) -> Dict[str, str]:
     start = str(block.settings.get("name"))
     if config is None:
@@ -220,7 +222,8 @@ def _describe_encoder(
         "started from": start,
         "encoder": f"{config.num_hidden_layers} layers, {config.hidden_size} wide, "
         f"{config.vocab_size:,} wordpieces",
-        "weights": f"{n_weights:,}, {4 * n_weights / 1e6:,.1f} MB in float32",
+        "weights": f"{n_weights:,}, {4 * n_weights / 1e6:,.1f} MB in float32"
+        f"{_describe_quantization(folder, config)}",
         "pooling": _describe_pooling(config),
     }
 
@@ -230,6 +233,16 @@ def _describe_pooling(config: ModernBertConfig) -> str:
         return f"{resolve_pooling('auto', config)}, for vectors of texts"
     except ValueError as error:
         return str(error)
+
+
+def _describe_quantization(folder: Path, config: ModernBertConfig) -> str:
+    if not folder.is_dir():
+        return ""
+    tensors = open_tensors(folder, config)  # reads headers only
+    if not isinstance(tensors, QuantizedTensors):
+        return ""
+    bits = sorted({scheme.bits for scheme in tensors.schemes.values()})
+    return f"; quantized to {', '.join(map(str, bits))} bits"
 
 
 def _describe_settings(block: EncoderBlock) -> Dict[str, str]:

@@ -88,7 +88,8 @@ class Encoder(Protocol):
 
     def tensors(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): The weights, by the names that they have in
-        transformers' `ModernBertModel`, whatever the backend.
+        transformers' `ModernBertModel`, whatever the backend. If the encoder has some
+        of them quantized, `quantize.QuantizedTensors`.
         """
 
     def gradients(self) -> Mapping[str, Floats]:
@@ -238,12 +239,12 @@ def make_encoder(
     if backend == "mlx":
         from .mlx_encoder import MLXEncoder
 
+        # It checkpoints gradients always, which costs it nothing.
         return MLXEncoder(
             config,
             tensors,
             precision=precision,
             quantization=quantization,
-            gradient_checkpointing=gradient_checkpointing,
             frozen_layers=frozen_layers,
         )
     import torch

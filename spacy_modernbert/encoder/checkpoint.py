@@ -26,6 +26,13 @@ from typing import (
 
 from ..errors import Errors
 from .config import ModernBertConfig
+from .quantize import (
+    QuantizedTensors,
+    describe_quantization,
+    open_quantized,
+    take_quantized,
+    write_quantized,
+)
 from .sentences import MODULES, POOLING_CONFIG, read_sentence_pooling
 from .tensor_files import (
     FLOAT_DTYPES,
@@ -67,6 +74,9 @@ _OWN_FILES = re.compile(
 
 # A model with a head keeps the encoder under this prefix.
 _PREFIX = "model."
+
+# mlx-rs nests the linear layer inside the quantized one.
+_NESTED = ".inner."
 
 # Where the encoder's tensors live. Whatever lives elsewhere is some task's head.
 _ROOTS = ("embeddings.", "layers.", "final_norm.")
@@ -163,14 +173,15 @@ def read_tokenizer_config(folder: Path) -> Optional[Dict[str, Any]]:
     return found or None
 
 
-def open_tensors(folder: Path, config: ModernBertConfig) -> TensorReader:
+def open_tensors(folder: Path, config: ModernBertConfig) -> Mapping[str, Floats]:
     """Open the encoder's tensors in a checkpoint, in one file or in shards.
 
     folder (Path): The checkpoint.
     config (ModernBertConfig): Its config.
-    RETURNS (TensorReader): The tensors, by the names of `expected_shapes`, with or
-        without `model.` in the file. Each is read when it is asked for. Tensors of
-        a head are left out.
+    RETURNS (Mapping[str, Floats]): The tensors, by the names of `expected_shapes`, with
+        or without `model.` in the file. Each is read when it is asked for. Tensors of
+        a head are left out. If some are quantized, `QuantizedTensors`; else a
+        `TensorReader`.
     RAISES (ValueError): If a file is absent, corrupt or cut short, or if the tensors
         are not those of the config. Only the headers are read for that.
     """
@@ -215,7 +226,9 @@ def save_checkpoint(
     folder (Path): Where to write. If it exists, it may only hold files of a
         checkpoint, and is replaced.
     config (ModernBertConfig): The config.
-    tensors (Mapping[str, Floats]): The tensors of `expected_shapes`, float32.
+    tensors (Mapping[str, Floats]): The tensors of `expected_shapes`, float32. If they
+        are `QuantizedTensors`, the checkpoint is quantized, too: MLX's loaders read
+        it, as does `open_tensors`, and transformers does not.
     tokenizer_json (str): The text of `tokenizer.json`.
     tokenizer_config (Optional[Mapping[str, Any]]): The contents of
         `tokenizer_config.json`, as the original had it. If None, they are made from
@@ -234,7 +247,7 @@ def save_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     fresh.mkdir()
-    data = config.to_dict()
+    data = _describe(config, tensors)
     data["torch_dtype"] = {"F32": "float32", "F16": "float16"}[dtype]
     shapes: Mapping[str, Shape] = expected_shapes(config)
     if head is not None:
@@ -249,7 +262,10 @@ def save_checkpoint(
         write_file(fresh / TOKENIZER, tokenizer_json.encode("utf8"))
         write_file(fresh / TOKENIZER_CONFIG, dump_json(_portable(tokenizer_config)))
         with open(fresh / TENSORS, "wb") as stream:
-            write_tensors(stream, shapes, tensors, dtype)
+            if isinstance(tensors, QuantizedTensors):
+                write_quantized(stream, tensors)
+            else:
+                write_tensors(stream, shapes, tensors, dtype=dtype)
             _sync(stream)
         put_in_place(fresh, folder)
     finally:
@@ -265,16 +281,16 @@ def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) ->
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
     stream = io.BytesIO()
-    write_tensors(stream, expected_shapes(config), tensors)
+    _write_tensors(stream, config, tensors)
     return stream.getvalue()
 
 
-def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> TensorReader:
+def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Floats]:
     """The way back from `tensors_to_bytes`.
 
     data (bytes): The contents of a safetensors file.
     config (ModernBertConfig): The config.
-    RETURNS (TensorReader): The tensors, by the names of `expected_shapes`.
+    RETURNS (Mapping[str, Floats]): The tensors, as `open_tensors` gives them.
     RAISES (ValueError): As for `open_tensors`.
     """
     return _select(read_entries(data), config, data)
@@ -383,32 +399,34 @@ def _read_shards(
 
 def _select(
     entries: Mapping[str, TensorEntry], config: ModernBertConfig, source: Source
-) -> TensorReader:
+) -> Mapping[str, Floats]:
     """The encoder's tensors, by our names, in our order, all there."""
     where = describe(source)
     found: Dict[str, TensorEntry] = {}
     for name, entry in entries.items():
-        ours = name.removeprefix(_PREFIX)
+        ours = name.removeprefix(_PREFIX).replace(_NESTED, ".")
         if ours.startswith(_ROOTS) and _COMPUTED not in ours:
             if ours in found:
                 raise ValueError(Errors.CHECKPOINT_TWICE.format(where=where, name=ours))
             found[ours] = entry
     shapes = expected_shapes(config)
-    missing = [name for name in shapes if name not in found]
+    quantized = take_quantized(found, shapes, where)
+    plain = {name: shapes[name] for name in shapes if name not in quantized}
+    missing = [name for name in plain if name not in found]
     if missing:
         raise ValueError(
             Errors.CHECKPOINT_MISSING.format(
                 where=where, n=len(missing), total=len(shapes), name=missing[0]
             )
         )
-    unexpected = [name for name in found if name not in shapes]
+    unexpected = [name for name in found if name not in plain]
     if unexpected:
         raise ValueError(
             Errors.CHECKPOINT_UNEXPECTED.format(
                 where=where, n=len(unexpected), name=unexpected[0]
             )
         )
-    for name, shape in shapes.items():
+    for name, shape in plain.items():
         entry = found[name]
         if entry.shape != shape:
             raise ValueError(
@@ -425,7 +443,31 @@ def _select(
                     wanted=", ".join(FLOAT_DTYPES),
                 )
             )
+    if quantized:
+        return open_quantized(found, quantized, shapes)
     return TensorReader({name: found[name] for name in shapes})
+
+
+def _describe(
+    config: ModernBertConfig, tensors: Mapping[str, Floats]
+) -> Dict[str, Any]:
+    """The contents of config.json. Of a quantized checkpoint, MLX's loaders look into
+    the one block, and the hub shows the other.
+    """
+    data = config.to_dict()
+    if isinstance(tensors, QuantizedTensors):
+        block = describe_quantization(tensors)
+        data.update(quantization=block, quantization_config=block)
+    return data
+
+
+def _write_tensors(
+    stream: BinaryIO, config: ModernBertConfig, tensors: Mapping[str, Floats]
+) -> None:
+    if isinstance(tensors, QuantizedTensors):
+        write_quantized(stream, tensors)
+    else:
+        write_tensors(stream, expected_shapes(config), tensors)
 
 
 def _make_tokenizer_config(

@@ -37,6 +37,8 @@ _FILE_KEYS = frozenset(
         "architectures",
         "auto_map",
         "dtype",
+        "quantization",
+        "quantization_config",
         "torch_dtype",
         "transformers_version",
     ]

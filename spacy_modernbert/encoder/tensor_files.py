@@ -17,7 +17,18 @@ import sys
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, Mapping, NoReturn, Tuple, Union
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Collection,
+    Dict,
+    Iterator,
+    Mapping,
+    NoReturn,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +36,17 @@ import numpy.typing as npt
 from ..errors import Errors
 
 Floats = npt.NDArray[np.float32]
+Words = npt.NDArray[np.uint32]
 Shape = Tuple[int, ...]
 Source = Union[Path, bytes]
 
 # The dtypes that can be read, and what NumPy reads them as. It has no bfloat16,
 # which is the upper half of a float32.
 FLOAT_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+# Words of 32 bits, into which quantized weights are packed.
+WORDS_DTYPE = "U32"
+_NUMPY_DTYPES = {**FLOAT_DTYPES, WORDS_DTYPE: "<u4"}
 
 # The longest header that the safetensors library accepts.
 _MAX_HEADER = 100_000_000
@@ -71,16 +87,51 @@ class TensorReader(Mapping[str, Floats]):
         self.entries = entries
 
     def __getitem__(self, name: str) -> Floats:
-        entry = self.entries[name]
-        with _open(entry.source) as stream:
-            stream.seek(entry.offset)
-            return _read_floats(stream, entry, name)
+        return read_floats(self.entries[name], name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
 
     def __len__(self) -> int:
         return len(self.entries)
+
+
+class OnDemand(Mapping[str, Floats]):
+    """Tensors that are made when they are asked for, anew each time."""
+
+    def __init__(self, names: Collection[str], make: Callable[[str], Floats]):
+        """names (Collection[str]): Their names, in order.
+        make (Callable[[str], Floats]): Makes one of them.
+        """
+        self._names = names
+        self._make = make
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def read_floats(entry: TensorEntry, name: str) -> Floats:
+    """RETURNS (Floats): The tensor of an entry of floats, as float32."""
+    with _open(entry.source) as stream:
+        stream.seek(entry.offset)
+        return _read_floats(stream, entry, name)
+
+
+def read_words(entry: TensorEntry, name: str) -> Words:
+    """RETURNS (Words): The tensor of an entry of words."""
+    words = np.empty(entry.shape, "<u4")
+    with _open(entry.source) as stream:
+        stream.seek(entry.offset)
+        _read_into(stream, words.reshape(-1), entry.source, name)
+    return words.astype(np.uint32, copy=False)
 
 
 def read_entries(source: Source) -> Dict[str, TensorEntry]:
@@ -117,19 +168,26 @@ def read_entries(source: Source) -> Dict[str, TensorEntry]:
 def write_tensors(
     stream: BinaryIO,
     shapes: Mapping[str, Shape],
-    tensors: Mapping[str, Floats],
+    tensors: Mapping[str, npt.NDArray[Any]],
+    *,
     dtype: str = "F32",
+    words: Collection[str] = (),
+    layout: str = "pt",
 ) -> None:
     """Write a safetensors file, one tensor after the other.
 
     stream (BinaryIO): Where to write.
     shapes (Mapping[str, Tuple[int, ...]]): What to write, in this order.
-    tensors (Mapping[str, Floats]): The tensors, each asked for once. Not copied if
-        they are C-contiguous and of the dtype.
-    dtype (str): What to write them as, "F32" or "F16".
+    tensors (Mapping[str, NDArray]): The tensors, each asked for once. Not copied if
+        they are C-contiguous and of the type that is written.
+    dtype (str): What floats are written as, "F32" or "F16".
+    words (Collection[str]): The names of those that are words, not floats.
+    layout (str): Which framework's layout the file has, "pt" or "mlx": transformers
+        refuses one that does not say.
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
-    stream.write(_make_header(shapes, dtype))
+    dtypes = {name: WORDS_DTYPE if name in words else dtype for name in shapes}
+    stream.write(_make_header(shapes, dtypes, layout))
     for name, shape in shapes.items():
         if name not in tensors:
             raise ValueError(Errors.TENSORS_INCOMPLETE.format(name=name))
@@ -140,17 +198,21 @@ def write_tensors(
                     name=name, found=tensor.shape, wanted=tuple(shape)
                 )
             )
-        stream.write(np.ascontiguousarray(tensor, FLOAT_DTYPES[dtype]).data.cast("B"))
+        kind = _NUMPY_DTYPES[dtypes[name]]
+        stream.write(np.ascontiguousarray(tensor, kind).data.cast("B"))
 
 
-def _make_header(shapes: Mapping[str, Shape], dtype: str) -> bytes:
-    # transformers refuses a file that does not say which framework's layout it has.
-    header: Dict[str, Any] = {"__metadata__": {"format": "pt"}}
+def _make_header(
+    shapes: Mapping[str, Shape], dtypes: Mapping[str, str], layout: str
+) -> bytes:
+    header: Dict[str, Any] = {"__metadata__": {"format": layout}}
     position = 0
     for name, shape in shapes.items():
-        end = position + np.dtype(FLOAT_DTYPES[dtype]).itemsize * math.prod(shape)
+        end = position + np.dtype(_NUMPY_DTYPES[dtypes[name]]).itemsize * math.prod(
+            shape
+        )
         header[name] = {
-            "dtype": dtype,
+            "dtype": dtypes[name],
             "shape": list(shape),
             "data_offsets": [position, end],
         }
@@ -194,8 +256,8 @@ def _check_info(source: Source, name: str, info: Any) -> Tuple[int, int]:
         _corrupt(source, f"its header has no shape or no place for tensor {name}")
     begin, end = offsets
     n_bytes = end - begin
-    if info["dtype"] in FLOAT_DTYPES:
-        dtype = np.dtype(FLOAT_DTYPES[info["dtype"]])
+    if info["dtype"] in _NUMPY_DTYPES:
+        dtype = np.dtype(_NUMPY_DTYPES[info["dtype"]])
         if n_bytes != math.prod(shape) * dtype.itemsize:
             _corrupt(source, f"tensor {name} has {n_bytes} bytes for shape {shape}")
     return begin, end

@@ -4,7 +4,8 @@ Parameters have the names that they have in transformers' `ModernBertForMaskedLM
 is the oracle: an encoder that was pretrained here goes on there, and the other way.
 """
 
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,20 +15,24 @@ from torch import Tensor, nn
 from ..encoder.attention import AttentionPlan, make_plan
 from ..encoder.config import ModernBertConfig
 from ..encoder.head import head_shapes
+from ..encoder.projection import Projection, cast
 from ..encoder.torch_encoder import ModernBert
 from .masking import MaskedBatch
 
 _ENCODER = "model."
 
+# From two widths, and whether there is a bias.
+Project = Callable[[int, int, bool], Projection]
+
 
 class PredictionHead(nn.Module):
     """What stands between the last hidden state and the embedding table."""
 
-    def __init__(self, config: ModernBertConfig):
+    def __init__(self, config: ModernBertConfig, project: Project):
         super().__init__()
         width = config.hidden_size
         has_bias = "head.dense.bias" in head_shapes(config)
-        self.dense = nn.Linear(width, width, bias=has_bias)
+        self.dense = project(width, width, has_bias)
         self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -37,24 +42,30 @@ class PredictionHead(nn.Module):
 class Decoder(nn.Module):
     """Scores of all wordpieces. The weights are those of the embedding table."""
 
-    def __init__(self, config: ModernBertConfig):
+    def __init__(self, config: ModernBertConfig, dtype: torch.dtype):
         super().__init__()
+        self._dtype = dtype
         has_bias = "decoder.bias" in head_shapes(config)
         self.bias: Optional[nn.Parameter] = None
         if has_bias:
             self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, table: Tensor) -> Tensor:
-        return F.linear(hidden, table, self.bias)
+        return cast(table, self.bias, self._dtype)(hidden)
 
 
 class MaskedLM(nn.Module):
-    def __init__(self, config: ModernBertConfig):
+    """Weights are kept and stepped in float32, whatever is multiplied in. Whoever steps
+    them calls `weights_changed`.
+    """
+
+    def __init__(self, config: ModernBertConfig, dtype: torch.dtype):
         super().__init__()
         self.config = config
-        self.model = ModernBert(config, frozen_layers=0)
-        self.head = PredictionHead(config)
-        self.decoder = Decoder(config)
+        project = partial(Projection, dtype=dtype, prepare=cast)
+        self.model = ModernBert(config, 0, project)
+        self.head = PredictionHead(config, project)
+        self.decoder = Decoder(config, dtype)
 
     def forward(
         self,
@@ -103,15 +114,17 @@ class MaskedLM(nn.Module):
         tensors: Mapping[str, Any],
         head: Mapping[str, Any],
         device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> "MaskedLM":
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, NDArray]): The encoder's weights.
         head (Mapping[str, NDArray]): The head's weights.
         device (torch.device): Where to run.
-        RETURNS (MaskedLM): The model, in float32.
+        dtype (torch.dtype): What matrices are multiplied in.
+        RETURNS (MaskedLM): The model.
         """
         with torch.device("meta"):
-            model = cls(config)
+            model = cls(config, dtype)
         model.to_empty(device=device)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -120,6 +133,11 @@ class MaskedLM(nn.Module):
                 weights = source[name.removeprefix(_ENCODER)]
                 parameter.copy_(torch.from_numpy(np.asarray(weights, np.float32)))
         return model
+
+    def weights_changed(self) -> None:
+        """Let what was made of older weights, to predict, be made again."""
+        self.model.weights_changed()
+        self.head.dense.weights_changed()
 
     def tensors(self) -> Dict[str, Any]:
         """RETURNS (Dict[str, NDArray]): The encoder's weights, by their names in

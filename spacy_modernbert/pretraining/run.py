@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -80,7 +79,7 @@ class Pretraining:
         self.settings = settings
         self.output = output
         self._device = torch.device(backend)
-        self._precision = resolve_precision(settings.precision, backend)
+        precision = resolve_precision(settings.precision, backend)
         source = resolve(settings.encoder, settings.revision)
         self._config = load_config(source)
         for phase in settings.phases:
@@ -102,6 +101,7 @@ class Pretraining:
             open_tensors(source, self._config),
             init_head(self._config, settings.seed) if head is None else head,
             self._device,
+            getattr(torch, precision),
         )
         self._optimizer = _make_optimizer(self.model, settings)
         self.step = 0
@@ -139,8 +139,7 @@ class Pretraining:
         if self._dev is None:
             return None
         length = self._phase_at(max(0, self.step - 1)).length
-        with self._multiplying():
-            return ask(self.model, self._hide_dev(self._dev, length))
+        return ask(self.model, self._hide_dev(self._dev, length))
 
     def probe(self) -> Optional[Dict[str, Any]]:
         """Compare the model with what is known without it, and with less in sight.
@@ -157,8 +156,7 @@ class Pretraining:
         loss, accuracy = unigram_baseline(counted, targets, self._config.vocab_size)
         found = {"unigram": asdict(Found(loss, accuracy, targets.size))}
         special = (self._dev.prefix, self._dev.suffix)
-        with self._multiplying():
-            sights = compare_sights(self.model, batches, _SHORT_SIGHT, special)
+        sights = compare_sights(self.model, batches, _SHORT_SIGHT, special)
         lengths = (longest, min(longest, _SHORT_SIGHT))
         for length, each in zip(lengths, sights, strict=True):
             found[str(length)] = asdict(each)
@@ -217,8 +215,7 @@ class Pretraining:
         n_hidden = max(1, masked.places.size)
         loss, n_found = 0.0, 0
         for part in _split(masked, self.settings.max_batch_wordpieces):
-            with self._multiplying():
-                part_loss, part_found = self.model.score(part)
+            part_loss, part_found = self.model.score(part)
             (part_loss / n_hidden).backward()
             loss += part_loss.item()
             n_found += int(part_found.item())
@@ -227,16 +224,12 @@ class Pretraining:
             group["lr"] = learn_rate
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self.model.weights_changed()
         return loss / n_hidden, n_found / n_hidden
 
     def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
         budget = self.settings.evaluate_wordpieces
         return hide_texts(dev, self._masking, length, budget, self.settings.seed)
-
-    def _multiplying(self) -> AbstractContextManager[Any]:
-        if self._precision == "float32":
-            return nullcontext()
-        return torch.autocast(self._device.type, getattr(torch, self._precision))
 
 
 def write_log(path: Path, record: Dict[str, Any]) -> None:

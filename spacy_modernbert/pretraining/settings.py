@@ -6,6 +6,9 @@ from typing import Any, Mapping, Optional, Tuple
 
 from ..errors import Errors
 
+# Most gradients are too small for float16.
+_PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -100,6 +103,8 @@ class PretrainingSettings:
         rate = self.mask_rate
         wanted = "a number between 0 and 1"
         _check(_is_number(rate) and 0 < rate < 1, "mask_rate", rate, wanted)
+        wanted = ", ".join(_PRECISIONS)
+        _check(self.precision in _PRECISIONS, "precision", self.precision, wanted)
         _check(bool(self.phases), "phases", {}, "at least one phase")
         wanted = f"with warmup ({self.warmup}) no more than all steps ({self.total})"
         fits = self.warmup + self.decay <= self.total

@@ -152,3 +152,15 @@ def test_a_backend_of_the_pipeline_that_is_missing(trained, monkeypatch):
     result = run(trained)
     assert result.exit_code == 1
     assert "There is no backend 'tpu'" in " ".join(result.output.split())
+
+
+def test_quantized_pipeline(trained, tmp_path):
+    folder = tmp_path / "nlp"
+    shutil.copytree(trained, folder)
+    encoder = folder / "modernbert_ner" / "encoder"
+    output = tmp_path / "quantized"
+    arguments = ["convert", str(encoder), str(output), "--group-size", "32"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    shutil.rmtree(encoder)
+    output.rename(encoder)
+    assert ", quantized to 8 bits" in " ".join(run(folder).output.split())

@@ -44,6 +44,7 @@ def test_in_the_order_of_the_file():
         ("beta1", 1.0),
         ("evaluate_every", 0),
         ("seed", -1),
+        ("precision", "float16"),
         ("decay", 16),
         ("phases.short.length", 3),
         ("phases.short.steps", 0),

@@ -1,0 +1,189 @@
+"""`python -m spacy modernbert convert`: quantize checkpoints, and the way back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Mapping, Optional
+
+import numpy as np
+import typer
+from wasabi import msg
+
+from ..documents.wordpieces import WordpieceTokenizer
+from ..encoder.backend import Encoder, make_encoder
+from ..encoder.checkpoint import (
+    INDEX,
+    TENSORS,
+    load_config,
+    open_tensors,
+    read_json,
+    read_tokenizer_config,
+    read_tokenizer_json,
+    resolve,
+    save_checkpoint,
+)
+from ..encoder.config import ModernBertConfig
+from ..encoder.quantize import Scheme, quantize_tensors
+from ..encoder.tensor_files import Floats, OnDemand
+from ..encoder.weights import expected_shapes
+from ..errors import Errors
+from ..types import PackedBatch
+
+_FLOAT_BITS = 32
+_BITS = (4, 8, _FLOAT_BITS)
+
+# What the hidden states are compared on: this text, and as many random wordpieces.
+_TEXT = """\
+On the evening of 12 March 1894 the steamer Aurora left Bergen for Lisbon with forty
+passengers, a cargo of dried fish and two pianos. Captain Ida Holm, who had taken over
+the ship from her uncle only a week before, wrote in the log that the glass was falling
+and that the cook, a Mr. Falk of Port Said, refused to serve soup in such weather. By
+midnight the wind had gone round to the north-west; at 3.40 a.m. the second mate saw
+the light of Lindesnes, and nobody has seen the Aurora since. What was found of her,
+years later and 2,000 miles away, was one of the pianos. It was hardly out of tune.
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the hidden states of two encoders are apart.
+
+    mean_cosine, min_cosine (float): Over the wordpieces, of the two vectors of each.
+    max_abs (float): The largest difference of two numbers.
+    """
+
+    mean_cosine: float
+    min_cosine: float
+    max_abs: float
+
+
+def convert(
+    source: str = typer.Argument(
+        ...,
+        help="Checkpoint: a folder or a Hugging Face hub id",
+        show_default=False,
+    ),
+    output: Path = typer.Argument(  # noqa: B008
+        ..., help="Folder for the new checkpoint", show_default=False
+    ),
+    bits: int = typer.Option(
+        8, help="Bits of a weight: 8 or 4, or 32 for the way back to float32"
+    ),
+    group_size: int = typer.Option(
+        64, help="Weights that share a scale: 32, 64 or 128; not for 32 bits"
+    ),
+    revision: Optional[str] = typer.Option(
+        None, help="Commit, tag or branch on the hub"
+    ),
+    force: bool = typer.Option(False, "--force", help="Replace a checkpoint in output"),
+) -> None:
+    """Write a checkpoint with quantized weights, in the layout of MLX's community, and
+    print the error that this makes and the size. It loads with any backend: by MLX as
+    it is, by the others in float32.
+    """
+    try:
+        scheme = None
+        if bits not in _BITS:
+            raise ValueError(Errors.BAD_CONVERT_BITS.format(value=bits))
+        if bits != _FLOAT_BITS:
+            scheme = Scheme(bits, group_size)
+        before = resolve(source, revision)
+        config = load_config(before)
+        convert_checkpoint(before, config, output, scheme, force=force)
+        difference = compare(before, output, config)
+    except (OSError, ValueError) as error:
+        msg.fail(str(error), exits=1)
+    in_floats = sum(4 * int(np.prod(s)) for s in expected_shapes(config).values())
+    size = _find_size(output)
+    msg.table(
+        {
+            "cosine of hidden states": f"mean {difference.mean_cosine:.6f}, "
+            f"least {difference.min_cosine:.6f}",
+            "largest difference": f"{difference.max_abs:.2g}",
+            "weights before": f"{_find_size(before) / 1e6:,.1f} MB",
+            "weights now": f"{size / 1e6:,.1f} MB, {size / in_floats:.1%} of float32",
+        }
+    )
+    msg.good(f"{output}: {bits} bits")
+
+
+def convert_checkpoint(
+    source: Path,
+    config: ModernBertConfig,
+    output: Path,
+    scheme: Optional[Scheme],
+    *,
+    force: bool,
+) -> None:
+    """Write a checkpoint with other weights: the encoder and its tokenizer.
+
+    source (Path): The checkpoint.
+    config (ModernBertConfig): Its config.
+    output (Path): Folder for the new one.
+    scheme (Optional[Scheme]): How to quantize all weights that can be; None to have
+        all in float32.
+    force (bool): Whether to replace a checkpoint that is in the folder.
+    RAISES (ValueError): If there is something in the folder that may not be replaced,
+        or the checkpoint is not sound, or no weight can be quantized in that way.
+    """
+    if output.resolve() == source.resolve():
+        raise ValueError(Errors.CONVERT_ONTO_ITSELF.format(folder=output))
+    if output.exists() and not force:
+        raise ValueError(Errors.CONVERT_EXISTS.format(folder=output))
+    tensors = open_tensors(source, config)
+    shapes = expected_shapes(config)
+    converted: Mapping[str, Floats]
+    if scheme is None:
+        converted = OnDemand(shapes, tensors.__getitem__)
+    else:
+        converted = quantize_tensors(tensors, shapes, scheme)
+    save_checkpoint(
+        output,
+        config,
+        converted,
+        read_tokenizer_json(source),
+        read_tokenizer_config(source),
+    )
+
+
+def compare(source: Path, converted: Path, config: ModernBertConfig) -> Difference:
+    """Compare two checkpoints by what their encoders make of some text and of random
+    wordpieces.
+
+    source, converted (Path): The checkpoints, of one config and tokenizer.
+    config (ModernBertConfig): The config.
+    RETURNS (Difference): How far they are apart.
+    """
+    batch = _make_batch(read_tokenizer_json(source), config)
+    wanted, found = (
+        _open_encoder(folder, config).encode(batch) for folder in (source, converted)
+    )
+    norms = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(found, axis=-1)
+    cosines = np.sum(wanted * found, axis=-1) / norms
+    return Difference(
+        mean_cosine=float(cosines.mean()),
+        min_cosine=float(cosines.min()),
+        max_abs=float(np.abs(wanted - found).max()),
+    )
+
+
+def _make_batch(tokenizer_json: str, config: ModernBertConfig) -> PackedBatch:
+    tokenizer = WordpieceTokenizer.from_json(tokenizer_json)
+    (pieces,) = tokenizer([_TEXT])
+    text = np.array([*tokenizer.prefix_ids, *pieces.ids, *tokenizer.suffix_ids])
+    text = text[: config.max_wordpieces].astype(np.int64)
+    noise = np.random.default_rng(0).integers(0, config.vocab_size, text.size)
+    cu_seqlens = np.array([0, text.size, 2 * text.size], np.int32)
+    return PackedBatch(np.concatenate([text, noise]), cu_seqlens)
+
+
+def _open_encoder(folder: Path, config: ModernBertConfig) -> Encoder:
+    tensors = open_tensors(folder, config)
+    return make_encoder(config, tensors, backend="cpu", precision="float32")
+
+
+def _find_size(folder: Path) -> int:
+    """RETURNS (int): The bytes of the files with the weights."""
+    if (folder / TENSORS).is_file():
+        return (folder / TENSORS).stat().st_size
+    shards = set(read_json(folder, INDEX)["weight_map"].values())
+    return sum((folder / shard).stat().st_size for shard in shards)

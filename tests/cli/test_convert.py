@@ -1,0 +1,118 @@
+"""`python -m spacy modernbert convert`: quantized checkpoints, and the way back."""
+
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme
+
+from ..util import make_checkpoint
+
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch):
+    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Not to be changed."""
+    folder = tmp_path_factory.mktemp("convert") / "source"
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "initializer_range": 0.05}
+    return make_checkpoint(folder, **sizes)
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["convert", *map(str, arguments)])
+    return result, " ".join(result.output.split())
+
+
+def convert(*arguments):
+    result, words = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return words
+
+
+def fail(*arguments):
+    result, words = run(*arguments)
+    assert result.exit_code == 1, result.output
+    return words
+
+
+def number(pattern, words):
+    return float(re.search(pattern, words).group(1))
+
+
+@pytest.mark.parametrize("bits, cosine, share", [(8, 0.999, 30), (4, 0.9, 18)])
+def test_it_says_what_it_cost(source, tmp_path, bits, cosine, share):
+    words = convert(source, tmp_path / "out", "--bits", bits)
+    assert number(r"least ([\d.]+)", words) >= cosine
+    assert 0 < number(r"largest difference ([\d.e-]+)", words) < 1
+    assert number(r"([\d.]+)% of float32", words) <= share
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
+    tensors = open_tensors(tmp_path / "out", load_config(source))
+    assert isinstance(tensors, QuantizedTensors)
+    assert set(tensors.schemes.values()) == {Scheme(bits, 64)}
+    for name in FILES[2:]:
+        assert (tmp_path / "out" / name).read_text() == (source / name).read_text()
+
+
+def test_the_way_back(source, tmp_path):
+    """In float32, what the quantized weights stand for."""
+    convert(source, tmp_path / "eight", "--group-size", 32)
+    words = convert(tmp_path / "eight", tmp_path / "floats", "--bits", 32)
+    assert "least 1.000000" in words and "100" in words
+    config = load_config(tmp_path / "floats")
+    found = open_tensors(tmp_path / "floats", config)
+    assert not isinstance(found, QuantizedTensors) and config == load_config(source)
+    for name, tensor in open_tensors(tmp_path / "eight", config).items():
+        np.testing.assert_array_equal(found[name], tensor)
+    # What is quantized already may be quantized otherwise.
+    words = convert(tmp_path / "eight", tmp_path / "four", "--bits", 4)
+    assert number(r"least ([\d.]+)", words) >= 0.9
+
+
+def test_nothing_is_replaced_unless_forced(source, tmp_path):
+    out = tmp_path / "out"
+    convert(source, out)
+    before = (out / "model.safetensors").read_bytes()
+    assert "--force" in fail(source, out, "--bits", 4)
+    assert (out / "model.safetensors").read_bytes() == before
+    convert(source, out, "--bits", 4, "--force")
+    assert (out / "model.safetensors").stat().st_size < len(before)
+    (out / "notes.txt").write_text("mine")
+    assert "holds other files (notes.txt)" in fail(source, out, "--force")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--bits", 7], "cannot be converted to 7 bits"),
+        (["--group-size", 48], "in groups of 48"),
+    ],
+)
+def test_what_cannot_be(source, tmp_path, options, message):
+    assert message in fail(source, tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_multiple_of_a_group_stays_as_it_is(source, tmp_path):
+    words = convert(source, tmp_path / "out", "--group-size", 128)
+    assert number(r"([\d.]+)% of float32", words) > 50
+    tensors = open_tensors(tmp_path / "out", load_config(source))
+    assert set(tensors.schemes) == {f"layers.{i}.mlp.Wo.weight" for i in range(3)}
+
+
+def test_onto_itself(source):
+    assert "onto itself" in fail(source, source, "--force")
+
+
+def test_no_source(tmp_path):
+    assert "There is no folder" in fail(tmp_path / "nowhere", tmp_path / "out")

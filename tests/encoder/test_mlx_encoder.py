@@ -1,0 +1,523 @@
+"""The oracles are transformers' ModernBertModel and the encoder in torch."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    save_checkpoint,
+)
+from spacy_modernbert.encoder.quantize import QuantizedTensors
+from spacy_modernbert.types import PackedBatch
+
+from ..util import ROOT
+from .mlx_util import load, mx
+from .util import (
+    assert_close,
+    draw_ids,
+    make_oracle,
+    make_tokenizer,
+    pack,
+    run_oracle,
+    state,
+)
+
+from spacy_modernbert.encoder import mlx_encoder, mlx_model  # isort: skip
+
+# To either side of what may go wrong: one wordpiece, the edges of the local window
+# and of a block, lengths at which padding has made others' rows NaN.
+LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 320]
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """Weights of a usual size: rounding them moves the hidden states a little."""
+    return make_oracle(
+        hidden_size=64, intermediate_size=96, initializer_range=0.06, seed=1
+    )
+
+
+def draw(lengths, seed=0, width=32):
+    rng = np.random.default_rng(seed)
+    sequences = [draw_ids(rng, length) for length in lengths]
+    scale = 1 / np.sqrt(sum(lengths))
+    d_outs = [
+        (scale * rng.standard_normal((length, width))).astype(np.float32)
+        for length in lengths
+    ]
+    return sequences, d_outs
+
+
+def assert_parity(model, lengths, encoder=None):
+    """Hidden states within 1e-4, gradients within 1e-3 of the largest of each."""
+    sequences, d_outs = draw(lengths, width=model.config.hidden_size)
+    wanted, gradients = run_oracle(model, sequences, d_outs)
+    encoder = encoder or load(model)
+    batch = pack(sequences)
+    found = encoder.encode(batch)
+    assert found.dtype == np.float32
+    trained, backprop = encoder.encode_train(batch)
+    assert backprop(np.concatenate(d_outs)) is None
+    assert_close(found, np.concatenate(wanted), "hidden states")
+    assert_close(trained, np.concatenate(wanted), "hidden states in training")
+    assert_gradients(encoder, gradients)
+
+
+def assert_gradients(encoder, wanted):
+    found = encoder.gradients()
+    assert set(found) == set(wanted)
+    for name, gradient in wanted.items():
+        error = np.abs(found[name] - gradient).max()
+        assert error <= 1e-3 * np.abs(gradient).max(), f"gradient of {name}: {error}"
+
+
+def cosines(found, wanted):
+    norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
+    return (found * wanted).sum(axis=-1) / norms
+
+
+# Parity
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_alone(oracle, length):
+    assert_parity(oracle, [length])
+
+
+def test_packed(oracle):
+    assert_parity(oracle, LENGTHS)
+
+
+def test_as_torch(oracle):
+    sequences, _ = draw(LENGTHS)
+    batch = pack(sequences)
+    found, wanted = (load(oracle, name).encode(batch) for name in ("mlx", "cpu"))
+    assert_close(found, wanted, "hidden states")
+
+
+@pytest.mark.slow
+def test_8192():
+    """A layer of each kind. Positions are exact up to there, and queries are cut."""
+    model = make_oracle(
+        hidden_size=16,
+        intermediate_size=16,
+        num_attention_heads=1,
+        num_hidden_layers=2,
+    )
+    batch = pack(draw([8192])[0])
+    found, wanted = (load(model, name).encode(batch) for name in ("mlx", "cpu"))
+    assert_close(found, wanted, "hidden states")
+
+
+def test_long_sequences_are_attended_in_parts(oracle, monkeypatch):
+    """Whatever the size of a part, forward and backward."""
+    monkeypatch.setattr(mlx_model, "_QUERIES", 50)
+    assert_parity(oracle, [1, 49, 50, 51, 130])
+
+
+@pytest.mark.parametrize("lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1]])
+def test_packed_as_alone(oracle, lengths):
+    sequences, _ = draw(lengths)
+    encoder = load(oracle)
+    batch = pack(sequences)
+    parts = np.split(encoder.encode(batch), batch.cu_seqlens[1:-1])
+    for ids, part in zip(sequences, parts, strict=True):
+        np.testing.assert_allclose(part, encoder.encode(pack([ids])), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
+        {"num_hidden_layers": 1},
+        {"global_attn_every_n_layers": 1},
+        {"global_attn_every_n_layers": 2},
+        {"local_attention": 1},
+        {"local_attention": 33},
+        {"local_attention": 512},
+        {"local_rope_theta": None},
+        {"global_rope_theta": 1000.0, "local_rope_theta": 100.0},
+        {"norm_eps": 0.1},
+        {"num_attention_heads": 1},
+        {"num_attention_heads": 16},
+        {"intermediate_size": 7},
+        {"pad_token_id": None},
+    ],
+    ids=str,
+)
+def test_every_shape(changes):
+    assert_parity(make_oracle(**changes), [1, 40, 130])
+
+
+def test_no_sequences(oracle):
+    batch = PackedBatch(ids=np.zeros(0, np.int64), cu_seqlens=np.zeros(1, np.int32))
+    encoder = load(oracle)
+    assert encoder.encode(batch).shape == (0, 32)
+    out, backprop = encoder.encode_train(batch)
+    assert out.shape == (0, 32)
+    backprop(out)
+
+
+# Precision
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision(smooth, precision):
+    """Also where padding would have made rows NaN, and in training."""
+    sequences, d_outs = draw(LENGTHS, width=64)
+    batch = pack(sequences)
+    wanted, gradients = run_oracle(smooth, sequences, d_outs)
+    encoder = load(smooth, precision=precision)
+    found = encoder.encode(batch)
+    assert np.isfinite(found).all() and found.dtype == np.float32
+    assert cosines(found, np.concatenate(wanted)).min() >= 0.999
+    # So small that most of it would be 0 in float16.
+    _, backprop = encoder.encode_train(batch)
+    backprop(1e-6 * np.concatenate(d_outs))
+    for name, gradient in gradients.items():
+        found = encoder.gradients()[name].ravel() * 1e6
+        assert cosines(found, gradient.ravel()) >= 0.99, name
+        assert abs(np.linalg.norm(found) / np.linalg.norm(gradient) - 1) <= 0.05, name
+    # What is trained and saved is not rounded.
+    for name, tensor in state(smooth).items():
+        np.testing.assert_array_equal(encoder.tensors()[name], tensor)
+
+
+# Training
+
+
+def test_gradients_add_up_over_batches(oracle):
+    """Whatever the order of the backward passes."""
+    sequences, d_outs = draw([1, 65, 130])
+    _, gradients = run_oracle(oracle, sequences, d_outs)
+    encoder = load(oracle)
+    passes = [encoder.encode_train(pack([ids]))[1] for ids in sequences]
+    for i in (2, 0, 1):
+        passes[i](d_outs[i])
+        encoder.encode(pack(sequences))
+    assert_gradients(encoder, gradients)
+
+
+def test_the_embedding_of_padding_never_learns(oracle):
+    ids = np.array([1, 3, 7, 3, 2])
+    _, d_outs = draw([5])
+    _, gradients = run_oracle(oracle, [ids], d_outs)
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(pack([ids]))
+    backprop(d_outs[0])
+    assert_gradients(encoder, gradients)
+    assert not encoder.gradients()["embeddings.tok_embeddings.weight"][3].any()
+
+
+@pytest.mark.parametrize("n", range(5))
+def test_frozen_layers(oracle, n):
+    """No gradient, and nothing is kept for one."""
+    sequences, d_outs = draw([70])
+    _, gradients = run_oracle(oracle, sequences, d_outs)
+    encoder = load(oracle, frozen_layers=n)
+    _, backprop = encoder.encode_train(pack(sequences))
+    (trained,) = (
+        cell.cell_contents
+        for cell in backprop.__closure__
+        if isinstance(cell.cell_contents, list)
+    )
+    assert len(trained) == 6 - n - (n > 0)
+    backprop(d_outs[0])
+    rooms = ["embeddings.", *(f"layers.{i}." for i in range(n))] if n else []
+    frozen = {name for name in gradients if name.startswith(tuple(rooms))}
+    assert frozen or n == 0
+    assert set(encoder._gradients) == set(gradients) - frozen
+    wanted = {k: v * (k not in frozen) for k, v in gradients.items()}
+    assert_gradients(encoder, wanted)
+
+
+def in_place(name, weights, gradient):
+    weights -= 0.01 * gradient
+    return weights, gradient
+
+
+def into_new_arrays(name, weights, gradient):
+    return weights - 0.01 * gradient, gradient
+
+
+@pytest.mark.parametrize("optimizer", [in_place, into_new_arrays])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_update_moves_every_weight(oracle, optimizer, precision):
+    """And no weight of a copy, with which it shares memory."""
+    sequences, d_outs = draw([70])
+    batch = pack(sequences)
+    encoder = load(oracle, precision=precision)
+    copied, before = encoder.copy({}), encoder.encode(batch)
+    _, backprop = encoder.encode_train(batch)
+    backprop(d_outs[0])
+    gradients = {name: g.copy() for name, g in encoder.gradients().items()}
+    encoder.update(optimizer)
+    for name, tensor in state(oracle).items():
+        wanted = tensor - np.float32(0.01) * gradients[name]
+        np.testing.assert_allclose(encoder.tensors()[name], wanted, atol=1e-7)
+        np.testing.assert_array_equal(copied.tensors()[name], tensor)
+    assert np.abs(encoder.encode(batch) - before).max() > 1e-3
+    np.testing.assert_array_equal(copied.encode(batch), before)
+    assert not any(gradient.any() for gradient in encoder.gradients().values())
+    encoder.update(lambda *args: pytest.fail("called"))
+
+
+DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0.2}
+
+
+@pytest.mark.parametrize("kind", DROPOUTS)
+def test_dropout_is_for_training(oracle, kind):
+    batch = pack(draw([70])[0])
+    encoder = load(oracle, changes={kind: DROPOUTS[kind]})
+    plain = load(oracle).encode(batch)
+    random.seed(0)
+    first, _ = encoder.encode_train(batch)
+    second, _ = encoder.encode_train(batch)
+    assert np.abs(first - second).max() > 0.1
+    random.seed(0)
+    np.testing.assert_array_equal(encoder.encode_train(batch)[0], first)
+    np.testing.assert_array_equal(encoder.encode(batch), plain)
+
+
+def test_what_is_computed_anew_drops_out_as_before(smooth, monkeypatch):
+    """By the slope of a random projection of the output, in a random direction."""
+    monkeypatch.setattr(mlx_model, "_QUERIES", 30)
+    sequences, d_outs = draw([70], width=64)
+    batch, name = pack(sequences), "layers.1.attn.Wqkv.weight"
+    encoder = load(smooth, changes=DROPOUTS)
+    direction = np.random.default_rng(2).standard_normal((192, 64)).astype(np.float32)
+
+    def project(step):
+        random.seed(0)
+        moved = encoder.copy({name: encoder.tensors()[name] + step * direction})
+        return float((moved.encode_train(batch)[0] * d_outs[0]).sum(dtype=np.float64))
+
+    random.seed(0)
+    _, backprop = encoder.encode_train(batch)
+    backprop(d_outs[0])
+    slope = float((encoder.gradients()[name] * direction).sum())
+    measured = (project(1e-3) - project(-1e-3)) / 2e-3
+    assert measured == pytest.approx(slope, rel=0.02)
+
+
+# Weights
+
+
+def test_tensors_are_those_that_went_in(oracle):
+    tensors = load(oracle).tensors()
+    assert list(tensors) == list(state(oracle)) and len(tensors) == len(state(oracle))
+    for name, tensor in state(oracle).items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+        tensors[name][...] = 0  # a copy
+        np.testing.assert_array_equal(tensors[name], tensor)
+    with pytest.raises(KeyError):
+        tensors["layers.0.attn_norm.weight"]
+
+
+def test_a_copy_with_other_weights(oracle):
+    encoder, batch = load(oracle), pack(draw([70])[0])
+    before = encoder.encode(batch)
+    twos, ones = np.full(32, 2, np.float32), mx.ones(32)
+    others = {"final_norm.weight": twos, "layers.1.mlp_norm.weight": ones}
+    copied = encoder.copy(others)
+    twos[...] = 0
+    assert (copied.tensors()["final_norm.weight"] == 2).all()
+    assert (copied.tensors()["layers.1.mlp_norm.weight"] == 1).all()
+    assert np.abs(copied.encode(batch) - before).max() > 0.1
+    np.testing.assert_array_equal(encoder.encode(batch), before)
+
+
+def test_the_cache_of_mlx_is_bounded(oracle, monkeypatch):
+    monkeypatch.setattr(mlx_encoder, "_CACHE_BYTES", 100_000)
+    encoder = load(oracle)
+    for length in range(60, 300, 20):
+        encoder.encode(pack(draw([length])[0]))
+        assert mx.get_cache_memory() <= 100_000
+
+
+# Quantized
+
+
+@pytest.mark.parametrize("bits, least", [(8, 0.999), (4, 0.95)])
+@pytest.mark.parametrize("group_size", [32, 64])
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_quantized(smooth, bits, least, group_size, precision, record_property):
+    sequences, d_outs = draw([1, 40, 130], width=64)
+    wanted, _ = run_oracle(smooth, sequences, d_outs)
+    quantization = {"bits": bits, "group_size": group_size}
+    encoder = load(smooth, precision=precision, quantization=quantization)
+    found = cosines(encoder.encode(pack(sequences)), np.concatenate(wanted))
+    record_property("cosine", f"mean {found.mean():.6f}, least {found.min():.6f}")
+    assert found.min() >= least
+    # As by torch, with the weights that these stand for.
+    if precision == "float32":
+        other = mlx_encoder.MLXEncoder(encoder.config, dict(encoder.tensors()))
+        batch = pack(sequences)
+        assert_close(encoder.encode(batch), other.encode(batch), "hidden states")
+
+
+def test_a_quantized_encoder_is_saved_as_it_is(smooth, tmp_path):
+    """And goes from file to file, and to a copy, without a loss."""
+    encoder = load(smooth, quantization={"bits": 8})
+    batch = pack(draw([1, 40])[0])
+    wanted = encoder.encode(batch)
+    for i in range(2):
+        tensors = encoder.tensors()
+        assert isinstance(tensors, QuantizedTensors)
+        text = make_tokenizer().to_str()
+        save_checkpoint(tmp_path / str(i), encoder.config, tensors, text)
+        tensors = open_tensors(tmp_path / str(i), load_config(tmp_path / str(i)))
+        encoder = mlx_encoder.MLXEncoder(encoder.config, tensors)
+        np.testing.assert_array_equal(encoder.encode(batch), wanted)
+    files = [(tmp_path / i / "model.safetensors").read_bytes() for i in ("0", "1")]
+    assert files[0] == files[1]
+    np.testing.assert_array_equal(encoder.copy({}).encode(batch), wanted)
+
+
+def test_quantized_weights_are_not_made_floats(smooth):
+    encoder = load(smooth, quantization={"bits": 8, "group_size": 32})
+    n_bytes = sum(array.nbytes for array in encoder._weights.values())
+    floats = sum(tensor.nbytes for tensor in state(smooth).values())
+    assert n_bytes <= 0.35 * floats
+
+
+def test_quantized_weights_do_not_train(smooth):
+    batch = pack(draw([5])[0])
+    encoder = load(smooth, quantization={"bits": 8})
+    assert not encoder.can_train and load(smooth).can_train
+    for train in (
+        lambda each: each.encode_train(batch),
+        lambda each: each.step(None, None),
+        lambda each: each.update(in_place),
+    ):
+        with pytest.raises(ValueError, match=r"quantization = \{'bits': 8\}"):
+            train(encoder)
+        other = mlx_encoder.MLXEncoder(encoder.config, encoder.tensors())
+        with pytest.raises(ValueError, match=r"8 bits.*--bits 32"):
+            train(other)
+
+
+def test_a_group_that_fits_nothing(oracle):
+    with pytest.raises(ValueError, match="multiple of 64"):
+        load(oracle, quantization={"bits": 8})  # which is 32 wide
+
+
+# Threads, forks, imports
+
+
+def test_threads(oracle):
+    """Weights are shared, and whoever trains does so on his own, after all of them."""
+    sequences, d_outs = draw([5, 40, 70, 130] * 3)
+    encoder = load(oracle, precision="float32")
+    wanted = [load(oracle).encode(pack([ids])) for ids in sequences]
+    _, gradients = run_oracle(oracle, sequences, d_outs)
+
+    def predict(ids):
+        return encoder.encode(pack([ids]))
+
+    def train(both):
+        _, backprop = encoder.encode_train(pack([both[0]]))
+        return backprop
+
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(pool.map(predict, sequences), wanted, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        pairs = list(zip(sequences, d_outs, strict=True))
+        ways = list(pool.map(train, pairs))
+        # Each way back in whatever thread is free.
+        list(pool.map(lambda pair: pair[0](pair[1]), zip(ways, d_outs, strict=True)))
+    assert_gradients(encoder, gradients)
+
+
+FORK = """
+import os, signal, sys
+import numpy as np
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.types import PackedBatch
+from tests.util import make_config
+
+config = make_config()
+encoder = make_encoder(config, init_tensors(config, 0), backend="mlx")
+batch = PackedBatch(np.arange(4, 60), np.array([0, 20, 56], np.int32))
+wanted = encoder.encode(batch)
+if sys.argv[1] == "gpu":
+    from spacy_modernbert.encoder import mlx_encoder as module
+    class Fake: type = module.mx.gpu
+    module.mx.default_device = Fake
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # what hangs, ends here
+    try:
+        found = encoder.encode(batch)
+        _, backprop = encoder.encode_train(batch)
+        backprop(found)
+        good = (found == wanted).all() and sys.argv[1] == "cpu"
+    except RuntimeError as error:
+        good = "spawn" in str(error) and sys.argv[1] == "gpu"
+    os._exit(0 if good else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert (encoder.encode(batch) == wanted).all()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_a_fork_after_use(device):
+    """On the CPU it works; on a GPU, where it cannot, the message says what to do."""
+    if mx.default_device().type != mx.cpu:
+        pytest.skip("MLX is on a GPU here")
+    env = {k: v for k, v in os.environ.items() if k != "SPACY_MODERNBERT_BACKEND"}
+    command = [sys.executable, "-c", FORK, device]
+    subprocess.run(command, check=True, env=env, cwd=ROOT, timeout=300)
+
+
+IMPORTS = """
+import json, sys
+import spacy, spacy_modernbert
+here = lambda *names: sorted(name for name in names if name in sys.modules)
+found = [here("mlx", "mlx.core")]
+backend, folder = sys.argv[1:]
+nlp = spacy.blank("en")
+tok2vec = {"name": folder, "backend": backend}
+nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+found.append(here("mlx", "mlx.core"))
+from tests.util import make_examples
+nlp.initialize(lambda: make_examples(nlp, 1))
+nlp("Anna Berg went to Oslo.")
+ours = "spacy_modernbert.encoder."
+found.append(here("mlx.core", ours + "torch_encoder", ours + "mlx_encoder"))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    "backend, wanted",
+    [
+        ("cpu", ["spacy_modernbert.encoder.torch_encoder"]),
+        ("mlx", ["mlx.core", "spacy_modernbert.encoder.mlx_encoder"]),
+    ],
+)
+def test_each_backend_imports_its_own(checkpoint, backend, wanted):
+    """A pipeline on torch imports no MLX. One on MLX imports nothing of ours that needs
+    torch; torch itself is there all the same, since Thinc imports it where it is
+    installed.
+    """
+    env = {k: v for k, v in os.environ.items() if k != "SPACY_MODERNBERT_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, backend, str(checkpoint)],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[], [], sorted(wanted)]

@@ -1,0 +1,106 @@
+"""Whole pipelines on MLX, and between MLX and torch."""
+
+import shutil
+
+import numpy as np
+import pytest
+import spacy
+from spacy.util import fix_random_seed
+from thinc.api import Config
+
+from .encoder import mlx_util  # noqa: F401  (skips where there is no MLX)
+from .util import entities, make_examples, make_text
+
+
+def train(checkpoint, backend, steps=20):
+    fix_random_seed(0)
+    nlp = spacy.blank("en")
+    tok2vec = {"name": str(checkpoint), "backend": backend, "precision": "float32"}
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    examples = make_examples(nlp, 4, n_sentences=2)
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    losses = []
+    for _ in range(steps):
+        step = {}
+        nlp.update(examples, sgd=optimizer, losses=step)
+        losses.append(step["modernbert_ner"])
+    return nlp, optimizer, losses
+
+
+def reload(folder, backend):
+    tok2vec = {"backend": backend}
+    overrides = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
+    return spacy.load(folder, config=overrides)
+
+
+def quantized(folder, copy, quantization):
+    """RETURNS (Path): A copy of a pipeline whose config says so."""
+    shutil.copytree(folder, copy)
+    config = Config().from_disk(copy / "config.cfg", interpolate=False)
+    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
+    tok2vec["quantization"] = quantization
+    config.to_disk(copy / "config.cfg")
+    return copy
+
+
+def test_a_pipeline_learns_as_on_torch(checkpoint, tmp_path, monkeypatch):
+    """The same losses; and what was trained on one finds the same on the other."""
+    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
+    texts = [make_text(seed) for seed in range(4)]
+    curves = []
+    for backend, other in (("mlx", "cpu"), ("cpu", "mlx")):
+        nlp, optimizer, losses = train(checkpoint, backend)
+        curves.append(losses)
+        wanted = entities(nlp.pipe(texts))
+        with nlp.use_params(optimizer.averages):
+            averaged = entities(nlp.pipe(texts))
+            nlp.to_disk(tmp_path / "averaged")
+        assert any(wanted) and entities(nlp.pipe(texts)) == wanted
+        nlp.to_disk(tmp_path / "nlp")
+        assert entities(reload(tmp_path / "nlp", other).pipe(texts)) == wanted
+        assert entities(reload(tmp_path / "averaged", other).pipe(texts)) == averaged
+        restored = spacy.blank("en")
+        restored.add_pipe(
+            "modernbert_ner", config={"model": {"tok2vec": {"name": "x"}}}
+        )
+        monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", other)
+        restored.from_bytes(nlp.to_bytes())
+        monkeypatch.delenv("SPACY_MODERNBERT_BACKEND")
+        assert entities(restored.pipe(texts)) == wanted
+    np.testing.assert_allclose(*curves, rtol=0.01)
+    assert curves[0][-1] < 0.5 * curves[0][0]
+
+
+def test_a_pipeline_in_two_processes(trained, monkeypatch):
+    """Forked or spawned, whichever is usual here, after MLX was used."""
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "mlx")
+    nlp = spacy.load(trained)
+    texts = [make_text(seed) for seed in range(6)]
+    wanted = entities(nlp.pipe(texts))
+    assert any(wanted)
+    assert entities(nlp.pipe(texts, n_process=2, batch_size=2)) == wanted
+
+
+def test_a_quantized_pipeline(trained, tmp_path, monkeypatch):
+    """Quantized when it is loaded; saved so; and read by torch."""
+    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
+    settings = {"bits": 8, "group_size": 32}
+    nlp = reload(quantized(trained, tmp_path / "settings", settings), "mlx")
+    texts = [make_text(seed) for seed in range(6)]
+    wanted = entities(nlp.pipe(texts))
+    assert wanted == entities(spacy.load(trained).pipe(texts))
+    nlp.to_disk(tmp_path / "nlp")
+    sizes = [
+        (folder / "modernbert_ner" / "encoder" / "model.safetensors").stat().st_size
+        for folder in (tmp_path / "nlp", trained)
+    ]
+    assert sizes[0] < 0.45 * sizes[1]
+    data = nlp.to_bytes()
+    assert len(data) < len(spacy.load(trained).to_bytes()) - 90_000
+    assert entities(nlp.from_bytes(data).pipe(texts)) == wanted
+    on_torch = reload(quantized(tmp_path / "nlp", tmp_path / "on_torch", None), "cpu")
+    assert entities(on_torch.pipe(texts)) == wanted
+    on_torch.update(make_examples(on_torch, 2))
+    with pytest.raises(ValueError, match="quantized weights cannot be trained"):
+        nlp.update(make_examples(nlp, 2))
