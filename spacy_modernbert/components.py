@@ -4,10 +4,11 @@ spaCy imports this module with every `spacy.blank()`, so it imports neither torc
 transformers, and of this package only what is light.
 """
 
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Iterable, Optional, Union
+from typing import Any, Callable, Iterable, Iterator, Optional, Union
 
 from spacy.language import Language
 from spacy.pipeline import EntityRecognizer
@@ -106,10 +107,43 @@ class ModernBertNER(EntityRecognizer):
         RETURNS (Any): What `set_annotations` sets them from: the final states of the
             parser, or its beams.
         """
-        docs = [docs] if isinstance(docs, Doc) else list(docs)
+        if isinstance(docs, Doc):
+            docs = [docs]
+        elif not isinstance(docs, list):
+            docs = list(docs)
         decoder = import_decoder()
         states = decoder.predict_states(self, docs) if decoder else None
         return super().predict(docs) if states is None else states
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 256) -> Iterator[Doc]:
+        """Process a stream of Docs. Where the encoder has a device of its own, it works
+        while Docs are tokenized and decoded.
+
+        stream (Iterable[Doc]): The Docs.
+        batch_size (int): The most Docs that are encoded together. They are fewer where
+            they are long, and as many only in the hands of spaCy's parser alone.
+        YIELDS (Doc): The same Docs, in order. Those of a batch in which something goes
+            wrong are left to the error handler.
+        """
+        from .layers.ahead import encode_ahead
+        from .layers.encode import get_shim
+        from .layers.tok2vec import find_tok2vec
+
+        tok2vec = find_tok2vec(self.model)
+        if tok2vec is None or not get_shim(tok2vec.layers[0]).has_encoder:
+            yield from super().pipe(stream, batch_size=batch_size)
+            return
+        error_handler = self.get_error_handler()
+        with closing(encode_ahead(tok2vec, stream, batch_size)) as batches:
+            for docs, finish in batches:
+                try:
+                    encoded = finish()
+                    self.set_annotations(encoded, self.predict(encoded))
+                    # Not to be held while the next ones are made.
+                    del encoded, finish
+                    yield from docs
+                except Exception as error:
+                    error_handler(self.name, self, docs, error)
 
     def to_disk(self, path: Union[str, Path], exclude: Iterable[str] = ()) -> None:
         """Save the component to a folder. The encoder is written to `encoder/` in it,

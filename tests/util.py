@@ -27,7 +27,7 @@ from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
-from spacy_modernbert.types import PackedBatch
+from spacy_modernbert.types import PackedBatch, TokenRows
 
 ROOT = Path(__file__).parents[1]
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
@@ -175,6 +175,10 @@ class CountingEncoder:
     def encode(self, batch: PackedBatch) -> np.ndarray:
         self.encoded.append(batch.total)
         return self.encoder.encode(batch)
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> np.ndarray:
+        self.encoded.append(batch.total)
+        return self.encoder.encode_tokens(batch, rows)
 
     def encode_train(self, batch: PackedBatch) -> Any:
         self.trained.append(batch.total)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import PackedBatch, TokenRows
 from .availability import PREDICTING, check_backend, choose, require
 from .config import ModernBertConfig
 from .steps import StepSettings, StepState
@@ -19,6 +19,14 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Overrides the `backend` of a config, so that a pipeline opens on another machine
 # with no word of it changed.
 BACKEND_VARIABLE = "SPACY_MODERNBERT_BACKEND"
+
+
+class EncoderOutOfMemory(MemoryError):
+    """The device has too little memory for a pass.
+
+    What the pass had computed is freed; the weights, and the gradients that were
+    gathered before it, are as they were. So a smaller batch may be tried.
+    """
 
 
 class Encoder(Protocol):
@@ -41,7 +49,18 @@ class Encoder(Protocol):
         """
 
     def encode(self, batch: PackedBatch) -> Floats:
-        """RETURNS (Floats): The last hidden state, `(total, width)` float32."""
+        """RETURNS (Floats): The last hidden state, `(total, width)` float32.
+        RAISES (EncoderOutOfMemory): If the batch is too large for the device. So do
+            `encode_train` and the function that it returns.
+        """
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
+        """RETURNS (Floats): The mean of each token's rows in the last hidden state,
+        `(n_tokens, width)` float32; zeros for a token that has none. Computed where
+        the hidden state is, so that nothing else leaves the device. `pool_means` of
+        `encoder.pooling` does it in NumPy.
+        RAISES (EncoderOutOfMemory): As `encode`.
+        """
 
     def encode_train(
         self, batch: PackedBatch

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..types import PackedBatch
+from ..types import PackedBatch, TokenRows
 from .attention import ATTENTION, AttentionPlan, make_plan, rotate
 from .config import ModernBertConfig
+from .pooling import pool_means
 from .steps import StepSettings, StepState, is_frozen
 from .torch_steps import take_step
 
@@ -183,6 +184,25 @@ class TorchEncoder:
         with torch.inference_mode():
             ids, plan = self._place(batch)
             return self._model(ids, plan).cpu().numpy()
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
+        """The mean of each token's rows in the last hidden state.
+
+        batch (PackedBatch): The sequences.
+        rows (TokenRows): The rows of each token.
+        RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
+        """
+        # MPS has embedding_bag only since torch 2.10, and shares its memory anyway.
+        if batch.total == 0 or self._device.type == "mps":
+            return pool_means(self.encode(batch), rows)
+        with torch.inference_mode():
+            ids, plan = self._place(batch)
+            hidden = self._model(ids, plan).float()
+            index, starts = (
+                torch.from_numpy(array).to(self._device, torch.int64)
+                for array in (rows.rows, rows.starts)
+            )
+            return F.embedding_bag(index, hidden, starts, mode="mean").cpu().numpy()
 
     def encode_train(
         self, batch: PackedBatch

@@ -24,6 +24,7 @@ from ..encoder.checkpoint import (
 )
 from ..encoder.config import ModernBertConfig
 from ..errors import Errors
+from .budget import Budget
 from .optimizer import find_params, step_encoder
 
 Tensors = Mapping[str, np.ndarray]
@@ -95,6 +96,7 @@ class EncoderShim(Shim):
         """settings (EncoderSettings): What the config says."""
         super().__init__(None)
         self.settings = settings
+        self.budget = Budget(settings.max_batch_wordpieces)
         self._loaded: Optional[LoadedEncoder] = None
         self._apart = False
         self._awaits_gradient = False

@@ -3,7 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spacy_modernbert.layers.encode import encode_batches, get_shim
+from spacy_modernbert.layers.budget import Budget
+from spacy_modernbert.layers.encode import get_shim
+from spacy_modernbert.layers.passes import encode_batches
 from spacy_modernbert.types import PackedBatch
 
 from ..util import count_passes, make_checkpoint, make_text, make_tok2vec
@@ -94,7 +96,7 @@ def test_no_gradient_no_pass(checkpoint, docs):
 
 def test_no_batches(checkpoint):
     encoder = get_shim(encode_layer(checkpoint)).loaded.encoder
-    vectors, backprop = encode_batches(encoder, [], is_train=True)
+    vectors, backprop = encode_batches(encoder, [], Budget(64), is_train=True)
     assert vectors.shape == (0, encoder.config.hidden_size)
     backprop(vectors)
 
