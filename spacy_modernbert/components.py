@@ -104,16 +104,31 @@ class ModernBertNER(EntityRecognizer):
         """Find the entities of Docs, without changing the Docs.
 
         docs (Iterable[Doc]): The Docs.
-        RETURNS (Any): What `set_annotations` sets them from: the final states of the
-            parser, or its beams.
+        RETURNS (Any): What `set_annotations` sets them from: the entities, or the final
+            states of spaCy's parser, or its beams.
         """
         if isinstance(docs, Doc):
             docs = [docs]
         elif not isinstance(docs, list):
             docs = list(docs)
         decoder = import_decoder()
-        states = decoder.predict_states(self, docs) if decoder else None
-        return super().predict(docs) if states is None else states
+        entities = decoder.predict_entities(self, docs) if decoder else None
+        return super().predict(docs) if entities is None else entities
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
+        """Set the entities of Docs.
+
+        docs (Iterable[Doc]): The Docs.
+        scores (Any): What `predict` found for them.
+        """
+        decoder = import_decoder()
+        if decoder is None or not decoder.are_entities(scores):
+            super().set_annotations(docs, scores)
+            return
+        for doc, entities in zip(docs, scores, strict=True):
+            decoder.set_entities(doc, entities)
+            for hook in self.postprocesses:
+                hook(doc)
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 256) -> Iterator[Doc]:
         """Process a stream of Docs. Where the encoder has a device of its own, it works

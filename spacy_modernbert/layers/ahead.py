@@ -23,8 +23,9 @@ Tok2Vec = Model[List[Doc], List[Floats2d]]
 Item = TypeVar("Item")
 Started = TypeVar("Started")
 
-# The size of a batch, in full passes.
-N_PASSES = 2
+# The size of a batch, in full passes. A CPU gains nothing by long ones, and memory for
+# short ones is used again, while large blocks have to be had from the system each time.
+N_PASSES, N_PASSES_ON_CPU = 2.0, 0.5
 # How many batches are with the encoder or wait for it while another is decoded. With
 # two, it has its next one at hand when it is done with one.
 N_AHEAD = 2
@@ -45,8 +46,10 @@ def encode_ahead(
         after the batches before it.
     """
     shim = get_shim(tok2vec.layers[0])
-    batches = take_batches(docs, batch_size, N_PASSES * shim.budget.wordpieces)
-    if not works_aside(shim.loaded.encoder):
+    aside = works_aside(shim.loaded.encoder)
+    n_tokens = (N_PASSES if aside else N_PASSES_ON_CPU) * shim.budget.wordpieces
+    batches = take_batches(docs, batch_size, n_tokens)
+    if not aside:
         for batch in batches:
             yield batch, partial(_encode, tok2vec, batch)
         return
@@ -64,13 +67,13 @@ def works_aside(encoder: Encoder) -> bool:
 
 
 def take_batches(
-    docs: Iterable[Doc], max_docs: int, max_tokens: int
+    docs: Iterable[Doc], max_docs: int, max_tokens: float
 ) -> Iterator[List[Doc]]:
     """Take Docs from a stream until they are as many, or as long, as they may be.
 
     docs (Iterable[Doc]): The Docs.
     max_docs (int): The most Docs of a batch.
-    max_tokens (int): A batch ends with the Doc by which it has so many tokens.
+    max_tokens (float): A batch ends with the Doc by which it has so many tokens.
     YIELDS (List[Doc]): Batches, in order. None is empty.
     """
     batch: List[Doc] = []

@@ -5,7 +5,7 @@ Docs. A pass that the device has too little memory for is made again in two halv
 its size is remembered, so that this happens once and not with each batch.
 """
 
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ def pool_passes(
     pool: Callable[[PackedBatch, TokenRows], Floats],
     width: int,
     budget: Budget,
-) -> Floats:
+) -> List[Floats]:
     """Make the passes of a plan, and keep of each what it says of its tokens.
 
     plan (Plan): The plan.
@@ -33,24 +33,36 @@ def pool_passes(
         the rows of `n` tokens.
     width (int): The width of token vectors.
     budget (Budget): What passes may hold.
-    RETURNS (Floats): `(n_tokens, width)`, zeros for tokens without wordpieces.
+    RETURNS (List[Floats]): `(n_tokens, width)` for each Doc, zeros for tokens without
+        wordpieces.
     RAISES (EncoderOutOfMemory): If the device has too little memory for one window.
     """
-    vectors = np.zeros((plan.n_tokens, width), dtype=np.float32)
+    ends = np.cumsum(plan.doc_lengths)
+    vectors: Dict[int, Floats] = {}
     start = 0
 
     def run(batch: PackedBatch, is_last: bool) -> None:
-        nonlocal vectors, start
+        nonlocal start
         tokens, rows = plan.rows.within(start, start + batch.total)
         pooled = pool(batch, rows)
-        if batch.total == plan.total:
-            vectors = pooled  # no need to copy
-        else:
-            vectors[tokens] = pooled
         start += batch.total
+        docs = np.searchsorted(ends, tokens, side="right")
+        cuts = np.flatnonzero(np.diff(docs, prepend=-1, append=-1))
+        for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+            doc, n_tokens = int(docs[first]), int(plan.doc_lengths[docs[first]])
+            if last - first == n_tokens:
+                vectors[doc] = pooled[first:last]
+            else:  # The windows of the Doc are in several passes.
+                if doc not in vectors:
+                    vectors[doc] = np.zeros((n_tokens, width), np.float32)
+                places = tokens[first:last] - (ends[doc] - n_tokens)
+                vectors[doc][places] = pooled[first:last]
 
     _divide_and_run(plan.batches, budget, run)
-    return vectors
+    return [
+        vectors[doc] if doc in vectors else np.zeros((n_tokens, width), np.float32)
+        for doc, n_tokens in enumerate(plan.doc_lengths.tolist())
+    ]
 
 
 def encode_batches(

@@ -54,11 +54,6 @@ class Plan:
         """RETURNS (int): The rows of the encoder's output."""
         return int(self.window_lengths.sum())
 
-    @property
-    def n_tokens(self) -> int:
-        """RETURNS (int): The tokens of all Docs."""
-        return int(self.rows.lengths.size)
-
 
 def make_plan(
     docs: Sequence[Doc],

@@ -9,7 +9,7 @@ from thinc.api import Model
 from thinc.layers.chain import forward as forward_chain
 from thinc.layers.chain import init as init_chain
 from thinc.layers.reduce_mean import forward as forward_mean
-from thinc.types import Floats2d, Ints1d
+from thinc.types import Floats2d
 
 from ..types import PackedBatch, TokenRows
 from .encode import EncodedDocs, Floats, get_shim, plan_docs
@@ -84,10 +84,7 @@ def predict_vectors(
 
     width = pooling.maybe_get_dim("nO") or encoder.config.hidden_size
     vectors = pool_passes(plan, pool_pass, width, shim.budget)
-    return model.ops.unflatten(
-        model.ops.asarray2f(cast(Floats2d, vectors)),
-        model.ops.asarray1i(cast(Ints1d, plan.doc_lengths)),
-    )
+    return [model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors]
 
 
 def find_tok2vec(model: Model) -> Optional[Model]:
