@@ -186,6 +186,10 @@ def set_entities(doc: Doc, entities: DocEntities) -> None:
     iob[starts] = IOB_BEGIN
     types[inside] = np.repeat(labels, lengths)
     kb_ids[inside] = np.repeat(kb_ids[starts], lengths)
+    # As `Doc.set_ents` does with what else was there: an inside without a beginning, or
+    # of another label than the token before, begins an entity.
+    strays = (iob[:-1] == IOB_OUTSIDE) | (types[:-1] != types[1:])
+    iob[1:][strays & (iob[1:] == IOB_INSIDE)] = IOB_BEGIN
     doc.from_array(attributes, cast(Any, table))
 
 
