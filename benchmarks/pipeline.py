@@ -254,15 +254,13 @@ def calibrate(nlp: Language, texts: List[str]) -> float:
     out = [ner.moves.get_class_name(i) for i in range(ner.moves.n_moves)].index("O")
     bias = ner.model.layers[1].get_param("b")
     low, high = 0.0, 30.0
-    for _ in range(10):
-        bias[out] = (low + high) / 2
+    for _ in range(12):
+        middle = (low + high) / 2
+        bias[out] = middle
         docs = list(nlp.pipe(texts))
         found = sum(len(ent) for doc in docs for ent in doc.ents)
         share = found / sum(map(len, docs))
-        if share > IN_ENTITIES:
-            low = bias[out]
-        else:
-            high = bias[out]
+        low, high = (middle, high) if share > IN_ENTITIES else (low, middle)
     return share
 
 
