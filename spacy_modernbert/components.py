@@ -67,10 +67,11 @@ overlap = 512
 class ModernBertNER(EntityRecognizer):
     """spaCy's named entity recognizer, with an encoder that reads whole documents.
 
-    Everything is inherited but three things. Initializing encodes nothing: how wide the
+    Everything is inherited but four things. Initializing encodes nothing: how wide the
     vectors are is in the encoder's config. On disk, the encoder is a folder of its own,
-    which is an ordinary Hugging Face checkpoint. And where Numba is installed, Docs are
-    decoded by compiled code, to the same entities.
+    which is an ordinary Hugging Face checkpoint. Where Numba is installed, Docs are
+    decoded by compiled code, to the same entities. And an encoder on a GPU works on the
+    next Docs while the last ones are decoded.
     """
 
     def initialize(
@@ -135,8 +136,8 @@ class ModernBertNER(EntityRecognizer):
         while Docs are tokenized and decoded.
 
         stream (Iterable[Doc]): The Docs.
-        batch_size (int): The most Docs that are encoded together. They are fewer where
-            they are long, and as many only in the hands of spaCy's parser alone.
+        batch_size (int): The most Docs in a batch. There are fewer where Docs are long
+            (`layers.ahead`).
         YIELDS (Doc): The same Docs, in order. Those of a batch in which something goes
             wrong are left to the error handler.
         """
