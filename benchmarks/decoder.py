@@ -3,10 +3,10 @@
     python benchmarks/decoder.py
 
 Token vectors are drawn at random and given, so that no encoder is timed: the rows
-"from vectors" are all that `modernbert_ner` does between the encoder and the states
-that entities are set from, the rows "from hidden" leave out the layer that makes 64
-numbers of a token vector. One thread, one process, medians; before anything is timed,
-both have to find the same entities. Writes `benchmarks/decoder.json`.
+"from vectors" are all that `modernbert_ner` does between the encoder and the entities,
+the rows "from hidden" leave out the layer that makes 64 numbers of a token vector. One
+thread, one process, medians; before anything is timed, both have to find the same
+entities. Writes `benchmarks/decoder.json`.
 """
 
 import os
@@ -90,7 +90,7 @@ def measure(
         return EntityRecognizer.predict(pipe, docs)
 
     def fast() -> Any:
-        return decoder.predict_states(pipe, docs)
+        return decoder.predict_entities(pipe, docs)
 
     if entities_of(pipe, docs, stock()) != entities_of(pipe, docs, fast()):
         raise SystemExit("The decoders do not agree.")
@@ -107,8 +107,8 @@ def measure(
     seconds["from hidden: fast"] = timed(fast, repeats)
     pipe.model._layers[0] = full
 
-    states = fast()
-    seconds["set entities"] = timed(lambda: pipe.set_annotations(docs, states), repeats)
+    found = fast()
+    seconds["set entities"] = timed(lambda: pipe.set_annotations(docs, found), repeats)
     return {
         "labels": n_labels,
         "upper": use_upper,
@@ -166,17 +166,16 @@ def calibrate(pipe: ModernBertNER, docs: List[Doc]) -> float:
     for _ in range(12):
         middle = (low + high) / 2
         scorer.get_param("b")[out] = middle
-        states = decoder.predict_states(pipe, docs)
-        found = entities_of(pipe, docs, states)
+        found = entities_of(pipe, docs, decoder.predict_entities(pipe, docs))
         share = sum(end - start for _, start, end, _ in found) / sum(map(len, docs))
         low, high = (middle, high) if share > IN_ENTITIES else (low, middle)
     return share
 
 
-def entities_of(pipe: ModernBertNER, docs: List[Doc], states: Any) -> List[Any]:
-    """RETURNS (List[Any]): The entities that states would set."""
+def entities_of(pipe: ModernBertNER, docs: List[Doc], found: Any) -> List[Any]:
+    """RETURNS (List[Any]): The entities that would be set, whoever found them."""
     copies = [Doc(doc.vocab, words=[token.text for token in doc]) for doc in docs]
-    pipe.set_annotations(copies, states)
+    pipe.set_annotations(copies, found)
     return [
         (i, ent.start, ent.end, ent.label)
         for i, doc in enumerate(copies)

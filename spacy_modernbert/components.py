@@ -4,11 +4,12 @@ spaCy imports this module with every `spacy.blank()`, so it imports neither torc
 transformers, and of this package only what is light.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Iterable, List, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -71,11 +72,11 @@ overlap = 512
 class PredictedDocs:
     """What is found out about some Docs, before it is set.
 
-    states (Any): The final states of the parser, or its beams.
+    entities (Any): The entities, or the final states of the parser, or its beams.
     vectors (List[NDArray]): `(width,)` for each Doc.
     """
 
-    states: Any
+    entities: Any
     vectors: List[npt.NDArray[np.float32]]
 
 
@@ -85,7 +86,8 @@ class ModernBertNER(EntityRecognizer):
     Everything is inherited but four things. Initializing encodes nothing: how wide the
     vectors are is in the encoder's config. On disk, the encoder is a folder of its own,
     which is an ordinary Hugging Face checkpoint. Where Numba is installed, Docs are
-    decoded by compiled code, to the same entities. And Docs can be given a vector.
+    decoded by compiled code, to the same entities, and an encoder on a GPU works on the
+    next Docs meanwhile. And Docs can be given a vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.
@@ -124,39 +126,82 @@ class ModernBertNER(EntityRecognizer):
         """Find the entities of Docs, without changing the Docs.
 
         docs (Iterable[Doc]): The Docs.
-        RETURNS (Any): What `set_annotations` sets them from: the final states of the
-            parser, or its beams; with `set_doc_vector`, `PredictedDocs`.
+        RETURNS (Any): What `set_annotations` sets them from: the entities, or the final
+            states of spaCy's parser, or its beams; with `set_doc_vector`,
+            `PredictedDocs`.
         """
-        docs = [docs] if isinstance(docs, Doc) else list(docs)
+        if isinstance(docs, Doc):
+            docs = [docs]
+        elif not isinstance(docs, list):
+            docs = list(docs)
         if not self.set_doc_vector:
-            return self._predict_states(docs)
-        from .layers.doc_vectors import collect_doc_vectors
-        from .layers.encode import find_layers
+            return self._predict_entities(docs)
+        from .layers.doc_vectors import encode_with_doc_vectors
 
-        with collect_doc_vectors() as vectors:
-            states = self._predict_states(docs)
-        # Where all Docs are empty, there is nothing that the parser would encode.
-        zeros = np.zeros(find_layers(self.model)[0].get_dim("nO"), np.float32)
-        return PredictedDocs(states, [vectors.get(id(doc), zeros) for doc in docs])
+        encoded = encode_with_doc_vectors(self.model, docs)
+        entities = self._predict_entities(encoded)
+        return PredictedDocs(entities, encoded.vectors.docs)
 
-    def set_annotations(self, docs: Sequence[Doc], states: Any) -> None:
+    def _predict_entities(self, docs: List[Doc]) -> Any:
+        decoder = import_decoder()
+        entities = decoder.predict_entities(self, docs) if decoder else None
+        return super().predict(docs) if entities is None else entities
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Set the entities of Docs, and their vectors.
 
-        docs (Sequence[Doc]): The Docs.
-        states (Any): What `predict` gave for them.
+        docs (Iterable[Doc]): The Docs.
+        scores (Any): What `predict` found for them.
         """
-        if isinstance(states, PredictedDocs):
+        if isinstance(scores, PredictedDocs):
             from .layers.doc_vectors import set_doc_vector
 
-            for doc, vector in zip(docs, states.vectors, strict=True):
+            docs = list(docs)
+            for doc, vector in zip(docs, scores.vectors, strict=True):
                 set_doc_vector(doc, vector)
-            states = states.states
-        super().set_annotations(docs, states)
-
-    def _predict_states(self, docs: List[Doc]) -> Any:
+            scores = scores.entities
         decoder = import_decoder()
-        states = decoder.predict_states(self, docs) if decoder else None
-        return super().predict(docs) if states is None else states
+        if decoder is None or not decoder.are_entities(scores):
+            super().set_annotations(docs, scores)
+            return
+        for doc, entities in zip(docs, scores, strict=True):
+            decoder.set_entities(doc, entities)
+            for hook in self.postprocesses:
+                hook(doc)
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 256) -> Iterator[Doc]:
+        """Process a stream of Docs. Where the encoder has a device of its own, it works
+        while Docs are tokenized and decoded.
+
+        stream (Iterable[Doc]): The Docs.
+        batch_size (int): The most Docs in a batch. There are fewer where Docs are long
+            (`layers.ahead`).
+        YIELDS (Doc): The same Docs, in order. Those of a batch in which something goes
+            wrong are left to the error handler.
+        """
+        from .layers.ahead import encode_ahead
+        from .layers.encode import get_shim
+        from .layers.tok2vec import find_tok2vec, predict_vectors
+
+        tok2vec = find_tok2vec(self.model)
+        if tok2vec is None or not get_shim(tok2vec.layers[0]).has_encoder:
+            yield from super().pipe(stream, batch_size=batch_size)
+            return
+        make_vectors = predict_vectors
+        if self.set_doc_vector:
+            from .layers.doc_vectors import predict_with_doc_vectors as make_vectors
+        error_handler = self.get_error_handler()
+        ahead = encode_ahead(tok2vec, stream, batch_size, make_vectors)
+        with closing(ahead) as batches:
+            for docs, finish in batches:
+                try:
+                    encoded = finish()
+                    self.set_annotations(encoded, self.predict(encoded))
+                    # Not to be held while the next ones are made.
+                    del encoded, finish
+                    yield from docs
+                except Exception as error:
+                    error_handler(self.name, self, docs, error)
 
     def to_disk(self, path: Union[str, Path], exclude: Iterable[str] = ()) -> None:
         """Save the component to a folder. The encoder is written to `encoder/` in it,
@@ -274,7 +319,7 @@ def make_modernbert_ner(
 
 
 def _require_encoder(model: Model, name: str) -> None:
-    from .layers.encode import find_layers
+    from .layers.tok2vec import find_tok2vec
 
-    if not find_layers(model):
+    if find_tok2vec(model) is None:
         raise ValueError(Errors.NO_DOC_VECTOR.format(component=name))

@@ -4,10 +4,10 @@ spaCy walks over the tokens with a parser state and asks it, for each token and 
 action, whether the action is allowed; that takes longer than some encoders do. Here
 the same walk is done over flat arrays. The stock parser is the oracle: the rules in
 `_decode` are those of `spacy/pipeline/_parser_internals/ner.pyx`, the scores are those
-of `spacy/ml/parser_model.pyx`, and what comes out is the states that the stock parser
-would have ended with. Only where two scores are the same but for the last bits of a
-float can the two decide differently: their matrix products sum in different orders.
-Where the stock parser is needed, `predict_states` says None.
+of `spacy/ml/parser_model.pyx`, and the entities are those that the stock parser would
+have found, set on a Doc as it would have set them. Only where two scores are the same
+but for the last bits of a float can the two decide differently: their matrix products
+sum in different orders. Where the stock parser is needed, `predict_entities` says None.
 
 How the scores are made. The state is three tokens: the current one, the first of the
 open entity and the last before the current one. The latter two are padding when no
@@ -22,15 +22,14 @@ Importing this module imports Numba, which the extra `fast` installs.
 """
 
 from functools import partial
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import numba
 import numpy as np
-from spacy.attrs import ENT_IOB, ENT_TYPE, IS_SPACE, SENT_START
+from spacy.attrs import ENT_IOB, ENT_KB_ID, ENT_TYPE, IS_SPACE, SENT_START
 from spacy.ml import tb_framework
 from spacy.ml._precomputable_affine import forward as affine_forward
 from spacy.pipeline._parser_internals.ner import BiluoPushDown
-from spacy.pipeline._parser_internals.stateclass import StateClass
 from spacy.pipeline.transition_parser import Parser
 from spacy.strings import get_string_id
 from spacy.tokens import Doc
@@ -128,13 +127,25 @@ class Spans(NamedTuple):
     labels: np.ndarray
 
 
-def predict_states(pipe: Parser, docs: Sequence[Doc]) -> Optional[List[StateClass]]:
+class DocEntities(NamedTuple):
+    """The entities of one Doc, in order. All have the shape `(n,)`.
+
+    starts, ends (np.ndarray): The tokens of each, `[start, end)`, int64.
+    labels (np.ndarray): The hash of its label, uint64.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    labels: np.ndarray
+
+
+def predict_entities(pipe: Parser, docs: Sequence[Doc]) -> Optional[List[DocEntities]]:
     """Decode Docs as `EntityRecognizer.predict` does, without changing them.
 
     pipe (Parser): The recognizer.
     docs (Sequence[Doc]): The Docs.
-    RETURNS (Optional[List[StateClass]]): Their final states, for `set_annotations`;
-        None if the stock parser has to decode these Docs. Nothing is encoded then.
+    RETURNS (Optional[List[DocEntities]]): Their entities; None if the stock parser has
+        to decode these Docs. Nothing is encoded then.
     """
     if not is_covered(pipe) or not any(len(doc) for doc in docs):
         return None
@@ -144,7 +155,42 @@ def predict_states(pipe: Parser, docs: Sequence[Doc]) -> Optional[List[StateClas
         return None
     hidden = hidden_vectors(pipe.model.layers[0], docs)
     spans = decode(hidden, read_weights(pipe.model), tokens, actions)
-    return make_states(pipe.moves, docs, spans, labels)
+    return split_spans(spans, docs, labels)
+
+
+def are_entities(scores: Sequence[Any]) -> bool:
+    """RETURNS (bool): Whether this is what `predict_entities` found, and not states."""
+    return len(scores) > 0 and isinstance(scores[0], DocEntities)
+
+
+def set_entities(doc: Doc, entities: DocEntities) -> None:
+    """Set entities as `BiluoPushDown.set_annotations` does. A token that is in none is
+    what it was or, if it was missing, is now outside. An entity has the id in a
+    knowledge base that its first token had.
+
+    doc (Doc): The Doc.
+    entities (DocEntities): Its entities.
+    """
+    if not len(doc):
+        return
+    starts, ends, labels = entities
+    lengths = ends - starts
+    # Ranges laid end to end: each one's first token, less the place it comes to.
+    places = np.cumsum(lengths) - lengths
+    inside = np.repeat(starts - places, lengths) + np.arange(lengths.sum())
+    attributes = [ENT_IOB, ENT_TYPE, ENT_KB_ID]
+    table = doc.to_array(attributes)
+    iob, types, kb_ids = table.T
+    iob[iob == IOB_MISSING] = IOB_OUTSIDE
+    iob[inside] = IOB_INSIDE
+    iob[starts] = IOB_BEGIN
+    types[inside] = np.repeat(labels, lengths)
+    kb_ids[inside] = np.repeat(kb_ids[starts], lengths)
+    # As `Doc.set_ents` does with what else was there: an inside without a beginning, or
+    # of another label than the token before, begins an entity.
+    strays = (iob[:-1] == IOB_OUTSIDE) | (types[:-1] != types[1:])
+    iob[1:][strays & (iob[1:] == IOB_INSIDE)] = IOB_BEGIN
+    doc.from_array(attributes, cast(Any, table))
 
 
 def is_covered(pipe: Parser) -> bool:
@@ -300,43 +346,27 @@ def decode(
     return Spans(*(column[:count] for column in spans))
 
 
-def make_states(
-    moves: BiluoPushDown, docs: Sequence[Doc], spans: Spans, labels: Sequence[int]
-) -> List[StateClass]:
-    """Bring states to where the stock parser would have brought them.
+def split_spans(
+    spans: Spans, docs: Sequence[Doc], labels: Sequence[int]
+) -> List[DocEntities]:
+    """Tell the entities of one Doc from those of the next.
 
-    moves (BiluoPushDown): The transition system.
-    docs (Sequence[Doc]): The Docs.
     spans (Spans): The entities of all Docs.
+    docs (Sequence[Doc]): The Docs.
     labels (Sequence[int]): Hashes of the labels.
-    RETURNS (List[StateClass]): A final state for each Doc.
+    RETURNS (List[DocEntities]): Those of each Doc.
     """
-    states = moves.init_batch(docs)
-    bounds = np.cumsum([0] + [len(doc) for doc in docs])
-    cuts = np.searchsorted(spans.starts, bounds)
-    for i, state in enumerate(states):
-        ents = slice(cuts[i], cuts[i + 1])
-        position = 0
-        for start, end, label in zip(
-            (spans.starts[ents] - bounds[i]).tolist(),
-            (spans.ends[ents] - bounds[i]).tolist(),
-            spans.labels[ents].tolist(),
-            strict=True,
-        ):
-            _advance(state, start - position)
-            state.open_ent(labels[label - 1])
-            _advance(state, end - 1 - start)
-            state.close_ent()
-            position = end - 1
-        _advance(state, len(docs[i]) - position)
-    return states
-
-
-def _advance(state: StateClass, n: int) -> None:
-    push, pop = state.push, state.pop
-    for _ in range(n):
-        push()
-        pop()
+    hashes = np.array([0, *labels], dtype=np.uint64)[spans.labels]
+    bounds = np.cumsum([0, *(len(doc) for doc in docs)])
+    cuts = np.searchsorted(spans.starts, bounds).tolist()
+    return [
+        DocEntities(
+            spans.starts[first:last] - start,
+            spans.ends[first:last] - start,
+            hashes[first:last],
+        )
+        for start, first, last in zip(bounds.tolist(), cuts, cuts[1:], strict=False)
+    ]
 
 
 def _has_params(layer: Model, *names: str) -> bool:

@@ -7,7 +7,7 @@ How a text longer than the window is pooled is told in `documents/doc_pooling.py
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
@@ -23,12 +23,15 @@ from .encoder.backend import Encoder
 from .encoder.checkpoint import resolve
 from .encoder.sentences import resolve_pooling
 from .errors import Errors
+from .layers.budget import Budget
 from .layers.encode import find_layers, get_shim
 from .layers.forks import run_single_threaded_if_forked
+from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
 from .pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
 from .span_getters import LongContextSpans
+from .types import PackedBatch
 
 Floats = npt.NDArray[np.float32]
 
@@ -73,8 +76,11 @@ class Embedder:
     get_spans: LongContextSpans
     pooling: str
     max_batch_wordpieces: int
+    _budget: Budget = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # Smaller once the device has run out of memory.
+        object.__setattr__(self, "_budget", Budget(self.max_batch_wordpieces))
         self.get_spans.bind(self.tokenizer, self.encoder.config.max_wordpieces)
         if self.max_batch_wordpieces < self.get_spans.window:
             raise ValueError(
@@ -127,8 +133,9 @@ class Embedder:
         """
         for text in texts:
             plan = self._plan([text])
-            outputs = [np.zeros((0, self.width), np.float32)]
-            outputs += [self.encoder.encode(batch) for batch in plan.batches]
+            output, _ = encode_batches(
+                self.encoder, plan.batches, self._budget, is_train=False
+            )
             lengths = plan.window_lengths
             if lengths.any():
                 (windows,) = plan.windows
@@ -136,9 +143,9 @@ class Embedder:
                 n_prefix = len(self.tokenizer.prefix_ids)
                 own = own_rows(windows, starts, lengths, n_prefix)
                 counted = with_special(own, windows, starts, lengths, n_prefix)
-                yield np.concatenate(outputs)[counted > 0]
+                yield output[counted > 0]
             else:
-                yield outputs[0]
+                yield output
 
     def _chunks(self, texts: Iterable[str]) -> Iterator[List[str]]:
         most = _CHARACTERS_PER_WORDPIECE * self.max_batch_wordpieces
@@ -177,9 +184,13 @@ class Embedder:
         )
         vectors = np.zeros((pooling.n_docs, self.width), np.float32)
         start = 0
-        for batch in plan.batches:
+
+        def add(batch: PackedBatch, is_last: bool) -> None:
+            nonlocal start
             pooling.add(self.encoder.encode(batch), start, vectors)
             start += batch.total
+
+        run_passes(plan.batches, self._budget, add)
         return vectors
 
 

@@ -660,3 +660,11 @@ class Warnings:
         "{n_pieces}. Such a token has a span of its own, which the model may "
         "truncate. Other tokens are not affected."
     )
+
+    # layers/
+    SMALLER_PASSES = (
+        "The encoder's device has too little memory for a pass of {total} wordpieces. "
+        "The pass is made again in halves, and from now on passes hold {budget} "
+        "wordpieces, or less if that is too much, too. Results are the same. Set "
+        "max_batch_wordpieces to what fits, to save the attempt."
+    )

@@ -1,6 +1,7 @@
 """The data that travels between the rooms."""
 
 from dataclasses import dataclass
+from typing import Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,3 +58,62 @@ class PackedBatch:
     def lengths(self) -> Ints:
         """RETURNS (Ints): `(n_seqs,)`, the wordpieces of each sequence."""
         return np.diff(self.cu_seqlens)
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Which rows of a packed encoder output belong to each spaCy token.
+
+    rows (Ints): `(nnz,)` int32, indices of rows, those of the first token first.
+        A row that several tokens share is there several times.
+    lengths (Ints): `(n_tokens,)` int32, how many rows each token has: 0 for one
+        that no wordpiece covers. `lengths.sum() == nnz`.
+    """
+
+    rows: Ints
+    lengths: Ints
+
+    @classmethod
+    def concat(cls, parts: Sequence["TokenRows"]) -> "TokenRows":
+        """Join the rows of several Docs in one packed output.
+
+        parts (Sequence[TokenRows]): The rows of each, in order.
+        RETURNS (TokenRows): The rows of all their tokens.
+        """
+        none = np.zeros(0, dtype=np.int32)
+        return cls(
+            np.concatenate([none, *(part.rows for part in parts)]),
+            np.concatenate([none, *(part.lengths for part in parts)]),
+        )
+
+    @property
+    def starts(self) -> Ints:
+        """RETURNS (Ints): `(n_tokens,)`, where those of each token begin in `rows`."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @property
+    def firsts(self) -> Ints:
+        """RETURNS (Ints): `(n_tokens,)`, the first row of each token. A token without
+        any has that of the next one that has some, else the last row of all, or 0.
+        """
+        if not self.rows.size:
+            return np.zeros_like(self.lengths)
+        return self.rows[np.minimum(self.starts, self.rows.size - 1)]
+
+    def within(self, start: int, end: int) -> Tuple[Ints, "TokenRows"]:
+        """Find what a part of the packed output says of tokens. The rows of a token are
+        never in two parts that are encoded one by one.
+
+        start, end (int): The rows of the part, `[start, end)`.
+        RETURNS (Tuple[Ints, TokenRows]): `(n,)` rising, the tokens that belong to it,
+            and the rows of each of them, counted from `start`. Parts that are together
+            all of the output have together all tokens, those without rows, too.
+        """
+        firsts = self.firsts
+        tokens = np.flatnonzero((firsts >= start) & (firsts < end))
+        lengths = self.lengths[tokens]
+        # Ranges laid end to end: each one's first, less the place it comes to.
+        places = np.cumsum(lengths) - lengths
+        which = np.repeat(self.starts[tokens] - places, lengths)
+        which += np.arange(which.size)
+        return tokens, TokenRows(self.rows[which] - start, lengths)

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from spacy.language import Language
@@ -22,12 +22,12 @@ from tokenizers import (
 )
 
 import spacy_modernbert.components  # noqa: F401  (makes the registry of span getters)
-from spacy_modernbert.encoder.backend import Encoder
+from spacy_modernbert.encoder.backend import Encoder, EncoderOutOfMemory
 from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
-from spacy_modernbert.types import PackedBatch
+from spacy_modernbert.types import PackedBatch, TokenRows
 
 ROOT = Path(__file__).parents[1]
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
@@ -176,6 +176,10 @@ class CountingEncoder:
         self.encoded.append(batch.total)
         return self.encoder.encode(batch)
 
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> np.ndarray:
+        self.encoded.append(batch.total)
+        return self.encoder.encode_tokens(batch, rows)
+
     def encode_train(self, batch: PackedBatch) -> Any:
         self.trained.append(batch.total)
         self.held += 1
@@ -187,6 +191,55 @@ class CountingEncoder:
             backprop(d_output)
 
         return output, counted_backprop
+
+
+class SmallDevice(CountingEncoder):
+    """An encoder on a device with memory for passes of so many wordpieces.
+
+    refused (List[int]): The wordpieces of the passes that were too large.
+    """
+
+    def __init__(
+        self, encoder: Encoder, memory: int, memory_back: Optional[int] = None
+    ):
+        super().__init__(encoder)
+        self.memory = memory
+        self.memory_back = memory if memory_back is None else memory_back
+        self.refused: List[int] = []
+
+    def encode(self, batch: PackedBatch) -> np.ndarray:
+        self._check(batch, self.memory)
+        return super().encode(batch)
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> np.ndarray:
+        self._check(batch, self.memory)
+        return super().encode_tokens(batch, rows)
+
+    def encode_train(self, batch: PackedBatch) -> Any:
+        self._check(batch, self.memory)
+        output, backprop = super().encode_train(batch)
+
+        def checked_backprop(d_output: np.ndarray) -> None:
+            if batch.total > self.memory_back:
+                self.held -= 1
+            self._check(batch, self.memory_back)
+            backprop(d_output)
+
+        return output, checked_backprop
+
+    def _check(self, batch: PackedBatch, memory: int) -> None:
+        if batch.total > memory:
+            self.refused.append(batch.total)
+            raise EncoderOutOfMemory(f"no memory for {batch.total}")
+
+
+def put_on_small_device(model: Model, *memory: int) -> SmallDevice:
+    """RETURNS (SmallDevice): What a model that is initialized now runs on."""
+    (layer,) = find_layers(model)
+    shim = get_shim(layer)
+    small = SmallDevice(shim.loaded.encoder, *memory)
+    shim._loaded = replace(shim.loaded, encoder=small)
+    return small
 
 
 def count_passes(model: Model) -> CountingEncoder:

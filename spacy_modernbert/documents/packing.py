@@ -1,11 +1,11 @@
 """Windows → batches within a budget of wordpieces."""
 
-from typing import List, Sequence, Union
+from typing import List, Sequence, Tuple, Union
 
 import numpy as np
 
 from ..errors import Errors
-from ..types import Ints
+from ..types import Ints, PackedBatch
 
 
 def pack(lengths: Union[Sequence[int], Ints], max_batch_wordpieces: int) -> List[range]:
@@ -32,3 +32,18 @@ def pack(lengths: Union[Sequence[int], Ints], max_batch_wordpieces: int) -> List
         batches.append(range(start, end))
         start = end
     return batches
+
+
+def halve(batch: PackedBatch) -> Tuple[PackedBatch, PackedBatch]:
+    """Divide a batch between two windows, where the halves are most alike.
+
+    batch (PackedBatch): A batch of at least two windows.
+    RETURNS (Tuple[PackedBatch, PackedBatch]): The halves, in order.
+    """
+    cu = batch.cu_seqlens
+    middle = 1 + int(np.argmin(np.abs(2 * cu[1:-1].astype(np.int64) - batch.total)))
+    cut = int(cu[middle])
+    return (
+        PackedBatch(batch.ids[:cut], cu[: middle + 1]),
+        PackedBatch(batch.ids[cut:], cu[middle:] - cu[middle]),
+    )

@@ -4,44 +4,16 @@ How a token's rows become one vector (their mean, by default) is for a layer to
 say. Here it is only which rows they are.
 """
 
-from dataclasses import dataclass
 from typing import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ..types import Ints
+from ..types import Ints, TokenRows
 from .windows import Window
 from .wordpieces import Alignment
 
 Floats2d = npt.NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class TokenRows:
-    """Which rows of a packed encoder output belong to each spaCy token.
-
-    rows (Ints): `(nnz,)` int32, indices of rows, those of the first token first.
-        A row that several tokens share is there several times.
-    lengths (Ints): `(n_tokens,)` int32, how many rows each token has: 0 for one
-        that no wordpiece covers. `lengths.sum() == nnz`.
-    """
-
-    rows: Ints
-    lengths: Ints
-
-    @classmethod
-    def concat(cls, parts: Sequence["TokenRows"]) -> "TokenRows":
-        """Join the rows of several Docs in one packed output.
-
-        parts (Sequence[TokenRows]): The rows of each, in order.
-        RETURNS (TokenRows): The rows of all their tokens.
-        """
-        none = np.zeros(0, dtype=np.int32)
-        return cls(
-            np.concatenate([none, *(part.rows for part in parts)]),
-            np.concatenate([none, *(part.lengths for part in parts)]),
-        )
 
 
 def token_rows(

@@ -117,6 +117,13 @@ def cut_windows(
     return list(_cut(bounds, 0, len(alignment), capacity, overlap))
 
 
+def whole_window(n_tokens: int, n_pieces: int) -> Window:
+    """RETURNS (Window): A Doc that fits, as `cut_windows` would give it. It need not be
+    known where such a Doc could be cut.
+    """
+    return Window(0, n_tokens, 0, n_pieces)
+
+
 def windows_from_spans(
     spans: Sequence[Tuple[int, int]],
     alignment: Alignment,
@@ -166,6 +173,8 @@ def token_owners(alignment: Alignment, windows: Sequence[Window]) -> Ints:
     """
     n_tokens = len(alignment)
     owners = np.zeros(n_tokens, dtype=np.int32)
+    if len(windows) == 1:
+        return owners
     farthest = np.full(n_tokens, -1, dtype=np.int64)
     no_edge = np.iinfo(np.int64).max
     for index, window in enumerate(windows):

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from spacy.tokens import Doc
-from tokenizers import Encoding, Tokenizer, models
+from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
 
 from ..errors import Errors
 from ..types import Ints
@@ -97,6 +97,7 @@ class WordpieceTokenizer:
         self.prefix_ids, self.suffix_ids = _probe(tokenizer)
         self._special_ids = _special_ids(tokenizer)
         self._byte_values = _byte_values(tokenizer)
+        self._byte_lengths = _byte_lengths(tokenizer)
 
     @classmethod
     def from_file(cls, path: Union[str, Path]) -> "WordpieceTokenizer":
@@ -165,9 +166,14 @@ class WordpieceTokenizer:
         texts (Sequence[str]): The texts, of any length.
         RETURNS (List[Wordpieces]): The wordpieces of each.
         """
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encode, is_exact = self._tokenizer.encode_batch, False
+        if self._byte_lengths is not None and all(
+            unicodedata.is_normalized("NFC", text) for text in texts
+        ):
+            encode, is_exact = self._tokenizer.encode_batch_fast, True
+        encodings = encode(list(texts), add_special_tokens=False)
         return [
-            self._wordpieces(text, encoding)
+            self._wordpieces(text, encoding, is_exact)
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 
@@ -179,12 +185,24 @@ class WordpieceTokenizer:
         """
         return [self._tokenizer.id_to_token(piece) for piece in ids.tolist()]
 
-    def _wordpieces(self, text: str, encoding: Encoding) -> Wordpieces:
+    def _wordpieces(self, text: str, encoding: Encoding, is_exact: bool) -> Wordpieces:
+        """is_exact (bool): Whether the wordpieces are the very bytes of the text, and
+        where they lie is to be counted."""
         ids: Ints = np.array(encoding.ids, dtype=np.int64)
-        offsets: Ints = np.fromiter(
-            chain.from_iterable(encoding.offsets), dtype=np.int64, count=2 * ids.size
-        ).reshape(-1, 2)
-        starts, ends = offsets[:, 0], offsets[:, 1]
+        if is_exact:
+            assert self._byte_lengths is not None
+            spans = _byte_spans(text, self._byte_lengths[ids])
+            if spans is None:
+                (encoding,) = self._tokenizer.encode_batch(
+                    [text], add_special_tokens=False
+                )
+                return self._wordpieces(text, encoding, False)
+            starts, ends = spans
+        else:
+            offsets: Ints = np.fromiter(
+                chain.from_iterable(encoding.offsets), np.int64, count=2 * ids.size
+            ).reshape(-1, 2)
+            starts, ends = offsets[:, 0], offsets[:, 1]
         ids, starts, ends = self._spell_special(ids, starts, ends, text)
         if self._byte_values:
             starts, ends = _spread_bytes(ids, starts, ends, self._byte_values)
@@ -469,3 +487,50 @@ def _byte_values(tokenizer: Tokenizer) -> Dict[int, int]:
     where the vocabulary does not fall back to bytes."""
     ids = {byte: tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
     return {id: byte for byte, id in ids.items() if id is not None}
+
+
+def _byte_lengths(tokenizer: Tokenizer) -> Optional[Ints]:
+    """How many bytes of the text each wordpiece stands for, by its id, where wordpieces
+    are the bytes of the text as it is, cut up: in byte-level BPE. Their places can then
+    be counted, which is quicker than to have the tokenizer follow them.
+
+    0 for special tokens. None for all other tokenizers.
+    """
+    data = json.loads(tokenizer.to_str())
+    model, normalizer = data["model"], data["normalizer"]
+    pre_tokenizer = data["pre_tokenizer"] or {}
+    added = tokenizer.get_added_tokens_decoder()
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    if (
+        model.get("type") != "BPE"
+        or model.get("continuing_subword_prefix")
+        or model.get("end_of_word_suffix")
+        or pre_tokenizer.get("type") != "ByteLevel"
+        or pre_tokenizer.get("add_prefix_space")
+        or (normalizer is not None and normalizer.get("type") != "NFC")
+        or any(t.lstrip or t.rstrip for t in added.values() if not t.special)
+    ):
+        return None
+    vocab = tokenizer.get_vocab(with_added_tokens=True)
+    lengths = np.zeros(max(vocab.values()) + 1, dtype=np.int64)
+    for text, id in vocab.items():
+        if id in added:
+            lengths[id] = 0 if added[id].special else len(text.encode("utf8"))
+        elif alphabet.issuperset(text):
+            lengths[id] = len(text)  # a character of the alphabet for each byte
+    return lengths
+
+
+def _byte_spans(text: str, lengths: Ints) -> Optional[Tuple[Ints, Ints]]:
+    """The characters that wordpieces stand for, by their lengths in bytes. None if they
+    are not those of this text."""
+    ends = np.cumsum(lengths)
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
+    if not lengths.all() or data.size != lengths.sum():
+        return None
+    starts = ends - lengths
+    if data.size == len(text):
+        return starts, ends
+    # UTF-8: every byte that does not start with the bits 10 begins a character.
+    character = np.cumsum((data & 0xC0) != 0x80) - 1
+    return character[starts], character[ends - 1] + 1

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import PackedBatch, TokenRows
 from .availability import (
     PREDICTING,
     check_backend,
@@ -61,6 +61,14 @@ class Encoder(Protocol):
         """RETURNS (Floats): The last hidden state, `(total, width)` float32.
         RAISES (EncoderOutOfMemory): If the batch is too large for the device. So do
             `encode_train` and the function that it returns.
+        """
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
+        """RETURNS (Floats): The mean of each token's rows in the last hidden state,
+        `(n_tokens, width)` float32; zeros for a token that has none. Computed where
+        the hidden state is, so that nothing else leaves the device. `pool_means` of
+        `encoder.pooling` does it in NumPy.
+        RAISES (EncoderOutOfMemory): As `encode`.
         """
 
     def encode_train(

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import PackedBatch, TokenRows
 from .backend import resolve_precision
 from .config import ModernBertConfig
 from .mlx_model import Dropout, Weights, embed, make_plan, norm, run_layer, within
 from .mlx_steps import take_step
+from .pooling import pool_means
 from .quantize import QuantizedTensor, QuantizedTensors, Scheme, choose_schemes
 from .steps import StepSettings, StepState
 from .tensor_files import OnDemand
@@ -115,6 +116,15 @@ class MLXEncoder:
         hidden = _to_numpy(x)
         _bound_cache()
         return hidden
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
+        """The mean of each token's rows in the last hidden state.
+
+        batch (PackedBatch): The sequences.
+        rows (TokenRows): The rows of each token.
+        RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
+        """
+        return pool_means(self.encode(batch), rows)
 
     def encode_train(
         self, batch: PackedBatch

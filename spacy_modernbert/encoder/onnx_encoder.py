@@ -16,11 +16,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import PackedBatch, TokenRows
 from .availability import find_onnx_provider
 from .config import ModernBertConfig
 from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
+from .pooling import pool_means
 from .steps import StepSettings, StepState
 from .weights import expected_shapes
 
@@ -80,6 +81,15 @@ class OnnxEncoder:
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
         return run_session(self._session(), batch)
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
+        """The mean of each token's rows in the last hidden state.
+
+        batch (PackedBatch): The sequences.
+        rows (TokenRows): The rows of each token.
+        RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
+        """
+        return pool_means(self.encode(batch), rows)
 
     def encode_train(
         self, batch: PackedBatch

@@ -16,11 +16,12 @@ import numpy.typing as npt
 import openvino as ov
 
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import PackedBatch, TokenRows
 from .backend import check_quantization, resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
+from .pooling import pool_means
 from .steps import StepSettings, StepState
 from .weights import expected_shapes
 
@@ -100,6 +101,15 @@ class OpenVinoEncoder:
                 start, end = batch.cu_seqlens[index : index + 2]
                 hidden[start:end] = row[: end - start]
         return hidden
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
+        """The mean of each token's rows in the last hidden state.
+
+        batch (PackedBatch): The sequences.
+        rows (TokenRows): The rows of each token.
+        RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
+        """
+        return pool_means(self.encode(batch), rows)
 
     def encode_train(
         self, batch: PackedBatch

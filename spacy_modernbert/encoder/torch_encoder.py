@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan, to_device
 from .config import ModernBertConfig
 from .flash import find_flash_attention
 from .out_of_memory import watch_memory
+from .pooling import pool_means
 from .projection import Projection, cast
 from .quantized_linear import quantize
 from .rope import rotate, rotate_
@@ -239,6 +240,25 @@ class TorchEncoder:
         with watch_memory(batch, self._device), torch.inference_mode():
             ids, plan = self._place(batch)
             return self._model(ids, plan).cpu().numpy()
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
+        """The mean of each token's rows in the last hidden state.
+
+        batch (PackedBatch): The sequences.
+        rows (TokenRows): The rows of each token.
+        RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
+        """
+        # MPS has embedding_bag only since torch 2.10, and shares its memory anyway.
+        if batch.total == 0 or self._device.type == "mps":
+            return pool_means(self.encode(batch), rows)
+        with watch_memory(batch, self._device), torch.inference_mode():
+            ids, plan = self._place(batch)
+            hidden = self._model(ids, plan)
+            index, starts = (
+                torch.from_numpy(array).to(self._device, torch.int64)
+                for array in (rows.rows, rows.starts)
+            )
+            return F.embedding_bag(index, hidden, starts, mode="mean").cpu().numpy()
 
     def encode_train(
         self, batch: PackedBatch

@@ -1,76 +1,83 @@
 """`doc.vector` from the encoder: a component's own run of it, without a second one.
 
-A vector is made where the encoder's output is at hand, in the middle of a model whose
-output is one of another kind. Whoever wants it opens `collect_doc_vectors` around the
-run, and sets it afterwards.
-
 On the Doc it is `doc._.modernbert_vector`, which is kept with the Doc's user data:
 through `nlp.pipe(n_process=2)`, `doc.to_bytes()` and `DocBin(store_user_data=True)`.
 `doc.vector`, `doc.similarity` and the like read it through hooks. spaCy does not carry
 hooks along, and warns of it (W109); `use_doc_vector` puts them in place again.
 """
 
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Dict, Iterator, Optional, Sequence
+from dataclasses import replace
+from typing import Any, List
 
 import numpy as np
 import numpy.typing as npt
 from spacy.tokens import Doc
+from thinc.api import Model
+from thinc.types import Floats2d
 
 from ..documents.doc_pooling import plan_doc_pooling
 from ..encoder.sentences import resolve_pooling
 from ..errors import Errors
+from ..types import PackedBatch, TokenRows
+from .encode import get_shim, plan_docs
 from .plan import Plan
-from .shim import LoadedEncoder
+from .pool import pool_rows
+from .tok2vec import DocVectors, EncodedDocList, find_tok2vec, run_plan
 
 Floats = npt.NDArray[np.float32]
 
 EXTENSION = "modernbert_vector"
 
-_collected: ContextVar[Optional[Dict[int, Floats]]] = ContextVar(
-    "spacy_modernbert_doc_vectors", default=None
-)
 
+def encode_with_doc_vectors(model: Model, docs: List[Doc]) -> EncodedDocList:
+    """Encode Docs, unless they have been encoded with their vectors already.
 
-@contextmanager
-def collect_doc_vectors() -> Iterator[Dict[int, Floats]]:
-    """Within, encoders leave the vectors of the Docs that they predict for.
-
-    YIELDS (Dict[int, Floats]): `(width,)` for each Doc, by its `id()`. Filled while
-        the context is open; the Docs must live as long.
+    model (Model): A model with one `modernbert_tok2vec` in it.
+    docs (List[Doc]): The Docs.
+    RETURNS (EncodedDocList): The same Docs. Each has a vector.
+    RAISES (ValueError): If the encoder's checkpoint asks for a pooling that is not
+        supported.
     """
-    vectors: Dict[int, Floats] = {}
-    token = _collected.set(vectors)
-    try:
-        yield vectors
-    finally:
-        _collected.reset(token)
+    if isinstance(docs, EncodedDocList) and len(docs.vectors.docs) == len(docs):
+        return docs
+    tok2vec = find_tok2vec(model)
+    assert tok2vec is not None  # the component was made with one
+    plan = plan_docs(tok2vec.layers[0], docs)
+    return EncodedDocList(docs, predict_with_doc_vectors(tok2vec, plan))
 
 
-def note_doc_vectors(
-    docs: Sequence[Doc], plan: Plan, vectors: Floats, loaded: LoadedEncoder
-) -> None:
-    """Leave the vectors of Docs with whoever collects them, if anybody does.
+def predict_with_doc_vectors(
+    model: Model[List[Doc], List[Floats2d]], plan: Plan
+) -> DocVectors:
+    """Make the passes of a plan, and of each also what it says of whole Docs.
 
-    docs (Sequence[Doc]): The Docs.
-    plan (Plan): How the encoder went through them.
-    vectors (Floats): `(plan.total, width)` its output.
-    loaded (LoadedEncoder): The encoder; its config says how vectors are pooled.
-    RAISES (ValueError): If its checkpoint asks for a pooling that is not supported.
+    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    plan (Plan): The plan of some Docs.
+    RETURNS (DocVectors): The vectors of the tokens and of the Docs. A Doc without
+        wordpieces has zeros.
+    RAISES (ValueError): As `encode_with_doc_vectors`.
     """
-    collected = _collected.get()
-    if collected is None:
-        return
+    encode, pool = model.layers
+    loaded = get_shim(encode).loaded
+    config = loaded.encoder.config
     pooling = plan_doc_pooling(
         plan.windows,
         plan.window_lengths,
         len(loaded.tokenizer.prefix_ids),
-        resolve_pooling("auto", loaded.encoder.config),
+        resolve_pooling("auto", config),
     )
-    doc_vectors = np.zeros((len(docs), vectors.shape[1]), np.float32)
-    pooling.add(vectors, 0, doc_vectors)
-    collected.update(zip(map(id, docs), doc_vectors, strict=True))
+    doc_vectors = np.zeros((pooling.n_docs, config.hidden_size), np.float32)
+    start = 0
+
+    def pool_pass(batch: PackedBatch, rows: TokenRows) -> Floats:
+        nonlocal start
+        output = loaded.encoder.encode(batch)
+        pooling.add(output, start, doc_vectors)
+        start += batch.total
+        pooled, _ = pool_rows(pool, output, rows, False)
+        return model.ops.to_numpy(pooled)
+
+    return replace(run_plan(model, plan, pool_pass), docs=list(doc_vectors))
 
 
 def set_doc_vector(doc: Doc, vector: Floats) -> None:

@@ -1,19 +1,17 @@
 """Docs → wordpiece vectors."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
+from typing import Any, Callable, List, Optional, Sequence, Tuple, cast
 
 import numpy as np
 import numpy.typing as npt
 from spacy.tokens import Doc
 from thinc.api import Model
 
-from ..encoder.backend import Encoder
 from ..errors import Errors
 from ..span_getters import LongContextSpans
-from ..types import PackedBatch
-from .doc_vectors import note_doc_vectors
 from .forks import run_single_threaded_if_forked
+from .passes import encode_batches
 from .plan import Plan, SpanGetter, make_plan
 from .shim import EncoderShim
 
@@ -59,23 +57,16 @@ def encode_docs(
 def forward(
     model: Model[List[Doc], EncodedDocs], docs: List[Doc], is_train: bool
 ) -> Tuple[EncodedDocs, Callable[[Floats], List[Doc]]]:
-    run_single_threaded_if_forked()
-    bind(model)
     shim = get_shim(model)
-    loaded = shim.to_train() if is_train else shim.loaded
-    plan = make_plan(
-        docs,
-        loaded.tokenizer,
-        model.attrs["get_spans"],
-        loaded.encoder.config.max_wordpieces,
-        shim.settings.max_batch_wordpieces,
-    )
+    if is_train:
+        shim.to_train()
+    plan = plan_docs(model, docs)
     if is_train:
         shim.expect_gradient()
         shim.trained_wordpieces += plan.total
-    vectors, backprop_batches = encode_batches(loaded.encoder, plan.batches, is_train)
-    if not is_train:
-        note_doc_vectors(docs, plan, vectors, loaded)
+    vectors, backprop_batches = encode_batches(
+        shim.loaded.encoder, plan.batches, shim.budget, is_train
+    )
 
     def backprop(d_vectors: Floats) -> List[Doc]:
         backprop_batches(d_vectors)
@@ -83,6 +74,25 @@ def forward(
         return docs
 
     return EncodedDocs(plan, vectors), backprop
+
+
+def plan_docs(model: Model[List[Doc], Any], docs: Sequence[Doc]) -> Plan:
+    """Tokenize Docs and plan the passes, without making them.
+
+    model (Model[List[Doc], Any]): A layer that has an encoder.
+    docs (Sequence[Doc]): The Docs.
+    RETURNS (Plan): The plan.
+    """
+    run_single_threaded_if_forked()
+    bind(model)
+    shim = get_shim(model)
+    return make_plan(
+        docs,
+        shim.loaded.tokenizer,
+        model.attrs["get_spans"],
+        shim.loaded.encoder.config.max_wordpieces,
+        shim.budget.wordpieces,
+    )
 
 
 def init(
@@ -140,48 +150,3 @@ def find_layers(model: Model) -> List[Model]:
         for node in model.walk()
         if any(isinstance(shim, EncoderShim) for shim in node.shims)
     ]
-
-
-def encode_batches(
-    encoder: Encoder, batches: Sequence[PackedBatch], is_train: bool
-) -> Tuple[Floats, Callable[[Floats], None]]:
-    """Encode batches one by one.
-
-    What a pass must remember for its gradient is many times its output, so in
-    training it is kept for one batch only, the last. The others are encoded again
-    when the gradient arrives. One batch thus costs nothing extra, and more than one
-    never need more memory than one. (Not so with dropout, which would differ the
-    second time. ModernBERT as published has none.)
-
-    encoder (Encoder): The encoder.
-    batches (Sequence[PackedBatch]): The batches, maybe none.
-    is_train (bool): Whether a gradient will arrive.
-    RETURNS (Tuple[Floats, Callable[[Floats], None]]): `(total, width)` the outputs
-        end to end, and a callback that takes their gradient and adds to those of the
-        encoder's weights.
-    """
-    config = encoder.config
-    drops = config.attention_dropout or config.embedding_dropout or config.mlp_dropout
-    outputs = [np.zeros((0, config.hidden_size), np.float32)]
-    backprops: Dict[int, Callable[[Floats], None]] = {}
-    for i, batch in enumerate(batches):
-        if is_train and (drops or i == len(batches) - 1):
-            output, backprops[i] = encoder.encode_train(batch)
-        else:
-            output = encoder.encode(batch)
-        outputs.append(output)
-
-    def backprop(d_outputs: Floats) -> None:
-        end = d_outputs.shape[0]
-        for i, batch in reversed(list(enumerate(batches))):
-            start = end - batch.total
-            d_output = d_outputs[start:end]
-            backprop_batch = backprops.pop(i, None)
-            # A gradient of zeros teaches nothing.
-            if d_output.any():
-                if backprop_batch is None:
-                    _, backprop_batch = encoder.encode_train(batch)
-                backprop_batch(d_output)
-            end = start
-
-    return np.concatenate(outputs), backprop

@@ -7,12 +7,13 @@ import numpy as np
 from spacy.tokens import Doc, Span
 
 from ..documents.packing import pack
-from ..documents.pooling import TokenRows, token_rows
+from ..documents.pooling import token_rows
 from ..documents.windows import (
     Window,
     cut_windows,
     doc_breaks,
     token_owners,
+    whole_window,
     windows_from_spans,
 )
 from ..documents.wordpieces import (
@@ -23,7 +24,7 @@ from ..documents.wordpieces import (
     token_offsets,
 )
 from ..span_getters import LongContextSpans
-from ..types import Ints, PackedBatch
+from ..types import Ints, PackedBatch, TokenRows
 
 SpanGetter = Callable[[List[Doc]], List[List[Span]]]
 
@@ -103,23 +104,31 @@ def _cut(
     n_special: int,
 ) -> Tuple[List[Window], ...]:
     """Each Doc's windows."""
-    inputs = [
-        (alignment, len(doc_pieces), doc_breaks(doc))
-        for doc, doc_pieces, alignment in zip(docs, pieces, alignments, strict=True)
-    ]
     if isinstance(get_spans, LongContextSpans):
         capacity = get_spans.window - n_special
         return tuple(
-            cut_windows(*each, capacity=capacity, overlap=get_spans.overlap)
-            for each in inputs
+            [whole_window(len(doc), len(doc_pieces))]
+            if len(doc) and len(doc_pieces) <= capacity
+            else cut_windows(
+                alignment,
+                len(doc_pieces),
+                doc_breaks(doc),
+                capacity=capacity,
+                overlap=get_spans.overlap,
+            )
+            for doc, doc_pieces, alignment in zip(docs, pieces, alignments, strict=True)
         )
     return tuple(
         windows_from_spans(
             [(span.start, span.end) for span in spans],
-            *each,
+            alignment,
+            len(doc_pieces),
+            doc_breaks(doc),
             capacity=limit - n_special,
         )
-        for spans, each in zip(get_spans(list(docs)), inputs, strict=True)
+        for doc, spans, doc_pieces, alignment in zip(
+            docs, get_spans(list(docs)), pieces, alignments, strict=True
+        )
     )
 
 

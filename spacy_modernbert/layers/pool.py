@@ -2,10 +2,12 @@
 
 from typing import Any, Callable, List, Optional, Tuple, cast
 
+import numpy as np
 from thinc.api import Model, Ops
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..documents.pooling import gather, scatter
+from ..types import TokenRows
 from .encode import EncodedDocs, Floats
 
 
@@ -37,29 +39,52 @@ def forward(
     model: Model[EncodedDocs, List[Floats2d]], encoded: EncodedDocs, is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], Floats]]:
     ops = model.ops
-    grad_factor = model.attrs["grad_factor"]
-    rows = encoded.plan.rows
-    total, width = encoded.vectors.shape
+    output, backprop_rows = pool_rows(
+        model, encoded.vectors, encoded.plan.rows, is_train
+    )
+
+    def backprop(d_outputs: List[Floats2d]) -> Floats:
+        if not output.size:
+            return np.zeros_like(encoded.vectors)
+        return backprop_rows(ops.flatten(d_outputs))
+
+    doc_lengths = ops.asarray1i(cast(Ints1d, encoded.plan.doc_lengths))
+    return ops.unflatten(output, doc_lengths), backprop
+
+
+def pool_rows(
+    model: Model[EncodedDocs, Any], vectors: Floats, rows: TokenRows, is_train: bool
+) -> Tuple[Floats2d, Callable[[Floats2d], Floats]]:
+    """Pool the rows of each token.
+
+    model (Model[EncodedDocs, Any]): The layer.
+    vectors (Floats): `(total, width)`, the vectors of wordpieces.
+    rows (TokenRows): The rows of each token.
+    is_train (bool): Whether a gradient will arrive.
+    RETURNS (Tuple[Floats2d, Callable[[Floats2d], Floats]]): One row for each token, and
+        a callback that takes their gradient and gives that of the vectors.
+    """
+    ops = model.ops
+    total, width = vectors.shape
     lengths = ops.asarray1i(cast(Ints1d, rows.lengths))
     covered = lengths > 0
     if rows.rows.size:
-        vectors = cast(Floats2d, gather(encoded.vectors, rows))
-        pieces = Ragged(ops.asarray2f(vectors), cast(Ints1d, lengths[covered]))
+        gathered = cast(Floats2d, gather(vectors, rows))
+        pieces = Ragged(ops.asarray2f(gathered), cast(Ints1d, lengths[covered]))
     else:
         pieces = _one_zero_row(ops, width)
     pooled, backprop_pooling = model.layers[0](pieces, is_train)
     output = ops.alloc2f(lengths.size, pooled.shape[1])
     output[covered] = pooled[: int(covered.sum())]
 
-    def backprop(d_outputs: List[Floats2d]) -> Floats:
+    def backprop(d_output: Floats2d) -> Floats:
         if not rows.rows.size:
-            return ops.to_numpy(ops.alloc2f(total, width))
-        d_pooled = ops.flatten(d_outputs)[covered]
-        d_pieces = backprop_pooling(d_pooled).dataXd * grad_factor
+            return np.zeros_like(vectors)
+        d_pieces = backprop_pooling(d_output[covered]).dataXd
+        d_pieces = d_pieces * model.attrs["grad_factor"]
         return scatter(ops.to_numpy(d_pieces), rows, total)
 
-    doc_lengths = ops.asarray1i(cast(Ints1d, encoded.plan.doc_lengths))
-    return ops.unflatten(output, doc_lengths), backprop
+    return output, backprop
 
 
 def init(

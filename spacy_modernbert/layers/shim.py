@@ -24,6 +24,7 @@ from ..encoder.checkpoint import (
 )
 from ..encoder.config import ModernBertConfig
 from ..errors import Errors
+from .budget import Budget
 from .optimizer import find_params, step_encoder
 
 Tensors = Mapping[str, np.ndarray]
@@ -97,6 +98,7 @@ class EncoderShim(Shim):
         self.settings = settings
         # Only counted, for whoever watches a training run.
         self.trained_wordpieces = 0
+        self.budget = Budget(settings.max_batch_wordpieces)
         self._loaded: Optional[LoadedEncoder] = None
         self._apart = False
         self._awaits_gradient = False

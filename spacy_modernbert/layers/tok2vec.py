@@ -1,28 +1,129 @@
 """Docs → one vector for each spaCy token."""
 
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Sequence, Tuple, cast
 
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import Model, chain
+from thinc.api import Model
+from thinc.layers.chain import forward as forward_chain
+from thinc.layers.chain import init as init_chain
+from thinc.layers.reduce_mean import forward as forward_mean
 from thinc.types import Floats2d
 
-from .encode import EncodedDocs
+from ..types import PackedBatch, TokenRows
+from .encode import EncodedDocs, Floats, get_shim, plan_docs
+from .passes import pool_passes
+from .plan import Plan
+from .pool import pool_rows
+
+
+@dataclass(frozen=True)
+class DocVectors:
+    """What an encoder says of some Docs.
+
+    tokens (List[Floats2d]): `(n_tokens, width)` for each Doc.
+    docs (List[Floats]): `(hidden_size,)` for each Doc; empty if they were not asked
+        for.
+    """
+
+    tokens: List[Floats2d]
+    docs: List[Floats] = field(default_factory=list)
+
+
+class EncodedDocList(List[Doc]):
+    """Docs whose vectors have been made already (`layers.ahead`), for a model that
+    takes Docs.
+
+    vectors (DocVectors): Their vectors.
+    """
+
+    def __init__(self, docs: Sequence[Doc], vectors: DocVectors):
+        super().__init__(docs)
+        self.vectors = vectors
 
 
 def modernbert_tok2vec(
     encode: Model[List[Doc], EncodedDocs], pool: Model[EncodedDocs, List[Floats2d]]
 ) -> Model[List[Doc], List[Floats2d]]:
-    """Chain the two layers.
+    """Chain the two layers. In prediction, each pass is pooled as soon as it is made,
+    so that the wordpiece vectors of one pass only are held.
 
     encode (Model[List[Doc], EncodedDocs]): Docs to wordpiece vectors.
     pool (Model[EncodedDocs, List[Floats2d]]): Wordpiece vectors to token vectors.
     RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
     """
-    model: Model[List[Doc], List[Floats2d]] = chain(encode, pool)
-    model.init = show_no_text(model.init)
-    return model
+    return Model(
+        "modernbert-tok2vec",
+        forward,
+        init=show_no_text(init_chain),
+        dims={"nO": None},
+        layers=[encode, pool],
+    )
+
+
+def forward(
+    model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
+    if is_train:
+        return forward_chain(model, docs, is_train)
+    if isinstance(docs, EncodedDocList):
+        vectors = docs.vectors
+    else:
+        vectors = predict_vectors(model, plan_docs(model.layers[0], docs))
+    return vectors.tokens, lambda d_vectors: []
+
+
+def predict_vectors(model: Model[List[Doc], List[Floats2d]], plan: Plan) -> DocVectors:
+    """Make the passes of a plan. This needs no Docs, so that it can be done in another
+    thread.
+
+    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    plan (Plan): The plan of some Docs.
+    RETURNS (DocVectors): The vectors of the tokens.
+    """
+    encode, pool = model.layers
+    shim = get_shim(encode)
+    encoder = shim.loaded.encoder
+    pooling = pool.layers[0]
+
+    def pool_pass(batch: PackedBatch, rows: TokenRows) -> Floats:
+        if pooling._func is forward_mean:
+            return encoder.encode_tokens(batch, rows)
+        pooled, _ = pool_rows(pool, encoder.encode(batch), rows, False)
+        return model.ops.to_numpy(pooled)
+
+    return run_plan(model, plan, pool_pass)
+
+
+def run_plan(
+    model: Model[List[Doc], List[Floats2d]],
+    plan: Plan,
+    pool_pass: Callable[[PackedBatch, TokenRows], Floats],
+) -> DocVectors:
+    """Make the passes of a plan in some way.
+
+    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    plan (Plan): The plan of some Docs.
+    pool_pass (Callable[[PackedBatch, TokenRows], Floats]): Makes one: `(n, width)` for
+        the rows of `n` tokens.
+    RETURNS (DocVectors): The vectors of the tokens.
+    """
+    encode, pool = model.layers
+    shim = get_shim(encode)
+    config = shim.loaded.encoder.config
+    width = pool.layers[0].maybe_get_dim("nO") or config.hidden_size
+    vectors = pool_passes(plan, pool_pass, width, shim.budget)
+    return DocVectors([model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors])
+
+
+def find_tok2vec(model: Model) -> Optional[Model]:
+    """RETURNS (Optional[Model]): The layer of `modernbert_tok2vec` in a model, if there
+    is one and no other layer has an encoder.
+    """
+    found = [node for node in model.walk() if node._func is forward]
+    return found[0] if len(found) == 1 else None
 
 
 def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,10 +1,12 @@
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.documents.packing import pack
+from spacy_modernbert.documents.packing import halve, pack
+from spacy_modernbert.types import PackedBatch
 
 
 @given(st.lists(st.integers(0, 40)), st.integers(1, 60))
@@ -30,3 +32,22 @@ def test_nothing_to_pack():
 def test_bad_budgets(value):
     with pytest.raises(ValueError, match=f"at least 1, but it is {value!r}"):
         pack([1], value)
+
+
+@pytest.mark.parametrize(
+    "lengths, left",
+    [
+        ([1, 1], [1]),
+        ([5, 1], [5]),
+        ([1, 5], [1]),
+        ([2, 3, 4], [2, 3]),
+        ([9, 1, 1], [9]),
+    ],
+)
+def test_halves(lengths, left):
+    cu = np.cumsum([0, *lengths], dtype=np.int32)
+    batch = PackedBatch(np.arange(cu[-1]), cu)
+    first, second = halve(batch)
+    assert first.lengths.tolist() == left
+    assert second.lengths.tolist() == lengths[len(left) :]
+    assert [*first.ids, *second.ids] == list(range(cu[-1]))

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import spacy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -449,3 +449,41 @@ def test_tokenizer_without_special_tokens():
     assert tokenizer.prefix_ids == tokenizer.suffix_ids == ()
     assert tokenizer.n_special == 0
     assert tokenizer.vocab_size == 2
+
+
+# -- Byte-level BPE: places are counted ---------------------------------------------
+
+
+def followed(tokenizer, texts):
+    """RETURNS (List[Wordpieces]): By the offsets that the tokenizers library gives."""
+    other = WordpieceTokenizer.from_json(tokenizer.to_json())
+    other._byte_lengths = None
+    return other(texts)
+
+
+@given(st.lists(texts, max_size=4))
+@example(["a😀b", "\u00e9e", "か", "", "   x  ", "[SEP] [CLS]"])
+@example(["naïve 東京\u200d\n\n\t", "👩👩👧"])
+@example(["e\u0301 is composed"])
+def test_counted_as_followed(batch):
+    tokenizer = toy("byte_level")
+    for found, wanted in zip(tokenizer(batch), followed(tokenizer, batch), strict=True):
+        for name in ("ids", "starts", "ends", "raw_starts", "raw_ends"):
+            assert getattr(found, name).tolist() == getattr(wanted, name).tolist(), name
+
+
+def test_only_bytes_are_counted(tokenizer):
+    data = json.loads(tokenizer.to_json())
+    pre_tokenizer = data["pre_tokenizer"] or {}
+    is_byte_level = pre_tokenizer.get("type") == "ByteLevel"
+    assert (tokenizer._byte_lengths is not None) == is_byte_level
+
+
+def test_places_that_cannot_be_counted_are_followed():
+    """Should the lengths not add up to the text, the tokenizer is asked."""
+    tokenizer = WordpieceTokenizer(byte_level())
+    text = "a text"
+    (wanted,) = tokenizer([text])
+    tokenizer._byte_lengths = tokenizer._byte_lengths + 1
+    (found,) = tokenizer([text])
+    assert found.raw_starts.tolist() == wanted.raw_starts.tolist()

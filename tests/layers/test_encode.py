@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spacy_modernbert.layers.encode import encode_batches, get_shim
+from spacy_modernbert.layers.encode import get_shim
 from spacy_modernbert.types import PackedBatch
 
 from ..util import count_passes, make_checkpoint, make_text, make_tok2vec
@@ -90,13 +90,6 @@ def test_no_gradient_no_pass(checkpoint, docs):
     get_shim(layer).finish_update(lambda key, w, g: (w + 1, g))
     for name, array in passes.tensors().items():
         np.testing.assert_array_equal(array, before[name])
-
-
-def test_no_batches(checkpoint):
-    encoder = get_shim(encode_layer(checkpoint)).loaded.encoder
-    vectors, backprop = encode_batches(encoder, [], is_train=True)
-    assert vectors.shape == (0, encoder.config.hidden_size)
-    backprop(vectors)
 
 
 def test_a_doc_is_tokenized_once(checkpoint, docs):

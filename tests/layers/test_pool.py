@@ -13,10 +13,10 @@ from thinc.api import (
     reduce_sum,
 )
 
-from spacy_modernbert.documents.pooling import TokenRows
 from spacy_modernbert.layers.encode import EncodedDocs
 from spacy_modernbert.layers.plan import Plan
 from spacy_modernbert.layers.pool import pool_tokens
+from spacy_modernbert.types import TokenRows
 
 # Two Docs with an empty one between them. The second token of the first shares a row
 # with the first, the third has none, as has the last of all.

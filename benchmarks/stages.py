@@ -1,0 +1,287 @@
+"""What `nlp.pipe` costs beside the encoder, stage by stage.
+
+    python -m spacy_modernbert.corpora litbank corpus/litbank
+    taskset -c 0 python benchmarks/stages.py corpus/litbank --tokenizer tokenizer.json
+
+An encoder that answers at once, with numbers drawn beforehand, stands in for a real
+one; everything else is as it is for users: texts in, Docs with entities out, one
+thread. The times of the stages are those of the median run. What a text costs that has
+words never seen before is told by the first run. Writes `benchmarks/stages.json`.
+"""
+
+import os
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+os.environ.update(dict.fromkeys(THREADS, "1"))
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import json  # noqa: E402
+import platform  # noqa: E402
+import time  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from functools import wraps  # noqa: E402
+from importlib.metadata import version  # noqa: E402
+from pathlib import Path  # noqa: E402
+from tempfile import TemporaryDirectory  # noqa: E402
+from typing import Any, Callable, Dict, List  # noqa: E402
+
+import numpy as np  # noqa: E402
+import spacy  # noqa: E402
+import typer  # noqa: E402
+from spacy.language import Language  # noqa: E402
+from spacy.tokens import Doc, DocBin  # noqa: E402
+from spacy.training import Example  # noqa: E402
+from wasabi import msg  # noqa: E402
+
+from spacy_modernbert import decoder  # noqa: E402
+from spacy_modernbert.documents import wordpieces  # noqa: E402
+from spacy_modernbert.encoder.checkpoint import save_checkpoint  # noqa: E402
+from spacy_modernbert.encoder.config import ModernBertConfig  # noqa: E402
+from spacy_modernbert.encoder.pooling import pool_means  # noqa: E402
+from spacy_modernbert.encoder.weights import init_tensors  # noqa: E402
+from spacy_modernbert.layers import encode, plan, tok2vec  # noqa: E402
+from spacy_modernbert.layers.encode import find_layers, get_shim  # noqa: E402
+from spacy_modernbert.types import PackedBatch, TokenRows  # noqa: E402
+
+RESULTS = Path(__file__).parent / "stages.json"
+PACKAGES = ("spacy-modernbert", "spacy", "thinc", "tokenizers", "numpy", "numba")
+WIDTH = 768
+LABELS = (6, 18)
+# The bias of "O", so that about this share of the tokens is in an entity.
+IN_ENTITIES = 0.15
+
+
+CORPUS = typer.Argument(..., help="Folder of .spacy files")
+TOKENIZER = typer.Option(..., help="A tokenizer.json")
+
+
+def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -> None:
+    """Time the stages for 6 and 18 labels, print a table and write the results."""
+    texts = read_texts(corpus)
+    rows = [measure(texts, tokenizer, n_labels, repeats) for n_labels in LABELS]
+    results = {
+        "machine": describe_machine(),
+        "workload": {
+            "corpus": corpus.name,
+            "docs": len(texts),
+            "tokens": rows[0]["tokens"],
+            "width": WIDTH,
+            "threads": 1,
+            "repeats": repeats,
+        },
+        "runs": rows,
+    }
+    temporary = RESULTS.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
+    temporary.replace(RESULTS)
+    print(to_markdown(rows))
+    msg.good(f"Wrote {RESULTS}")
+
+
+def to_markdown(rows: List[Dict[str, Any]]) -> str:
+    """RETURNS (str): A table with a column for each number of labels."""
+    lines = ["| µs a token | " + " | ".join(f"{r['labels']} labels" for r in rows)]
+    lines.append("| --- " + "| ---: " * len(rows))
+    for stage in rows[0]["microseconds"]:
+        values = (f"{row['microseconds'][stage]:.2f}" for row in rows)
+        lines.append(f"| {stage} | " + " | ".join(values))
+    for name in ("tokens_per_second", "first_run", "in_entities"):
+        form = ".0%" if name == "in_entities" else ",.0f"
+        values = (format(row[name], form) for row in rows)
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(values))
+    return "\n".join(f"{line} |" for line in lines)
+
+
+def measure(
+    texts: List[str], tokenizer: Path, n_labels: int, repeats: int
+) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): Tokens per second, and microseconds of each stage."""
+    nlp = make_pipeline(tokenizer, n_labels)
+    share = calibrate(nlp, texts[:3])
+    with Stopwatch(nlp) as watch:
+        runs = [watch.run(lambda: [len(doc) for doc in nlp.pipe(texts)])]
+        n_tokens = sum(runs[0].result)
+        runs += [
+            watch.run(lambda: [len(doc) for doc in nlp.pipe(texts)])
+            for _ in range(repeats)
+        ]
+    first, *others = runs
+    middle = sorted(others, key=lambda run: run.seconds)[len(others) // 2]
+    return {
+        "labels": n_labels,
+        "tokens": n_tokens,
+        "in_entities": share,
+        "tokens_per_second": n_tokens / middle.seconds,
+        "first_run": n_tokens / first.seconds,
+        "microseconds": {
+            stage: 1e6 * seconds / n_tokens for stage, seconds in middle.stages.items()
+        },
+    }
+
+
+class Run:
+    """One call: what it returned, its seconds, and those of each stage."""
+
+    def __init__(self, result: Any, seconds: float, stages: Dict[str, float]):
+        self.result = result
+        self.seconds = seconds
+        self.stages = stages
+
+
+class Stopwatch:
+    """Within, the functions of each stage are timed. What one stage spends in another
+    counts for the other only.
+    """
+
+    def __init__(self, nlp: Language):
+        encoder = get_shim(find_layers(nlp.get_pipe("modernbert_ner").model)[0])
+        self._functions = [
+            ("spaCy's tokenizer", nlp, "make_doc"),
+            ("wordpiece tokenizer", wordpieces.WordpieceTokenizer, "__call__"),
+            ("alignment", wordpieces, "trim"),
+            ("alignment", plan, "align"),
+            ("alignment", plan, "token_offsets"),
+            ("text, windows, packing", encode, "make_plan"),
+            ("pooling", encoder.loaded.encoder, "encode_tokens"),
+            ("passes", tok2vec, "predict_vectors"),
+            ("projection of token vectors", decoder, "hidden_vectors"),
+            ("decoding", decoder, "predict_entities"),
+            ("setting entities", decoder, "set_entities"),
+        ]
+        self._stages: Dict[str, float] = {}
+        self._started: List[float] = []
+        self._originals: List[Any] = []
+
+    def __enter__(self) -> "Stopwatch":
+        for stage, owner, name in self._functions:
+            original = getattr(owner, name)
+            self._originals.append((owner, name, original))
+            setattr(owner, name, self._timed(stage, original))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for owner, name, original in self._originals:
+            setattr(owner, name, original)
+
+    def run(self, function: Callable[[], Any]) -> Run:
+        """RETURNS (Run): What a call costs."""
+        self._stages = {stage: 0.0 for stage, _, _ in self._functions}
+        start = time.perf_counter()
+        result = function()
+        seconds = time.perf_counter() - start
+        rest = seconds - sum(self._stages.values())
+        return Run(result, seconds, {**self._stages, "everything else": rest})
+
+    def _timed(self, stage: str, function: Callable) -> Callable:
+        @wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._started.append(0.0)
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds = time.perf_counter() - start
+                self._stages[stage] += seconds - self._started.pop()
+                if self._started:
+                    self._started[-1] += seconds
+
+        return timed
+
+
+class InstantEncoder:
+    """Has the numbers at hand that it gives for any batch."""
+
+    device = "cpu"
+    can_train = False
+
+    def __init__(self, config: ModernBertConfig, most: int):
+        self.config = config
+        rng = np.random.default_rng(0)
+        self._hidden = rng.normal(size=(most, WIDTH)).astype(np.float32)
+
+    def encode(self, batch: PackedBatch) -> np.ndarray:
+        return self._hidden[: batch.total]
+
+    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> np.ndarray:
+        return pool_means(self.encode(batch), rows)
+
+
+def make_pipeline(tokenizer: Path, n_labels: int) -> Language:
+    """RETURNS (Language): `modernbert_ner` as by default, with random weights."""
+    nlp = spacy.blank("en")
+    words = [f"w{i}" for i in range(n_labels)]
+    entities = {"entities": [f"U-LABEL{i}" for i in range(n_labels)]}
+    example = Example.from_dict(Doc(nlp.vocab, words=words), entities)
+    with TemporaryDirectory() as name:
+        folder = Path(name) / "encoder"
+        config = ModernBertConfig.from_dict(
+            {
+                "model_type": "modernbert",
+                "vocab_size": 50368,
+                "hidden_size": WIDTH,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 12,
+            }
+        )
+        text = tokenizer.read_text(encoding="utf8")
+        save_checkpoint(folder, config, init_tensors(config, 0), text)
+        settings = {"name": str(folder), "backend": "cpu"}
+        ner = nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": settings}})
+        nlp.initialize(lambda: [example])
+    rng = np.random.default_rng(0)
+    for node in ner.model.walk():
+        for name in node.param_names:
+            values = node.get_param(name)
+            values[...] = rng.normal(size=values.shape, scale=0.1)
+    shim = get_shim(find_layers(ner.model)[0])
+    instant = InstantEncoder(config, shim.settings.max_batch_wordpieces)
+    shim._loaded = replace(shim.loaded, encoder=instant)
+    return nlp
+
+
+def calibrate(nlp: Language, texts: List[str]) -> float:
+    """Set the bias of "O" to where the wanted share of the tokens is in an entity.
+
+    RETURNS (float): The share.
+    """
+    ner = nlp.get_pipe("modernbert_ner")
+    out = [ner.moves.get_class_name(i) for i in range(ner.moves.n_moves)].index("O")
+    bias = ner.model.layers[1].get_param("b")
+    low, high = 0.0, 30.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        bias[out] = middle
+        docs = list(nlp.pipe(texts))
+        found = sum(len(ent) for doc in docs for ent in doc.ents)
+        share = found / sum(map(len, docs))
+        low, high = (middle, high) if share > IN_ENTITIES else (low, middle)
+    return share
+
+
+def read_texts(corpus: Path) -> List[str]:
+    """RETURNS (List[str]): The texts of all files of a corpus."""
+    vocab = spacy.blank("en").vocab
+    return [
+        doc.text
+        for path in sorted(corpus.glob("*.spacy"))
+        for doc in DocBin().from_disk(path).get_docs(vocab)
+    ]
+
+
+def describe_machine() -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): What the figures depend on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

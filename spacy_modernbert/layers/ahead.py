@@ -1,0 +1,147 @@
+"""Docs go through the encoder while those before them are decoded and those after them
+are tokenized.
+
+An encoder on a GPU leaves the host idle while it works. Here it works in a thread of
+its own, which is handed plans and nothing of spaCy's. On the CPU, where an encoder
+takes all cores as it is, everything is done in turn.
+"""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Callable, Deque, Generator, Iterable, Iterator, List, Tuple, TypeVar
+
+from spacy.tokens import Doc
+from thinc.api import Model
+from thinc.types import Floats2d
+
+from ..encoder.backend import Encoder
+from .encode import get_shim, plan_docs
+from .plan import Plan
+from .tok2vec import DocVectors, EncodedDocList
+
+Tok2Vec = Model[List[Doc], List[Floats2d]]
+Predict = Callable[[Tok2Vec, Plan], DocVectors]
+Item = TypeVar("Item")
+Started = TypeVar("Started")
+
+# The size of a batch, in full passes. A CPU gains nothing by long ones, and memory for
+# short ones is used again, while large blocks have to be had from the system each time.
+N_PASSES, N_PASSES_ON_CPU = 2.0, 0.5
+# How many batches are with the encoder or wait for it while another is decoded. With
+# two, it has its next one at hand when it is done with one.
+N_AHEAD = 2
+
+
+def encode_ahead(
+    tok2vec: Tok2Vec, docs: Iterable[Doc], batch_size: int, predict: Predict
+) -> Generator[Tuple[List[Doc], Callable[[], EncodedDocList]], None, None]:
+    """Send a stream of Docs through the encoder, in batches of a few passes. Where the
+    encoder does not run on the CPU, it is some batches ahead of the caller.
+
+    tok2vec (Tok2Vec): A model of `modernbert_tok2vec`, with an encoder.
+    docs (Iterable[Doc]): The Docs. They are asked for in the caller's thread.
+    batch_size (int): The most Docs in a batch.
+    predict (Predict): Makes the passes of a plan: `predict_vectors`, or what makes more
+        than vectors of tokens. It is called in the other thread.
+    YIELDS (Tuple[List[Doc], Callable[[], EncodedDocList]]): The batches, in order; and
+        for each a function that returns its Docs, sorted by length, with their vectors,
+        or raises what went wrong with them. An error in the stream of Docs is raised
+        after the batches before it.
+    """
+    shim = get_shim(tok2vec.layers[0])
+    aside = works_aside(shim.loaded.encoder)
+    n_tokens = (N_PASSES if aside else N_PASSES_ON_CPU) * shim.budget.wordpieces
+    batches = take_batches(docs, batch_size, n_tokens)
+    if not aside:
+        for batch in batches:
+            yield batch, partial(_encode, tok2vec, predict, batch)
+        return
+    thread = ThreadPoolExecutor(1, thread_name_prefix="spacy-modernbert")
+    try:
+        yield from run_ahead(
+            batches, partial(_start, tok2vec, thread, predict), N_AHEAD
+        )
+    finally:
+        # Also when nobody wants the rest. The pass that is being made is waited for.
+        thread.shutdown(wait=True, cancel_futures=True)
+
+
+def works_aside(encoder: Encoder) -> bool:
+    """RETURNS (bool): Whether an encoder leaves the host's cores to others."""
+    return "cpu" not in encoder.device.lower()
+
+
+def take_batches(
+    docs: Iterable[Doc], max_docs: int, max_tokens: float
+) -> Iterator[List[Doc]]:
+    """Take Docs from a stream until they are as many, or as long, as they may be.
+
+    docs (Iterable[Doc]): The Docs.
+    max_docs (int): The most Docs of a batch.
+    max_tokens (float): A batch ends with the Doc by which it has so many tokens.
+    YIELDS (List[Doc]): Batches, in order. None is empty.
+    """
+    batch: List[Doc] = []
+    n_tokens = 0
+    for doc in docs:
+        batch.append(doc)
+        n_tokens += len(doc)
+        if len(batch) >= max_docs or n_tokens >= max_tokens:
+            yield batch
+            batch, n_tokens = [], 0
+    if batch:
+        yield batch
+
+
+def run_ahead(
+    items: Iterable[Item], start: Callable[[Item], Started], n_ahead: int
+) -> Iterator[Tuple[Item, Started]]:
+    """Start something for each item of a stream, some items before it is its turn.
+
+    items (Iterable[Item]): The items.
+    start (Callable[[Item], Started]): Starts it, and raises nothing.
+    n_ahead (int): How many items.
+    YIELDS (Tuple[Item, Started]): Each item and what `start` returned. An error in the
+        stream is raised after the items before it.
+    """
+    waiting: Deque[Tuple[Item, Started]] = deque()
+    stream = iter(items)
+    error = None
+    while error is None:
+        try:
+            item = next(stream)
+        except StopIteration:
+            break
+        except Exception as raised:
+            error = raised
+            continue
+        waiting.append((item, start(item)))
+        if len(waiting) > n_ahead:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+    if error is not None:
+        raise error
+
+
+def _encode(tok2vec: Tok2Vec, predict: Predict, batch: List[Doc]) -> EncodedDocList:
+    docs = sorted(batch, key=len)
+    plan = plan_docs(tok2vec.layers[0], docs)
+    return EncodedDocList(docs, predict(tok2vec, plan))
+
+
+def _start(
+    tok2vec: Tok2Vec, thread: ThreadPoolExecutor, predict: Predict, batch: List[Doc]
+) -> Callable[[], EncodedDocList]:
+    docs = sorted(batch, key=len)
+    try:
+        plan = plan_docs(tok2vec.layers[0], docs)
+    except Exception as error:
+        return partial(_raise, error)
+    future = thread.submit(predict, tok2vec, plan)
+    return lambda: EncodedDocList(docs, future.result())
+
+
+def _raise(error: Exception) -> EncodedDocList:
+    raise error

@@ -1,0 +1,156 @@
+"""Passes through an encoder, and smaller ones where its device runs out of memory.
+
+What is held at once is one pass and what was wanted of those before it, whatever the
+Docs. A pass that the device has too little memory for is made again in two halves, and
+its size is remembered, so that this happens once and not with each batch.
+"""
+
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..documents.packing import halve
+from ..encoder.backend import Encoder, EncoderOutOfMemory
+from ..types import PackedBatch, TokenRows
+from .budget import Budget
+from .plan import Plan
+
+Floats = npt.NDArray[np.float32]
+Backprop = Callable[[Floats], None]
+
+
+def pool_passes(
+    plan: Plan,
+    pool: Callable[[PackedBatch, TokenRows], Floats],
+    width: int,
+    budget: Budget,
+) -> List[Floats]:
+    """Make the passes of a plan, and keep of each what it says of its tokens.
+
+    plan (Plan): The plan.
+    pool (Callable[[PackedBatch, TokenRows], Floats]): Makes one pass: `(n, width)` for
+        the rows of `n` tokens.
+    width (int): The width of token vectors.
+    budget (Budget): What passes may hold.
+    RETURNS (List[Floats]): `(n_tokens, width)` for each Doc, zeros for tokens without
+        wordpieces.
+    RAISES (EncoderOutOfMemory): If the device has too little memory for one window.
+    """
+    ends = np.cumsum(plan.doc_lengths)
+    vectors: Dict[int, Floats] = {}
+    start = 0
+
+    def run(batch: PackedBatch, is_last: bool) -> None:
+        nonlocal start
+        tokens, rows = plan.rows.within(start, start + batch.total)
+        pooled = pool(batch, rows)
+        start += batch.total
+        docs = np.searchsorted(ends, tokens, side="right")
+        cuts = np.flatnonzero(np.diff(docs, prepend=-1, append=-1))
+        for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+            doc, n_tokens = int(docs[first]), int(plan.doc_lengths[docs[first]])
+            if last - first == n_tokens:
+                vectors[doc] = pooled[first:last]
+            else:  # The windows of the Doc are in several passes.
+                if doc not in vectors:
+                    vectors[doc] = np.zeros((n_tokens, width), np.float32)
+                places = tokens[first:last] - (ends[doc] - n_tokens)
+                vectors[doc][places] = pooled[first:last]
+
+    run_passes(plan.batches, budget, run)
+    return [
+        vectors[doc] if doc in vectors else np.zeros((n_tokens, width), np.float32)
+        for doc, n_tokens in enumerate(plan.doc_lengths.tolist())
+    ]
+
+
+def encode_batches(
+    encoder: Encoder, batches: Sequence[PackedBatch], budget: Budget, is_train: bool
+) -> Tuple[Floats, Backprop]:
+    """Encode batches one by one.
+
+    What a pass must remember for its gradient is many times its output, so in
+    training it is kept for one batch only, the last. The others are encoded again
+    when the gradient arrives. One batch thus costs nothing extra, and more than one
+    never need more memory than one. (Not so with dropout, which would differ the
+    second time. ModernBERT as published has none.)
+
+    encoder (Encoder): The encoder.
+    batches (Sequence[PackedBatch]): The batches, maybe none.
+    budget (Budget): What passes may hold.
+    is_train (bool): Whether a gradient will arrive.
+    RETURNS (Tuple[Floats, Backprop]): `(total, width)` the outputs end to end, and a
+        callback that takes their gradient and adds to those of the encoder's weights.
+    RAISES (EncoderOutOfMemory): If the device has too little memory for one window.
+        So does the callback.
+    """
+    config = encoder.config
+    drops = bool(
+        config.attention_dropout or config.embedding_dropout or config.mlp_dropout
+    )
+    outputs = [np.zeros((0, config.hidden_size), np.float32)]
+    done: List[Tuple[PackedBatch, Optional[Backprop]]] = []
+
+    def run(batch: PackedBatch, is_last: bool) -> None:
+        backprop_batch = None
+        if is_train and (drops or is_last):
+            output, backprop_batch = encoder.encode_train(batch)
+        else:
+            output = encoder.encode(batch)
+        outputs.append(output)
+        done.append((batch, backprop_batch))
+
+    run_passes(batches, budget, run)
+
+    def backprop(d_outputs: Floats) -> None:
+        waiting = list(done)
+        done[:] = [(batch, None) for batch, _ in done]  # A pass goes back once.
+        end = d_outputs.shape[0]
+        while waiting:
+            batch, backprop_batch = waiting.pop()
+            start = end - batch.total
+            d_output = d_outputs[start:end]
+            # A gradient of zeros teaches nothing.
+            if d_output.any():
+                try:
+                    if backprop_batch is None:
+                        _, backprop_batch = encoder.encode_train(batch)
+                    backprop_batch(d_output)
+                except EncoderOutOfMemory:
+                    # What was dropped out cannot be dropped out a second time.
+                    if drops or batch.n_seqs < 2:
+                        raise
+                    budget.cut_below(batch)
+                    waiting.extend((half, None) for half in halve(batch))
+                    continue
+            end = start
+
+    return np.concatenate(outputs), backprop
+
+
+def run_passes(
+    batches: Sequence[PackedBatch],
+    budget: Budget,
+    run: Callable[[PackedBatch, bool], None],
+) -> None:
+    """Run batches in order, in smaller parts where they are too large.
+
+    batches (Sequence[PackedBatch]): The batches.
+    budget (Budget): What passes may hold.
+    run (Callable[[PackedBatch, bool], None]): Runs one; told whether it is the last.
+    RAISES (EncoderOutOfMemory): If the device has too little memory for one window.
+    """
+    waiting = list(batches)[::-1]
+    while waiting:
+        batch = waiting.pop()
+        if not budget.allows(batch):
+            waiting.extend(reversed(halve(batch)))
+            continue
+        try:
+            run(batch, not waiting)
+        except EncoderOutOfMemory:
+            if batch.n_seqs < 2:
+                raise
+            budget.cut_below(batch)
+            waiting.append(batch)

@@ -1,0 +1,211 @@
+"""The encoder of these tests says that it runs on a GPU, and so works in a thread."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+import spacy
+
+from spacy_modernbert.layers import ahead
+from spacy_modernbert.layers.ahead import run_ahead, take_batches
+from spacy_modernbert.layers.encode import find_layers, get_shim
+
+from ..util import count_passes, entities, make_text, put_on_small_device
+
+TEXTS = [make_text(seed, 1 + seed % 5) for seed in range(300, 340)] + ["", " "]
+THREAD = "spacy-modernbert"
+
+
+@pytest.fixture(scope="module")
+def wanted(trained):
+    return entities(spacy.load(trained).pipe(TEXTS))
+
+
+@pytest.fixture
+def nlp(trained, monkeypatch):
+    nlp = spacy.load(trained)
+    encoder = count_passes(nlp.get_pipe("modernbert_ner").model)
+    encoder.device = "cuda:0"
+    # Batches of a few Docs.
+    monkeypatch.setattr(ahead, "N_PASSES", 100 / 16384)
+    return nlp
+
+
+def encoder_of(nlp):
+    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    return get_shim(layer).loaded.encoder
+
+
+def fail_at(nlp, n):
+    """Let the pass number n fail."""
+    encoder = encoder_of(nlp)
+    encode = encoder.encode_tokens
+
+    def failing(batch, rows):
+        if len(encoder.encoded) == n:
+            encoder.encoded.append(0)
+            raise OSError("the device is gone")
+        return encode(batch, rows)
+
+    encoder.encode_tokens = failing
+
+
+def threads():
+    return [t.name for t in threading.enumerate() if t.name.startswith(THREAD)]
+
+
+def test_same_entities_in_the_same_order(nlp, wanted):
+    docs = list(nlp.pipe(TEXTS))
+    assert [doc.text for doc in docs] == TEXTS
+    assert entities(docs) == wanted and sum(map(len, wanted)) > 50
+    assert len(encoder_of(nlp).encoded) > 10
+    assert threads() == []
+
+
+def test_in_a_thread_and_ahead(nlp):
+    encoder = encoder_of(nlp)
+    encode = encoder.encode_tokens
+    names = set()
+
+    def watched(batch, rows):
+        names.add(threading.current_thread().name)
+        return encode(batch, rows)
+
+    encoder.encode_tokens = watched
+    asked = []
+    stream = nlp.pipe(asked.append(i) or text for i, text in enumerate(TEXTS))
+    next(stream)
+    # Two batches more than the first one, and not all.
+    assert len(TEXTS) > len(asked) > 3
+    assert len(threads()) == 1
+    stream.close()
+    assert all(name.startswith(THREAD) for name in names) and names
+    assert threads() == []
+
+
+def test_on_the_cpu_there_is_no_thread(nlp, wanted):
+    encoder_of(nlp).device = "cpu"
+    stream = nlp.pipe(TEXTS)
+    next(stream)
+    assert threads() == []
+    assert entities(nlp.pipe(TEXTS)) == wanted
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_batch_size(nlp, wanted, batch_size):
+    assert entities(nlp.pipe(TEXTS, batch_size=batch_size)) == wanted
+
+
+def test_docs_before_an_error_are_given_out(nlp, wanted):
+    fail_at(nlp, 3)
+    found = []
+    stream = nlp.pipe(TEXTS)
+    with pytest.raises(OSError, match="the device is gone"):
+        for doc in stream:
+            found.append(doc)
+    assert 0 < len(found) < len(TEXTS)
+    assert entities(found) == wanted[: len(found)]
+    assert threads() == []
+
+
+@pytest.mark.parametrize("where", ["encoding", "planning", "decoding"])
+def test_the_error_handler_gets_the_batch(nlp, wanted, where, monkeypatch):
+    failed = []
+    ner = nlp.get_pipe("modernbert_ner")
+    if where == "encoding":
+        fail_at(nlp, 3)
+    elif where == "planning":
+        plan_docs = ahead.plan_docs
+
+        def failing_plan(layer, docs):
+            if any(doc.text == TEXTS[9] for doc in docs):
+                raise OSError("no plan")
+            return plan_docs(layer, docs)
+
+        monkeypatch.setattr(ahead, "plan_docs", failing_plan)
+    else:
+        own = type(ner).set_annotations
+
+        def failing_set(self, docs, scores):
+            if any(doc.text == TEXTS[9] for doc in docs):
+                raise OSError("no entities")
+            return own(self, docs, scores)
+
+        monkeypatch.setattr(type(ner), "set_annotations", failing_set)
+
+    def handle(name, pipe, docs, error):
+        assert (name, pipe) == ("modernbert_ner", ner) and isinstance(error, OSError)
+        failed.extend(doc.text for doc in docs)
+
+    nlp.set_error_handler(handle)
+    docs = list(nlp.pipe(TEXTS))
+    assert 0 < len(failed) < len(TEXTS)
+    at = TEXTS.index(failed[0])
+    assert failed == TEXTS[at : at + len(failed)]
+    rest = TEXTS[:at] + TEXTS[at + len(failed) :]
+    assert [doc.text for doc in docs] == rest
+    assert entities(docs) == wanted[:at] + wanted[at + len(failed) :]
+
+
+def test_an_error_in_the_stream_comes_after_the_docs_before_it(nlp):
+    def texts():
+        yield from TEXTS[:20]
+        raise KeyError("no more")
+
+    found = []
+    with pytest.raises(KeyError, match="no more"):
+        for doc in nlp.pipe(texts()):
+            found.append(doc.text)
+    assert 10 < len(found) <= 20 and found == TEXTS[: len(found)]
+    assert threads() == []
+
+
+def test_interrupted(nlp):
+    def texts():
+        yield from TEXTS[:20]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(nlp.pipe(texts()))
+    assert threads() == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_thread_in_each_process(nlp, wanted):
+    assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=7)) == wanted
+
+
+def test_memory_runs_out_in_the_thread(nlp, wanted):
+    ner = nlp.get_pipe("modernbert_ner")
+    device = put_on_small_device(ner.model, 90)
+    device.device = "cuda:0"
+    with pytest.warns(UserWarning, match="passes hold"):
+        assert entities(nlp.pipe(TEXTS)) == wanted
+    assert max(device.encoded) <= 90
+
+
+def test_a_beam_takes_the_vectors_too(nlp, monkeypatch):
+    ner = nlp.get_pipe("modernbert_ner")
+    ner.cfg["beam_width"] = 4
+    found = entities(nlp.pipe(TEXTS))
+    assert entities([nlp(text) for text in TEXTS]) == found
+    n_tokens = sum(len(nlp.make_doc(text)) for text in TEXTS)
+    assert 0 < sum(map(len, found)) < n_tokens
+
+
+def test_run_ahead():
+    started = []
+    pairs = run_ahead(range(6), lambda i: started.append(i) or -i, 2)
+    assert next(pairs) == (0, 0) and started == [0, 1, 2]
+    assert next(pairs) == (1, -1) and started == [0, 1, 2, 3]
+    assert list(pairs) == [(i, -i) for i in range(2, 6)]
+    assert list(run_ahead([], lambda i: i, 2)) == []
+    assert list(run_ahead([1], lambda i: i, 2)) == [(1, 1)]
+
+
+def test_take_batches():
+    docs = [np.zeros(n) for n in (3, 3, 9, 1, 1, 1, 0)]
+    sizes = [[len(doc) for doc in batch] for batch in take_batches(docs, 3, 6)]
+    assert sizes == [[3, 3], [9], [1, 1, 1], [0]]
+    assert list(take_batches([], 3, 6)) == []

@@ -1,0 +1,155 @@
+import warnings
+
+import numpy as np
+import pytest
+from spacy.tokens import Doc
+
+from spacy_modernbert.encoder.backend import EncoderOutOfMemory
+from spacy_modernbert.encoder.pooling import pool_means
+from spacy_modernbert.layers.budget import Budget
+from spacy_modernbert.layers.encode import get_shim
+from spacy_modernbert.layers.passes import encode_batches, pool_passes
+from spacy_modernbert.layers.plan import Plan
+from spacy_modernbert.types import PackedBatch, TokenRows
+
+from ..util import (
+    count_passes,
+    make_checkpoint,
+    make_text,
+    make_tok2vec,
+    put_on_small_device,
+)
+
+
+@pytest.fixture(scope="module")
+def docs(nlp):
+    sizes = [2, 9, 0, 1, 30, 4]
+    return [nlp(make_text(seed, n)) if n else nlp("") for seed, n in enumerate(sizes)]
+
+
+def gradients_of(model):
+    return dict(get_shim(model.layers[0]).loaded.encoder.gradients())
+
+
+@pytest.mark.parametrize("pooling", ["reduce_mean.v1", "reduce_max.v1"])
+@pytest.mark.parametrize("budget", [64, 200])
+def test_vectors_do_not_depend_on_the_budget(checkpoint, docs, budget, pooling):
+    pooling = {"@layers": pooling}
+    wanted = make_tok2vec(checkpoint, window=64, pooling=pooling).predict(docs)
+    model = make_tok2vec(
+        checkpoint, window=64, pooling=pooling, max_batch_wordpieces=budget
+    )
+    passes = count_passes(model)
+    found = model.predict(docs)
+    assert len(passes.encoded) > 1 and max(passes.encoded) <= budget
+    assert [rows.shape for rows in found] == [(len(doc), 32) for doc in docs]
+    for rows, wanted_rows in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(rows, wanted_rows, atol=1e-5)
+
+
+def test_prediction_and_training_give_the_same_vectors(checkpoint, docs):
+    model = make_tok2vec(checkpoint, window=64, max_batch_wordpieces=200)
+    trained, _ = model.begin_update(docs)
+    for rows, wanted in zip(model.predict(docs), trained, strict=True):
+        np.testing.assert_allclose(rows, wanted, atol=1e-5)
+
+
+def test_tokens_in_order_whatever_the_windows():
+    """Tokens of one Doc in several passes, the later ones first, and some in none."""
+    lengths = [1, 1, 0, 1, 2, 0]
+    rows = TokenRows(np.array([4, 0, 5, 1, 2]), np.array(lengths))
+    plan = Plan(
+        windows=(),
+        window_lengths=np.array([3, 3]),
+        batches=(batch_of([3]), batch_of([3])),
+        rows=rows,
+        doc_lengths=np.array([0, 4, 2]),
+    )
+    hidden = iter(np.arange(6, dtype=np.float32)[:, None].reshape(2, 3, 1))
+    found = pool_passes(plan, lambda b, r: pool_means(next(hidden), r), 1, Budget(3))
+    assert [x.ravel().tolist() for x in found] == [[], [4, 0, 0, 5], [1.5, 0]]
+
+
+def batch_of(lengths):
+    cu = np.cumsum([0, *lengths], dtype=np.int32)
+    return PackedBatch(np.zeros(cu[-1], np.int64), cu)
+
+
+@pytest.mark.parametrize("batch", [[], [Doc], [Doc, Doc]])
+def test_nothing_to_encode(checkpoint, nlp, batch):
+    model = make_tok2vec(checkpoint)
+    passes = count_passes(model)
+    found = model.predict([make(nlp.vocab) for make in batch])
+    assert [rows.shape for rows in found] == [(0, 32)] * len(batch)
+    assert passes.encoded == []
+
+
+# -- Memory -----------------------------------------------------------------------
+
+
+def test_smaller_passes_where_memory_is_short(checkpoint, docs):
+    model = make_tok2vec(checkpoint, window=64)
+    wanted = model.predict(docs)
+    device = put_on_small_device(model, 150)
+    with pytest.warns(UserWarning, match="passes hold"):
+        found = model.predict(docs)
+    assert max(device.encoded) <= 150
+    for rows, wanted_rows in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(rows, wanted_rows, atol=1e-5)
+    # It is remembered, and not said again.
+    n_refused = len(device.refused)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(docs)
+        layer = model.layers[0]
+        layer.predict(docs)
+    assert len(device.refused) == n_refused
+    assert get_shim(layer).budget.wordpieces <= 150
+
+
+def test_no_memory_for_one_window(checkpoint, docs):
+    model = make_tok2vec(checkpoint, window=64)
+    device = put_on_small_device(model, 20)
+    with pytest.warns(UserWarning), pytest.raises(EncoderOutOfMemory):
+        model.predict(docs)
+    assert min(device.refused) <= 64
+    with pytest.raises(EncoderOutOfMemory):
+        model.begin_update(docs)
+
+
+@pytest.mark.parametrize("memory", [(150,), (10**6, 150), (70, 65)])
+def test_training_where_memory_is_short(checkpoint, docs, memory):
+    """On the way there, or on the way back: the same update as by one pass."""
+    found = []
+    for small in (False, True):
+        model = make_tok2vec(checkpoint, window=64)
+        if small:
+            device = put_on_small_device(model, *memory)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            encoded, backprop = model.layers[0].begin_update(docs)
+            assert len(encoded.plan.batches) == 1
+            rng = np.random.default_rng(0)
+            d_vectors = rng.normal(size=encoded.vectors.shape).astype(np.float32)
+            backprop(d_vectors)
+        found.append((encoded.vectors, gradients_of(model)))
+    assert device.refused and device.held == 0
+    np.testing.assert_allclose(found[1][0], found[0][0], atol=1e-5)
+    for name, gradient in found[1][1].items():
+        scale = max(1.0, np.abs(gradient).max())
+        np.testing.assert_allclose(gradient, found[0][1][name], atol=1e-4 * scale)
+
+
+def test_dropout_is_not_drawn_twice(tmp_path, docs):
+    model = make_tok2vec(make_checkpoint(tmp_path / "drops", mlp_dropout=0.5))
+    put_on_small_device(model, 10**6, 150)
+    encoded, backprop = model.layers[0].begin_update(docs)
+    with pytest.raises(EncoderOutOfMemory):
+        backprop(np.ones_like(encoded.vectors))
+
+
+def test_no_batches(checkpoint):
+    encoder = get_shim(make_tok2vec(checkpoint).layers[0]).loaded.encoder
+    vectors, backprop = encode_batches(encoder, [], Budget(64), is_train=True)
+    assert vectors.shape == (0, encoder.config.hidden_size)
+    backprop(vectors)
