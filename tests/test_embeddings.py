@@ -18,9 +18,6 @@ from spacy_modernbert.types import PackedBatch
 
 from .util import CountingEncoder, make_checkpoint, make_text
 
-# Backends whose encoder is in a file of its own.
-MODULES = {"mlx": "mlx_encoder", "onnx": "onnx_encoder", "openvino": "openvino_encoder"}
-
 TEXTS = [
     make_text(0, 1),
     "",
@@ -39,8 +36,6 @@ def backend(request) -> str:
     missing = look_for(request.param).missing
     if missing:
         pytest.skip(missing)
-    if request.param in MODULES:
-        pytest.importorskip(f"spacy_modernbert.encoder.{MODULES[request.param]}")
     return request.param
 
 
