@@ -3,8 +3,8 @@
     python -m benchmarks.agreement training/NAME/model-best corpus/NAME/test.spacy
 
 The pipeline is loaded for each backend, precision and kind of weights that can run
-here, and goes through the documents. The first row is torch on the CPU in float32, which the
-others are compared with. Precisions that the processor does not have are computed
+here, and goes through the documents. The first row is torch on the CPU in float32; the
+others are compared with it. Precisions that the processor does not have are computed
 slowly, but with the same numbers. Prints a table and writes it as JSON.
 """
 

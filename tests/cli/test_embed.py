@@ -1,5 +1,6 @@
 """`python -m spacy modernbert embed`."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -182,7 +183,7 @@ def interrupt(run, monkeypatch):
             made = load_embedder(name, **settings)
             return Interrupted(**{key: getattr(made, key) for key in fields})
 
-        fields = Embedder.__dataclass_fields__
+        fields = [field.name for field in dataclasses.fields(Embedder) if field.init]
         with monkeypatch.context() as patch:
             patch.setattr("spacy_modernbert.embeddings.load_embedder", load)
             return run(*arguments, **options)
