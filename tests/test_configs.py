@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from pathlib import Path
 
 import pytest
 import spacy
@@ -20,10 +21,12 @@ from spacy_modernbert.corpora.__main__ import app
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import expected_shapes
+from spacy_modernbert.pretraining.settings import PretrainingSettings
 
 from .util import ROOT
 
-RECIPES = sorted((ROOT / "configs").glob("*/*.cfg"))
+PRETRAINING = sorted((ROOT / "configs" / "pretraining").glob("*.cfg"))
+RECIPES = sorted({*(ROOT / "configs").glob("*/*.cfg")} - {*PRETRAINING})
 SIZES = sorted((ROOT / "configs" / "encoders").glob("*.json"))
 PROJECT = srsly.read_yaml(ROOT / "project.yml")
 
@@ -165,6 +168,15 @@ def test_published_sizes(name):
     assert not (config.attention_bias or config.mlp_bias or config.norm_bias)
 
 
+@pytest.mark.parametrize("path", PRETRAINING, ids=[each.stem for each in PRETRAINING])
+def test_pretraining(path):
+    settings = PretrainingSettings.from_config(load_training_config(path))
+    sizes = {size.stem: size for size in SIZES}
+    size = json.loads(sizes[Path(settings.encoder).name].read_text())
+    assert max(phase.length for phase in settings.phases) == 8192
+    assert size["max_position_embeddings"] == 8192
+
+
 # -- The project ------------------------------------------------------------------
 
 
@@ -185,4 +197,5 @@ def test_every_corpus_has_a_command():
         (command.name or command.callback.__name__).replace("_", "-")
         for command in app.registered_commands
     }
-    assert {path.parent.name for path in RECIPES} == commands
+    # Raw text has no entities to train a recognizer on.
+    assert {path.parent.name for path in RECIPES} == commands - {"pretraining"}

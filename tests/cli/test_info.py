@@ -163,4 +163,4 @@ def test_quantized_pipeline(trained, tmp_path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     shutil.rmtree(encoder)
     output.rename(encoder)
-    assert ", quantized to 8 bits" in " ".join(run(folder).output.split())
+    assert "quantized to 8 bits" in " ".join(run(folder).output.split())

@@ -224,7 +224,6 @@ def test_precisions_that_are_not_there(oracle, encoder, monkeypatch):
     # What the processor can do, and what OpenVINO makes of it, may differ.
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: True)
     assert resolve_precision("auto", "openvino") == "bfloat16"
-    assert resolve_precision("auto", "cpu") == resolve_precision("float32", "openvino")
     OpenVinoEncoder(encoder.config, state(oracle), precision="auto")
 
 

@@ -137,7 +137,8 @@ def test_in_the_place_of_a_listener(checkpoint, model, docs):
     for output, data in zip(outputs, model.predict(docs).doc_data, strict=True):
         assert len(output.tensors) == len(data.tensors)
         for one, other in zip(output.tensors, data.tensors, strict=True):
-            np.testing.assert_array_equal(one, other)
+            # Predicting computes in place, which rounds the last bits otherwise.
+            np.testing.assert_allclose(one, other, atol=1e-5)
     backprop([output for output in outputs if output.tensors])
     assert get_shim(replaced).loaded.encoder.gradients()["final_norm.weight"].any()
     empty, backprop = replaced.begin_update(docs[1:2])

@@ -259,7 +259,8 @@ def test_frozen_layers_stay_as_they_are(n, gradient_checkpointing):
     batch, d_out = draw(np.random.default_rng(0))
     for each in (encoder, whole):
         out, backprop = each.encode_train(batch)
-        np.testing.assert_array_equal(out, make().encode(batch))
+        # Predicting computes in place, which rounds the last bits otherwise.
+        np.testing.assert_allclose(out, make().encode(batch), atol=1e-5)
         backprop(d_out)
     wanted = whole.gradients()
     for name, gradient in encoder.gradients().items():
