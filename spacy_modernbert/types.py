@@ -1,7 +1,7 @@
 """The data that travels between the rooms."""
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import Iterator, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,30 @@ class PackedBatch:
     def lengths(self) -> Ints:
         """RETURNS (Ints): `(n_seqs,)`, the wordpieces of each sequence."""
         return np.diff(self.cu_seqlens)
+
+    def take(self, start: int, end: int) -> "PackedBatch":
+        """Some of the sequences, as a batch of their own.
+
+        start, end (int): The first sequence, and the one behind the last.
+        RETURNS (PackedBatch): Sequences `start` up to `end`. The ids are shared.
+        """
+        cu = self.cu_seqlens[start : end + 1]
+        return PackedBatch(self.ids[cu[0] : cu[-1]], cu - cu[0])
+
+    def parts(self, max_wordpieces: int) -> Iterator["PackedBatch"]:
+        """Cut the batch between sequences.
+
+        max_wordpieces (int): The most wordpieces of a part. A longer sequence is a part
+            of its own.
+        YIELDS (PackedBatch): The parts, in order, each as long as it may be.
+        """
+        start = 0
+        while start < self.n_seqs:
+            limit = self.cu_seqlens[start] + max_wordpieces
+            end = int(np.searchsorted(self.cu_seqlens, limit, side="right")) - 1
+            end = max(end, start + 1)
+            yield self.take(start, end)
+            start = end
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,4 @@ def halve(batch: PackedBatch) -> Tuple[PackedBatch, PackedBatch]:
     """
     cu = batch.cu_seqlens
     middle = 1 + int(np.argmin(np.abs(2 * cu[1:-1].astype(np.int64) - batch.total)))
-    cut = int(cu[middle])
-    return (
-        PackedBatch(batch.ids[:cut], cu[: middle + 1]),
-        PackedBatch(batch.ids[cut:], cu[middle:] - cu[middle]),
-    )
+    return batch.take(0, middle), batch.take(middle, batch.n_seqs)

@@ -42,6 +42,9 @@ _DTYPES = {
 _AUTO_CHECKPOINTING_BYTES = 2 << 30
 
 
+# How large an array of a pass on the CPU should be at most, where sequences allow it.
+_LARGE_BYTES = 24 << 20
+
 # From two widths, and whether there is a bias.
 Project = Callable[[int, int, bool], nn.Module]
 
@@ -238,8 +241,7 @@ class TorchEncoder:
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
         with watch_memory(batch, self._device), torch.inference_mode():
-            ids, plan = self._place(batch)
-            return self._model(ids, plan).cpu().numpy()
+            return self._predict(batch).cpu().numpy()
 
     def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
         """The mean of each token's rows in the last hidden state.
@@ -252,8 +254,7 @@ class TorchEncoder:
         if batch.total == 0 or self._device.type == "mps":
             return pool_means(self.encode(batch), rows)
         with watch_memory(batch, self._device), torch.inference_mode():
-            ids, plan = self._place(batch)
-            hidden = self._model(ids, plan)
+            hidden = self._predict(batch)
             index, starts = (
                 torch.from_numpy(array).to(self._device, torch.int64)
                 for array in (rows.rows, rows.starts)
@@ -397,6 +398,16 @@ class TorchEncoder:
                 Errors.PRECISION_CANNOT_TRAIN.format(value=self._precision)
             )
 
+    def _predict(self, batch: PackedBatch) -> Tensor:
+        """RETURNS (Tensor): `(total, width)`, the last hidden state, on the device."""
+        if self._device.type != "cpu":
+            return self._model(*self._place(batch))
+        # More rows are no quicker together, and arrays that are larger than this are had
+        # from the system page by page, each time anew.
+        parts = batch.parts(_rows_at_a_time(self.config))
+        outputs = [self._model(*self._place(part)) for part in parts]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
     def _place(
         self, batch: PackedBatch, dropout: float = 0.0
     ) -> Tuple[Tensor, AttentionPlan]:
@@ -430,6 +441,12 @@ class _Arrays(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+def _rows_at_a_time(config: ModernBertConfig) -> int:
+    """RETURNS (int): How many wordpieces are best computed at a time on the CPU."""
+    widest = max(3 * config.hidden_size, 2 * config.intermediate_size)
+    return max(256, _LARGE_BYTES // (4 * widest))
 
 
 def _add(gathered: Tensor, gradient: Optional[Tensor]) -> Tensor:

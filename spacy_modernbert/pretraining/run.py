@@ -259,19 +259,13 @@ def cut_log(path: Path, step: int) -> None:
 
 def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBatch]:
     """Parts of a batch that a pass can hold, each of whole sequences."""
-    cu = masked.batch.cu_seqlens
     start = 0
-    while start < masked.batch.n_seqs:
-        end = int(np.searchsorted(cu, cu[start] + max_batch_wordpieces, "right")) - 1
-        end = max(end, start + 1)
-        ids = masked.batch.ids[cu[start] : cu[end]]
-        hidden = (masked.places >= cu[start]) & (masked.places < cu[end])
+    for part in masked.batch.parts(max_batch_wordpieces):
+        end = start + part.total
+        hidden = (masked.places >= start) & (masked.places < end)
         if hidden.any():
-            yield MaskedBatch(
-                PackedBatch(ids, cu[start : end + 1] - cu[start]),
-                masked.places[hidden] - cu[start],
-                masked.targets[hidden],
-            )
+            places = masked.places[hidden] - start
+            yield MaskedBatch(part, places, masked.targets[hidden])
         start = end
 
 

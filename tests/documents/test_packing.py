@@ -51,3 +51,16 @@ def test_halves(lengths, left):
     assert first.lengths.tolist() == left
     assert second.lengths.tolist() == lengths[len(left) :]
     assert [*first.ids, *second.ids] == list(range(cu[-1]))
+
+
+@given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 60))
+def test_parts(lengths, budget):
+    ids = np.arange(sum(lengths))
+    batch = PackedBatch(ids, np.cumsum([0, *lengths]).astype(np.int32))
+    parts = list(batch.parts(budget))
+    assert all(part.total <= budget or part.n_seqs == 1 for part in parts)
+    found = [ids for part in parts for ids in np.split(part.ids, part.cu_seqlens[1:-1])]
+    wanted = np.split(ids, batch.cu_seqlens[1:-1]) if lengths else []
+    assert [each.tolist() for each in found] == [each.tolist() for each in wanted]
+    for part, after in pairwise(parts):
+        assert part.total + after.lengths[0] > budget
