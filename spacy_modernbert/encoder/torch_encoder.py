@@ -402,8 +402,8 @@ class TorchEncoder:
         """RETURNS (Tensor): `(total, width)`, the last hidden state, on the device."""
         if self._device.type != "cpu":
             return self._model(*self._place(batch))
-        # More rows are no quicker together, and arrays that are larger than this are had
-        # from the system page by page, each time anew.
+        # More rows are no quicker together, and larger arrays are had from the system
+        # page by page, each time anew.
         parts = batch.parts(_rows_at_a_time(self.config))
         outputs = [self._model(*self._place(part)) for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
