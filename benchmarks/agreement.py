@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 import srsly
 import typer
 from spacy.language import Language
+from spacy.scorer import Scorer
 from spacy.tokens import DocBin
 from spacy.training import Example
 from spacy.util import load_config, load_model_from_config
@@ -136,11 +137,11 @@ def load(
 def evaluate(nlp: Language, data: Path) -> Tuple[float, List[Entities]]:
     """RETURNS (Tuple[float, List[Entities]]): F, 0 to 100, and each Doc's entities."""
     truth = list(DocBin().from_disk(data).get_docs(nlp.vocab))
-    examples = [Example(nlp.make_doc(doc.text), doc) for doc in truth]
-    f = 100 * (nlp.evaluate(examples)["ents_f"] or 0.0)
+    docs = list(nlp.pipe(doc.text for doc in truth))
+    examples = [Example(*pair) for pair in zip(docs, truth, strict=True)]
+    f = 100 * (Scorer(nlp).score(examples)["ents_f"] or 0.0)
     found = [
-        {(ent.start_char, ent.end_char, ent.label_) for ent in example.predicted.ents}
-        for example in examples
+        {(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents} for doc in docs
     ]
     return f, found
 
