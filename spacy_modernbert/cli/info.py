@@ -120,7 +120,7 @@ def _print_backends() -> None:
         + (
             "This processor multiplies them natively."
             if multiplies_int8()
-            else "On this processor they save memory, and hardly time."
+            else "This processor does not: they hardly save time."
         )
     )
 
@@ -169,7 +169,7 @@ def _print_pipeline(name: str) -> None:
         raise ValueError(Errors.NO_PIPELINE.format(value=name))
     msg.divider(f"Pipeline {folder.name}")
     try:
-        config = load_config(folder / CONFIG)
+        config = load_config(folder / CONFIG, interpolate=True)
     except ValueError as error:
         raise ValueError(
             Errors.BAD_PIPELINE_CONFIG.format(path=folder / CONFIG, error=error)
