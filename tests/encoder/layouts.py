@@ -1,9 +1,9 @@
 """Small checkpoints in the layouts in which ModernBERTs are published.
 
 The keys of config.json, the special tokens and where they stand, the kind of tokenizer
-and the names and dtype of the tensors follow what is known of the published files; sizes,
-vocabularies and weights are toys. What stands in the files says how they are to be
-read. The names here are only for whoever reads the tests.
+and the names and dtype of the tensors follow what is known of the published files;
+sizes, vocabularies and weights are toys. What stands in the files says how they are to
+be read. The names here are only for whoever reads the tests.
 """
 
 import json
