@@ -174,9 +174,8 @@ def _preferences() -> Iterator[Tuple[str, str]]:
         yield "mlx", "on Apple silicon, MLX is installed"
         yield "mps", "torch finds an Apple GPU, and MLX is not installed"
     yield "cuda", "torch finds a CUDA device"
-    # Not OpenVINO, nor ONNX Runtime: on the CPU in float32 both are
-    # quicker than torch by a tenth or more, and take more memory. In bfloat16 neither has
-    # been measured.
+    # Not OpenVINO, nor ONNX Runtime: on the CPU in float32 both are quicker than torch
+    # by a tenth or more, and take more memory. In bfloat16 neither has been measured.
 
 
 def _is_apple_silicon() -> bool:
