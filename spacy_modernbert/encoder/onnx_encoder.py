@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from weakref import WeakSet
 
 import numpy as np
@@ -16,13 +16,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from ..errors import Errors
-from ..types import PackedBatch, TokenRows
+from ..types import PackedBatch
 from .availability import find_onnx_provider
 from .config import ModernBertConfig
 from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
-from .pooling import pool_means
-from .steps import StepSettings, StepState
+from .predicting import PredictingEncoder
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -32,7 +31,7 @@ Floats = npt.NDArray[np.floating]
 _orphans: List[ort.InferenceSession] = []
 
 
-class OnnxEncoder:
+class OnnxEncoder(PredictingEncoder):
     """ModernBERT in ONNX Runtime. It predicts only. See `backend.Encoder`.
 
     The weights are there twice, once for ONNX Runtime. If they are quantized, the
@@ -57,6 +56,7 @@ class OnnxEncoder:
         """
         self.config = config
         self.can_train = False
+        self.backend = "onnx"
         self._precision = "float32" if precision == "auto" else precision
         self._provider = _find_provider(self._precision)
         self._quantization = _check_quantization(quantization, self._precision)
@@ -82,29 +82,6 @@ class OnnxEncoder:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
         return run_session(self._session(), batch)
 
-    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
-        """The mean of each token's rows in the last hidden state.
-
-        batch (PackedBatch): The sequences.
-        rows (TokenRows): The rows of each token.
-        RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
-        """
-        return pool_means(self.encode(batch), rows)
-
-    def encode_train(
-        self, batch: PackedBatch
-    ) -> Tuple[Floats, Callable[[Floats], None]]:
-        """RAISES (ValueError): Always."""
-        _refuse_to_train()
-
-    def step(self, settings: StepSettings, state: StepState) -> None:
-        """RAISES (ValueError): Always."""
-        _refuse_to_train()
-
-    def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
-        """RAISES (ValueError): Always."""
-        _refuse_to_train()
-
     def copy(self, others: Mapping[str, Any]) -> "OnnxEncoder":
         """Copy the encoder.
 
@@ -123,10 +100,6 @@ class OnnxEncoder:
         float32 and exact, whatever is computed in. Not to be written to.
         """
         return self._tensors
-
-    def gradients(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): None."""
-        return {}
 
     def _session(self) -> ort.InferenceSession:
         """A session with as many threads as torch has now. It is made when it is first
@@ -256,7 +229,3 @@ def _check_quantization(
             )
         )
     return quantization
-
-
-def _refuse_to_train() -> NoReturn:
-    raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value="onnx"))

@@ -9,20 +9,19 @@ import sys
 import threading
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
 from ..errors import Errors
-from ..types import PackedBatch, TokenRows
+from ..types import PackedBatch
 from .backend import check_quantization, resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
-from .pooling import pool_means
-from .steps import StepSettings, StepState
+from .predicting import PredictingEncoder
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -49,7 +48,7 @@ class _Compiled:
 _left_by_the_parent: List[_Compiled] = []
 
 
-class OpenVinoEncoder:
+class OpenVinoEncoder(PredictingEncoder):
     """ModernBERT by OpenVINO. See `backend.Encoder`.
 
     The graph is compiled when it is first run: so a process that is forked before that
@@ -73,6 +72,7 @@ class OpenVinoEncoder:
         """
         self.config = config
         self.can_train = False
+        self.backend = "openvino"
         self.device = "openvino:CPU"
         self._quantized = _is_quantized(quantization)
         self._properties = _properties(precision)
@@ -102,29 +102,6 @@ class OpenVinoEncoder:
                 hidden[start:end] = row[: end - start]
         return hidden
 
-    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
-        """The mean of each token's rows in the last hidden state.
-
-        batch (PackedBatch): The sequences.
-        rows (TokenRows): The rows of each token.
-        RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
-        """
-        return pool_means(self.encode(batch), rows)
-
-    def encode_train(
-        self, batch: PackedBatch
-    ) -> Tuple[Floats, Callable[[Floats], None]]:
-        """RAISES (ValueError): Always."""
-        raise _cannot_train()
-
-    def step(self, settings: StepSettings, state: StepState) -> None:
-        """RAISES (ValueError): Always."""
-        raise _cannot_train()
-
-    def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
-        """RAISES (ValueError): Always."""
-        raise _cannot_train()
-
     def copy(self, others: Mapping[str, Any]) -> "OpenVinoEncoder":
         """Copy the encoder. Nobody writes into its weights, so the copies share those
         that are the same, and the compiled graph if all are.
@@ -145,10 +122,6 @@ class OpenVinoEncoder:
         They are views, which cannot be written: the graph would not see it.
         """
         return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
-
-    def gradients(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): Nothing: there are none."""
-        return {}
 
     def _compile(self) -> ov.CompiledModel:
         with self._compiling:
@@ -217,7 +190,3 @@ def _read_only(tensor: Floats) -> Floats:
     view = tensor.view()
     view.flags.writeable = False
     return view
-
-
-def _cannot_train() -> ValueError:
-    return ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value="openvino"))
