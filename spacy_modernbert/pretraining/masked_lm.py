@@ -82,10 +82,11 @@ class MaskedLM(nn.Module):
         RETURNS (Tensor): `(n_hidden, vocab_size)`, the scores.
         """
         hidden = self.model(ids, plan, recompute)[places]
-        return self.decoder(self.head(hidden), self._table)
+        return self.decoder(self.head(hidden), self.table)
 
     @property
-    def _table(self) -> Tensor:
+    def table(self) -> nn.Parameter:
+        """RETURNS (nn.Parameter): `(vocab_size, hidden_size)`, the embedding table."""
         return self.model.embeddings.tok_embeddings.weight
 
     def score(
@@ -98,7 +99,7 @@ class MaskedLM(nn.Module):
         RETURNS (Tuple[Tensor, Tensor]): The sum of the cross-entropies in nats, and how
             many wordpieces were found; both on the device.
         """
-        device = self._table.device
+        device = self.table.device
         ids = torch.from_numpy(masked.batch.ids).to(device)
         places = torch.from_numpy(masked.places).to(device)
         targets = torch.from_numpy(masked.targets).to(device)

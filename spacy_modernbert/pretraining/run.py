@@ -26,6 +26,7 @@ from ..errors import Errors
 from ..types import PackedBatch
 from .masked_lm import MaskedLM
 from .masking import MaskedBatch, Masking, unigram_baseline
+from .optimizers import make_optimizers
 from .probe import Found, ask, compare_sights, hide_texts
 from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize
@@ -103,10 +104,12 @@ class Pretraining:
             self._device,
             getattr(torch, precision),
         )
-        self._optimizer = _make_optimizer(self.model, settings)
+        self._optimizers = make_optimizers(
+            self.model, settings, getattr(torch, precision)
+        )
         self.step = 0
         if (output / STATE).is_file():
-            self.step = load_state(output / STATE, self.model, self._optimizer)
+            self.step = load_state(output / STATE, self.model, self._optimizers)
         self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
 
@@ -165,7 +168,7 @@ class Pretraining:
     def save(self) -> None:
         """Write the state and the checkpoint: first beside their places."""
         self.output.mkdir(parents=True, exist_ok=True)
-        save_state(self.output / STATE, self.model, self._optimizer, self.step)
+        save_state(self.output / STATE, self.model, self._optimizers, self.step)
         self.export(self.output / ENCODER)
 
     def export(self, folder: Path, dtype: str = "F32") -> None:
@@ -220,10 +223,11 @@ class Pretraining:
             loss += part_loss.item()
             n_found += int(part_found.item())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.grad_clip)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learn_rate
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learn_rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.model.weights_changed()
         return loss / n_hidden, n_found / n_hidden
 
@@ -284,22 +288,4 @@ def _make_masking(
         mask_id=mask_id,
         special_ids=np.array(special, np.int64),
         vocab_size=min(vocab_size, tokenizer.get_vocab_size()),
-    )
-
-
-def _make_optimizer(
-    model: MaskedLM, settings: PretrainingSettings
-) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
-    decaying = [each for each in parameters if each.ndim > 1]
-    others = [each for each in parameters if each.ndim <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": decaying, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=settings.learn_rate,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=True,
     )

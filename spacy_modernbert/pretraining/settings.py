@@ -8,6 +8,7 @@ from ..errors import Errors
 
 # Most gradients are too small for float16.
 _PRECISIONS = ("auto", "float32", "bfloat16")
+_OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class PretrainingSettings:
     backend (str): "auto", "cuda", "mps" or "cpu".
     precision (str): "auto", "float32" or "bfloat16": what matrices are multiplied in.
     mask_rate (float): The share of wordpieces that are asked for.
+    optimizer (str): "adamw"; or "muon", which steps the matrices of the layers by Muon
+        and the rest by AdamW: an encoder that starts from nothing learns faster.
     learn_rate (float): The highest learning rate.
     warmup (int): Steps in which it rises.
     decay (int): The last so many steps, in which it falls to 0.
@@ -74,6 +77,7 @@ class PretrainingSettings:
     backend: str = "auto"
     precision: str = "auto"
     mask_rate: float = 0.3
+    optimizer: str = "adamw"
     learn_rate: float = 1e-3
     warmup: int = 100
     decay: int = 0
@@ -105,6 +109,8 @@ class PretrainingSettings:
         _check(_is_number(rate) and 0 < rate < 1, "mask_rate", rate, wanted)
         wanted = ", ".join(_PRECISIONS)
         _check(self.precision in _PRECISIONS, "precision", self.precision, wanted)
+        wanted = ", ".join(_OPTIMIZERS)
+        _check(self.optimizer in _OPTIMIZERS, "optimizer", self.optimizer, wanted)
         _check(bool(self.phases), "phases", {}, "at least one phase")
         wanted = f"with warmup ({self.warmup}) no more than all steps ({self.total})"
         fits = self.warmup + self.decay <= self.total

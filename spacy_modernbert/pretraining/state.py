@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 from ..encoder.tensor_files import TensorReader, read_entries, write_tensors
 from ..errors import Errors
+from .optimizers import Muon
+
+Optimizers = Sequence[torch.optim.Optimizer]
 
 _STEP = "step"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
-) -> None:
-    """Write the weights, the optimizer's moments and the number of steps. The file is
+def save_state(path: Path, model: nn.Module, optimizers: Optimizers, step: int) -> None:
+    """Write the weights, the optimizers' moments and the number of steps. The file is
     written beside its place and then renamed.
 
     path (Path): Where to write.
     model (nn.Module): The model.
-    optimizer (torch.optim.Optimizer): AdamW, of the model's parameters.
+    optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     step (int): The steps that were taken, below 2 ** 24.
     """
     tensors: Dict[str, Any] = {_STEP: np.array([step], np.float32)}
-    for key, tensor in _tensors(model, optimizer):
+    for key, tensor in _tensors(model, optimizers):
         tensors[key] = tensor.detach().cpu().numpy()
     fresh = path.with_name(f".{path.name}.tmp")
     with open(fresh, "wb") as stream:
@@ -38,12 +38,12 @@ def save_state(
     os.replace(fresh, path)
 
 
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Read what `save_state` wrote into a model and its optimizer.
+def load_state(path: Path, model: nn.Module, optimizers: Optimizers) -> int:
+    """Read what `save_state` wrote into a model and its optimizers.
 
     path (Path): The file.
     model (nn.Module): A model of the same shape.
-    optimizer (torch.optim.Optimizer): AdamW, of the model's parameters.
+    optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     RETURNS (int): The steps that were taken.
     RAISES (ValueError): If the file is damaged, or of another model.
     """
@@ -52,14 +52,10 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
     if _STEP not in entries:
         _refuse(path, "it says no step")
     step = int(found[_STEP][0])
-    for parameter in model.parameters():
-        # torch makes these with the first step.
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(step)),
-            **{moment: torch.zeros_like(parameter) for moment in _MOMENTS},
-        }
+    for optimizer in optimizers:
+        _init_moments(optimizer, step)
     with torch.no_grad():
-        for key, tensor in _tensors(model, optimizer):
+        for key, tensor in _tensors(model, optimizers):
             if key not in entries:
                 _refuse(path, f"it has no {key}")
             if entries[key].shape != tuple(tensor.shape):
@@ -69,14 +65,28 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
     return step
 
 
-def _tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Iterator[Tuple[str, Tensor]]:
+def _init_moments(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Make what an optimizer makes with its first step."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = {key: torch.zeros_like(parameter) for key in _moments(optimizer)}
+            if isinstance(optimizer, torch.optim.AdamW):
+                state["step"] = torch.tensor(float(step))
+            optimizer.state[parameter] = state
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> Tuple[str, ...]:
+    is_muon = isinstance(optimizer, Muon)
+    return ("momentum_buffer",) if is_muon else ("exp_avg", "exp_avg_sq")
+
+
+def _tensors(model: nn.Module, optimizers: Optimizers) -> Iterator[Tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
         yield f"weights.{name}", parameter
-        for moment in _MOMENTS:
-            if parameter in optimizer.state:
-                yield f"{moment}.{name}", optimizer.state[parameter][moment]
+        for optimizer in optimizers:
+            for moment in _moments(optimizer):
+                if parameter in optimizer.state:
+                    yield f"{moment}.{name}", optimizer.state[parameter][moment]
 
 
 def _refuse(path: Path, why: str) -> None:

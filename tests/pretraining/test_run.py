@@ -59,9 +59,11 @@ def weights(run):
     return {name: each.detach().clone() for name, each in run.model.named_parameters()}
 
 
-def test_it_learns(paths, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_it_learns(paths, tmp_path, optimizer):
     # One letter in three can be guessed from its neighbours, once they are looked at.
-    run = Pretraining(settings(paths, phases=(Phase(64, 512, 80),)), tmp_path)
+    phases = (Phase(64, 512, 80),)
+    run = Pretraining(settings(paths, phases=phases, optimizer=optimizer), tmp_path)
     before = run.evaluate()
     reports = list(run.steps())
     after = run.evaluate()
@@ -70,13 +72,15 @@ def test_it_learns(paths, tmp_path):
     assert after.accuracy > before.accuracy + 0.2
 
 
-def test_a_run_goes_on_as_if_it_had_not_been_stopped(paths, tmp_path):
-    whole = Pretraining(settings(paths), tmp_path / "whole")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_goes_on_as_if_it_had_not_been_stopped(paths, tmp_path, optimizer):
+    told = settings(paths, optimizer=optimizer)
+    whole = Pretraining(told, tmp_path / "whole")
     losses = [report.loss for report in whole.steps()]
-    stopped = Pretraining(settings(paths), tmp_path / "stopped")
+    stopped = Pretraining(told, tmp_path / "stopped")
     first = [report.loss for report in islice(stopped.steps(), 7)]
     stopped.save()
-    resumed = Pretraining(settings(paths), tmp_path / "stopped")
+    resumed = Pretraining(told, tmp_path / "stopped")
     assert resumed.step == stopped.step
     rest = [report.loss for report in resumed.steps()]
     assert first + rest == pytest.approx(losses, rel=1e-5)

@@ -1,0 +1,122 @@
+"""What steps the weights of a masked language model: AdamW, or Muon beside it."""
+
+from typing import Any, Callable, Iterable, List, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from .masked_lm import MaskedLM
+from .settings import PretrainingSettings
+
+# The quintic iteration, whose coefficients are steepest at 0: singular values end
+# between 0.7 and 1.2, and not at 1, which does no harm.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+# So that an update is as large as one of AdamW, and both take one learning rate.
+_RMS_OF_ADAMW = 0.2
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps matrices by their momentum, made orthogonal, so that every direction of it
+    counts alike (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; the
+    size of a step: Liu et al. 2025, https://arxiv.org/abs/2502.16982).
+
+    `torch.optim.Muon` is the same in bfloat16, always, which is fifty times slower on
+    a processor that does not multiply it natively.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ):
+        """params (Iterable[Tensor]): Matrices.
+        lr (float): The learning rate.
+        weight_decay (float): The share of the weights that decays, at a rate of 1.
+        momentum (float): Nesterov's.
+        dtype (torch.dtype): What the momentum is made orthogonal in.
+        """
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, defaults)
+        self._dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], Any]] = None) -> None:
+        """Take a step.
+
+        closure (Optional[Callable]): Not used.
+        """
+        for group in self.param_groups:
+            for weights in group["params"]:
+                if weights.grad is not None:
+                    update = self._update(weights, group["momentum"])
+                    size = _RMS_OF_ADAMW * max(weights.shape) ** 0.5
+                    weights.mul_(1 - group["lr"] * group["weight_decay"])
+                    weights.add_(update, alpha=-group["lr"] * size)
+
+    def _update(self, weights: Tensor, momentum: float) -> Tensor:
+        state = self.state[weights]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weights)
+        buffer = state["momentum_buffer"]
+        buffer.lerp_(weights.grad, 1 - momentum)
+        ahead = torch.lerp(weights.grad, buffer, momentum)
+        return orthogonalize(ahead.to(self._dtype)).to(weights.dtype)
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Bring the singular values of a matrix near to 1, by Newton and Schulz.
+
+    matrix (Tensor): `(n, m)`.
+    RETURNS (Tensor): `(n, m)`.
+    """
+    a, b, c = _COEFFICIENTS
+    is_tall = matrix.size(0) > matrix.size(1)
+    x = matrix.T if is_tall else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if is_tall else x
+
+
+def make_optimizers(
+    model: MaskedLM, settings: PretrainingSettings, dtype: torch.dtype
+) -> Tuple[torch.optim.Optimizer, ...]:
+    """model (MaskedLM): The model.
+    settings (PretrainingSettings): What to make.
+    dtype (torch.dtype): What matrices are multiplied in.
+    RETURNS (Tuple[torch.optim.Optimizer, ...]): Each parameter is in one of them.
+    """
+    by_muon: List[nn.Parameter] = []
+    if settings.optimizer == "muon":
+        by_muon = [each for each in model.parameters() if each.ndim == 2]
+        # Its rows are stepped now and then, by themselves.
+        by_muon = [each for each in by_muon if each is not model.table]
+    taken = set(map(id, by_muon))
+    others = [each for each in model.parameters() if id(each) not in taken]
+    optimizers: List[torch.optim.Optimizer] = [_make_adamw(others, settings)]
+    if by_muon:
+        rate, decay = settings.learn_rate, settings.weight_decay
+        optimizers.append(Muon(by_muon, rate, decay, dtype=dtype))
+    return tuple(optimizers)
+
+
+def _make_adamw(
+    parameters: List[nn.Parameter], settings: PretrainingSettings
+) -> torch.optim.AdamW:
+    decaying = [each for each in parameters if each.ndim > 1]
+    others = [each for each in parameters if each.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": decaying, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=settings.learn_rate,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        fused=True,
+    )
