@@ -55,7 +55,7 @@ def main(
     if device == "auto":
         device = _best_device()
     context.obj = Session(
-        shape="mini" if quick and shape == "base" else shape,
+        shape="micro" if quick and shape == "base" else shape,
         device=device,
         threads=threads,
         patience=Patience(

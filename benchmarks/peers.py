@@ -115,7 +115,7 @@ def why_not_timed(peer: Peer, shape: str) -> str:
     if on_cpu and peer.precision == "bfloat16" and not multiplies_bfloat16():
         return "not measurable here: the processor has no native bfloat16"
     is_slow_mlx = peer.device == "mlx" and look_for("mlx").device == "mlx:cpu"
-    if is_slow_mlx and shape not in ("mini", "tiny"):
+    if is_slow_mlx and shape not in ("mini", "micro", "tiny"):
         return "not measurable here: MLX multiplies by a reference BLAS without a GPU"
     return ""
 

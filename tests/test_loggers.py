@@ -25,7 +25,7 @@ from spacy_modernbert.loggers import (
 from .util import ROOT
 
 NAME = "spacy-modernbert.ProgressLogger.v1"
-RECIPE = ROOT / "configs" / "roster-tiny" / "train.cfg"
+RECIPE = ROOT / "configs" / "roster-tiny.cfg"
 STEPS = {"training.max_steps": 4, "training.eval_frequency": 2}
 ENTRY = {
     "epoch": 1,

@@ -85,8 +85,8 @@ class MaskedLM(nn.Module):
         return self.decoder(self.head(hidden), self.table)
 
     @property
-    def table(self) -> nn.Parameter:
-        """RETURNS (nn.Parameter): `(vocab_size, hidden_size)`, the embedding table."""
+    def table(self) -> Tensor:
+        """RETURNS (Tensor): `(vocab_size, hidden_size)`, the embedding table."""
         return self.model.embeddings.tok_embeddings.weight
 
     def score(

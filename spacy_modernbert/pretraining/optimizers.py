@@ -1,6 +1,6 @@
 """What steps the weights of a masked language model: AdamW, or Muon beside it."""
 
-from typing import Any, Callable, Iterable, List, Optional, Tuple
+from typing import Any, Iterable, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -44,26 +44,26 @@ class Muon(torch.optim.Optimizer):
         self._dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Optional[Callable[[], Any]] = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Take a step.
 
-        closure (Optional[Callable]): Not used.
+        closure (Any): Not used.
         """
         for group in self.param_groups:
             for weights in group["params"]:
                 if weights.grad is not None:
-                    update = self._update(weights, group["momentum"])
+                    update = self._update(weights, weights.grad, group["momentum"])
                     size = _RMS_OF_ADAMW * max(weights.shape) ** 0.5
                     weights.mul_(1 - group["lr"] * group["weight_decay"])
                     weights.add_(update, alpha=-group["lr"] * size)
 
-    def _update(self, weights: Tensor, momentum: float) -> Tensor:
+    def _update(self, weights: Tensor, gradient: Tensor, momentum: float) -> Tensor:
         state = self.state[weights]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(weights)
         buffer = state["momentum_buffer"]
-        buffer.lerp_(weights.grad, 1 - momentum)
-        ahead = torch.lerp(weights.grad, buffer, momentum)
+        buffer.lerp_(gradient, 1 - momentum)
+        ahead = torch.lerp(gradient, buffer, momentum)
         return orthogonalize(ahead.to(self._dtype)).to(weights.dtype)
 
 

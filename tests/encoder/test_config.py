@@ -270,7 +270,7 @@ def test_other_models_are_named(model_type, remedy):
 # The configs that come with the project
 
 
-@pytest.mark.parametrize("name", ["tiny", "mini", "base", "large"])
+@pytest.mark.parametrize("name", ["tiny", "micro", "mini", "base", "large"])
 def test_shipped_configs(name):
     data = json.loads((ENCODERS / f"{name}.json").read_text())
     config = ModernBertConfig.from_dict(data)

@@ -1,0 +1,60 @@
+"""A picture of a run of pretraining: `python -m benchmarks.curve LOG PICTURE`."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+import typer
+
+_TRAIN, _DEV, _RULE = "#9db8d6", "#1f5fa8", "#999999"
+
+
+def main(log: Path, picture: Path) -> None:
+    """Draw loss and accuracy over wordpieces.
+
+    log (Path): `log.jsonl` of the run.
+    picture (Path): The PNG to write.
+    """
+    lines = [json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]
+    records = [line for line in lines if "loss" in line]
+    (probe,) = [line["probe"] for line in lines if "probe" in line][-1:] or [None]
+    draw(records, probe, picture)
+
+
+def draw(records: List[Dict[str, Any]], probe: Any, path: Path) -> None:
+    """records (List[Dict[str, Any]]): The evaluations.
+    probe (Optional[Dict[str, Any]]): What was compared at the end.
+    path (Path): The picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    steps = [record["step"] for record in records]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, key, title in (
+        (axes[0], "loss", "cross-entropy of hidden wordpieces, nats"),
+        (axes[1], "accuracy", "share of hidden wordpieces that are found"),
+    ):
+        train = [record[key] for record in records]
+        dev = [record[f"dev_{key}"] for record in records]
+        axis.plot(steps, train, "o-", color=_TRAIN, markersize=3, label="training")
+        axis.plot(steps, dev, "o-", color=_DEV, markersize=3, label="held out")
+        if probe is not None:
+            axis.axhline(
+                probe["unigram"][key], color=_RULE, ls=":", label="frequency alone"
+            )
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("steps")
+        axis.set_ylim(bottom=0)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    typer.run(main)

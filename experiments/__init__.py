@@ -1,0 +1,1 @@
+"""What long context, pretraining and the rest buy, in F on real corpora."""

@@ -1,0 +1,96 @@
+"""`python -m experiments`: run experiments, and write their table."""
+
+import subprocess
+from pathlib import Path
+from typing import List, Optional
+
+import typer
+from wasabi import msg
+
+from spacy_modernbert.cli.evaluate import write_text
+
+from .cells import EXPERIMENTS, SEEDS, STEPS, cells_of
+from .run import Settings, read_record, run_cell
+from .table import make_page
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = "README.md"
+
+
+@app.command()
+def run(
+    experiment: str = typer.Argument(
+        ..., help=f"One of: {', '.join(EXPERIMENTS)}", show_default=False
+    ),
+    corpora: List[str] = typer.Option(  # noqa: B008
+        list(STEPS), "--corpus", help="Corpora: folders of corpus/"
+    ),
+    seeds: List[int] = typer.Option(list(SEEDS), "--seed", help="Seeds"),  # noqa: B008
+    steps: Optional[int] = typer.Option(None, min=1, help="Steps of the reference"),
+    encoder: Path = typer.Option(  # noqa: B008
+        Path("assets/modernbert-mini"), help="The pretrained encoder"
+    ),
+    results: Path = typer.Option(RESULTS, help="Folder for the records"),  # noqa: B008
+    work: Path = typer.Option(  # noqa: B008
+        Path("training/experiments"), help="Folder for the pipelines"
+    ),
+) -> None:
+    """Run what was not run yet of an experiment. It can be stopped at any time: each
+    pipeline that was tested has its record.
+    """
+    if experiment not in EXPERIMENTS:
+        names = ", ".join(EXPERIMENTS)
+        msg.fail(f"There is no experiment {experiment}. There are: {names}", exits=1)
+    for cell in cells_of(experiment, corpora, seeds):
+        train = Path("corpus") / cell.corpus / "train.spacy"
+        if not train.is_file():
+            msg.fail(
+                f"There is no {train}. Make it first: "
+                f"python -m spacy project run corpus . --vars.corpus {cell.corpus}",
+                exits=1,
+            )
+        settings = Settings(
+            steps=steps or STEPS.get(cell.corpus, 600),
+            encoder=encoder,
+            corpora=Path("corpus"),
+            recipes=Path("configs"),
+            work=work,
+            results=results,
+        )
+        if read_record(cell, results):
+            msg.info(f"{cell.name}: done before")
+            continue
+        msg.divider(cell.name)
+        try:
+            record = run_cell(cell, settings)
+        except (LookupError, OSError, ValueError) as error:
+            msg.fail(str(error), exits=1)
+        except subprocess.CalledProcessError as error:
+            msg.fail(f"{cell.name}: {error}", exits=1)
+        except KeyboardInterrupt:
+            msg.warn("Stopped. The same command goes on from here.")
+            raise typer.Exit(130) from None
+        minutes = record["train_seconds"] / 60
+        f_score = 100 * record["test"]["f"]
+        msg.good(f"{cell.name}: F {f_score:.2f} after {minutes:.1f} minutes")
+    _write_page(results)
+
+
+@app.command()
+def table(
+    results: Path = typer.Option(RESULTS, help="Folder with the records"),  # noqa: B008
+) -> None:
+    """Write the table of what was run so far."""
+    _write_page(results)
+
+
+def _write_page(results: Path) -> None:
+    page = make_page(list(STEPS), list(SEEDS), results)
+    write_text(results / PAGE, page)
+    msg.good(f"Wrote {results / PAGE}")
+
+
+if __name__ == "__main__":
+    app()

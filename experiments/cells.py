@@ -1,0 +1,89 @@
+"""The experiments: which recipes are trained on what, and compared with what."""
+
+from dataclasses import dataclass, replace
+from typing import Dict, Iterator, Optional, Sequence, Tuple
+
+SEEDS = (0, 1, 2)
+
+# Steps of training, on each corpus. A step sees a document or two.
+STEPS = {"litbank": 600, "craft": 600}
+
+# How much two windows share, in wordpieces.
+OVERLAPS = {128: 32, 512: 128, 2048: 256, 8192: 512}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pipeline that is trained, and tested.
+
+    recipe (str): `configs/<recipe>.cfg`.
+    weights (Optional[str]): What the encoder starts from: "pretrained" or "random";
+        None if the recipe has no encoder.
+    window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
+    budget (str): "steps": so many as its peers. "time": as many as fit into the time
+        that the reference took.
+    corpus (str): The corpus: a folder of `corpus/`.
+    seed (int): The seed of the training; and of the weights, if they are random.
+    """
+
+    recipe: str
+    weights: Optional[str] = "pretrained"
+    window: Optional[int] = None
+    budget: str = "steps"
+    corpus: str = ""
+    seed: int = 0
+
+    @property
+    def variant(self) -> str:
+        """RETURNS (str): What is trained, without corpus and seed."""
+        window = None if self.window is None else str(self.window)
+        parts = [self.recipe, self.weights, window]
+        return "-".join([part for part in parts if part] + [f"equal-{self.budget}"])
+
+    @property
+    def name(self) -> str:
+        """RETURNS (str): A name that no other cell has."""
+        return f"{self.corpus}-{self.variant}-seed{self.seed}"
+
+
+# What all others are compared with.
+REFERENCE = Cell("mini", window=8192)
+
+_CNN = Cell("cnn", weights=None)
+_STOCK = Cell("spacy-transformers")
+
+EXPERIMENTS: Dict[str, Tuple[Cell, ...]] = {
+    "windows": tuple(Cell("mini", window=window) for window in OVERLAPS),
+    "baselines": (
+        REFERENCE,
+        *(
+            replace(cell, budget=budget)
+            for cell in (_CNN, _STOCK)
+            for budget in ("steps", "time")
+        ),
+    ),
+    "pretraining": (REFERENCE, Cell("mini", weights="random", window=8192)),
+}
+
+TITLES = {
+    "windows": "How much of a document the encoder sees at once",
+    "baselines": "Beside spaCy's CNN, and the same encoder in spacy-transformers",
+    "pretraining": "The pretrained encoder, and the same one from random weights",
+}
+
+
+def cells_of(
+    experiment: str, corpora: Sequence[str], seeds: Sequence[int]
+) -> Iterator[Cell]:
+    """The cells of an experiment, in the order in which they can be run.
+
+    experiment (str): A key of `EXPERIMENTS`.
+    corpora (Sequence[str]): Folders of `corpus/`.
+    seeds (Sequence[int]): The seeds.
+    YIELDS (Cell): The cells: all variants with one seed, then with the next, so that a
+        run that is cut short has something to compare.
+    """
+    for corpus in corpora:
+        for seed in seeds:
+            for cell in EXPERIMENTS[experiment]:
+                yield replace(cell, corpus=corpus, seed=seed)

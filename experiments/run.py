@@ -1,0 +1,203 @@
+"""Train and test one pipeline, and keep what came of it."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from benchmarks.machine import describe_machine, list_versions
+from spacy_modernbert.cli.evaluate import write_text
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    read_tokenizer_config,
+    read_tokenizer_json,
+    save_checkpoint,
+)
+from spacy_modernbert.encoder.weights import init_tensors
+
+from .cells import OVERLAPS, REFERENCE, Cell
+
+Record = Dict[str, Any]
+
+_EVALUATIONS = 6
+_WARMUP = 0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything is, and how long it takes.
+
+    steps (int): Steps of the reference.
+    encoder (Path): The pretrained encoder.
+    corpora (Path): Folder with the corpora.
+    recipes (Path): Folder with the recipes.
+    work (Path): Folder for pipelines.
+    results (Path): Folder for the records.
+    threads (int): Threads of every library.
+    """
+
+    steps: int
+    encoder: Path
+    corpora: Path
+    recipes: Path
+    work: Path
+    results: Path
+    threads: int = 2
+
+
+def read_record(cell: Cell, results: Path) -> Optional[Record]:
+    """RETURNS (Optional[Record]): What came of a cell; None if it was not run."""
+    path = _record_path(cell, results)
+    if not path.is_file():
+        return None
+    record: Record = json.loads(path.read_text(encoding="utf8"))
+    return record
+
+
+def run_cell(cell: Cell, settings: Settings) -> Record:
+    """Train a pipeline, test the best of its states, and write the record.
+
+    cell (Cell): The pipeline.
+    settings (Settings): Where everything is.
+    RETURNS (Record): JSON-serializable.
+    RAISES (subprocess.CalledProcessError): If training or testing fails.
+    RAISES (LookupError): If the budget is a time and what it is measured by is missing.
+    """
+    steps = count_steps(cell, settings)
+    output = settings.work / cell.name
+    train = _train_command(cell, settings, steps, output)
+    seconds, peak_mb = _run(train, settings.threads)
+    metrics_path = output / "metrics.json"
+    test = [
+        *("python", "-m", "spacy", "modernbert", "evaluate"),
+        str(output / "model-best"),
+        str(settings.corpora / cell.corpus / "test.spacy"),
+        *("--output", str(metrics_path)),
+    ]
+    _run(test, settings.threads)
+    metrics = json.loads(metrics_path.read_text(encoding="utf8"))
+    evaluation = metrics["evaluation"]
+    record = {
+        **asdict(cell),
+        "steps": steps,
+        "train_command": shlex.join(train),
+        "test_command": shlex.join(test),
+        "train_seconds": round(seconds, 1),
+        "train_peak_mb": round(peak_mb),
+        "test_seconds": round(evaluation["seconds"], 1),
+        "dev": evaluation["performance"],
+        "test": evaluation["overall"],
+        "labels": evaluation["labels"],
+        "learning_curve": evaluation["learning_curve"],
+        "machine": describe_machine(),
+        "versions": list_versions(),
+    }
+    text = json.dumps(record, indent=1, default=float) + "\n"
+    write_text(_record_path(cell, settings.results), text)
+    return record
+
+
+def count_steps(cell: Cell, settings: Settings) -> int:
+    """How many steps a cell takes. With a budget of time: as many as fit into the time
+    of the reference, at the pace at which the same recipe took its equal steps.
+    """
+    if cell.budget == "steps":
+        return settings.steps
+    needed = [
+        replace(REFERENCE, corpus=cell.corpus, seed=cell.seed),
+        replace(cell, budget="steps"),
+    ]
+    found = [read_record(each, settings.results) for each in needed]
+    for each, record in zip(needed, found, strict=True):
+        if record is None:
+            raise LookupError(f"Run {each.name} first: {cell.name} takes its time.")
+    reference, paced = found
+    assert reference is not None and paced is not None
+    pace = paced["train_seconds"] / paced["steps"]
+    return max(1, round(reference["train_seconds"] / pace))
+
+
+def make_random_encoder(source: Path, output: Path, seed: int) -> None:
+    """Write a checkpoint with the shape and the tokenizer of another, and weights as
+    they are before any training.
+
+    source (Path): The other.
+    output (Path): Where to write.
+    seed (int): The seed of the weights.
+    """
+    config = load_config(source)
+    save_checkpoint(
+        output,
+        config,
+        init_tensors(config, seed),
+        read_tokenizer_json(source),
+        read_tokenizer_config(source),
+    )
+
+
+def _train_command(
+    cell: Cell, settings: Settings, steps: int, output: Path
+) -> List[str]:
+    corpus = settings.corpora / cell.corpus
+    options: Dict[str, Any] = {
+        "output": output,
+        "paths.train": corpus / "train.spacy",
+        "paths.dev": corpus / "dev.spacy",
+        "system.seed": cell.seed,
+        "training.max_steps": steps,
+        "training.eval_frequency": max(1, steps // _EVALUATIONS),
+        "training.patience": 0,
+    }
+    if cell.weights is not None:
+        options["paths.encoder"] = _find_encoder(cell, settings)
+        warmup = "training.optimizer.learn_rate.warmup_steps"
+        options[warmup] = round(steps * _WARMUP)
+    if cell.window is not None:
+        options["variables.window"] = cell.window
+        options["variables.overlap"] = OVERLAPS[cell.window]
+    recipe = settings.recipes / f"{cell.recipe}.cfg"
+    command = ["python", "-m", "spacy", "train", str(recipe)]
+    for key, value in options.items():
+        command += [f"--{key}", str(value)]
+    return command
+
+
+def _find_encoder(cell: Cell, settings: Settings) -> Path:
+    if cell.weights == "pretrained":
+        return settings.encoder
+    folder = settings.work / "encoders" / f"{settings.encoder.name}-seed{cell.seed}"
+    if not folder.exists():
+        make_random_encoder(settings.encoder, folder, cell.seed)
+    return folder
+
+
+def _run(command: List[str], threads: int) -> Tuple[float, float]:
+    """RETURNS (Tuple[float, float]): Seconds, and the peak of its memory in MB."""
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+    start = time.monotonic()
+    process = subprocess.Popen([sys.executable, *command[1:]], env=environment)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    # Kilobytes on Linux, bytes on macOS.
+    per_mb = 1e6 if sys.platform == "darwin" else 1e3
+    return time.monotonic() - start, usage.ru_maxrss / per_mb
+
+
+def _record_path(cell: Cell, results: Path) -> Path:
+    return results / f"{cell.name}.json"

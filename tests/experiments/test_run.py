@@ -1,0 +1,98 @@
+"""A whole experiment, for a moment."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments.cells import REFERENCE, Cell
+from experiments.run import (
+    Settings,
+    count_steps,
+    make_random_encoder,
+    read_record,
+    run_cell,
+)
+from experiments.table import make_page, spread
+from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+
+from ..util import ROOT
+
+
+@pytest.fixture
+def settings(tmp_path, checkpoint):
+    stage = Stage(n_words=600, min_words=40, max_words=80, words_per_name=20)
+    make_roster(RosterSize(train=(stage,), held_out=stage)).write(
+        tmp_path / "corpus" / "litbank"
+    )
+    return Settings(
+        steps=3,
+        encoder=checkpoint,
+        corpora=tmp_path / "corpus",
+        recipes=ROOT / "configs",
+        work=tmp_path / "work",
+        results=tmp_path / "results",
+        threads=1,
+    )
+
+
+def write_record(settings, cell, **values):
+    settings.results.mkdir(parents=True, exist_ok=True)
+    path = settings.results / f"{cell.name}.json"
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.wait4")
+def test_a_cell(settings):
+    cell = Cell("mini", "random", window=128, corpus="litbank", seed=1)
+    assert read_record(cell, settings.results) is None
+    record = run_cell(cell, settings)
+    assert record == read_record(cell, settings.results)
+    assert record["steps"] == 3 and record["window"] == 128 and record["seed"] == 1
+    assert record["train_seconds"] > 0 and record["train_peak_mb"] > 100
+    assert 0 <= record["test"]["f"] <= 1
+    assert "--variables.window 128" in record["train_command"]
+    assert len(record["learning_curve"]) >= 3
+    page = make_page(["litbank"], [0, 1], settings.results)
+    assert "| mini | random |" not in page  # in no experiment with this window
+    write_record(settings, replace(cell, window=8192), **record)
+    page = make_page(["litbank"], [0, 1], settings.results)
+    assert "| mini | random | 8,192 | 1 |" in page
+
+
+def test_random_weights(settings, tmp_path):
+    for seed in (0, 1):
+        make_random_encoder(settings.encoder, tmp_path / str(seed), seed)
+    config = load_config(settings.encoder)
+    assert load_config(tmp_path / "0") == config
+    tables = [
+        open_tensors(tmp_path / str(seed), config)["embeddings.tok_embeddings.weight"]
+        for seed in (0, 1)
+    ]
+    assert not np.allclose(*tables)
+    for name in ("tokenizer.json",):
+        assert (tmp_path / "0" / name).read_bytes() == (
+            settings.encoder / name
+        ).read_bytes()
+
+
+def test_steps_in_the_same_time(settings):
+    timed = Cell("cnn", None, budget="time", corpus="litbank", seed=2)
+    assert count_steps(replace(timed, budget="steps"), settings) == 3
+    with pytest.raises(LookupError, match="litbank-mini-pretrained-8192"):
+        count_steps(timed, settings)
+    reference = replace(REFERENCE, corpus="litbank", seed=2)
+    write_record(settings, reference, steps=3, train_seconds=60.0)
+    with pytest.raises(LookupError, match="litbank-cnn-equal-steps-seed2 first"):
+        count_steps(timed, settings)
+    paced = replace(timed, budget="steps")
+    write_record(settings, paced, steps=3, train_seconds=15.0)
+    assert count_steps(timed, settings) == 12
+
+
+def test_spread():
+    assert spread([1.0]) == "1.0"
+    assert spread([1.0, 3.0]) == "2.0 ± 1.4"

@@ -1,0 +1,95 @@
+"""The encoder that comes with the project."""
+
+import math
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from tokenizers import Tokenizer
+from transformers import ModernBertForMaskedLM, PreTrainedTokenizerFast
+
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.head import open_head
+from spacy_modernbert.encoder.weights import expected_shapes
+from spacy_modernbert.layers.encode import find_layers
+
+from .util import ROOT
+
+MINI = ROOT / "assets" / "modernbert-mini"
+
+# Not from a work that it has read.
+TEXT = (
+    "The clerk had been at his desk since early in the morning, and he was tired of it. "
+    "He looked out of the window and saw the ships in the harbour, and the people who "
+    "went up and down the street in the rain. At last he put on his hat and went out."
+)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(MINI)
+
+
+def test_shape(config):
+    assert set(config.layer_types) == {"full_attention", "sliding_attention"}
+    assert config.max_wordpieces == 8192
+    assert config.global_rope_theta == 160_000 and config.local_rope_theta == 10_000
+    n_weights = sum(map(math.prod, expected_shapes(config).values()))
+    assert 4_000_000 <= n_weights <= 10_000_000
+
+
+def test_files():
+    sizes = {path.name: path.stat().st_size for path in MINI.iterdir()}
+    assert set(sizes) >= {
+        "config.json", "model.safetensors", "tokenizer.json", "README.md",
+    }  # fmt: skip
+    assert sum(sizes.values()) <= 20e6
+
+
+def test_tokenizer_loses_nothing(config):
+    tokenizer = Tokenizer.from_file(str(MINI / "tokenizer.json"))
+    text = "“Héllo,” said ‘Ψ’ — 10 µm\n\n\tof 中文 🎉"
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    assert tokenizer.decode(ids) == text
+    assert max(ids) < config.vocab_size
+
+
+def test_weights_are_finite(config):
+    tensors = open_tensors(MINI, config)
+    head = open_head(MINI, config)
+    assert head is not None
+    for source in (tensors, head):
+        for name in source:
+            assert np.isfinite(np.asarray(source[name])).all(), name
+
+
+def test_it_has_read_something():
+    """transformers' own model finds hidden words with its weights."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(MINI)
+    model = ModernBertForMaskedLM.from_pretrained(
+        MINI, attn_implementation="sdpa", torch_dtype=torch.float32
+    ).eval()
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    n = ids.shape[1]
+    # One at a time: what stands there, in all of the text.
+    hidden = ids.repeat(n, 1)
+    places = torch.arange(n)
+    hidden[places, places] = tokenizer.mask_token_id
+    with torch.inference_mode():
+        scores = model(hidden[1:-1]).logits[places[:-2], places[1:-1]]
+    found = (scores.argmax(-1) == ids[0, 1:-1]).float().mean().item()
+    # The commonest wordpiece of all is one in twenty.
+    assert found > 0.3
+
+
+def test_in_a_pipeline(config):
+    nlp = spacy.blank("en")
+    tok2vec = {"name": str(MINI), "backend": "cpu"}
+    ner = nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    ner.add_label("PERSON")
+    nlp.initialize()
+    (layer,) = find_layers(ner.model)
+    vectors = layer.predict([nlp.make_doc(TEXT)]).vectors
+    assert vectors.shape[1] == config.hidden_size
+    assert np.isfinite(vectors).all()
