@@ -21,8 +21,8 @@ MINI = ROOT / "assets" / "modernbert-mini"
 # Not from a work that it has read.
 TEXT = (
     "The clerk had been at his desk since early in the morning, and he was tired. He "
-    "looked out of the window and saw the ships in the harbour, and the people who went "
-    "up and down the street in the rain. At last he put on his hat and went out."
+    "looked out of the window and saw the ships in the harbour, and the people who "
+    "went up and down the street in the rain. At last he put on his hat and went out."
 )
 
 
