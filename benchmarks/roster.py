@@ -30,7 +30,7 @@ LABELS = ("COMPANY", "PERSON", "SHIP", "TOWN")
 PACKAGES = ("spacy-modernbert", "spacy", "thinc", "torch", "tokenizers", "numpy")
 
 
-def main(corpus: str = "roster-long", encoder: str = "mini") -> None:
+def main(corpus: str = "roster-long", encoder: str = "micro") -> None:
     """Run the workflow for each window, print a table and write the results."""
     runs = [run(corpus, encoder, window) for window in OVERLAPS]
     results = {"machine": describe_machine(), "runs": runs}
@@ -56,6 +56,7 @@ def run(corpus: str, encoder: str, window: int) -> Dict[str, Any]:
     arguments = ["-m", "spacy", "project", "run", "train", "."]
     for name, value in {
         "corpus": corpus,
+        "config": corpus,
         "encoder": encoder,
         "window": window,
         "overlap": OVERLAPS[window],
