@@ -6,18 +6,20 @@ from typing import Any, Dict, List
 
 import typer
 
+from .plot import save_picture
+
 _TRAIN, _DEV, _RULE = "#9db8d6", "#1f5fa8", "#999999"
 
 
 def main(log: Path, picture: Path) -> None:
-    """Draw loss and accuracy over wordpieces.
+    """Draw loss and accuracy over the steps.
 
     log (Path): `log.jsonl` of the run.
     picture (Path): The PNG to write.
     """
     lines = [json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]
     records = [line for line in lines if "loss" in line]
-    (probe,) = [line["probe"] for line in lines if "probe" in line][-1:] or [None]
+    probe = next((line["probe"] for line in reversed(lines) if "probe" in line), None)
     draw(records, probe, picture)
 
 
@@ -50,10 +52,8 @@ def draw(records: List[Dict[str, Any]], probe: Any, path: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110, format="png")
+    save_picture(figure, path)
     plt.close(figure)
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A picture of how time and memory grow with the length of a document."""
 
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 from .rows import Row
 
@@ -50,9 +50,18 @@ def draw_scaling(rows: Sequence[Row], window: int, path: Path) -> None:
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
+    save_picture(figure, path)
+    plt.close(figure)
+
+
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a picture, whole or not at all.
+
+    figure (Any): matplotlib's.
+    path (Path): The PNG.
+    """
     temporary = path.with_name(f".{path.name}")
     figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
     temporary.replace(path)
 
 

@@ -42,7 +42,7 @@ class Process:
             stderr=self.errors,
             text=True,
             encoding="utf8",
-            env=_environment(point.threads),
+            env=make_environment(point.threads),
         )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -103,7 +103,10 @@ class Process:
         return f"exited with {code}: {said[-1] if said else 'and said nothing'}"
 
 
-def _environment(threads: int) -> Dict[str, str]:
+def make_environment(threads: int) -> Dict[str, str]:
+    """RETURNS (Dict[str, str]): The environment of a process that is measured: so many
+    threads in every library, and no network.
+    """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {
         **os.environ,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from benchmarks.machine import describe_machine, list_versions
+from benchmarks.process import make_environment
 from spacy_modernbert.cli.evaluate import write_text
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
@@ -178,14 +179,10 @@ def _find_encoder(cell: Cell, settings: Settings) -> Path:
 
 def _run(command: List[str], threads: int) -> Tuple[float, float]:
     """RETURNS (Tuple[float, float]): Seconds, and the peak of its memory in MB."""
-    environment = {
-        **os.environ,
-        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }
     start = time.monotonic()
-    process = subprocess.Popen([sys.executable, *command[1:]], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, *command[1:]], env=make_environment(threads)
+    )
     try:
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:

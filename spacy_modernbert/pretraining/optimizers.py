@@ -1,5 +1,7 @@
 """What steps the weights of a masked language model: AdamW, or Muon beside it."""
 
+from itertools import compress
+from operator import not_
 from typing import Any, Iterable, List, Tuple
 
 import torch
@@ -91,18 +93,15 @@ def make_optimizers(
     dtype (torch.dtype): What matrices are multiplied in.
     RETURNS (Tuple[torch.optim.Optimizer, ...]): Each parameter is in one of them.
     """
-    by_muon: List[nn.Parameter] = []
-    if settings.optimizer == "muon":
-        by_muon = [each for each in model.parameters() if each.ndim == 2]
-        # Its rows are stepped now and then, by themselves.
-        by_muon = [each for each in by_muon if each is not model.table]
-    taken = set(map(id, by_muon))
-    others = [each for each in model.parameters() if id(each) not in taken]
-    optimizers: List[torch.optim.Optimizer] = [_make_adamw(others, settings)]
-    if by_muon:
-        rate, decay = settings.learn_rate, settings.weight_decay
-        optimizers.append(Muon(by_muon, rate, decay, dtype=dtype))
-    return tuple(optimizers)
+    parameters = list(model.parameters())
+    if settings.optimizer == "adamw":
+        return (_make_adamw(parameters, settings),)
+    # Not the table, whose rows are stepped now and then, by themselves.
+    is_layer = [each.ndim == 2 and each is not model.table for each in parameters]
+    by_muon = list(compress(parameters, is_layer))
+    others = list(compress(parameters, map(not_, is_layer)))
+    rate, decay = settings.learn_rate, settings.weight_decay
+    return _make_adamw(others, settings), Muon(by_muon, rate, decay, dtype=dtype)
 
 
 def _make_adamw(
