@@ -4,12 +4,19 @@ import math
 from typing import Dict, Iterator, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from .config import FULL, ModernBertConfig
 from .tensor_files import Floats, Shape
 
 # Numbers drawn at a time, so that drawing a tensor costs no second one.
 _CHUNK = 1 << 20
+
+# How a wordpiece scores its like, before the softmax, where keys start as queries: its
+# share is nearly all of the attention, among thousands of others.
+_SCORE = 16.0
+# What queries and keys that do not match are multiplied by.
+_SMALL = 0.25
 
 
 def expected_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
@@ -70,13 +77,18 @@ def init_tensors(config: ModernBertConfig, seed: int) -> Mapping[str, Floats]:
 def with_matching_keys(
     tensors: Mapping[str, Floats], config: ModernBertConfig
 ) -> Mapping[str, Floats]:
-    """Let the full-attention layers start with keys that equal the queries.
+    """Let the full-attention layers start with keys that equal the queries, so that a
+    wordpiece looks at its like, at any distance, from the first step on.
 
-    A wordpiece then looks at wordpieces like itself, at any distance, from the first
-    step on, and so finds what is said of a name elsewhere. An encoder that starts
-    from nothing, with a small corpus, needs long to find this out by itself. Trained
-    ones have it: "Mimetic Initialization of Self-Attention Layers", Trockman and
-    Kolter 2023, https://arxiv.org/abs/2305.09828.
+    What is said of a name elsewhere is found that way. An encoder that starts from
+    nothing, with a small corpus, needs long to find this out by itself. Trained ones
+    have it: "Mimetic Initialization of Self-Attention Layers", Trockman and Kolter
+    2023, https://arxiv.org/abs/2305.09828.
+
+    Of the pairs that the rotary embedding turns, only those that hardly turn within
+    thousands of wordpieces are made to match. The others would match at no distance but
+    0, where a wordpiece sees itself: they start near zero. The first layer is left as
+    it is, since the like of a bare wordpiece tells it nothing.
 
     tensors (Mapping[str, Floats]): Fresh weights.
     config (ModernBertConfig): The config.
@@ -91,21 +103,42 @@ class _MatchingKeys(Mapping[str, Floats]):
         self.names = {
             f"layers.{i}.attn.Wqkv.weight"
             for i, layer_type in enumerate(config.layer_types)
-            if layer_type == FULL
+            if i > 0 and layer_type == FULL
         }
+        self.n_heads = config.num_attention_heads
+        self.head_dim = config.head_dim
+        self.is_slow = np.tile(_turns_slowly(config), self.n_heads)
 
     def __getitem__(self, name: str) -> Floats:
         tensor = self.tensors[name]
         if name not in self.names:
             return tensor
-        query, _, value = np.split(tensor, 3)
-        return np.concatenate([query, query, value])
+        query, key, value = np.split(tensor, 3)
+        slow = self.is_slow[:, None]
+        # After the norm, the squares of a wordpiece are 1: those of its queries are, on
+        # average, those of the weights.
+        square = (query[self.is_slow] ** 2).sum() / self.n_heads
+        gain = (_SCORE * self.head_dim**0.5 / square) ** 0.5
+        matching = np.where(slow, gain * query, _SMALL * query)
+        return np.concatenate([matching, np.where(slow, matching, _SMALL * key), value])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+
+def _turns_slowly(config: ModernBertConfig) -> npt.NDArray[np.bool_]:
+    """RETURNS (npt.NDArray[np.bool_]): `(head_dim,)`, in the layout of `rope`: true for
+    the pairs that turn by a radian at most over a quarter of the positions; for the
+    slowest, if that is none.
+    """
+    exponents = np.arange(0, config.head_dim, 2) / config.head_dim
+    frequencies = config.rope_theta(FULL) ** -exponents
+    reach = config.max_position_embeddings / 4
+    slow = frequencies <= max(1 / reach, frequencies[-1])
+    return np.tile(slow, 2)
 
 
 class _InitialTensors(Mapping[str, Floats]):

@@ -1,10 +1,10 @@
-from dataclasses import replace
-
 import numpy as np
+import pytest
 import torch
 from transformers import AutoModel
 
 from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.rope import make_rotation, rotate
 from spacy_modernbert.encoder.weights import (
     expected_shapes,
     init_tensors,
@@ -45,7 +45,7 @@ def test_fresh_weights_depend_on_the_seed_only():
 
 
 def test_matching_keys():
-    """In full-attention layers only, and nothing else is touched."""
+    """In full-attention layers above the first only, and nothing else is touched."""
     config = ModernBertConfig.from_dict(
         make_oracle(num_hidden_layers=5, attention_bias=True).config.to_dict()
     )
@@ -55,29 +55,38 @@ def test_matching_keys():
     assert list(matching) == list(expected_shapes(config)) and len(matching) == len(
         fresh
     )
-    changed = {f"layers.{i}.attn.Wqkv.weight" for i in (0, 3)}
     for name, tensor in matching.items():
         assert tensor.shape == before[name].shape and tensor.dtype == np.float32
         np.testing.assert_array_equal(fresh[name], before[name])
-        if name not in changed:
+        if name != "layers.3.attn.Wqkv.weight":
             np.testing.assert_array_equal(tensor, before[name])
             continue
         query, key, value = np.split(tensor, 3)
-        their_query, their_key, their_value = np.split(before[name], 3)
-        np.testing.assert_array_equal(query, their_query)
-        np.testing.assert_array_equal(key, their_query)
-        np.testing.assert_array_equal(value, their_value)
-        assert (key != their_key).any()
+        assert (key == query).all(axis=1).any() and (key != query).any()
+        np.testing.assert_array_equal(value, np.split(before[name], 3)[2])
 
 
-def test_matching_keys_make_a_wordpiece_look_at_its_like():
-    """The scores of the first layer are highest on the diagonal, on average."""
-    config = ModernBertConfig.from_dict(make_oracle().config.to_dict())
-    config = replace(config, hidden_size=64, num_attention_heads=1)
+@pytest.mark.parametrize("initializer_range", [0.02, 0.1])
+@pytest.mark.parametrize("distance", [0, 100, 2000])
+def test_matching_keys_make_a_wordpiece_look_at_its_like(initializer_range, distance):
+    """At any distance, and however small the weights are drawn."""
+    config = ModernBertConfig.from_dict(
+        {
+            "model_type": "modernbert",
+            "hidden_size": 256,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 4,
+            "initializer_range": initializer_range,
+        }
+    )
     weight = with_matching_keys(init_tensors(config, 0), config)
-    weight = weight["layers.0.attn.Wqkv.weight"]
-    inputs = np.random.default_rng(0).standard_normal((100, 64)).astype(np.float32)
-    query, key, _ = np.split(inputs @ weight.T, 3, axis=1)
-    scores = query @ key.T
-    others = scores[~np.eye(100, dtype=bool)]
-    assert scores.diagonal().min() > others.mean() + 3 * others.std()
+    weight = torch.from_numpy(weight["layers.3.attn.Wqkv.weight"])
+    inputs = torch.from_numpy(
+        np.random.default_rng(0).standard_normal((500, 256)).astype(np.float32)
+    )
+    query, key, _ = (inputs @ weight.T).view(500, 3, 4, 64).unbind(1)
+    there = make_rotation(torch.full((500,), distance), 160000.0, 64)
+    turned = rotate(key[:, None], there)[:, 0]
+    scores = torch.einsum("ihd,jhd->hij", query, turned) / 8
+    like = scores.softmax(-1).diagonal(dim1=1, dim2=2)
+    assert like.mean() > 0.8
