@@ -18,14 +18,17 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 RESULTS = Path(__file__).parent / "results"
 PAGE = "README.md"
 
+# Of training on a corpus of one's own.
+_STEPS = 300
+
 
 @app.command()
 def run(
     experiment: str = typer.Argument(
         ..., help=f"One of: {', '.join(EXPERIMENTS)}", show_default=False
     ),
-    corpora: List[str] = typer.Option(  # noqa: B008
-        list(STEPS), "--corpus", help="Corpora: folders of corpus/"
+    corpora: Optional[List[str]] = typer.Option(  # noqa: B008
+        None, "--corpus", help="Folders of corpus/. Default: those of the experiment"
     ),
     seeds: List[int] = typer.Option(list(SEEDS), "--seed", help="Seeds"),  # noqa: B008
     steps: Optional[int] = typer.Option(None, min=1, help="Steps of the reference"),
@@ -43,7 +46,8 @@ def run(
     if experiment not in EXPERIMENTS:
         names = ", ".join(EXPERIMENTS)
         msg.fail(f"There is no experiment {experiment}. There are: {names}", exits=1)
-    for cell in cells_of(experiment, corpora, seeds):
+    chosen = EXPERIMENTS[experiment]
+    for cell in cells_of(chosen, corpora or chosen.corpora, seeds):
         train = Path("corpus") / cell.corpus / "train.spacy"
         if not train.is_file():
             msg.fail(
@@ -52,7 +56,7 @@ def run(
                 exits=1,
             )
         settings = Settings(
-            steps=steps or STEPS.get(cell.corpus, 600),
+            steps=steps or STEPS.get(cell.corpus, _STEPS),
             encoder=encoder,
             corpora=Path("corpus"),
             recipes=Path("configs"),
@@ -87,7 +91,7 @@ def table(
 
 
 def _write_page(results: Path) -> None:
-    page = make_page(list(STEPS), list(SEEDS), results)
+    page = make_page(list(SEEDS), results)
     write_text(results / PAGE, page)
     msg.good(f"Wrote {results / PAGE}")
 

@@ -6,7 +6,7 @@ from typing import Dict, Iterator, Optional, Sequence, Tuple
 SEEDS = (0, 1, 2)
 
 # Steps of training, on each corpus. A step sees a document or two.
-STEPS = {"litbank": 600, "craft": 600}
+STEPS = {"litbank": 300, "craft": 200, "roster-long": 800}
 
 # How much two windows share, in wordpieces.
 OVERLAPS = {128: 32, 512: 128, 2048: 256, 8192: 512}
@@ -21,7 +21,7 @@ class Cell:
         None if the recipe has no encoder.
     window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
     budget (str): "steps": so many as its peers. "time": as many as fit into the time
-        that the reference took.
+        that the reference took. "double": twice as many steps.
     corpus (str): The corpus: a folder of `corpus/`.
     seed (int): The seed of the training; and of the weights, if they are random.
     """
@@ -52,32 +52,61 @@ REFERENCE = Cell("mini", window=8192)
 _CNN = Cell("cnn", weights=None)
 _STOCK = Cell("spacy-transformers")
 
-EXPERIMENTS: Dict[str, Tuple[Cell, ...]] = {
-    "windows": tuple(Cell("mini", window=window) for window in OVERLAPS),
-    "baselines": (
-        REFERENCE,
-        *(
-            replace(cell, budget=budget)
-            for cell in (_CNN, _STOCK)
-            for budget in ("steps", "time")
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared.
+
+    title (str): What it tells.
+    cells (Tuple[Cell, ...]): What is trained, on each corpus and with each seed. The
+        first is what the others are compared with.
+    corpora (Tuple[str, ...]): Folders of `corpus/`.
+    """
+
+    title: str
+    cells: Tuple[Cell, ...]
+    corpora: Tuple[str, ...] = ("litbank", "craft")
+
+
+EXPERIMENTS: Dict[str, Experiment] = {
+    "windows": Experiment(
+        "How much of a document the encoder sees at once",
+        tuple(Cell("mini", window=window) for window in reversed(OVERLAPS)),
+    ),
+    "baselines": Experiment(
+        "Beside spaCy's CNN, and the same encoder in spacy-transformers",
+        (
+            REFERENCE,
+            *(
+                replace(cell, budget=budget)
+                for cell in (_CNN, _STOCK)
+                for budget in ("steps", "time")
+            ),
         ),
     ),
-    "pretraining": (REFERENCE, Cell("mini", weights="random", window=8192)),
-}
-
-TITLES = {
-    "windows": "How much of a document the encoder sees at once",
-    "baselines": "Beside spaCy's CNN, and the same encoder in spacy-transformers",
-    "pretraining": "The pretrained encoder, and the same one from random weights",
+    "pretraining": Experiment(
+        "The pretrained encoder, and the same one from random weights",
+        (REFERENCE, replace(REFERENCE, weights="random")),
+    ),
+    "lookup": Experiment(
+        "Names that are explained elsewhere, thousands of words away",
+        (
+            Cell("roster-long", window=8192),
+            Cell("roster-long", window=128),
+            Cell("roster-long", weights="random", window=8192),
+            Cell("roster-long", weights="random", window=8192, budget="double"),
+        ),
+        corpora=("roster-long",),
+    ),
 }
 
 
 def cells_of(
-    experiment: str, corpora: Sequence[str], seeds: Sequence[int]
+    experiment: Experiment, corpora: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Cell]:
     """The cells of an experiment, in the order in which they can be run.
 
-    experiment (str): A key of `EXPERIMENTS`.
+    experiment (Experiment): The experiment.
     corpora (Sequence[str]): Folders of `corpus/`.
     seeds (Sequence[int]): The seeds.
     YIELDS (Cell): The cells: all variants with one seed, then with the next, so that a
@@ -85,5 +114,5 @@ def cells_of(
     """
     for corpus in corpora:
         for seed in seeds:
-            for cell in EXPERIMENTS[experiment]:
+            for cell in experiment.cells:
                 yield replace(cell, corpus=corpus, seed=seed)

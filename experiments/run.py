@@ -19,7 +19,7 @@ from spacy_modernbert.encoder.checkpoint import (
     read_tokenizer_json,
     save_checkpoint,
 )
-from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.encoder.weights import init_tensors, with_matching_keys
 
 from .cells import OVERLAPS, REFERENCE, Cell
 
@@ -109,6 +109,8 @@ def count_steps(cell: Cell, settings: Settings) -> int:
     """
     if cell.budget == "steps":
         return settings.steps
+    if cell.budget == "double":
+        return 2 * settings.steps
     needed = [
         replace(REFERENCE, corpus=cell.corpus, seed=cell.seed),
         replace(cell, budget="steps"),
@@ -124,8 +126,8 @@ def count_steps(cell: Cell, settings: Settings) -> int:
 
 
 def make_random_encoder(source: Path, output: Path, seed: int) -> None:
-    """Write a checkpoint with the shape and the tokenizer of another, and weights as
-    they are before any training.
+    """Write a checkpoint with the shape and the tokenizer of another, and the weights
+    that `modernbert encoder` starts one from.
 
     source (Path): The other.
     output (Path): Where to write.
@@ -135,7 +137,7 @@ def make_random_encoder(source: Path, output: Path, seed: int) -> None:
     save_checkpoint(
         output,
         config,
-        init_tensors(config, seed),
+        with_matching_keys(init_tensors(config, seed), config),
         read_tokenizer_json(source),
         read_tokenizer_config(source),
     )

@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from .cells import EXPERIMENTS, TITLES, Cell
+from .cells import EXPERIMENTS, Cell
 from .run import Record, read_record
+
+_BUDGETS = {"steps": "", "time": ", equal time", "double": ", twice the steps"}
 
 _HEADER = (
     "recipe", "encoder", "window", "seeds", "F", "P", "R", "steps", "minutes",
@@ -14,19 +16,18 @@ _HEADER = (
 )  # fmt: skip
 
 
-def make_page(corpora: Sequence[str], seeds: Sequence[int], results: Path) -> str:
+def make_page(seeds: Sequence[int], results: Path) -> str:
     """RETURNS (str): The page.
 
-    corpora (Sequence[str]): The corpora.
     seeds (Sequence[int]): The seeds.
     results (Path): Folder with the records.
     """
     lines = ["# Experiments", "", _INTRODUCTION]
-    for experiment, variants in EXPERIMENTS.items():
-        lines += ["", f"## {TITLES[experiment]}", ""]
-        lines += [f"`python -m experiments run {experiment}`"]
-        for corpus in corpora:
-            table = _make_table(variants, corpus, seeds, results)
+    for name, experiment in EXPERIMENTS.items():
+        lines += ["", f"## {experiment.title}", ""]
+        lines += [f"`python -m experiments run {name}`"]
+        for corpus in experiment.corpora:
+            table = _make_table(experiment.cells, corpus, seeds, results)
             if table:
                 lines += ["", f"### {corpus}", "", *table]
     return "\n".join(lines) + "\n"
@@ -59,7 +60,7 @@ def _make_table(
 
 
 def _describe(cell: Cell) -> List[str]:
-    recipe = cell.recipe + ", equal time" * (cell.budget == "time")
+    recipe = cell.recipe + _BUDGETS[cell.budget]
     window = "" if cell.window is None else f"{cell.window:,}"
     return [recipe, cell.weights or "", window]
 

@@ -56,10 +56,10 @@ def test_a_cell(settings):
     assert 0 <= record["test"]["f"] <= 1
     assert "--variables.window 128" in record["train_command"]
     assert len(record["learning_curve"]) >= 3
-    page = make_page(["litbank"], [0, 1], settings.results)
+    page = make_page([0, 1], settings.results)
     assert "| mini | random |" not in page  # in no experiment with this window
     write_record(settings, replace(cell, window=8192), **record)
-    page = make_page(["litbank"], [0, 1], settings.results)
+    page = make_page([0, 1], settings.results)
     assert "| mini | random | 8,192 | 1 |" in page
 
 
@@ -92,6 +92,10 @@ def test_steps_in_the_same_time(settings):
     paced = replace(timed, budget="steps")
     write_record(settings, paced, steps=3, train_seconds=15.0)
     assert count_steps(timed, settings) == 12
+
+
+def test_twice_the_steps(settings):
+    assert count_steps(Cell("mini", budget="double"), settings) == 6
 
 
 def test_spread():
