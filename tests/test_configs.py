@@ -239,7 +239,7 @@ def test_project():
         assert command.get("deps") or command["name"] == "corpus"
     default = PROJECT["vars"]
     assert (ROOT / "configs" / f"{default['config']}.cfg").is_file()
-    assert (ROOT / "configs" / "encoders" / f"{default['encoder']}.json").is_file()
+    assert (ROOT / default["encoder"] / "model.safetensors").is_file()
 
 
 def test_every_corpus_has_a_command():

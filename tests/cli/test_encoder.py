@@ -130,10 +130,14 @@ def test_its_tokenizer_takes_any_text(fresh):
     assert len(pieces) < 0.6 * len(text)
 
 
-def test_full_attention_layers_start_with_matching_keys(fresh):
-    tensors = open_tensors(fresh, load_config(fresh))
-    query, key, _ = np.split(tensors["layers.0.attn.Wqkv.weight"], 3)
-    np.testing.assert_array_equal(query, key)
+def test_upper_full_attention_layers_start_with_matching_keys(tmp_path, corpus):
+    folder = make("micro", tmp_path / "micro", corpus)
+    config = load_config(folder)
+    tensors = open_tensors(folder, config)
+    for i, layer_type in enumerate(config.layer_types):
+        query, key, _ = np.split(tensors[f"layers.{i}.attn.Wqkv.weight"], 3)
+        matches = (query == key).all(axis=1).any()
+        assert matches == (i > 0 and layer_type == "full_attention")
 
 
 def test_it_trains(corpus, fresh):
