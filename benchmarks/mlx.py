@@ -199,8 +199,8 @@ class _DenseAttention:
     ) -> mx.array:
         shape = (*self.shape, *query.shape[1:])
         q, k, v = (x.reshape(shape).swapaxes(1, 2) for x in (query, key, value))
-        frequencies = mlx_model.rope_frequencies(config, kind)
-        q, k = (mlx_model.rotate(x, frequencies) for x in (q, k))
+        periods = mx.array(config.rope_periods(kind))
+        q, k = (mlx_model.rotate(x, periods) for x in (q, k))
         output = mx.fast.scaled_dot_product_attention(
             q, k, v, scale=config.head_dim**-0.5, mask=self.masks[kind]
         )

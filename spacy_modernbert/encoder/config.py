@@ -15,6 +15,9 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ..errors import Errors
 
 FULL = "full_attention"
@@ -200,6 +203,18 @@ class ModernBertConfig:
         RETURNS (float): The base.
         """
         return self.global_rope_theta if layer_type == FULL else self.local_rope_theta
+
+    def rope_periods(self, layer_type: str) -> npt.NDArray[np.float32]:
+        """How far apart wordpieces are whose pairs differ by a radian, in the rotary
+        embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864) of a kind of layer.
+
+        layer_type (str): "full_attention" or "sliding_attention".
+        RETURNS (npt.NDArray[np.float32]): `(head_dim / 2,)`, in wordpieces: computed as
+            by transformers, since at position 8,191 the last bit of it is seen.
+        """
+        steps = np.arange(0, self.head_dim, 2, dtype=np.float32)
+        theta = np.float32(self.rope_theta(layer_type))
+        return theta ** (steps / np.float32(self.head_dim))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ModernBertConfig":

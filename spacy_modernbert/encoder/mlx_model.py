@@ -211,12 +211,12 @@ def attend_globally(
     dropout (Dropout): The dropout.
     RETURNS (mx.array): `(total, heads, head_dim)`.
     """
-    frequencies = rope_frequencies(config, FULL)
+    periods = mx.array(config.rope_periods(FULL))
     rate = config.attention_dropout
     outputs = []
     for start, end in plan.spans:
         q, k, v = (x[start:end].swapaxes(0, 1)[None] for x in (query, key, value))
-        q, k = rotate(q, frequencies), rotate(k, frequencies)
+        q, k = rotate(q, periods), rotate(k, periods)
         for first in range(0, end - start, _QUERIES):
             look: Callable[..., mx.array] = partial(
                 _look, mask=None, dropout=rate, dropout_key=dropout.draw_key(rate)
@@ -244,8 +244,8 @@ def attend_within_window(
     q, k, v = (x.swapaxes(1, 2) for x in (queries, keys, values))
     # Only distances matter to it: positions may count from the start of what a block
     # sees, wherever that stands in its sequence.
-    frequencies = rope_frequencies(config, SLIDING)
-    q, k = rotate(q, frequencies, offset=plan.size), rotate(k, frequencies)
+    periods = mx.array(config.rope_periods(SLIDING))
+    q, k = rotate(q, periods, offset=plan.size), rotate(k, periods)
     rate = config.attention_dropout
     output = _look(q, k, v, plan.mask, rate, dropout.draw_key(rate))
     return output.swapaxes(1, 2).reshape(-1, *query.shape[1:])[: query.shape[0]]
@@ -276,20 +276,9 @@ def _look(
     return drop(shares, dropout, dropout_key) @ value
 
 
-def rope_frequencies(config: ModernBertConfig, layer_type: str) -> mx.array:
-    """Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864).
-
-    RETURNS (mx.array): `(head_dim / 2,)`, what positions are divided by: computed as
-        by transformers, since at position 8,191 the last bit of it is seen.
-    """
-    powers = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
-    theta = np.float32(config.rope_theta(layer_type))
-    return mx.array(theta ** powers.astype(np.float32))
-
-
-def rotate(x: mx.array, frequencies: mx.array, offset: int = 0) -> mx.array:
+def rotate(x: mx.array, periods: mx.array, offset: int = 0) -> mx.array:
     """x (mx.array): Queries or keys, `(batch, heads, length, head_dim)`.
-    frequencies (mx.array): Of `rope_frequencies`.
+    periods (mx.array): `rope_periods` of the config.
     offset (int): The position of the first.
     RETURNS (mx.array): Of the same shape.
     """
@@ -300,7 +289,7 @@ def rotate(x: mx.array, frequencies: mx.array, offset: int = 0) -> mx.array:
         base=None,
         scale=1.0,
         offset=offset,
-        freqs=frequencies,
+        freqs=periods,
     )
 
 

@@ -207,9 +207,7 @@ def _plan(nodes: _Nodes, config: ModernBertConfig, dtype: int) -> _Plan:
         total=total,
         stream=nodes.add("Unsqueeze", stream, nodes.ints(0)),
         rotations={
-            kind: _rotation(
-                nodes, positions, config.rope_theta(kind), config.head_dim, dtype
-            )
+            kind: _rotation(nodes, positions, config.rope_periods(kind), dtype)
             for kind in sorted(set(config.layer_types))
         },
         queries=queries,
@@ -255,16 +253,14 @@ def _blocks(
 
 
 def _rotation(
-    nodes: _Nodes, positions: str, theta: float, head_dim: int, dtype: int
+    nodes: _Nodes, positions: str, periods: npt.NDArray[np.float32], dtype: int
 ) -> Tuple[str, str]:
-    """Cosine and sine, as in `attention._rotation`: angles in float32, whatever the
+    """Cosine and sine, as in `rope.make_rotation`: angles in float32, whatever the
     rest is computed in.
     """
-    steps = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = np.float32(1.0) / np.float32(theta) ** steps
     positions = nodes.add("Cast", positions, to=TensorProto.FLOAT)
     positions = nodes.add("Unsqueeze", positions, nodes.ints(1))
-    angles = nodes.add("Mul", positions, nodes.floats(frequencies))
+    angles = nodes.add("Mul", positions, nodes.floats(np.float32(1.0) / periods))
     cos, sin = (nodes.add(op, angles) for op in ("Cos", "Sin"))
     return nodes.add("Cast", cos, to=dtype), nodes.add("Cast", sin, to=dtype)
 

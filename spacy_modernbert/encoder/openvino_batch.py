@@ -126,19 +126,17 @@ def make_inputs(
         **Blocks.of(config).cut(owners),
     }
     for layer_type in set(config.layer_types):
-        rotation = _rotation(positions, config.rope_theta(layer_type), config.head_dim)
+        rotation = _rotation(positions, config.rope_periods(layer_type))
         inputs[layer_type] = np.tile(rotation, (1, len(group), 1, 1))
     return inputs
 
 
-def _rotation(positions: Ints, theta: float, head_dim: int) -> Array:
-    """Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864), in
-    the half-and-half layout of transformers' `ModernBertRotaryEmbedding`, float32.
+def _rotation(positions: Ints, periods: Array) -> Array:
+    """The rotary embedding in the half-and-half layout of transformers'
+    `ModernBertRotaryEmbedding`, float32.
 
     RETURNS (Array): `(2, positions, 1, head_dim)`, cosine and sine.
     """
-    steps = np.arange(0, head_dim, 2, dtype=np.float32)
-    frequencies = 1.0 / np.float32(theta) ** (steps / np.float32(head_dim))
-    angles = positions.astype(np.float32)[:, None] * frequencies
+    angles = positions.astype(np.float32)[:, None] * (np.float32(1.0) / periods)
     angles = np.concatenate((angles, angles), axis=-1)[:, None]
     return np.stack((np.cos(angles), np.sin(angles)))

@@ -134,10 +134,8 @@ def _turns_slowly(config: ModernBertConfig) -> npt.NDArray[np.bool_]:
     the pairs that turn by a radian at most over a quarter of the positions; for the
     slowest, if that is none.
     """
-    exponents = np.arange(0, config.head_dim, 2) / config.head_dim
-    frequencies = config.rope_theta(FULL) ** -exponents
-    reach = config.max_position_embeddings / 4
-    slow = frequencies <= max(1 / reach, frequencies[-1])
+    periods = config.rope_periods(FULL)
+    slow = periods >= min(config.max_position_embeddings / 4, periods[-1])
     return np.tile(slow, 2)
 
 

@@ -62,8 +62,19 @@ def test_matching_keys():
             np.testing.assert_array_equal(tensor, before[name])
             continue
         query, key, value = np.split(tensor, 3)
-        assert (key == query).all(axis=1).any() and (key != query).any()
-        np.testing.assert_array_equal(value, np.split(before[name], 3)[2])
+        their_query, their_key, their_value = np.split(before[name], 3)
+        # In every head and in both halves of it, the pairs that turn slowly.
+        slow = config.rope_periods("full_attention") >= (
+            config.max_position_embeddings / 4
+        )
+        slow = np.tile(slow, 2 * config.num_attention_heads)
+        assert slow.any() and not slow.all()
+        np.testing.assert_array_equal(key[slow], query[slow])
+        gains = query[slow] / their_query[slow]
+        np.testing.assert_allclose(gains, gains[0, 0], rtol=1e-5)
+        np.testing.assert_allclose(query[~slow], 0.25 * their_query[~slow])
+        np.testing.assert_allclose(key[~slow], 0.25 * their_key[~slow])
+        np.testing.assert_array_equal(value, their_value)
 
 
 @pytest.mark.parametrize("initializer_range", [0.02, 0.1])

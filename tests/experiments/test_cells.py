@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.cells import EXPERIMENTS, OVERLAPS, cells_of
+from experiments.cells import EXPERIMENTS, OVERLAPS, REFERENCE, cells_of
 
 from ..util import ROOT
 
@@ -18,9 +18,12 @@ def test_cells(experiment):
     for cell in cells:
         assert (ROOT / "configs" / f"{cell.recipe}.cfg").is_file()
         assert cell.window is None or cell.window in OVERLAPS
-    # What is compared with sees whole documents, by a pretrained encoder.
-    first = cells[0]
-    assert (first.weights, first.window, first.budget) == ("pretrained", 8192, "steps")
+    # What is compared with sees whole documents, by a pretrained encoder; on the real
+    # corpora, all experiments share it.
+    first = experiment.cells[0]
+    assert first == replace(REFERENCE, recipe=first.recipe)
+    assert first == REFERENCE or experiment.corpora == ("roster-long",)
+    assert experiment.title
 
 
 def test_what_is_timed_comes_after_what_it_is_timed_by():
