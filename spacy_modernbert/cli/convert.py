@@ -93,13 +93,13 @@ def convert(
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     in_floats = sum(4 * int(np.prod(s)) for s in expected_shapes(config).values())
-    size = _find_size(output)
+    size = find_size(output)
     msg.table(
         {
             "cosine of hidden states": f"mean {difference.mean_cosine:.6f}, "
             f"least {difference.min_cosine:.6f}",
             "largest difference": f"{difference.max_abs:.2g}",
-            "weights before": f"{_find_size(before) / 1e6:,.1f} MB",
+            "weights before": f"{find_size(before) / 1e6:,.1f} MB",
             "weights now": f"{size / 1e6:,.1f} MB, {size / in_floats:.1%} of float32",
         }
     )
@@ -181,7 +181,7 @@ def _open_encoder(folder: Path, config: ModernBertConfig) -> Encoder:
     return make_encoder(config, tensors, backend="cpu", precision="float32")
 
 
-def _find_size(folder: Path) -> int:
+def find_size(folder: Path) -> int:
     """RETURNS (int): The bytes of the files with the weights."""
     if (folder / TENSORS).is_file():
         return (folder / TENSORS).stat().st_size

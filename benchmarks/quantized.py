@@ -1,0 +1,62 @@
+"""What weights of a few bits cost, and how small they are.
+
+    python -m benchmarks.quantized
+
+`assets/modernbert-mini` (or `--model FOLDER`) is converted as by `modernbert convert`,
+and compared as there: by the hidden states of some text, and of random wordpieces.
+Prints a table and writes `benchmarks/quantized.json`.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Dict
+
+import typer
+from wasabi import msg
+
+from spacy_modernbert.cli.convert import compare, convert_checkpoint, find_size
+from spacy_modernbert.cli.evaluate import write_text
+from spacy_modernbert.encoder.checkpoint import load_config
+from spacy_modernbert.encoder.quantize import Scheme
+
+from .machine import describe_machine, list_versions
+
+RESULTS = Path(__file__).parent / "quantized.json"
+GROUP_SIZE = 64
+
+
+def main(model: Path = Path("assets/modernbert-mini")) -> None:
+    """Measure 8 and 4 bits, print a table and write the results."""
+    rows = [measure(model, Scheme(bits, GROUP_SIZE)) for bits in (8, 4)]
+    results = {
+        "command": f"python -m benchmarks.quantized --model {model}",
+        "machine": describe_machine(),
+        "versions": list_versions(),
+        "rows": rows,
+    }
+    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+    names = list(rows[0])
+    msg.table([[f"{row[name]:.5g}" for name in names] for row in rows], header=names)
+    msg.good(f"Wrote {RESULTS}")
+
+
+def measure(model: Path, scheme: Scheme) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The size as a share of that in float32, and how far
+    the hidden states are apart.
+    """
+    config = load_config(model)
+    with TemporaryDirectory() as folder:
+        floats, quantized = Path(folder) / "floats", Path(folder) / "quantized"
+        convert_checkpoint(model, config, floats, None, force=False)
+        convert_checkpoint(model, config, quantized, scheme, force=False)
+        return {
+            **asdict(scheme),
+            "size": find_size(quantized) / find_size(floats),
+            **asdict(compare(floats, quantized, config)),
+        }
+
+
+if __name__ == "__main__":
+    typer.run(main)
