@@ -108,14 +108,11 @@ class Chunk(NamedTuple):
     """Tokens that are decoded at once.
 
     start (int): Number of the first.
-    products (np.ndarray): Each token, multiplied by the weights of the current token.
-        Shape `(n, nP, nO)`, float32.
-    scores (np.ndarray): Scores of all actions at each token, as if no entity were open.
-        Shape `(n, n_actions)`, float32.
+    scores (np.ndarray): Scores of the actions of `Actions.outside`, in that order, at
+        each token, as if no entity were open. Shape `(n, n_outside)`, float32.
     """
 
     start: int
-    products: np.ndarray
     scores: np.ndarray
 
 
@@ -329,21 +326,40 @@ def decode(
     actions (Actions): The actions.
     RETURNS (Spans): The entities.
     """
-    total, width = hidden.shape
-    n_pieces, n_units = weights.bias.shape
-    to_products = weights.lower[0].reshape(-1, width).T
+    total = len(hidden)
     spans = Spans(*(np.empty(total, dtype=np.int64) for _ in Spans._fields))
     walk = np.zeros(3, dtype=np.int64)
     count = 0
     for start in range(0, total, CHUNK):
-        products = hidden[start : start + CHUNK] @ to_products
-        products = products.reshape(-1, n_pieces, n_units)
-        scores = _outside_units(products, weights)
-        if len(weights.upper):
-            scores = scores @ weights.upper.T + weights.upper_bias
-        chunk = Chunk(start, products, scores)
+        rows = hidden[start : start + CHUNK]
+        chunk = Chunk(start, outside_scores(rows, weights, actions.outside))
         count = _decode(chunk, hidden, weights, tokens, actions, walk, spans, count)
     return Spans(*(column[:count] for column in spans))
+
+
+def outside_scores(
+    hidden: np.ndarray, weights: Weights, actions: np.ndarray
+) -> np.ndarray:
+    """Score tokens as if no entity were open. What is not asked for is not computed: of
+    many labels, that is half of all actions.
+
+    hidden (np.ndarray): One row for each token. Shape `(n, nI)`, float32.
+    weights (Weights): The weights.
+    actions (np.ndarray): The actions to score. int64.
+    RETURNS (np.ndarray): Shape `(n, len(actions))`, float32.
+    """
+    has_upper = len(weights.upper) > 0
+    # Without an upper layer, the units are the scores.
+    units = np.arange(weights.bias.shape[1]) if has_upper else actions
+    # `take` and not an index, whose result would be laid out by columns.
+    lower = weights.lower[0].take(units, axis=1).reshape(-1, hidden.shape[1])
+    always = weights.padding[1] + weights.padding[2] + weights.bias
+    always = always.take(units, axis=1)
+    products = hidden @ lower.T
+    best = _largest_pieces(products.reshape(len(hidden), *always.shape), always)
+    if not has_upper:
+        return best
+    return best @ weights.upper[actions].T + weights.upper_bias[actions]
 
 
 def split_spans(
@@ -391,18 +407,19 @@ def compiled(function: Callable, **options: Any) -> Callable:
 
 
 @compiled
-def _outside_units(products: np.ndarray, weights: Weights) -> np.ndarray:
-    """RETURNS (np.ndarray): The units of the state at each token, as if no entity were
-    open. Shape `(n, nO)`.
+def _largest_pieces(products: np.ndarray, always: np.ndarray) -> np.ndarray:
+    """Add what all tokens have in common, and take the largest piece of each unit.
+
+    products (np.ndarray): Shape `(n, nP, units)`, float32.
+    always (np.ndarray): What to add. Shape `(nP, units)`, float32.
+    RETURNS (np.ndarray): Shape `(n, units)`, float32.
     """
     n, n_pieces, n_units = products.shape
     best = np.empty((n, n_units), dtype=np.float32)
     for i in range(n):
         for piece in range(n_pieces):
             for unit in range(n_units):
-                value = products[i, piece, unit] + weights.padding[1, piece, unit]
-                value = value + weights.padding[2, piece, unit]
-                value = value + weights.bias[piece, unit]
+                value = products[i, piece, unit] + always[piece, unit]
                 if piece == 0 or value > best[i, unit]:
                     best[i, unit] = value
     return best
@@ -420,7 +437,7 @@ def _dot(left: np.ndarray, right: np.ndarray) -> float:
 
 @compiled
 def _inside_unit(
-    products: np.ndarray,
+    current: np.ndarray,
     first: np.ndarray,
     previous: np.ndarray,
     weights: Weights,
@@ -428,7 +445,7 @@ def _inside_unit(
 ) -> float:
     """One unit of the state at a token, with an entity open.
 
-    products (np.ndarray): The products of the token. Shape `(nP, nO)`.
+    current (np.ndarray): The token. Shape `(nI,)`.
     first (np.ndarray): The first token of the entity. Shape `(nI,)`.
     previous (np.ndarray): The token before. Shape `(nI,)`.
     weights (Weights): The weights.
@@ -436,8 +453,9 @@ def _inside_unit(
     RETURNS (float): Its value.
     """
     best = np.float32(0.0)
-    for piece in range(products.shape[0]):
-        value = products[piece, unit] + _dot(weights.lower[1, piece, unit], first)
+    for piece in range(weights.bias.shape[0]):
+        value = _dot(weights.lower[0, piece, unit], current)
+        value = value + _dot(weights.lower[1, piece, unit], first)
         value = value + _dot(weights.lower[2, piece, unit], previous)
         value = value + weights.bias[piece, unit]
         if piece == 0 or value > best:
@@ -505,7 +523,8 @@ def _decode(
             else:
                 may_unit = NONE if tokens.spaces[token] else ANY
             may_out = iob != IOB_BEGIN and iob != IOB_INSIDE
-            for action in actions.outside:
+            for column in range(actions.outside.shape[0]):
+                action = actions.outside[column]
                 kind = actions.kinds[action]
                 label = actions.labels[action]
                 if kind == OUT:
@@ -516,18 +535,17 @@ def _decode(
                     may = may_begin if kind == BEGIN else may_unit
                     allowed = may == ANY or (may == PRESET and label == preset)
                 if allowed:
-                    score = chunk.scores[i, action]
+                    score = chunk.scores[i, column]
                     if best == -1 or score > best_score:
                         best = action
                         best_score = score
         else:
+            current = hidden[token]
             first = hidden[open_start]
             previous = hidden[token - 1]
             if has_upper:
                 for unit in range(units.shape[0]):
-                    units[unit] = _inside_unit(
-                        chunk.products[i], first, previous, weights, unit
-                    )
+                    units[unit] = _inside_unit(current, first, previous, weights, unit)
             may_go_on = (
                 not is_last
                 and iob != IOB_BEGIN
@@ -558,9 +576,7 @@ def _decode(
                         score = _dot(weights.upper[action], units)
                         score = score + weights.upper_bias[action]
                     else:
-                        score = _inside_unit(
-                            chunk.products[i], first, previous, weights, action
-                        )
+                        score = _inside_unit(current, first, previous, weights, action)
                     if best == -1 or score > best_score:
                         best = action
                         best_score = score
