@@ -1,6 +1,5 @@
 """`modernbert_ner` with its default windows."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import spacy
@@ -10,7 +9,7 @@ from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from ..points import Peer, Unavailable
 from . import Floats, Pipeline, make_examples
-from .fake import InstantEncoder
+from .fake import make_instant
 
 
 def make(peer: Peer, folder: Path, n_labels: int) -> Pipeline:
@@ -33,9 +32,7 @@ def make(peer: Peer, folder: Path, n_labels: int) -> Pipeline:
         raise Unavailable(f"not there: {error}") from error
     (layer,) = find_layers(ner.model)  # type: ignore[attr-defined]
     if peer.options.get("fake"):
-        shim = get_shim(layer)
-        fake = InstantEncoder(shim.loaded.encoder)
-        shim._loaded = replace(shim.loaded, encoder=fake)
+        make_instant(get_shim(layer).loaded.encoder)
 
     def hidden(text: str) -> Floats:
         vectors: Floats = layer.predict([nlp.make_doc(text)]).vectors
