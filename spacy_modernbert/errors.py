@@ -436,10 +436,6 @@ class Errors:
         "{path} is no file that texts can be read from, going by its name. It should "
         "end in one of {known}."
     )
-    BAD_TEXT_LINE = (
-        'Line {number} of {path} is no JSON object with a "text". Each line should '
-        'look like {{"text": "..."}}.'
-    )
     EMPTY_TEXTS = "{path} holds no text. Give a file with at least one."
     HEAD_NOT_TIED = (
         "The checkpoint {folder} scores wordpieces by weights of its own, and not by "
@@ -506,26 +502,26 @@ class Errors:
         "model is 'spacy-modernbert.ModernBertModel.v1'; or the folder or hub id of a "
         "checkpoint."
     )
-    EMBED_NO_INPUT = (
+    NO_TEXT_FILE = (
         "There is no file '{path}' to read texts from. Give a text file with a text a "
         "line, a .jsonl file, or - for standard input."
     )
     EMBED_EMPTY = "There are no texts in {place}: nothing was written."
-    EMBED_NOT_UTF8 = (
+    LINE_NOT_UTF8 = (
         "Line {number} of {place} is not UTF-8 ({error}). Convert the input, for "
         "example with `iconv -t utf-8`."
     )
-    EMBED_BAD_JSON = (
+    LINE_NOT_JSON = (
         "Line {number} of {place} is not a JSON object ({error}). Correct the line; if "
-        "the input is plain text, leave --text-key out and name it .txt."
+        "the input is plain text, name it .txt, and leave out --text-key."
     )
-    EMBED_NO_KEY = (
-        "Line {number} of {place} has no key {key!r}, but {keys}. Say with --text-key "
-        "where the texts are, or correct the line."
+    LINE_WITHOUT_KEY = (
+        "Line {number} of {place} has no key {key!r}, but {keys}. Correct the line; "
+        "`modernbert embed` reads texts under another key with --text-key."
     )
-    EMBED_NO_TEXT = (
+    LINE_WITHOUT_TEXT = (
         "Line {number} of {place} has {value} under {key!r}, but it must be a string "
-        "of whole characters. Correct the line, or give another --text-key."
+        "of whole characters. Correct the line."
     )
     EMBED_BAD_OUTPUT = (
         "'{path}' does not tell in which format to write. Give a name that ends in one "

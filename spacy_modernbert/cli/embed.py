@@ -12,7 +12,7 @@ from tqdm import tqdm
 from wasabi import msg
 
 from ..errors import Errors
-from .texts import TextSource
+from ..text_files import TextSource
 from .vector_files import (
     PartialFile,
     check_output,

@@ -1,6 +1,5 @@
 """Raw texts from files: what an encoder learns its tokenizer and its weights from."""
 
-import json
 import zlib
 from pathlib import Path
 from typing import Callable, Dict, List
@@ -9,6 +8,7 @@ import spacy
 from spacy.tokens import DocBin
 
 from ..errors import Errors
+from ..text_files import TextSource
 
 
 def read_texts(path: Path) -> List[str]:
@@ -30,19 +30,8 @@ def read_texts(path: Path) -> List[str]:
 
 
 def _read_jsonl(path: Path) -> List[str]:
-    texts = []
-    with open(path, encoding="utf8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)["text"]
-            except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-                text = None
-            if not isinstance(text, str):
-                raise ValueError(Errors.BAD_TEXT_LINE.format(path=path, number=number))
-            texts.append(text)
-    return texts
+    source = TextSource(str(path), "text")
+    return [source.text_of(record) for record in source.read()]
 
 
 def _read_docs(path: Path) -> List[str]:

@@ -20,9 +20,11 @@ def test_formats(tmp_path):
     assert read_texts(tmp_path / "a.txt") == TEXTS[1:]
 
 
-@pytest.mark.parametrize("line", ["no json", "[]", '{"txt": "x"}', '{"text": 3}'])
+@pytest.mark.parametrize(
+    "line", [b"no json", b"[]", b'{"txt": "x"}', b'{"text": 3}', b'{"text": "\xff"}']
+)
 def test_a_bad_line_is_named(tmp_path, line):
-    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line)
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "fine"}\n' + line)
     with pytest.raises(ValueError, match=r"Line 2 of .*a\.jsonl"):
         read_texts(tmp_path / "a.jsonl")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ContextManager, Dict, Iterator, Optional
 
-from ..errors import Errors
+from .errors import Errors
 
 STDIN = "-"
 
@@ -38,7 +38,7 @@ class TextSource:
         RAISES (ValueError): If there is no such file.
         """
         if place != STDIN and not Path(place).is_file():
-            raise ValueError(Errors.EMBED_NO_INPUT.format(path=place))
+            raise ValueError(Errors.NO_TEXT_FILE.format(path=place))
         if key is None and place.lower().endswith(_JSONL):
             key = _DEFAULT_KEY
         return cls(place, key)
@@ -78,7 +78,7 @@ class TextSource:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(
-                Errors.EMBED_NOT_UTF8.format(
+                Errors.LINE_NOT_UTF8.format(
                     place=self.place, number=number, error=error
                 )
             ) from error
@@ -90,18 +90,20 @@ class TextSource:
             record = json.loads(line)
         except ValueError as error:
             raise ValueError(
-                Errors.EMBED_BAD_JSON.format(**where, error=error)
+                Errors.LINE_NOT_JSON.format(**where, error=error)
             ) from error
         if not isinstance(record, dict):
             raise ValueError(
-                Errors.EMBED_BAD_JSON.format(**where, error="it is not an object")
+                Errors.LINE_NOT_JSON.format(**where, error="it is not an object")
             )
         if key not in record:
             keys = ", ".join(map(repr, record)) or "none"
-            raise ValueError(Errors.EMBED_NO_KEY.format(**where, key=key, keys=keys))
+            raise ValueError(
+                Errors.LINE_WITHOUT_KEY.format(**where, key=key, keys=keys)
+            )
         text = record[key]
         if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
             raise ValueError(
-                Errors.EMBED_NO_TEXT.format(**where, key=key, value=repr(text)[:60])
+                Errors.LINE_WITHOUT_TEXT.format(**where, key=key, value=repr(text)[:60])
             )
         return record
