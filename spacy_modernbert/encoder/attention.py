@@ -22,6 +22,9 @@ from .flash import FlashAttention
 from .rope import Rotation, make_rotation
 from .tiled_attention import MIN_TILED_LENGTH, attend_in_tiles
 
+# Blocks of the sliding-window layers that the CPU multiplies together.
+_BLOCKS_AT_A_TIME = 16
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -34,6 +37,7 @@ class Blocks:
     size (int): Queries of a block.
     half_window (int): Query i sees key j where `|i - j| <= half_window`.
     n_blocks (int): Blocks; the last one may reach beyond the stream.
+    at_a_time (int): Blocks that are multiplied together where no gradient is asked for.
     mask (Tensor): `(n_blocks, 1, size, size + 2 * half_window)` bool, True where the
         query sees the key: within the window and in the same sequence. Boolean and
         never additive: a large negative number that is cast to another type is how
@@ -46,25 +50,41 @@ class Blocks:
     size: int
     half_window: int
     n_blocks: int
+    at_a_time: int
     mask: Tensor
 
-    def queries(self, x: Tensor) -> Tensor:
-        """x (Tensor): `(total, heads, head_dim)`.
-        RETURNS (Tensor): `(n_blocks, heads, size, head_dim)`.
-        """
-        missing = self.n_blocks * self.size - x.shape[0]
-        padded = F.pad(x, (0, 0, 0, 0, 0, missing))
-        return padded.unflatten(0, (self.n_blocks, self.size)).transpose(1, 2)
+    def parts(self) -> List[slice]:
+        """RETURNS (List[slice]): The blocks that are multiplied together, in order."""
+        # The gradient of each part would be as long as the stream.
+        size = self.n_blocks if torch.is_grad_enabled() else self.at_a_time
+        starts = range(0, self.n_blocks, size)
+        return [slice(start, min(start + size, self.n_blocks)) for start in starts]
 
-    def keys(self, x: Tensor) -> Tensor:
+    def queries(self, x: Tensor, part: slice) -> Tensor:
         """x (Tensor): `(total, heads, head_dim)`.
-        RETURNS (Tensor): `(n_blocks, heads, size + 2 * half_window, head_dim)`, a
-            view in which neighbouring blocks share memory.
+        part (slice): Which blocks.
+        RETURNS (Tensor): `(blocks of the part, heads, size, head_dim)`.
         """
-        missing = self.n_blocks * self.size - x.shape[0]
-        padded = F.pad(x, (0, 0, 0, 0, self.half_window, missing + self.half_window))
+        rows = _rows(x, part.start * self.size, part.stop * self.size)
+        return rows.unflatten(0, (-1, self.size)).transpose(1, 2)
+
+    def keys(self, x: Tensor, part: slice) -> Tensor:
+        """x (Tensor): `(total, heads, head_dim)`.
+        part (slice): Which blocks.
+        RETURNS (Tensor): `(blocks of the part, heads, size + 2 * half_window,
+            head_dim)`, a view in which neighbouring blocks share memory.
+        """
+        start = part.start * self.size - self.half_window
+        end = part.stop * self.size + self.half_window
         width = self.size + 2 * self.half_window
-        return padded.unfold(0, width, self.size).transpose(-1, -2)
+        return _rows(x, start, end).unfold(0, width, self.size).transpose(-1, -2)
+
+
+def _rows(x: Tensor, start: int, end: int) -> Tensor:
+    """RETURNS (Tensor): `x[start:end]`, with zeros where that reaches beyond `x`."""
+    rows = x[max(start, 0) : end]
+    before, after = max(-start, 0), max(end - x.shape[0], 0)
+    return F.pad(rows, (0, 0, 0, 0, before, after)) if before or after else rows
 
 
 @dataclass(frozen=True)
@@ -178,6 +198,9 @@ def _cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> B
         size=size,
         half_window=half_window,
         n_blocks=n_blocks,
+        # On the CPU, queries with their keys should fit into the cache, and copies of
+        # all of them into no more memory than need be. Other devices are kept busy.
+        at_a_time=_BLOCKS_AT_A_TIME if device.type == "cpu" else n_blocks,
         mask=to_device(mask, device)[:, None],
     )
 
@@ -223,14 +246,18 @@ def attend_within_window(
     """
     blocks = plan.blocks
     assert blocks is not None
-    output = F.scaled_dot_product_attention(
-        blocks.queries(query),
-        blocks.keys(key),
-        blocks.keys(value),
-        attn_mask=blocks.mask,
-        dropout_p=dropout,
-    )
-    return output.transpose(1, 2).flatten(0, 1)[: query.shape[0]]
+    outputs = []
+    for part in blocks.parts():
+        output = F.scaled_dot_product_attention(
+            blocks.queries(query, part),
+            blocks.keys(key, part),
+            blocks.keys(value, part),
+            attn_mask=blocks.mask[part],
+            dropout_p=dropout,
+        )
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    attended = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return attended[: query.shape[0]]
 
 
 def _flash_globally(
