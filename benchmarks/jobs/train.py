@@ -29,7 +29,12 @@ def make(point: Point) -> Job:
         for i, token in enumerate(words[::_DISTANCE])
     ]
     example = Example.from_dict(doc, {"entities": entities})
-    optimizer = nlp.resume_training()
+    # As `spacy train` has it. `resume_training` would copy the encoder for `rehearse`.
+    optimizer = nlp.create_optimizer()
+
+    # From the first step on, the state of the optimizer is part of what is held.
+    words = Example.from_dict(nlp.make_doc(PROBE), {"entities": []})
+    nlp.update([words], sgd=optimizer)
 
     def run() -> Dict[str, float]:
         losses: Dict[str, float] = nlp.update([example], sgd=optimizer)

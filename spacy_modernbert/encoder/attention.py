@@ -82,7 +82,9 @@ class Blocks:
 
 def _rows(x: Tensor, start: int, end: int) -> Tensor:
     """RETURNS (Tensor): `x[start:end]`, with zeros where that reaches beyond `x`."""
-    rows = x[max(start, 0) : end]
+    # A slice of all rows would be all the same, but for the work of its gradient.
+    is_all = start <= 0 and end >= x.shape[0]
+    rows = x if is_all else x[max(start, 0) : end]
     before, after = max(-start, 0), max(end - x.shape[0], 0)
     return F.pad(rows, (0, 0, 0, 0, before, after)) if before or after else rows
 

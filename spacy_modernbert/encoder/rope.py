@@ -2,7 +2,7 @@
 half-and-half layout of transformers' `ModernBertRotaryEmbedding`.
 """
 
-from typing import Tuple
+from typing import Any, Tuple
 
 import torch
 from torch import Tensor
@@ -32,15 +32,29 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     rotation (Rotation): Cosine and sine of the positions.
     RETURNS (Tensor): As `x`. In half precision it is rounded once, at the end.
     """
-    cos, sin = rotation
-    first, second = x.float().chunk(2, dim=-1)
-    turned = (first * cos - second * sin, second * cos + first * sin)
-    return torch.cat(turned, dim=-1).to(x.dtype)
+    turned: Tensor = _Rotate.apply(x, *rotation)
+    return turned
+
+
+class _Rotate(torch.autograd.Function):
+    """A copy is turned, and its gradient back by the same angles: autograd would keep
+    and make several arrays more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return rotate_(x.clone(), (cos, sin))
+
+    @staticmethod
+    def backward(ctx: Any, d_turned: Tensor) -> Tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return rotate_(d_turned.clone(), (cos, -sin)), None, None
 
 
 def rotate_(x: Tensor, rotation: Rotation) -> Tensor:
-    """Apply the rotary embedding in place. Arguments and result are those of `rotate`,
-    which costs twice the time.
+    """Apply the rotary embedding in place, without gradients. Arguments and result are
+    those of `rotate`.
     """
     cos, sin = rotation
     first, second = x.float().chunk(2, dim=-1)

@@ -14,12 +14,16 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import (
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
 
 from ..errors import Errors
 from ..types import PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan, to_device
-from .config import ModernBertConfig
+from .config import FULL, ModernBertConfig
 from .flash import find_flash_attention
 from .out_of_memory import watch_memory
 from .pooling import pool_means
@@ -41,6 +45,13 @@ _DTYPES = {
 # keep are larger than this.
 _AUTO_CHECKPOINTING_BYTES = 2 << 30
 
+
+# Attention, forward: what it takes to compute grows with the square of the length, what
+# it takes to keep does not.
+_keep_attention = partial(
+    create_selective_checkpoint_contexts,
+    [torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default],
+)
 
 # How large an array of a pass on the CPU should be at most, where sequences allow it.
 _LARGE_BYTES = 24 << 20
@@ -75,10 +86,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
         qkv = self.Wqkv(x).unflatten(-1, (3, -1, self.head_dim))
+        # Slices have the same values, but each has a gradient as large as all.
+        pair, value = qkv.split((2, 1), dim=1)
         turn = rotate if torch.is_grad_enabled() else rotate_
-        query, key = turn(qkv[:, :2], plan.rotations[self.layer_type]).unbind(1)
+        query, key = turn(pair, plan.rotations[self.layer_type]).unbind(1)
         dropout = self.dropout if self.training else 0.0
-        attended = attend(self.layer_type, query, key, qkv[:, 2], plan, dropout)
+        attended = attend(self.layer_type, query, key, value.squeeze(1), plan, dropout)
         return self.drop(self.Wo(attended.flatten(1)))
 
 
@@ -126,6 +139,7 @@ class ModernBert(nn.Module):
     def __init__(self, config: ModernBertConfig, frozen_layers: int, project: Project):
         super().__init__()
         self.frozen_layers = frozen_layers
+        self.layer_types = config.layer_types
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(
             Layer(config, index, project) for index in range(config.num_hidden_layers)
@@ -152,8 +166,9 @@ class ModernBert(nn.Module):
     ) -> Tensor:
         """ids (Tensor): `(total,)` int64.
         plan (AttentionPlan): The plan of the batch.
-        recompute (bool): Keep what enters each layer only, and compute the rest anew
-            in the backward pass (gradient checkpointing).
+        recompute (bool): Keep what enters each layer only, on the CPU with what global
+            attention gives, and compute the rest anew in the backward pass (gradient
+            checkpointing).
         RETURNS (Tensor): `(total, width)`, the last hidden state.
         """
         if self.frozen_layers == 0:
@@ -163,9 +178,12 @@ class ModernBert(nn.Module):
                 x = self.embeddings(ids)
                 for layer in islice(self.layers, self.frozen_layers):
                     x = layer(x, plan)
-        for layer in islice(self.layers, self.frozen_layers, None):
+        layers = zip(self.layers, self.layer_types, strict=True)
+        for layer, layer_type in islice(layers, self.frozen_layers, None):
             if recompute:
-                x = checkpoint(layer, x, plan, use_reentrant=False)
+                keeps = ids.device.type == "cpu" and layer_type == FULL
+                context = _keep_attention if keeps else noop_context_fn
+                x = checkpoint(layer, x, plan, use_reentrant=False, context_fn=context)
             else:
                 x = layer(x, plan)
         return self.final_norm(x)

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_modernbert.encoder import torch_encoder
 from spacy_modernbert.encoder.backend import make_encoder
-from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.config import SLIDING, ModernBertConfig
 
 from .util import assert_close, draw_ids, pack, run_oracle, state
+
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
 
 def load(model, tensors=None, gradient_checkpointing=False, frozen_layers=0, **changes):
@@ -30,6 +33,28 @@ def ids():
 @pytest.fixture
 def d_out():
     return np.random.default_rng(1).standard_normal((100, 32)).astype(np.float32)
+
+
+class CountAttention(TorchDispatchMode):
+    """Counts how often attention is computed."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is ATTENTION
+        return func(*args, **(kwargs or {}))
+
+
+def test_global_attention_is_computed_once(oracle, ids, d_out):
+    """Gradient checkpointing keeps what it gives, on the CPU."""
+    encoder = load(oracle, gradient_checkpointing=True)
+    layer_types = encoder.config.layer_types
+    with CountAttention() as forward:
+        _, backprop = encoder.encode_train(pack([ids]))
+    with CountAttention() as backward:
+        backprop(d_out)
+    assert forward.count == len(layer_types)
+    assert backward.count == layer_types.count(SLIDING) < forward.count
 
 
 # Steps
