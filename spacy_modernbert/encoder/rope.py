@@ -28,7 +28,7 @@ def make_rotation(positions: Tensor, theta: float, head_dim: int) -> Rotation:
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Apply the rotary embedding.
 
-    x (Tensor): Queries and keys, `(total, 2, heads, head_dim)`.
+    x (Tensor): `(total, n, heads, head_dim)`: queries, keys, and what is not turned.
     rotation (Rotation): Cosine and sine of the positions.
     RETURNS (Tensor): As `x`. In half precision it is rounded once, at the end.
     """
@@ -57,10 +57,11 @@ def rotate_(x: Tensor, rotation: Rotation) -> Tensor:
     those of `rotate`.
     """
     cos, sin = rotation
-    first, second = x.float().chunk(2, dim=-1)
+    pair = x[:, :2]
+    first, second = pair.float().chunk(2, dim=-1)
     to_second = first * sin
     first.mul_(cos).addcmul_(second, sin, value=-1)
     second.mul_(cos).add_(to_second)
     if x.dtype != torch.float32:
-        x.copy_(torch.cat((first, second), dim=-1))
+        pair.copy_(torch.cat((first, second), dim=-1))
     return x

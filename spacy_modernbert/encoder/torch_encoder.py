@@ -25,6 +25,7 @@ from ..types import PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan, to_device
 from .config import FULL, ModernBertConfig
 from .flash import find_flash_attention
+from .geglu import geglu, geglu_
 from .out_of_memory import watch_memory
 from .pooling import pool_means
 from .projection import Projection, cast
@@ -86,20 +87,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
         qkv = self.Wqkv(x).unflatten(-1, (3, -1, self.head_dim))
-        # Slices have the same values, but each has a gradient as large as all.
-        pair, value = qkv.split((2, 1), dim=1)
         turn = rotate if torch.is_grad_enabled() else rotate_
-        query, key = turn(pair, plan.rotations[self.layer_type]).unbind(1)
+        query, key, value = turn(qkv, plan.rotations[self.layer_type]).unbind(1)
         dropout = self.dropout if self.training else 0.0
-        attended = attend(self.layer_type, query, key, value.squeeze(1), plan, dropout)
+        attended = attend(self.layer_type, query, key, value, plan, dropout)
         return self.drop(self.Wo(attended.flatten(1)))
 
 
 class MLP(nn.Module):
-    """GeGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202): `Wi` holds the input and
-    its gate.
-    """
-
     def __init__(self, config: ModernBertConfig, project: Project):
         super().__init__()
         inner, width = config.intermediate_size, config.hidden_size
@@ -108,10 +103,8 @@ class MLP(nn.Module):
         self.drop = nn.Dropout(config.mlp_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.Wi(x).chunk(2, dim=-1)
-        if torch.is_grad_enabled():
-            return self.Wo(self.drop(F.gelu(value) * gate))
-        return self.Wo(torch.ops.aten.gelu_(value).mul_(gate))
+        gated = (geglu if torch.is_grad_enabled() else geglu_)(self.Wi(x))
+        return self.Wo(self.drop(gated))
 
 
 class Layer(nn.Module):
@@ -437,10 +430,10 @@ class TorchEncoder:
     def _recomputes(self, total: int) -> bool:
         if isinstance(self._checkpointing, bool):
             return self._checkpointing
-        # Of each layer, autograd keeps about twelve arrays as wide as the hidden
-        # state and five as wide as the MLP.
+        # Of each layer, autograd keeps about nine arrays as wide as the hidden state and
+        # three as wide as the MLP.
         config = self.config
-        widths = 12 * config.hidden_size + 5 * config.intermediate_size
+        widths = 9 * config.hidden_size + 3 * config.intermediate_size
         n_trained = config.num_hidden_layers - self._model.frozen_layers
         kept = 4 * total * n_trained * widths
         return kept > _AUTO_CHECKPOINTING_BYTES

@@ -141,10 +141,10 @@ def test_rotation_in_place(dtype):
     qkv = torch.randn(100, 3, 2, 4).to(dtype)
     before = qkv.clone()
     rotation = plan.rotations[FULL]
-    wanted = rotate(before[:, :2], rotation)
-    found = rotate_(qkv[:, :2], rotation)
-    torch.testing.assert_close(found, wanted)
-    assert torch.equal(qkv[:, :2], found) and torch.equal(qkv[:, 2], before[:, 2])
+    wanted = rotate(before, rotation)
+    torch.testing.assert_close(rotate_(qkv, rotation), wanted)
+    assert torch.equal(qkv, wanted) and torch.equal(qkv[:, 2], before[:, 2])
+    assert not torch.equal(qkv[:, :2], before[:, :2])
 
 
 def test_each_kind_of_layer_has_its_own_base():
