@@ -430,8 +430,8 @@ class TorchEncoder:
     def _recomputes(self, total: int) -> bool:
         if isinstance(self._checkpointing, bool):
             return self._checkpointing
-        # Of each layer, autograd keeps about nine arrays as wide as the hidden state and
-        # three as wide as the MLP.
+        # Of each layer, autograd keeps about nine arrays as wide as the hidden state
+        # and three as wide as the MLP.
         config = self.config
         widths = 9 * config.hidden_size + 3 * config.intermediate_size
         n_trained = config.num_hidden_layers - self._model.frozen_layers
