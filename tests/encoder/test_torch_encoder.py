@@ -182,7 +182,7 @@ def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
 
 def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
     encoder = load(oracle, None, "auto", frozen_layers=3)
-    n_bytes = 4 * len(ids) * (12 * 32 + 5 * 48)
+    n_bytes = 4 * len(ids) * (9 * 32 + 3 * 48)
     for budget, recomputes in ((n_bytes, False), (n_bytes - 1, True)):
         monkeypatch.setattr(torch_encoder, "_AUTO_CHECKPOINTING_BYTES", budget)
         assert encoder._recomputes(len(ids)) == recomputes
