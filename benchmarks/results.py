@@ -1,5 +1,6 @@
 """A part of the benchmarks as files: JSON for programs, Markdown for people."""
 
+import itertools
 import json
 import os
 import shlex
@@ -13,6 +14,9 @@ from .machine import describe_machine, list_versions
 from .rows import Row
 
 RESULTS = Path(__file__).parent / "results"
+
+# Where they are is different on each machine, and says nothing.
+_FOLDERS = ("--store", "--tokenizer", "--corpora", "--output")
 
 
 @dataclass
@@ -105,8 +109,12 @@ class Results:
 
 
 def command() -> str:
-    """RETURNS (str): What was typed."""
-    return " ".join(["python -m benchmarks", *map(shlex.quote, sys.argv[1:])])
+    """RETURNS (str): What was typed, with words in the place of folders."""
+    words = [
+        before.strip("-").upper() if before in _FOLDERS else shlex.quote(word)
+        for before, word in itertools.pairwise(["", *sys.argv[1:]])
+    ]
+    return " ".join(["python -m benchmarks", *words])
 
 
 def _join(facts: Dict[str, Any]) -> str:

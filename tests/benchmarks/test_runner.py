@@ -1,6 +1,7 @@
 """The runner itself, at toy shape: fresh processes, turns, files."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from benchmarks.__main__ import app
 from benchmarks.points import OURS, Peer, Point
 from benchmarks.process import Failed, Process
+from benchmarks.results import command
 from benchmarks.rounds import Patience, run_rounds
 
 from ..util import make_checkpoint
@@ -76,6 +78,13 @@ def test_the_command_writes_a_table_and_its_json(tmp_path: Path) -> None:
     text = (tmp_path / "encoder-tiny-cpu.md").read_text()
     assert "| ours cpu float32 |" in text
     assert "torch" in text
+
+
+def test_the_command_names_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["--store", "/home/me/x", "--peers", "ours *", "host", "--documents", "4"]
+    monkeypatch.setattr(sys, "argv", ["…", *typed])
+    wanted = "--store STORE --peers 'ours *' host --documents 4"
+    assert command() == f"python -m benchmarks {wanted}"
 
 
 def test_targets_that_were_not_measured_say_so(tmp_path: Path) -> None:
