@@ -22,8 +22,7 @@ def make_instant(encoder: TorchEncoder, n_rows: int = 16384) -> None:
     def predict(batch: PackedBatch) -> torch.Tensor:
         return table[: batch.total]
 
-    # Type checkers refuse to have a method replaced by assignment.
-    setattr(encoder, "_predict", predict)  # noqa: B010
+    encoder._predict = predict  # type: ignore[method-assign]
 
 
 def draw_vectors(n_rows: int, width: int) -> Any:

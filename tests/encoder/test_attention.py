@@ -12,6 +12,8 @@ from spacy_modernbert.encoder.rope import rotate, rotate_
 from spacy_modernbert.types import PackedBatch
 
 CPU = torch.device("cpu")
+# Beside the edges of the window and of its blocks, and of 16 blocks.
+LENGTHS = [1, 63, 64, 65, 127, 128, 129, 300, 1024, 1100]
 
 
 def make_config(local_attention=128, **changes):
@@ -81,7 +83,7 @@ def test_any_lengths_and_windows(kind, lengths, local_attention):
 
 
 @pytest.mark.parametrize("kind", [FULL, SLIDING])
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 128, 300, 1024, 1100])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_the_published_window(kind, length):
     assert_dense(kind, [length], 128)
 
