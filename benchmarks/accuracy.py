@@ -23,7 +23,8 @@ def run(session: Session, lengths: Sequence[int]) -> Results:
     patience = Patience(repeats=0, timeout=session.patience.timeout)
     untimed = replace(session, anyway=True, patience=patience)
     for length in lengths:
-        results.sections.append(
+        session.add(
+            results,
             untimed.measure(
                 "encode",
                 f"One document of {length:,} wordpieces",
@@ -33,6 +34,6 @@ def run(session: Session, lengths: Sequence[int]) -> Results:
                 reference=reference(session.device),
                 columns=ACCURACY,
                 refuse=False,
-            )
+            ),
         )
     return results

@@ -15,7 +15,8 @@ def run(session: Session) -> Results:
     results = session.start_results("embeddings", f"Embeddings, shape {session.shape}")
     folder, _ = session.checkpoint()
     lengths = draw_lengths(6, longest=300) if session.quick else draw_lengths()
-    results.sections.append(
+    session.add(
+        results,
         session.measure(
             "encode",
             f"A mixed batch of {len(lengths)} documents",
@@ -23,6 +24,6 @@ def run(session: Session) -> Results:
             folder,
             {"lengths": lengths, "pool": True},
             reference=reference(session.device),
-        )
+        ),
     )
     return results

@@ -23,14 +23,14 @@ def run(session: Session, lengths: Sequence[int], mixed: bool) -> Results:
     results = session.start_results("encoder", f"Encoder, shape {session.shape}")
     for length in lengths:
         title = f"One document of {length:,} wordpieces"
-        results.sections.append(_measure(session, title, [length]))
+        session.add(results, _measure(session, title, [length]))
     if mixed:
         drawn = draw_lengths(8, longest=512) if session.quick else draw_lengths()
         title = (
             f"A mixed batch of {len(drawn)} documents, {min(drawn)} to "
             f"{max(drawn):,} wordpieces"
         )
-        results.sections.append(_measure(session, title, drawn))
+        session.add(results, _measure(session, title, drawn))
     return results
 
 

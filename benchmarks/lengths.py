@@ -37,7 +37,7 @@ def run_scaling(session: Session, lengths: Sequence[int]) -> Results:
             {"texts": str(session.made_texts([length])), "labels": LABELS},
         )
         rows += section.rows
-    results.sections.append(Section("One document", rows, text=table(rows, LENGTHS)))
+    session.add(results, Section("One document", rows, text=table(rows, LENGTHS)))
     return results
 
 
@@ -52,7 +52,8 @@ def run_memory(session: Session) -> Results:
     results = session.start_results("memory", f"Memory, shape {session.shape}")
     folder, _ = session.checkpoint()
     stock = list_stock_pipelines(session.device)[:1]
-    results.sections.append(
+    session.add(
+        results,
         session.measure(
             "pipe",
             f"One document of {length:,} wordpieces",
@@ -60,6 +61,6 @@ def run_memory(session: Session) -> Results:
             folder,
             {"texts": str(session.made_texts([length])), "labels": LABELS},
             reference=stock[0],
-        )
+        ),
     )
     return results

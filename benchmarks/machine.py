@@ -19,7 +19,9 @@ PACKAGES = (
     "openvino",
     "onnxruntime",
     "mlx",
+    "triton",
     "flash-attn",
+    "flash-attn-4",
     "packed-encoders",
 )
 

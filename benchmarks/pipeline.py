@@ -30,12 +30,12 @@ def run(
         drawn = draw_lengths(6, longest=300) if session.quick else draw_lengths()
         texts = session.made_texts(drawn)
         title = f"A mixed batch of {len(drawn)} documents"
-        results.sections.append(_measure(session, title, texts))
+        session.add(results, _measure(session, title, texts))
     for name in corpora:
         found = read_corpus(name, session.corpora, n_documents or 1000)
         path = write_texts(session.store / f"{name}-{len(found)}.json", found)
         title = f"{name}, {len(found)} documents"
-        results.sections.append(_measure(session, title, path))
+        session.add(results, _measure(session, title, path))
     return results
 
 
@@ -74,13 +74,14 @@ def run_host(session: Session, n_documents: Optional[int]) -> Results:
     peers = [list_ours_as_chosen(session.device)[0]]
     peers += list_stock_pipelines(session.device)[:1]
     for n_labels in (6, 18):
-        results.sections.append(
+        session.add(
+            results,
             session.measure(
                 "pipe",
                 f"{title}, {n_labels} labels",
                 [as_fake(peer) for peer in peers],
                 folder,
                 {"texts": str(path), "labels": n_labels},
-            )
+            ),
         )
     return results

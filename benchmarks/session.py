@@ -62,6 +62,13 @@ class Session:
             shared["quick"] = True
         return Results(part, title, {**shared, **settings})
 
+    def add(self, results: Results, section: Section) -> None:
+        """Add a workload to the results, and write what there is of them: a run that is
+        cut off keeps what it has measured.
+        """
+        results.sections.append(section)
+        results.write(self.output)
+
     def checkpoint(self) -> Tuple[Path, ModernBertConfig]:
         """RETURNS (Tuple[Path, ModernBertConfig]): The checkpoint of the shape, made if
         it is not there.

@@ -21,7 +21,8 @@ def run(session: Session) -> Results:
     folder, _ = session.checkpoint()
     stock = list_stock_pipelines(session.device)[:1]
     ours = list_ours_as_chosen(session.device, to_train=True)
-    results.sections.append(
+    session.add(
+        results,
         session.measure(
             "train",
             f"A step on one document of {length:,} wordpieces",
@@ -29,6 +30,6 @@ def run(session: Session) -> Results:
             folder,
             {"texts": str(session.made_texts([length])), "labels": LABELS},
             reference=stock[0],
-        )
+        ),
     )
     return results

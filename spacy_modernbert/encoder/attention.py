@@ -96,12 +96,15 @@ class FlashPlan:
     kernel (FlashAttention): The kernel.
     cu_seqlens (Tensor): `(n_seqs + 1,)` int32, on the device.
     longest (int): The longest length.
+    spans (Tensor): `(2, total)` int32, on the device: for each wordpiece, where its
+        sequence starts and ends in the stream.
     half_window (int): That of the sliding-window layers.
     """
 
     kernel: FlashAttention
     cu_seqlens: Tensor
     longest: int
+    spans: Tensor
     half_window: int
 
 
@@ -140,8 +143,9 @@ def make_plan(
     RETURNS (AttentionPlan): The plan.
     """
     cu_seqlens = batch.cu_seqlens.tolist()
-    starts = np.repeat(batch.cu_seqlens[:-1], batch.lengths)
-    positions = to_device(np.arange(batch.total) - starts, device)
+    spans = np.stack((batch.cu_seqlens[:-1], batch.cu_seqlens[1:])).astype(np.int32)
+    on_device = to_device(np.repeat(spans, batch.lengths, axis=1), device)
+    positions = torch.arange(batch.total, device=device) - on_device[0]
     blocks, flash = None, None
     if kernel is None:
         blocks = _cut_blocks(batch, config.half_window, device)
@@ -150,6 +154,7 @@ def make_plan(
             kernel=kernel,
             cu_seqlens=to_device(batch.cu_seqlens.astype(np.int32), device),
             longest=int(batch.lengths.max()),
+            spans=on_device,
             half_window=config.half_window,
         )
     return AttentionPlan(
@@ -278,7 +283,13 @@ def _flash_within_window(
     flash = plan.flash
     assert flash is not None and not dropout
     return flash.kernel.attend_within_window(
-        query, key, value, flash.cu_seqlens, flash.longest, flash.half_window
+        query,
+        key,
+        value,
+        flash.cu_seqlens,
+        flash.longest,
+        flash.spans,
+        flash.half_window,
     )
 
 

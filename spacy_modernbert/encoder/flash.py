@@ -1,24 +1,30 @@
 """Flash attention on packed sequences: no mask, no padding, and the sliding window is
 walked, not masked.
 
-For CUDA in half precision (Dao 2023, https://arxiv.org/abs/2307.08691). The package
-flash-attn is taken where it is installed, else the kernel that torch brings along.
+For CUDA in half precision (Dao 2023, https://arxiv.org/abs/2307.08691). Of the packages
+flash-attn-4 (for Hopper and later, to predict with) and flash-attn, the first that is
+installed is taken, else the kernel that torch brings along.
 """
 
 import importlib
-import importlib.util
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
 
+from .kernels import load_kernels, why_no_kernels
+
 # Kernels exist from Ampere on, for heads of up to 256 in steps of 8.
 _CAPABILITY = (8, 0)
 _MAX_HEAD_DIM = 256
 _HEAD_DIM_STEP = 8
+
+# Those of flash-attn-4: Hopper and the large Blackwell cards.
+_MAJORS_OF_4 = (9, 10, 11)
+_MAX_HEAD_DIM_OF_4 = 128
 
 _EVERYTHING = (-1, -1)
 
@@ -31,10 +37,15 @@ class FlashAttention:
     attend (Callable): From query, key and value, each `(total, heads, head_dim)`, the
         `cu_seqlens`, the longest length and the window (how many keys to the left and
         to the right are seen, -1 for all), to `(total, heads, head_dim)`.
+    attend_nearby (Optional[Callable]): What does the sliding window instead, if there
+        is anything quicker: `triton_kernels.attend_within_window`.
     """
 
     name: str
     attend: Callable[[Tensor, Tensor, Tensor, Tensor, int, Tuple[int, int]], Tensor]
+    attend_nearby: Optional[Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]] = (
+        None
+    )
 
     def attend_globally(
         self,
@@ -60,41 +71,65 @@ class FlashAttention:
         value: Tensor,
         cu_seqlens: Tensor,
         longest: int,
+        spans: Tensor,
         half_window: int,
     ) -> Tensor:
         """Every wordpiece sees those of its sequence that are at most `half_window`
         away. Arguments and result are else those of `attend_globally`.
+
+        spans (Tensor): `(2, total)` int32, on the device: for each wordpiece, where its
+            sequence starts and ends in the stream.
         """
+        if self.attend_nearby is not None:
+            return self.attend_nearby(query, key, value, spans, half_window)
         window = (half_window, half_window)
         return self.attend(query, key, value, cu_seqlens, longest, window)
 
 
 def find_flash_attention(
-    device: torch.device, dtype: torch.dtype, head_dim: int
+    device: torch.device, dtype: torch.dtype, head_dim: int, *, to_train: bool
 ) -> Optional[FlashAttention]:
     """The flash attention that a device can run.
 
     device (torch.device): Where the encoder runs.
     dtype (torch.dtype): What it multiplies in.
     head_dim (int): The width of a head.
+    to_train (bool): Whether it must give gradients, too.
     RETURNS (Optional[FlashAttention]): None where there is none: not on CUDA, in
         float32, on a card before Ampere, or for a width that the kernels do not know.
     """
+    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+        return None
+    capability = torch.cuda.get_device_capability(device)
     if (
-        device.type != "cuda"
-        or dtype not in (torch.float16, torch.bfloat16)
-        or torch.cuda.get_device_capability(device) < _CAPABILITY
+        capability < _CAPABILITY
         or head_dim > _MAX_HEAD_DIM
         or head_dim % _HEAD_DIM_STEP
     ):
         return None
-    if importlib.util.find_spec("flash_attn") is not None:
-        return _of_package()
-    return _of_torch()
+    if to_train:
+        return _of_flash_attn() or _of_torch()
+    has_4 = capability[0] in _MAJORS_OF_4 and head_dim <= _MAX_HEAD_DIM_OF_4
+    kernel = (_of_flash_attn_4() if has_4 else None) or _of_flash_attn() or _of_torch()
+    if kernel is None or why_no_kernels():
+        return kernel
+    return replace(kernel, attend_nearby=load_kernels().attend_within_window)
 
 
-def _of_package() -> FlashAttention:
-    function = importlib.import_module("flash_attn").flash_attn_varlen_func
+def _of_flash_attn_4() -> Optional[FlashAttention]:
+    # A package of its own, which puts itself into the folder of flash-attn.
+    try:
+        function = importlib.import_module("flash_attn.cute").flash_attn_varlen_func
+    except ImportError:
+        return None
+    return FlashAttention("flash-attn-4", partial(_attend_by_4, function))
+
+
+def _of_flash_attn() -> Optional[FlashAttention]:
+    try:
+        function = importlib.import_module("flash_attn").flash_attn_varlen_func
+    except (ImportError, AttributeError):  # a folder with flash-attn-4 in it alone
+        return None
     return FlashAttention("flash-attn", partial(_attend, function))
 
 
@@ -123,3 +158,25 @@ def _attend(
     return function(
         query, key, value, cu_seqlens, cu_seqlens, longest, longest, window_size=window
     )
+
+
+def _attend_by_4(
+    function: Callable[..., Tuple[Tensor, Optional[Tensor]]],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor,
+    longest: int,
+    window: Tuple[int, int],
+) -> Tensor:
+    attended, _ = function(
+        query,
+        key,
+        value,
+        cu_seqlens_q=cu_seqlens,
+        cu_seqlens_k=cu_seqlens,
+        max_seqlen_q=longest,
+        max_seqlen_k=longest,
+        window_size=(None, None) if window == _EVERYTHING else window,
+    )
+    return attended

@@ -24,8 +24,10 @@ from ..errors import Errors
 from ..types import PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan, to_device
 from .config import FULL, ModernBertConfig
-from .flash import find_flash_attention
+from .flash import FlashAttention, find_flash_attention
+from .fused import forward_fused
 from .geglu import geglu, geglu_
+from .kernels import why_no_kernels
 from .out_of_memory import watch_memory
 from .pooling import pool_means
 from .projection import Projection, cast
@@ -224,7 +226,10 @@ class TorchEncoder:
         self._quantization = quantization
         self._checkpointing = gradient_checkpointing
         dtype = _DTYPES[precision]
-        self._flash = find_flash_attention(device, dtype, config.head_dim)
+        self._flash, self._flash_to_train = (
+            find_flash_attention(device, dtype, config.head_dim, to_train=to_train)
+            for to_train in (False, True)
+        )
         project = partial(
             Projection, dtype=dtype, prepare=cast if quantization is None else quantize
         )
@@ -242,6 +247,10 @@ class TorchEncoder:
             setattr(owner, parameter_name, parameter)
         self._model.eval()
         self._model.prepare()
+        is_fused = device.type == "cuda" and not why_no_kernels()
+        self._forward: Callable[[Tensor, AttentionPlan], Tensor] = (
+            partial(forward_fused, self._model) if is_fused else self._model
+        )
 
     def encode(self, batch: PackedBatch) -> Floats:
         """The last hidden state.
@@ -252,7 +261,7 @@ class TorchEncoder:
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
         with watch_memory(batch, self._device), torch.inference_mode():
-            return self._predict(batch).cpu().numpy()
+            return _to_host(self._predict(batch))
 
     def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
         """The mean of each token's rows in the last hidden state.
@@ -267,10 +276,10 @@ class TorchEncoder:
         with watch_memory(batch, self._device), torch.inference_mode():
             hidden = self._predict(batch)
             index, starts = (
-                torch.from_numpy(array).to(self._device, torch.int64)
+                to_device(array, self._device).long()
                 for array in (rows.rows, rows.starts)
             )
-            return F.embedding_bag(index, hidden, starts, mode="mean").cpu().numpy()
+            return _to_host(F.embedding_bag(index, hidden, starts, mode="mean"))
 
     def encode_train(
         self, batch: PackedBatch
@@ -291,7 +300,10 @@ class TorchEncoder:
             self._dropping_out(),
             torch.enable_grad(),
         ):
-            ids, plan = self._place(batch, self.config.attention_dropout)
+            # Flash attention as torch has it drops nothing out.
+            drops_out = self.config.attention_dropout > 0
+            kernel = None if drops_out else self._flash_to_train
+            ids, plan = self._place(batch, kernel)
             hidden = self._model(ids, plan, self._recomputes(batch.total))
 
         def backprop(d_hidden: Floats) -> None:
@@ -412,19 +424,17 @@ class TorchEncoder:
     def _predict(self, batch: PackedBatch) -> Tensor:
         """RETURNS (Tensor): `(total, width)`, the last hidden state, on the device."""
         if self._device.type != "cpu":
-            return self._model(*self._place(batch))
+            return self._forward(*self._place(batch, self._flash))
         # More rows are no quicker together, and larger arrays are had from the system
         # page by page, each time anew.
         parts = batch.parts(_rows_at_a_time(self.config))
-        outputs = [self._model(*self._place(part)) for part in parts]
+        outputs = [self._forward(*self._place(part, self._flash)) for part in parts]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _place(
-        self, batch: PackedBatch, dropout: float = 0.0
+        self, batch: PackedBatch, kernel: Optional[FlashAttention]
     ) -> Tuple[Tensor, AttentionPlan]:
         ids = to_device(batch.ids.astype(np.int64, copy=False), self._device)
-        # Flash attention as torch has it drops nothing out.
-        kernel = None if dropout else self._flash
         return ids, make_plan(batch, self.config, self._device, kernel)
 
     def _recomputes(self, total: int) -> bool:
@@ -452,6 +462,18 @@ class _Arrays(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+def _to_host(x: Tensor) -> Floats:
+    """RETURNS (Floats): An array on the host."""
+    if x.device.type != "cuda":
+        return x.cpu().numpy()
+    # Into memory that cannot be paged out, which the GPU writes to by itself: several
+    # times as fast. torch keeps it for the next one when this array is gone.
+    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    host.copy_(x, non_blocking=True)
+    torch.cuda.current_stream(x.device).synchronize()
+    return host.numpy()
 
 
 def _rows_at_a_time(config: ModernBertConfig) -> int:

@@ -22,32 +22,96 @@ CUDA = torch.device("cuda", 0)
 @pytest.fixture
 def ampere(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    installed = {"flash_attn": None}
-    monkeypatch.setattr(flash.importlib.util, "find_spec", installed.get)
-    return installed
+    monkeypatch.setattr(flash, "why_no_kernels", lambda: "no Triton")
+    for name in ("flash_attn", "flash_attn.cute"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.fixture
+def hopper(ampere, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+
+
+@pytest.fixture
+def calls():
+    return []
+
+
+@pytest.fixture
+def package(calls):
+    def function(*args, **kwargs):
+        calls.append((args, kwargs))
+        return "attended", None
+
+    return SimpleNamespace(flash_attn_varlen_func=function)
+
+
+def find(dtype, head_dim, device=CUDA, to_train=False):
+    return find_flash_attention(device, dtype, head_dim, to_train=to_train)
+
+
+def attend_both_ways(kernel):
+    kernel.attend_globally("q", "k", "v", "cu", 7)
+    return kernel.attend_within_window("q", "k", "v", "cu", 7, "spans", 64)
 
 
 def test_of_torch(ampere):
     for dtype in (torch.bfloat16, torch.float16):
-        assert find_flash_attention(CUDA, dtype, 64).name == "torch"
+        for to_train in (False, True):
+            assert find(dtype, 64, to_train=to_train).name == "torch"
 
 
-def test_the_package_is_taken_where_it_is(ampere, monkeypatch):
-    calls = []
-    package = SimpleNamespace(
-        flash_attn_varlen_func=lambda *args, **kwargs: calls.append((args, kwargs))
-    )
+@pytest.mark.parametrize("to_train", [False, True])
+def test_the_package_is_taken_where_it_is(
+    ampere, monkeypatch, package, calls, to_train
+):
     monkeypatch.setitem(sys.modules, "flash_attn", package)
-    ampere["flash_attn"] = "a spec"
-    kernel = find_flash_attention(CUDA, torch.bfloat16, 64)
+    kernel = find(torch.bfloat16, 64, to_train=to_train)
     assert kernel.name == "flash-attn"
-    kernel.attend_globally("q", "k", "v", "cu", 7)
-    kernel.attend_within_window("q", "k", "v", "cu", 7, 64)
+    attend_both_ways(kernel)
     args = ("q", "k", "v", "cu", "cu", 7, 7)
     assert calls == [
         (args, {"window_size": (-1, -1)}),
         (args, {"window_size": (64, 64)}),
     ]
+
+
+def test_the_fourth_is_taken_to_predict_on_hopper(hopper, monkeypatch, package, calls):
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", package)
+    # The folder of flash-attn is there then, with nothing of its own in it.
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace())
+    kernel = find(torch.bfloat16, 64)
+    assert kernel.name == "flash-attn-4"
+    assert attend_both_ways(kernel) == "attended"
+    lengths = {"cu_seqlens_q": "cu", "max_seqlen_q": 7}
+    lengths |= {"cu_seqlens_k": "cu", "max_seqlen_k": 7}
+    assert calls == [
+        (("q", "k", "v"), {**lengths, "window_size": (None, None)}),
+        (("q", "k", "v"), {**lengths, "window_size": (64, 64)}),
+    ]
+    assert find(torch.bfloat16, 64, to_train=True).name == "torch"
+    assert find(torch.bfloat16, 256).name == "torch"
+
+
+def test_the_fourth_is_not_taken_before_hopper(ampere, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", package)
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace())
+    assert find(torch.bfloat16, 64).name == "torch"
+
+
+def test_our_own_kernel_does_the_window(ampere, monkeypatch, package, calls):
+    def attend_within_window(*args):
+        return args
+
+    kernels = SimpleNamespace(attend_within_window=attend_within_window)
+    monkeypatch.setattr(flash, "why_no_kernels", lambda: "")
+    monkeypatch.setattr(flash, "load_kernels", lambda: kernels)
+    monkeypatch.setitem(sys.modules, "flash_attn", package)
+    kernel = find(torch.bfloat16, 64)
+    assert attend_both_ways(kernel) == ("q", "k", "v", "spans", 64)
+    assert len(calls) == 1
+    # It has no gradients.
+    assert find(torch.bfloat16, 64, to_train=True).attend_nearby is None
 
 
 @pytest.mark.parametrize(
@@ -61,18 +125,18 @@ def test_the_package_is_taken_where_it_is(ampere, monkeypatch):
     ],
 )
 def test_where_there_is_none(ampere, device, dtype, head_dim):
-    assert find_flash_attention(device, dtype, head_dim) is None
+    assert find(dtype, head_dim, device) is None
 
 
 def test_none_before_ampere(ampere, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert find_flash_attention(CUDA, torch.float16, 64) is None
+    assert find(torch.float16, 64) is None
 
 
 def test_none_in_a_torch_without_windows(ampere, monkeypatch):
     varlen = SimpleNamespace(varlen_attn=lambda q, k, v, cu_q, cu_k, max_q, max_k: q)
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", varlen)
-    assert find_flash_attention(CUDA, torch.float16, 64) is None
+    assert find(torch.float16, 64) is None
 
 
 # In the encoder, by a kernel that is slow and plain
@@ -95,7 +159,9 @@ def attend(query, key, value, cu_seqlens, longest, window):
 def load(oracle, monkeypatch, kernel, **changes):
     from spacy_modernbert.encoder import torch_encoder
 
-    monkeypatch.setattr(torch_encoder, "find_flash_attention", lambda *args: kernel)
+    monkeypatch.setattr(
+        torch_encoder, "find_flash_attention", lambda *args, to_train: kernel
+    )
     config = ModernBertConfig.from_dict({**oracle.config.to_dict(), **changes})
     return make_encoder(config, state(oracle), backend="cpu", precision="float32")
 

@@ -56,10 +56,10 @@ def test_as_on_the_cpu(backend):
         )
         out, backprop = encoder.encode_train(batch)
         backprop(d_out)
-        gradients = dict(encoder.gradients())
+        results.append({"out": out, **encoder.gradients()})
+        results[-1]["predicted"] = encoder.encode(batch)
         encoder.update(lambda name, weights, gradient: (weights - gradient, gradient))
         averages = step(encoder, batch, d_out)
-        results.append({"out": out, "predicted": encoder.encode(batch), **gradients})
         results[-1].update((f"stepped {n}", t) for n, t in encoder.tensors().items())
         results[-1].update((f"average {n}", t) for n, t in averages.items())
     wanted, found = results

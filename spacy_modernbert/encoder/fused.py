@@ -1,0 +1,41 @@
+"""A pass to predict on CUDA, in which all that stands between the matrix products is
+fused into kernels of our own (`triton_kernels`).
+
+Where they cannot be had, the modules of `torch_encoder` compute the same.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .attention import AttentionPlan, attend
+
+if TYPE_CHECKING:
+    from .torch_encoder import ModernBert
+
+
+def forward_fused(model: "ModernBert", ids: Tensor, plan: AttentionPlan) -> Tensor:
+    """Predict. Arguments and result are those of `ModernBert.forward`.
+
+    The sum of the residual stream is made where it is next normed: by the layer after,
+    and at the end by the last norm.
+    """
+    from . import triton_kernels as kernels
+
+    x = model.embeddings(ids)
+    normed = x
+    norms = [*(layer.attn_norm for layer in model.layers), model.final_norm]
+    for layer, next_norm in zip(model.layers, norms[1:], strict=True):
+        attn, mlp = layer.attn, layer.mlp
+        qkv = attn.Wqkv(normed).unflatten(-1, (3, -1, attn.head_dim))
+        rotation = plan.rotations[attn.layer_type]
+        query, key, value = kernels.rotate_(qkv, rotation).unbind(1)
+        attended = attend(attn.layer_type, query, key, value, plan, 0.0)
+        branch = attn.Wo(attended.flatten(1))
+        normed = kernels.add_and_norm(x, branch, layer.mlp_norm, branch.dtype)
+        branch = mlp.Wo(kernels.geglu(mlp.Wi(normed)))
+        is_last = next_norm is model.final_norm
+        dtype = torch.float32 if is_last else branch.dtype
+        normed = kernels.add_and_norm(x, branch, next_norm, dtype)
+    return normed

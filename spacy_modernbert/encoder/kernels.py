@@ -1,0 +1,33 @@
+"""Whether the kernels of `triton_kernels` can be had here."""
+
+import importlib
+import importlib.util
+from functools import cache
+from types import ModuleType
+
+import torch
+
+
+def load_kernels() -> ModuleType:
+    """RETURNS (ModuleType): `triton_kernels`. Only where `why_no_kernels` is empty."""
+    return importlib.import_module(f"{__package__}.triton_kernels")
+
+
+@cache
+def why_no_kernels() -> str:
+    """Find out whether there are kernels of our own here, by running one.
+
+    RETURNS (str): The reason why not; empty if there are.
+    """
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    try:
+        load_kernels().geglu(torch.ones((1, 16), device="cuda"))
+        torch.cuda.synchronize()
+    # Triton compiles for the card by LLVM, and what starts a kernel by a C compiler.
+    # Each of them, and the card, has errors of its own.
+    except Exception as error:
+        return f"Triton cannot compile them: {error}"
+    return ""
