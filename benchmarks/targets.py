@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from spacy_modernbert.encoder.availability import multiplies_bfloat16
-
 from .rows import Row
 
 Parts = Dict[str, Dict[str, Any]]
@@ -48,7 +46,7 @@ def write_targets(folder: Path) -> str:
     lines = [
         "# Targets",
         "",
-        "2 threads, base shape; where a line says nothing else, on this machine's CPU.",
+        "2 threads, base shape; where a line says nothing else, on the CPU.",
         "",
         "| | wanted | found | |",
         "| --- | ---: | ---: | --- |",
@@ -89,6 +87,14 @@ def _best(rows: List[Row], precision: str = "") -> Optional[Row]:
     return min(timed, key=lambda row: row["seconds"], default=None)
 
 
+def _lacks_bfloat16(parts: Parts, part: str) -> bool:
+    """Whether a part was measured on a processor that only emulates bfloat16."""
+    if part.endswith("cuda") or part not in parts:
+        return False
+    flags = parts[part]["machine"]["flags"]
+    return not {"avx512_bf16", "amx_bf16", "bf16"} & set(flags)
+
+
 def faster(
     part: str, title: str, peer: str, precision: str, native: bool = False
 ) -> Callable[[Parts], Found]:
@@ -97,7 +103,7 @@ def faster(
     """
 
     def find(parts: Parts) -> Found:
-        if native and not multiplies_bfloat16():
+        if native and _lacks_bfloat16(parts, part):
             return None, _NO_BFLOAT16
         if part.endswith("cuda") and part not in parts:
             return None, _NO_GPU
@@ -118,7 +124,7 @@ def int8_gain(parts: Parts) -> Found:
     """RETURNS (Found): How many times faster 8-bit weights are than bfloat16, both the
     quickest of ours.
     """
-    if not multiplies_bfloat16():
+    if _lacks_bfloat16(parts, _ENCODER):
         return None, _NO_BFLOAT16
     section = _section(parts, _ENCODER, "2,048")
     rows = section["rows"] if section else []
@@ -148,8 +154,7 @@ def value(
     """RETURNS (Callable[[Parts], Found]): Looks up a figure of the quickest of ours."""
 
     def find(parts: Parts) -> Found:
-        on_cpu = part.endswith("cpu")
-        if on_cpu and precision == "bfloat16" and not multiplies_bfloat16():
+        if precision == "bfloat16" and _lacks_bfloat16(parts, part):
             return None, _NO_BFLOAT16
         if part.endswith("cuda") and part not in parts:
             return None, _NO_GPU

@@ -1,21 +1,29 @@
+import os
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 import spacy
+import torch
 from spacy.language import Language
 from spacy.util import fix_random_seed
 
-from spacy_modernbert.encoder import backend
+from spacy_modernbert.encoder import availability, backend
 
 from .util import make_checkpoint, make_examples
+
+# Triton interprets its kernels on the CPU then. It is read when they are defined, those
+# that Triton brings along included: before anything imports it.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def float32_is_auto() -> Iterator[None]:
-    """On any processor, so that results can be compared closely."""
+    """By torch on any processor, so that results can be compared closely."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "multiplies_bfloat16", lambda: False)
+        patch.setattr(availability, "_is_quickest_by_openvino", lambda: False)
         yield
 
 

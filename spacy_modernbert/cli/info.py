@@ -44,7 +44,9 @@ _LIBRARIES = {
     "onnxruntime": "onnx",
     "onnx": "onnx",
     "mlx": "mlx",
+    "triton": "",
     "flash-attn": "",
+    "flash-attn-4": "",
     "spacy-transformers": "transformers",
     "pyarrow": "parquet",
 }
@@ -114,6 +116,7 @@ def _print_backends() -> None:
         missing = "" if backend == "auto" else look_for(backend).missing
         if missing:
             msg.text(f"{backend}: {missing}")
+    _print_cuda()
     _print_onnx()
     msg.text(
         'Weights of 8 bits, to predict with: quantization = {"bits": 8}. '
@@ -133,6 +136,25 @@ def _row(backend: str) -> Tuple[str, str, str, str]:
         device = device.partition(", ")[0]  # the processor is told above
     trains = "no" if backend in PREDICTING else "yes"
     return backend, device, resolve_precision("auto", backend), trains
+
+
+def _print_cuda() -> None:
+    if not look_for("cuda").device:
+        return
+    import torch
+
+    from ..encoder.flash import find_flash_attention
+    from ..encoder.kernels import why_no_kernels
+
+    reason = why_no_kernels()
+    between = f"operations of torch, since {reason}" if reason else "kernels in Triton"
+    msg.text(f"cuda: between matrix products, {between}.")
+    width = 64  # of a head, as in every published encoder
+    kernel = find_flash_attention(
+        torch.device("cuda", 0), torch.bfloat16, width, to_train=False
+    )
+    name = f"flash attention of {kernel.name}" if kernel else "no flash attention"
+    msg.text(f"cuda: {name} in half precision.")
 
 
 def _print_onnx() -> None:

@@ -4,29 +4,34 @@ fused into kernels of our own (`triton_kernels`).
 Where they cannot be had, the modules of `torch_encoder` compute the same.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, List, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .attention import AttentionPlan, attend
+from .kernels import load_kernels
 
 if TYPE_CHECKING:
-    from .torch_encoder import ModernBert
+    from .torch_encoder import Layer, ModernBert
 
 
 def forward_fused(model: "ModernBert", ids: Tensor, plan: AttentionPlan) -> Tensor:
-    """Predict. Arguments and result are those of `ModernBert.forward`.
+    """Predict.
 
-    The sum of the residual stream is made where it is next normed: by the layer after,
-    and at the end by the last norm.
+    model (ModernBert): The model.
+    ids (Tensor): `(total,)` int64.
+    plan (AttentionPlan): The plan of the batch.
+    RETURNS (Tensor): `(total, width)`, the last hidden state.
     """
-    from . import triton_kernels as kernels
-
+    kernels = load_kernels()
     x = model.embeddings(ids)
     normed = x
-    norms = [*(layer.attn_norm for layer in model.layers), model.final_norm]
-    for layer, next_norm in zip(model.layers, norms[1:], strict=True):
+    layers = cast("List[Layer]", list(model.layers))
+    # The sum of the residual stream is made where it is next normed: for the MLP, for
+    # the layer after, and at the end.
+    norms = [cast(nn.LayerNorm, layer.attn_norm) for layer in layers[1:]]
+    for layer, next_norm in zip(layers, [*norms, model.final_norm], strict=True):
         attn, mlp = layer.attn, layer.mlp
         qkv = attn.Wqkv(normed).unflatten(-1, (3, -1, attn.head_dim))
         rotation = plan.rotations[attn.layer_type]
@@ -38,4 +43,5 @@ def forward_fused(model: "ModernBert", ids: Tensor, plan: AttentionPlan) -> Tens
         is_last = next_norm is model.final_norm
         dtype = torch.float32 if is_last else branch.dtype
         normed = kernels.add_and_norm(x, branch, next_norm, dtype)
-    return normed
+    hidden: Tensor = normed
+    return hidden

@@ -1,13 +1,15 @@
 import importlib.metadata
 import re
 import shutil
+import sys
 
 import pytest
 import spacy
+import torch
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app
-from spacy_modernbert.encoder import availability
+from spacy_modernbert.encoder import availability, flash, kernels
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 
 
@@ -39,6 +41,20 @@ def test_the_command_that_installs_what_is_missing(monkeypatch):
     words = " ".join(run().output.split())
     for extra in ("mlx", "openvino", "onnx"):
         assert f"pip install 'spacy-modernbert[{extra}]'" in words
+
+
+@pytest.mark.parametrize("reason", ["", "triton is not installed"])
+def test_what_runs_on_a_gpu(monkeypatch, reason):
+    monkeypatch.setitem(availability._LOOK, "cuda", lambda: ("cuda:0, a card", ""))
+    info = "spacy_modernbert.cli.info"  # which is a function there, too
+    monkeypatch.setattr(sys.modules[info], "find_memory", lambda backend: "enough")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(kernels, "why_no_kernels", lambda: reason)
+    monkeypatch.setattr(flash, "why_no_kernels", lambda: reason)
+    words = " ".join(run().output.split())
+    wanted = f"operations of torch, since {reason}" if reason else "kernels in Triton"
+    assert f"cuda: between matrix products, {wanted}." in words
+    assert "cuda: flash attention of torch in half precision." in words
 
 
 def test_the_variable_is_shown(monkeypatch):

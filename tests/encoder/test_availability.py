@@ -17,15 +17,21 @@ from spacy_modernbert.encoder.availability import (
 
 NAMED = [backend for backend in BACKENDS if backend != "auto"]
 
+# As it is before ../conftest.py replaces it.
+_is_quickest_by_openvino = availability._is_quickest_by_openvino
+
 
 @pytest.fixture
 def has(monkeypatch):
     """Say which backends this machine has, and of what make it is."""
 
-    def pretend(*backends, apple=False, bfloat16=False):
-        flags = frozenset({"amx_bf16"} if bfloat16 else set())
+    def pretend(*backends, apple=False, flags=()):
+        flags = frozenset(flags)
         monkeypatch.setattr(availability, "_is_apple_silicon", lambda: apple)
         monkeypatch.setattr(availability, "_processor_flags", lambda: flags)
+        monkeypatch.setattr(
+            availability, "_is_quickest_by_openvino", _is_quickest_by_openvino
+        )
         for backend in NAMED:
             found = (backend, "") if backend in backends else ("", "Nothing there.")
             monkeypatch.setitem(availability._LOOK, backend, lambda found=found: found)
@@ -101,11 +107,23 @@ def test_what_auto_takes(has, backends, apple, to_predict, to_train):
     assert to_train not in PREDICTING
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_auto_takes_torch_on_the_cpu(has, bfloat16):
-    has("cpu", "openvino", "onnx", bfloat16=bfloat16)
+@pytest.mark.parametrize("flags", [{"avx2"}, {"asimd", "bf16"}])
+def test_auto_takes_torch_on_the_cpu(has, flags):
+    has("cpu", "openvino", "onnx", flags=flags)
     for to_train in (False, True):
         assert choose(to_train=to_train).backend == "cpu"
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
+def test_auto_predicts_bfloat16_by_openvino(has, flag):
+    has("cpu", "openvino", "onnx", flags={"avx2", flag})
+    choice = choose(to_train=False)
+    assert choice.backend == "openvino" and "bfloat16" in choice.why
+    assert choose(to_train=True).backend == "cpu"
+    has("cpu", "cuda", "openvino", flags={flag})
+    assert choose(to_train=False).backend == "cuda"
+    has("cpu", "onnx", flags={flag})
+    assert choose(to_train=False).backend == "cpu"
 
 
 def test_names():
