@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any, List
 
 import pytest
 from typer.testing import CliRunner
@@ -10,8 +11,9 @@ from typer.testing import CliRunner
 from benchmarks.__main__ import app
 from benchmarks.points import OURS, Peer, Point
 from benchmarks.process import Failed, Process
-from benchmarks.results import command
+from benchmarks.results import Section, command
 from benchmarks.rounds import Patience, run_rounds
+from benchmarks.session import Session
 
 from ..util import make_checkpoint
 
@@ -78,6 +80,38 @@ def test_the_command_writes_a_table_and_its_json(tmp_path: Path) -> None:
     text = (tmp_path / "encoder-tiny-cpu.md").read_text()
     assert "| ours cpu float32 |" in text
     assert "torch" in text
+
+
+def test_a_run_that_is_cut_off_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(self: Session, job: str, title: str, *_: Any, **__: Any) -> Section:
+        if "70" in title:
+            raise KeyboardInterrupt
+        return Section(title, rows=[])
+
+    monkeypatch.setattr(Session, "measure", measure)
+    options = ["--shape", "tiny", "--device", "cpu", "--output", str(tmp_path)]
+    part = ["encoder", "--lengths", "40,70"]
+    assert CliRunner().invoke(app, [*options, *part]).exit_code != 0
+    data = json.loads((tmp_path / "encoder-tiny-cpu.json").read_text())
+    assert [s["title"] for s in data["sections"]] == ["One document of 40 wordpieces"]
+
+
+@pytest.mark.parametrize("flags", [[], ["amx_bf16"]])
+def test_targets_are_of_the_machine_that_measured(
+    tmp_path: Path, flags: List[str]
+) -> None:
+    """Whatever machine compares them."""
+    results = {"machine": {"flags": flags}, "sections": []}
+    (tmp_path / "encoder-base-cpu.json").write_text(json.dumps(results))
+    CliRunner().invoke(app, ["--output", str(tmp_path), "targets"])
+    line = next(
+        line
+        for line in (tmp_path / "targets.md").read_text().splitlines()
+        if "share of the bfloat16 matrix rate" in line
+    )
+    assert ("no native bfloat16" in line) == (not flags)
 
 
 def test_the_command_names_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
