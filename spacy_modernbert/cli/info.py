@@ -271,7 +271,7 @@ def _describe_settings(block: EncoderBlock) -> Dict[str, str]:
     settings: Mapping[str, Any] = block.settings
     backend = settings.get("backend", "auto")
     precision = settings.get("precision", "auto")
-    predicts_on = resolve_backend(backend, to_train=False)
+    predicts_on = resolve_backend(backend, to_train=False, precision=precision)
     spans = settings.get("get_spans", {})
     return {
         "backend": _describe_choice(backend, predicts_on),

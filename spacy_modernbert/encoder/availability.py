@@ -86,13 +86,14 @@ def require(backend: str) -> str:
     return backend
 
 
-def choose(*, to_train: bool) -> Choice:
+def choose(*, to_train: bool, precision: str = "auto") -> Choice:
     """What "auto" takes.
 
     to_train (bool): Whether it must train, too.
+    precision (str): "auto" or the name of a precision: what it is to multiply in.
     RETURNS (Choice): The first in the order of preference that can run here.
     """
-    for backend, why in _preferences():
+    for backend, why in _preferences(precision):
         if to_train and backend in PREDICTING:
             continue
         if look_for(backend).device:
@@ -173,12 +174,12 @@ def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB"
 
 
-def _preferences() -> Iterator[Tuple[str, str]]:
+def _preferences(precision: str) -> Iterator[Tuple[str, str]]:
     if _is_apple_silicon():
         yield "mlx", "on Apple silicon, MLX is installed"
         yield "mps", "torch finds an Apple GPU, and MLX is not installed"
     yield "cuda", "torch finds a CUDA device"
-    if _is_quickest_by_openvino():
+    if precision in ("auto", "bfloat16") and _is_quickest_by_openvino():
         yield "openvino", "the processor multiplies bfloat16, OpenVINO the quickest"
 
 

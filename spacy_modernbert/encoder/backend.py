@@ -136,19 +136,20 @@ def check_quantization(
     return quantization
 
 
-def resolve_backend(backend: str, *, to_train: bool) -> str:
+def resolve_backend(backend: str, *, to_train: bool, precision: str = "auto") -> str:
     """The backend that is meant.
 
     backend (str): "auto" or the name of one. The environment variable
         `SPACY_MODERNBERT_BACKEND` wins.
     to_train (bool): Whether the encoder must train, too.
+    precision (str): "auto" or the name of a precision, which "auto" heeds.
     RETURNS (str): The name of one that can run here.
     RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
         cannot train and has to.
     """
     backend = check_backend(os.environ.get(BACKEND_VARIABLE) or backend)
     if backend == "auto":
-        return choose(to_train=to_train).backend
+        return choose(to_train=to_train, precision=precision).backend
     if to_train and backend in PREDICTING:
         raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=backend))
     return require(backend)
@@ -230,7 +231,7 @@ def make_encoder(
                 value=frozen_layers, n_layers=config.num_hidden_layers
             )
         )
-    backend = resolve_backend(backend, to_train=to_train)
+    backend = resolve_backend(backend, to_train=to_train, precision=precision)
     # Each backend is imported when it is taken: none needs the libraries of another.
     if backend == "openvino":
         from .openvino_encoder import OpenVinoEncoder

@@ -120,6 +120,9 @@ def test_auto_predicts_bfloat16_by_openvino(has, flag):
     choice = choose(to_train=False)
     assert choice.backend == "openvino" and "bfloat16" in choice.why
     assert choose(to_train=True).backend == "cpu"
+    by_precision = {"bfloat16": "openvino", "float32": "cpu", "float16": "cpu"}
+    for precision, backend in by_precision.items():
+        assert choose(to_train=False, precision=precision).backend == backend
     has("cpu", "cuda", "openvino", flags={flag})
     assert choose(to_train=False).backend == "cuda"
     has("cpu", "onnx", flags={flag})
