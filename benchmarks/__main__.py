@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import List, Optional
 
 import typer
-from wasabi import msg
 
 from . import accuracy as accuracy_part
 from . import embeddings as embeddings_part
@@ -14,7 +13,7 @@ from . import lengths as lengths_part
 from . import pipeline as pipeline_part
 from . import training as training_part
 from .plot import draw_scaling
-from .results import RESULTS, Results
+from .results import RESULTS
 from .rounds import Patience
 from .session import Session, temporary_store
 from .targets import write_targets
@@ -84,7 +83,7 @@ def encoder(
     """The encoder alone, in every way to run it, beside the rate of matrix products."""
     session: Session = context.obj
     numbers = [300] if session.quick else _numbers(lengths)
-    _write(session, encoder_part.run(session, numbers, mixed))
+    encoder_part.run(session, numbers, mixed)
 
 
 @app.command()
@@ -99,28 +98,28 @@ def pipeline(
     """nlp.pipe on whole documents, beside spacy-transformers."""
     session: Session = context.obj
     corpora = [] if session.quick else corpus
-    _write(session, pipeline_part.run(session, corpora, documents, mixed))
+    pipeline_part.run(session, corpora, documents, mixed)
 
 
 @app.command()
 def host(context: typer.Context, documents: Optional[int] = _DOCUMENTS) -> None:
     """nlp.pipe with an encoder that takes no time, on one thread."""
     session: Session = replace(context.obj, threads=1)
-    _write(session, pipeline_part.run_host(session, documents))
+    pipeline_part.run_host(session, documents)
 
 
 @app.command()
 def training(context: typer.Context) -> None:
     """A step of training on one document of 4,096 wordpieces."""
     session: Session = context.obj
-    _write(session, training_part.run(session))
+    training_part.run(session)
 
 
 @app.command()
 def memory(context: typer.Context) -> None:
     """By how much one document of 8,192 wordpieces lets the memory grow."""
     session: Session = context.obj
-    _write(session, lengths_part.run_memory(session))
+    lengths_part.run_memory(session)
 
 
 @app.command()
@@ -134,7 +133,6 @@ def scaling(
     session: Session = context.obj
     numbers = [64, 300] if session.quick else _numbers(lengths)
     results = lengths_part.run_scaling(session, numbers)
-    _write(session, results)
     picture = session.output / f"{results.name}.png"
     draw_scaling(results.sections[0].rows, lengths_part.MEMORY, picture)
 
@@ -144,14 +142,14 @@ def accuracy(context: typer.Context, lengths: str = _LENGTHS) -> None:
     """How far precisions and quantizations are from float32."""
     session: Session = context.obj
     numbers = [300] if session.quick else _numbers(lengths)
-    _write(session, accuracy_part.run(session, numbers))
+    accuracy_part.run(session, numbers)
 
 
 @app.command()
 def embeddings(context: typer.Context) -> None:
     """Vectors of documents: the mean over their wordpieces."""
     session: Session = context.obj
-    _write(session, embeddings_part.run(session))
+    embeddings_part.run(session)
 
 
 @app.command()
@@ -180,10 +178,6 @@ def everything(
 
 def _numbers(text: str) -> List[int]:
     return [int(part) for part in text.split(",") if part.strip()]
-
-
-def _write(session: Session, results: Results) -> None:
-    msg.good(f"Wrote {results.write(session.output)}")
 
 
 def _best_device() -> str:

@@ -67,7 +67,7 @@ class Session:
         cut off keeps what it has measured.
         """
         results.sections.append(section)
-        results.write(self.output)
+        msg.good(f"Wrote {results.write(self.output)}")
 
     def checkpoint(self) -> Tuple[Path, ModernBertConfig]:
         """RETURNS (Tuple[Path, ModernBertConfig]): The checkpoint of the shape, made if

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from spacy_modernbert.encoder.availability import BFLOAT16_FLAGS
+
 from .rows import Row
 
 Parts = Dict[str, Dict[str, Any]]
@@ -91,8 +93,7 @@ def _lacks_bfloat16(parts: Parts, part: str) -> bool:
     """Whether a part was measured on a processor that only emulates bfloat16."""
     if part.endswith("cuda") or part not in parts:
         return False
-    flags = parts[part]["machine"]["flags"]
-    return not {"avx512_bf16", "amx_bf16", "bf16"} & set(flags)
+    return BFLOAT16_FLAGS.isdisjoint(parts[part]["machine"]["flags"])
 
 
 def faster(

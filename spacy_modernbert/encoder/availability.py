@@ -19,9 +19,9 @@ BACKENDS = ("auto", "cuda", "mps", "mlx", "cpu", "openvino", "onnx")
 # These predict only.
 PREDICTING = frozenset({"openvino", "onnx"})
 
-# By the names of Linux: what multiplies matrices of bfloat16 on x86, and on ARM.
+# By the names of Linux: what multiplies matrices of bfloat16, on x86 and on ARM.
 _BFLOAT16_OF_X86 = frozenset({"avx512_bf16", "amx_bf16"})
-_BFLOAT16_OF_ARM = frozenset({"bf16"})
+BFLOAT16_FLAGS = _BFLOAT16_OF_X86 | {"bf16"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def multiplies_bfloat16() -> bool:
     (AVX512-BF16, AMX; on ARM, BF16). Elsewhere bfloat16 is emulated, and slower than
     float32.
     """
-    return bool(_processor_flags() & (_BFLOAT16_OF_X86 | _BFLOAT16_OF_ARM))
+    return bool(_processor_flags() & BFLOAT16_FLAGS)
 
 
 def multiplies_int8() -> bool:
