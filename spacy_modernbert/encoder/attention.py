@@ -20,7 +20,7 @@ from ..types import PackedBatch
 from .config import FULL, SLIDING, ModernBertConfig
 from .flash import FlashAttention
 from .rope import Rotation, make_rotation
-from .tiled_attention import MIN_TILED_LENGTH, attend_in_tiles
+from .tiled_attention import attend_in_tiles, pays_to_tile
 
 # Blocks of the sliding-window layers that the CPU multiplies together.
 _BLOCKS_AT_A_TIME = 16
@@ -225,23 +225,13 @@ def attend_globally(
     outputs = []
     for start, end in plan.spans:
         q, k, v = (x[start:end] for x in (query, key, value))
-        if _pays_to_tile(q):
+        if pays_to_tile(q):
             outputs.append(attend_in_tiles(q, k, v))
             continue
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
         output = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         outputs.append(output[0].transpose(0, 1))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def _pays_to_tile(query: Tensor) -> bool:
-    # In float32, torch's own kernel comes near the rate of its matrix product.
-    return (
-        query.device.type == "cpu"
-        and query.dtype == torch.bfloat16
-        and query.shape[0] >= MIN_TILED_LENGTH
-        and not torch.is_grad_enabled()
-    )
 
 
 def attend_within_window(

@@ -132,6 +132,11 @@ def multiplies_bfloat16() -> bool:
     return bool(_processor_flags() & BFLOAT16_FLAGS)
 
 
+def has_amx() -> bool:
+    """RETURNS (bool): Whether the processor multiplies bfloat16 by tiles (AMX)."""
+    return "amx_bf16" in _processor_flags()
+
+
 def multiplies_int8() -> bool:
     """RETURNS (bool): Whether the processor multiplies matrices of int8 natively
     (VNNI, AMX; on ARM, I8MM). Elsewhere int8 saves memory and no time.

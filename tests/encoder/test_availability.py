@@ -9,6 +9,7 @@ from spacy_modernbert.encoder.availability import (
     PREDICTING,
     check_backend,
     choose,
+    has_amx,
     look_for,
     multiplies_bfloat16,
     multiplies_int8,
@@ -137,17 +138,18 @@ def test_names():
 
 
 @pytest.mark.parametrize(
-    ("flags", "bfloat16", "int8"),
+    ("flags", "bfloat16", "int8", "amx"),
     [
-        ({"avx2", "avx512f"}, False, False),
-        ({"avx512_vnni"}, False, True),
-        ({"avx512_bf16", "avx512_vnni"}, True, True),
-        ({"amx_tile", "amx_bf16", "amx_int8"}, True, True),
-        ({"asimd", "bf16", "i8mm"}, True, True),
-        (set(), False, False),
+        ({"avx2", "avx512f"}, False, False, False),
+        ({"avx512_vnni"}, False, True, False),
+        ({"avx512_bf16", "avx512_vnni"}, True, True, False),
+        ({"amx_tile", "amx_bf16", "amx_int8"}, True, True, True),
+        ({"asimd", "bf16", "i8mm"}, True, True, False),
+        (set(), False, False, False),
     ],
 )
-def test_what_the_processor_multiplies(flags, bfloat16, int8, monkeypatch):
+def test_what_the_processor_multiplies(flags, bfloat16, int8, amx, monkeypatch):
     monkeypatch.setattr(availability, "_processor_flags", lambda: frozenset(flags))
     assert multiplies_bfloat16() == bfloat16
     assert multiplies_int8() == int8
+    assert has_amx() == amx
