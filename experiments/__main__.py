@@ -39,6 +39,10 @@ def run(
     work: Path = typer.Option(  # noqa: B008
         Path("training/experiments"), help="Folder for the pipelines"
     ),
+    threads: int = typer.Option(2, min=1, help="Threads of every library"),
+    gpu_id: int = typer.Option(
+        -1, help="GPU for spacy-transformers, or -1; ours take one by themselves"
+    ),
 ) -> None:
     """Run what was not run yet of an experiment. It can be stopped at any time: each
     pipeline that was tested has its record.
@@ -62,6 +66,8 @@ def run(
             recipes=Path("configs"),
             work=work,
             results=results,
+            threads=threads,
+            gpu_id=gpu_id,
         )
         if read_record(cell, results):
             msg.info(f"{cell.name}: done before")

@@ -50,7 +50,7 @@ class Cell:
 REFERENCE = Cell("mini", window=8192)
 
 _CNN = Cell("cnn", weights=None)
-_STOCK = Cell("spacy-transformers")
+STOCK = Cell("spacy-transformers")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ EXPERIMENTS: Dict[str, Experiment] = {
             REFERENCE,
             *(
                 replace(cell, budget=budget)
-                for cell in (_CNN, _STOCK)
+                for cell in (_CNN, STOCK)
                 for budget in ("steps", "time")
             ),
         ),

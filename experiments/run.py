@@ -21,7 +21,7 @@ from spacy_modernbert.encoder.checkpoint import (
 )
 from spacy_modernbert.encoder.weights import init_tensors, with_matching_keys
 
-from .cells import OVERLAPS, REFERENCE, Cell
+from .cells import OVERLAPS, REFERENCE, STOCK, Cell
 
 Record = Dict[str, Any]
 
@@ -40,6 +40,8 @@ class Settings:
     work (Path): Folder for pipelines.
     results (Path): Folder for the records.
     threads (int): Threads of every library.
+    gpu_id (int): The GPU for recipes that need `--gpu-id` to use one; -1 for none. Ours
+        take a GPU by themselves.
     """
 
     steps: int
@@ -49,6 +51,7 @@ class Settings:
     work: Path
     results: Path
     threads: int = 2
+    gpu_id: int = -1
 
 
 def read_record(cell: Cell, results: Path) -> Optional[Record]:
@@ -71,7 +74,7 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     """
     steps = count_steps(cell, settings)
     output = settings.work / cell.name
-    train = _train_command(cell, settings, steps, output)
+    train = make_train_command(cell, settings, steps, output)
     seconds, peak_mb = _run(train, settings.threads)
     metrics_path = output / "metrics.json"
     test = [
@@ -86,6 +89,7 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     record = {
         **asdict(cell),
         "steps": steps,
+        "threads": settings.threads,
         "train_command": shlex.join(train),
         "test_command": shlex.join(test),
         "train_seconds": round(seconds, 1),
@@ -143,9 +147,12 @@ def make_random_encoder(source: Path, output: Path, seed: int) -> None:
     )
 
 
-def _train_command(
+def make_train_command(
     cell: Cell, settings: Settings, steps: int, output: Path
 ) -> List[str]:
+    """RETURNS (List[str]): `spacy train` for a cell, with every setting that is not the
+    recipe's own.
+    """
     corpus = settings.corpora / cell.corpus
     options: Dict[str, Any] = {
         "output": output,
@@ -163,6 +170,8 @@ def _train_command(
     if cell.window is not None:
         options["variables.window"] = cell.window
         options["variables.overlap"] = OVERLAPS[cell.window]
+    if cell.recipe == STOCK.recipe and settings.gpu_id >= 0:
+        options["gpu-id"] = settings.gpu_id
     recipe = settings.recipes / f"{cell.recipe}.cfg"
     command = ["python", "-m", "spacy", "train", str(recipe)]
     for key, value in options.items():

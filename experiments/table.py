@@ -1,5 +1,6 @@
 """The records of all experiments as one Markdown page."""
 
+import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ def make_page(seeds: Sequence[int], results: Path) -> str:
     seeds (Sequence[int]): The seeds.
     results (Path): Folder with the records.
     """
-    lines = ["# Experiments", "", _INTRODUCTION]
+    lines = ["# Experiments", "", _INTRODUCTION, "", *_describe_machines(results)]
     for name, experiment in EXPERIMENTS.items():
         lines += ["", f"## {experiment.title}", ""]
         lines += [f"`python -m experiments run {name}`"]
@@ -37,11 +38,22 @@ _INTRODUCTION = (
     "Test documents, exact spans and labels, in percent: the mean over the seeds ± "
     "the standard deviation. Of each training, the state that is best on the dev "
     "documents is tested. *Equal time* takes as many steps as fit into the time of "
-    "the first line of its table. Minutes are of the training with its evaluations, "
-    "on two threads; the machine is shared, so they are rough. Each line comes from "
-    "the JSON files beside this page, which have the commands, the machine and the "
-    "versions."
+    "the first line of its table. Minutes are of the training with its evaluations; "
+    "the machine is shared, so they are rough. Each line comes from the JSON files "
+    "beside this page, which have the commands, the machine and the versions."
 )
+
+
+def _describe_machines(results: Path) -> List[str]:
+    """What the records were made on, one line for each machine."""
+    found: Dict[str, None] = {}
+    for path in sorted(results.glob("*.json")):
+        record: Record = json.loads(path.read_text(encoding="utf8"))
+        machine = record["machine"]
+        parts = [f"threads: {record.get('threads', 2)}", machine["processor"]]
+        parts += [machine[key] for key in ("gpu",) if key in machine]
+        found[", ".join(parts)] = None
+    return [f"- {each}" for each in found]
 
 
 def _make_table(

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.cells import REFERENCE, Cell
+from experiments.cells import REFERENCE, STOCK, Cell
 from experiments.run import (
     Settings,
     count_steps,
     make_random_encoder,
+    make_train_command,
     read_record,
     run_cell,
 )
@@ -61,6 +62,18 @@ def test_a_cell(settings):
     write_record(settings, replace(cell, window=8192), **record)
     page = make_page([0, 1], settings.results)
     assert "| mini | random | 8,192 | 1 |" in page
+    assert f"- threads: 1, {record['machine']['processor']}" in page
+
+
+def test_the_gpu_of_the_peer(settings):
+    """Ours take a GPU by themselves; spacy-transformers is told."""
+    settings = replace(settings, gpu_id=0)
+    commands = [
+        make_train_command(cell, settings, 3, settings.work)
+        for cell in (replace(STOCK, corpus="litbank"), Cell("cnn", None))
+    ]
+    assert commands[0][-2:] == ["--gpu-id", "0"]
+    assert "--gpu-id" not in commands[1]
 
 
 def test_random_weights(settings, tmp_path):
