@@ -6,7 +6,7 @@ from typing import Dict, Iterator, Optional, Sequence, Tuple
 SEEDS = (0, 1, 2)
 
 # Steps of training, on each corpus. A step sees a document or two.
-STEPS = {"litbank": 300, "craft": 200, "roster-long": 800}
+STEPS = {"litbank": 300, "craft": 200, "roster": 450, "roster-long": 800}
 
 # How much two windows share, in wordpieces.
 OVERLAPS = {128: 32, 512: 128, 2048: 256, 8192: 512}
@@ -68,6 +68,16 @@ class Experiment:
     corpora: Tuple[str, ...] = ("litbank", "craft")
 
 
+def _look_up(recipe: str) -> Tuple[Cell, ...]:
+    random = Cell(recipe, weights="random", window=8192)
+    return (
+        Cell(recipe, window=8192),
+        Cell(recipe, window=128),
+        random,
+        replace(random, budget="double"),
+    )
+
+
 EXPERIMENTS: Dict[str, Experiment] = {
     "windows": Experiment(
         "How much of a document the encoder sees at once",
@@ -89,13 +99,13 @@ EXPERIMENTS: Dict[str, Experiment] = {
         (REFERENCE, replace(REFERENCE, weights="random")),
     ),
     "lookup": Experiment(
-        "Names that are explained elsewhere, thousands of words away",
-        (
-            Cell("roster-long", window=8192),
-            Cell("roster-long", window=128),
-            Cell("roster-long", weights="random", window=8192),
-            Cell("roster-long", weights="random", window=8192, budget="double"),
-        ),
+        "Names that are explained elsewhere, up to 2,000 words away",
+        _look_up("roster"),
+        corpora=("roster",),
+    ),
+    "lookup-far": Experiment(
+        "Names that are explained elsewhere, up to 8,000 words away",
+        _look_up("roster-long"),
         corpora=("roster-long",),
     ),
 }
