@@ -50,9 +50,9 @@ def _describe_machines(results: Path) -> List[str]:
     for path in sorted(results.glob("*.json")):
         record: Record = json.loads(path.read_text(encoding="utf8"))
         machine = record["machine"]
-        parts = [f"threads: {record.get('threads', 2)}", machine["processor"]]
-        parts += [machine[key] for key in ("gpu",) if key in machine]
-        found[", ".join(parts)] = None
+        # The first records do not have the number; all of them took two.
+        line = f"threads: {record.get('threads', 2)}, {machine['processor']}"
+        found[line + (f", {machine['gpu']}" if "gpu" in machine else "")] = None
     return [f"- {each}" for each in found]
 
 
