@@ -32,6 +32,7 @@ from thinc.api import Model  # noqa: E402
 from wasabi import msg  # noqa: E402
 
 from spacy_modernbert import decoder  # noqa: E402
+from spacy_modernbert.atomic import write_text  # noqa: E402
 from spacy_modernbert.components import ModernBertNER  # noqa: E402
 
 RESULTS = Path(__file__).parent / "decoder.json"
@@ -63,9 +64,7 @@ def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
         },
         "tokens_per_second": rows,
     }
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
-    temporary.replace(RESULTS)
+    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
     names = list(rows[0])
     msg.table(
         [[_show(row[name]) for name in names] for row in rows],

@@ -26,6 +26,7 @@ import mlx.core as mx
 import numpy as np
 import typer
 
+from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder import mlx_model
 from spacy_modernbert.encoder.availability import find_memory, look_for
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
@@ -76,9 +77,7 @@ def main(base: bool = False, repeats: int = 3) -> None:
     }
     if base or on_gpu:
         results["wordpieces_per_second"] = measure_speed(config, repeats)
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
-    temporary.replace(RESULTS)
+    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
     _print_table(results["saved"])
     _print_table([results["peak_mb_of_sliding_layers"]])
     _print_table(results.get("wordpieces_per_second", []))

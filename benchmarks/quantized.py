@@ -16,8 +16,8 @@ from typing import Any, Dict
 import typer
 from wasabi import msg
 
+from spacy_modernbert.atomic import write_text
 from spacy_modernbert.cli.convert import compare, convert_checkpoint, find_size
-from spacy_modernbert.cli.evaluate import write_text
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.encoder.quantize import Scheme
 

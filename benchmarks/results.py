@@ -2,13 +2,14 @@
 
 import itertools
 import json
-import os
 import shlex
 import sys
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, Dict, List
+
+from spacy_modernbert.atomic import write_text
 
 from .machine import describe_machine, list_versions
 from .rows import Row
@@ -103,8 +104,8 @@ class Results:
         """
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
-        _write(folder / f"{self.name}.json", text)
-        _write(folder / f"{self.name}.md", self.to_markdown())
+        write_text(folder / f"{self.name}.json", text)
+        write_text(folder / f"{self.name}.md", self.to_markdown())
         return folder / f"{self.name}.md"
 
 
@@ -123,9 +124,3 @@ def _join(facts: Dict[str, Any]) -> str:
         value = " ".join(value) if isinstance(value, list) else value
         parts.append(f"{key.replace('_', ' ')} {value}")
     return ", ".join(parts)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf8")
-    temporary.replace(path)

@@ -22,6 +22,8 @@ from typing import Any, Dict
 import typer
 from wasabi import msg
 
+from spacy_modernbert.atomic import write_text
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "roster.json"
 OVERLAPS = {8192: 512, 128: 32}
@@ -34,9 +36,7 @@ def main(corpus: str = "roster-long", encoder: str = "micro") -> None:
     """Run the workflow for each window, print a table and write the results."""
     runs = [run(corpus, encoder, window) for window in OVERLAPS]
     results = {"machine": describe_machine(), "runs": runs}
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
-    temporary.replace(RESULTS)
+    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
     msg.table(
         [
             [f"{row['window']:,}", f"{row['scores']['ents_f']:.3f}"]

@@ -39,6 +39,7 @@ from spacy.training import Example  # noqa: E402
 from wasabi import msg  # noqa: E402
 
 from spacy_modernbert import decoder  # noqa: E402
+from spacy_modernbert.atomic import write_text  # noqa: E402
 from spacy_modernbert.documents import wordpieces  # noqa: E402
 from spacy_modernbert.encoder.checkpoint import save_checkpoint  # noqa: E402
 from spacy_modernbert.encoder.config import ModernBertConfig  # noqa: E402
@@ -76,9 +77,7 @@ def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -
         },
         "runs": rows,
     }
-    temporary = RESULTS.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf8")
-    temporary.replace(RESULTS)
+    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
     print(to_markdown(rows))
     msg.good(f"Wrote {RESULTS}")
 

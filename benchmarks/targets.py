@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder.availability import BFLOAT16_FLAGS
 
 from .rows import Row
@@ -55,10 +56,7 @@ def write_targets(folder: Path) -> str:
         *(_describe(target, target.find(parts)) for target in TARGETS),
     ]
     text = "\n".join(lines) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / ".targets.md"
-    temporary.write_text(text, encoding="utf8")
-    temporary.replace(folder / "targets.md")
+    write_text(folder / "targets.md", text)
     return text
 
 

@@ -1,7 +1,6 @@
 """Texts for pipelines: of real corpora, and of a given length."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence
@@ -9,6 +8,7 @@ from typing import Callable, Dict, List, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from spacy_modernbert.atomic import write_text
 from spacy_modernbert.corpora.convert import ConvertedCorpus
 from spacy_modernbert.corpora.craft import convert_craft
 from spacy_modernbert.corpora.litbank import convert_litbank
@@ -78,9 +78,7 @@ def make_text(tokenizer: Path, length: int, seed: int = 0) -> str:
 
 def write_texts(path: Path, texts: Sequence[str]) -> Path:
     """RETURNS (Path): A file that the jobs of pipelines read."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(list(texts)), encoding="utf8")
-    temporary.replace(path)
+    write_text(path, json.dumps(list(texts)))
     return path
 
 

@@ -1,6 +1,5 @@
 """The steps that all converters share, from raw documents to `.spacy` files."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from tqdm import tqdm
 
+from ..atomic import replacing
 from ..errors import Errors
 from .raw import RawDocument
 from .report import ConversionReport, SplitReport
@@ -77,16 +77,10 @@ def write_docbins(splits: Mapping[str, Iterable[Doc]], folder: Path) -> None:
     folder (Path): Where to; made if it does not exist.
     RAISES (OSError): If it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for split, docs in splits.items():
         content = DocBin(attrs=DOCBIN_ATTRS, store_user_data=True, docs=docs).to_bytes()
-        path = folder / f"{split}.spacy"
-        temporary = folder / f".{split}.spacy.{os.getpid()}"
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(folder / f"{split}.spacy") as fresh:
+            fresh.write_bytes(content)
 
 
 def _convert_split(

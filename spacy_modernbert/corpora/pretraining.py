@@ -7,12 +7,12 @@ annotate: each is cut out of its novel.
 """
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Dict, Iterator, List, Mapping, Tuple
 
+from ..atomic import replacing
 from ..errors import Errors
 from .files import decode, load_files
 from .splits import LITBANK
@@ -62,14 +62,12 @@ class RawCorpus:
 
         output (Path): The folder.
         """
-        output.mkdir(parents=True, exist_ok=True)
         for name, texts in (("train", self.train), ("dev", self.dev)):
-            fresh = output / f".{name}.jsonl.tmp"
-            with open(fresh, "w", encoding="utf8") as file:
+            path = output / f"{name}.jsonl"
+            with replacing(path) as fresh, open(fresh, "w", encoding="utf8") as file:
                 for each in texts:
                     line = {"text": each.text, "meta": {"id": each.id}}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            os.replace(fresh, output / f"{name}.jsonl")
 
 
 def gather_raw_texts(novels: Path, passages: Path, articles: Path) -> RawCorpus:
