@@ -7,10 +7,10 @@ from typing import List, Optional
 import typer
 from wasabi import msg
 
-from spacy_modernbert.cli.evaluate import write_text
+from spacy_modernbert.atomic import write_text
 
 from .cells import EXPERIMENTS, SEEDS, STEPS, cells_of
-from .run import Settings, read_record, run_cell
+from .run import Settings, is_done, read_record, run_cell
 from .table import make_page
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -69,11 +69,13 @@ def run(
             threads=threads,
             gpu_id=gpu_id,
         )
-        if read_record(cell, results):
-            msg.info(f"{cell.name}: done before")
-            continue
         msg.divider(cell.name)
         try:
+            if is_done(cell, settings):
+                msg.info("Done before")
+                continue
+            if read_record(cell, results):
+                msg.info("Done before with other steps, or another encoder: again")
             record = run_cell(cell, settings)
         except (LookupError, OSError, ValueError) as error:
             msg.fail(str(error), exits=1)
@@ -97,8 +99,7 @@ def table(
 
 
 def _write_page(results: Path) -> None:
-    page = make_page(list(SEEDS), results)
-    write_text(results / PAGE, page)
+    write_text(results / PAGE, make_page(results))
     msg.good(f"Wrote {results / PAGE}")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from benchmarks.machine import describe_machine, list_versions
 from benchmarks.process import make_environment
-from spacy_modernbert.cli.evaluate import write_text
+from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
     read_tokenizer_config,
@@ -63,6 +63,31 @@ def read_record(cell: Cell, results: Path) -> Optional[Record]:
     return record
 
 
+def read_records(results: Path) -> List[Record]:
+    """RETURNS (List[Record]): All records of a folder, by name."""
+    paths = sorted(results.glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf8")) for path in paths]
+
+
+def is_done(cell: Cell, settings: Settings) -> bool:
+    """Whether a cell has the record that running it would make: of as many steps, with
+    the same encoder.
+
+    cell (Cell): The cell.
+    settings (Settings): What it would be run with.
+    RETURNS (bool): Whether it need not be run.
+    RAISES (LookupError): If the budget is a time and what it is measured by is missing.
+    """
+    record = read_record(cell, settings.results)
+    if record is None:
+        return False
+    # The first records do not name it; all of them had this one.
+    encoder = record.get("encoder", "assets/modernbert-mini")
+    return record["steps"] == count_steps(cell, settings) and (
+        cell.weights is None or encoder == str(settings.encoder)
+    )
+
+
 def run_cell(cell: Cell, settings: Settings) -> Record:
     """Train a pipeline, test the best of its states, and write the record.
 
@@ -89,6 +114,7 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     record = {
         **asdict(cell),
         "steps": steps,
+        "encoder": None if cell.weights is None else str(settings.encoder),
         "threads": settings.threads,
         "train_command": shlex.join(train),
         "test_command": shlex.join(test),

@@ -1,13 +1,11 @@
 """The records of all experiments as one Markdown page."""
 
-import json
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from .cells import EXPERIMENTS, Cell
-from .run import Record, read_record
+from .cells import EXPERIMENTS, Cell, Experiment
+from .run import Record, read_records
 
 _BUDGETS = {"steps": "", "time": ", equal time", "double": ", twice the steps"}
 
@@ -17,20 +15,24 @@ _HEADER = (
 )  # fmt: skip
 
 
-def make_page(seeds: Sequence[int], results: Path) -> str:
-    """RETURNS (str): The page.
+def make_page(results: Path) -> str:
+    """RETURNS (str): The page, of all records that belong to an experiment.
 
-    seeds (Sequence[int]): The seeds.
-    results (Path): Folder with the records.
+    results (Path): Folder with the records. What is in its `NOTE.md`, if it has one,
+        comes first.
     """
-    lines = ["# Experiments", "", _INTRODUCTION, "", *_describe_machines(results)]
+    records = read_records(results)
+    lines = ["# Experiments", "", *_read_note(results), _INTRODUCTION, ""]
+    lines += _describe_machines(records)
     for name, experiment in EXPERIMENTS.items():
-        lines += ["", f"## {experiment.title}", ""]
-        lines += [f"`python -m experiments run {name}`"]
-        for corpus in experiment.corpora:
-            table = _make_table(experiment.cells, corpus, seeds, results)
-            if table:
-                lines += ["", f"### {corpus}", "", *table]
+        parts = []
+        for corpus in _find_corpora(experiment, records):
+            of_corpus = [record for record in records if record["corpus"] == corpus]
+            table = _make_table(experiment.cells, of_corpus)
+            parts += ["", f"### {corpus}", "", *table] if table else []
+        if parts:
+            lines += ["", f"## {experiment.title}", ""]
+            lines += [f"`python -m experiments run {name}`", *parts]
     return "\n".join(lines) + "\n"
 
 
@@ -44,11 +46,15 @@ _INTRODUCTION = (
 )
 
 
-def _describe_machines(results: Path) -> List[str]:
+def _read_note(results: Path) -> List[str]:
+    path = results / "NOTE.md"
+    return [path.read_text(encoding="utf8").strip(), ""] if path.is_file() else []
+
+
+def _describe_machines(records: Sequence[Record]) -> List[str]:
     """What the records were made on, one line for each machine."""
     found: Dict[str, None] = {}
-    for path in sorted(results.glob("*.json")):
-        record: Record = json.loads(path.read_text(encoding="utf8"))
+    for record in records:
         machine = record["machine"]
         # The first records do not have the number; all of them took two.
         line = f"threads: {record.get('threads', 2)}, {machine['processor']}"
@@ -56,19 +62,28 @@ def _describe_machines(results: Path) -> List[str]:
     return [f"- {each}" for each in found]
 
 
-def _make_table(
-    variants: Sequence[Cell], corpus: str, seeds: Sequence[int], results: Path
-) -> List[str]:
+def _find_corpora(experiment: Experiment, records: Sequence[Record]) -> List[str]:
+    """Those of the experiment, and then those that somebody added."""
+    found = {record["corpus"]: None for record in records}
+    return list({**dict.fromkeys(experiment.corpora), **found})
+
+
+def _make_table(variants: Sequence[Cell], records: Sequence[Record]) -> List[str]:
+    """RETURNS (List[str]): The table of a corpus; empty if nothing was run."""
     lines = []
     for variant in variants:
-        cells = [replace(variant, corpus=corpus, seed=seed) for seed in seeds]
-        records = [record for cell in cells if (record := read_record(cell, results))]
-        if records:
-            lines.append(_line([*_describe(variant), *_summarize(records).values()]))
+        seeds = [record for record in records if _is_of(record, variant)]
+        if seeds:
+            lines.append(_line([*_describe(variant), *_summarize(seeds).values()]))
     if not lines:
         return []
     rule = ["---"] * 2 + ["---:"] * (len(_HEADER) - 2)
     return [_line(_HEADER), _line(rule), *lines]
+
+
+def _is_of(record: Record, variant: Cell) -> bool:
+    keys = ("recipe", "weights", "window", "budget")
+    return all(record[key] == getattr(variant, key) for key in keys)
 
 
 def _describe(cell: Cell) -> List[str]:

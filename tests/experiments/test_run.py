@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from experiments.cells import REFERENCE, STOCK, Cell
 from experiments.run import (
     Settings,
     count_steps,
+    is_done,
     make_random_encoder,
     make_train_command,
     read_record,
@@ -57,11 +58,12 @@ def test_a_cell(settings):
     assert 0 <= record["test"]["f"] <= 1
     assert "--variables.window 128" in record["train_command"]
     assert len(record["learning_curve"]) >= 3
-    page = make_page([0, 1], settings.results)
+    page = make_page(settings.results)
     assert "| mini | random |" not in page  # in no experiment with this window
-    write_record(settings, replace(cell, window=8192), **record)
-    page = make_page([0, 1], settings.results)
+    write_record(settings, replace(cell, window=8192), **{**record, "window": 8192})
+    page = make_page(settings.results)
     assert "| mini | random | 8,192 | 1 |" in page
+    assert "## Names" not in page  # nothing of it was run
     assert f"- threads: 1, {record['machine']['processor']}" in page
 
 
@@ -105,6 +107,37 @@ def test_steps_in_the_same_time(settings):
     paced = replace(timed, budget="steps")
     write_record(settings, paced, steps=3, train_seconds=15.0)
     assert count_steps(timed, settings) == 12
+
+
+def test_what_is_done(settings):
+    """A record counts for what running it now would make."""
+    cell = Cell("mini", window=8192, corpus="litbank")
+    assert not is_done(cell, settings)
+    write_record(settings, cell, steps=3, encoder=str(settings.encoder))
+    assert is_done(cell, settings)
+    assert not is_done(cell, replace(settings, steps=4))
+    assert not is_done(cell, replace(settings, encoder=settings.work))
+    bare = Cell("cnn", None, corpus="litbank")
+    write_record(settings, bare, steps=3, encoder=None)
+    assert is_done(bare, replace(settings, encoder=settings.work))
+
+
+def test_the_page_has_all_seeds_and_corpora(settings):
+    values = {
+        "steps": 3,
+        "train_seconds": 60.0,
+        "train_peak_mb": 1000,
+        "test": {"f": 0.5, "p": 0.5, "r": 0.5},
+        "machine": {"processor": "x"},
+    }
+    for corpus, seed in (("litbank", 7), ("mine", 8)):
+        cell = replace(REFERENCE, corpus=corpus, seed=seed)
+        write_record(settings, cell, **asdict(cell), **values)
+    (settings.results / "NOTE.md").write_text("On two cores.\n")
+    page = make_page(settings.results)
+    assert page.count("| mini | pretrained | 8,192 | 1 | 50.0 |") == 6
+    assert page.index("### litbank") < page.index("### mine")
+    assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
 
 
 def test_twice_the_steps(settings):
