@@ -437,6 +437,11 @@ class Errors:
         "end in one of {known}."
     )
     EMPTY_TEXTS = "{path} holds no text. Give a file with at least one."
+    NOTHING_TO_HIDE = (
+        "The held-out texts in {path} ({n_texts} in all) are so short that no "
+        "wordpiece of them was hidden, so there is nothing to ask the model for. Give "
+        "longer ones, or leave out pretraining.dev."
+    )
     HEAD_NOT_TIED = (
         "The checkpoint {folder} scores wordpieces by weights of its own, and not by "
         "those of its embedding table (tie_word_embeddings is false), which cannot be "

@@ -58,23 +58,27 @@ def hide_texts(
 
 
 def ask(model: MaskedLM, batches: List[MaskedBatch]) -> Found:
-    """Ask for what is hidden.
+    """Ask for what is hidden, without dropout.
 
     model (MaskedLM): The model.
-    batches (List[MaskedBatch]): The batches.
+    batches (List[MaskedBatch]): The batches, in which something is hidden.
     RETURNS (Found): How it was found.
     """
     loss = 0.0
     n_found = n_hidden = 0
-    with torch.inference_mode():
-        for masked in batches:
-            if masked.places.size:
-                batch_loss, batch_found = model.score(masked)
-                loss += float(batch_loss)
-                n_found += int(batch_found)
-                n_hidden += masked.places.size
-    n = max(1, n_hidden)
-    return Found(loss / n, n_found / n, n_hidden)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for masked in batches:
+                if masked.places.size:
+                    batch_loss, batch_found = model.score(masked)
+                    loss += float(batch_loss)
+                    n_found += int(batch_found)
+                    n_hidden += masked.places.size
+    finally:
+        model.train(was_training)
+    return Found(loss / n_hidden, n_found / n_hidden, n_hidden)
 
 
 def cut_sight(

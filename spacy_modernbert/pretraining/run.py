@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from ..atomic import write_text
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import resolve_backend, resolve_precision
 from ..encoder.checkpoint import (
@@ -112,6 +112,10 @@ class Pretraining:
             self.step = load_state(output / STATE, self.model, self._optimizers)
         self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
+        if self._dev is not None:
+            # That there is something to ask for shows now, and not after hours.
+            for phase in settings.phases:
+                self._hide_dev(self._dev, phase.length)
 
     @property
     def is_done(self) -> bool:
@@ -131,13 +135,16 @@ class Pretraining:
             rng = np.random.default_rng([settings.seed, _HIDING, self.step])
             masked = self._masking.hide(batch, rng)
             learn_rate = schedule(self.step)
+            # Of dropout, which draws from torch's stream.
+            torch.manual_seed(rng.integers(2**63))
             loss, accuracy = self._take_step(masked, learn_rate)
             self.step += 1
             yield StepReport(self.step, loss, accuracy, learn_rate, batch.total)
 
     def evaluate(self) -> Optional[Found]:
         """RETURNS (Optional[Found]): How hidden wordpieces are found in the held-out
-        texts, in sequences of the phase that the run is in; None if there are none.
+        texts, in sequences of the phase that the run is in; None if there are no texts.
+        RAISES (ValueError): If they are too short to hide any wordpiece.
         """
         if self._dev is None:
             return None
@@ -149,6 +156,7 @@ class Pretraining:
 
         RETURNS (Optional[Dict[str, Any]]): JSON-serializable; None if there are no
             held-out texts.
+        RAISES (ValueError): If they are too short to hide any wordpiece.
         """
         if self._dev is None:
             return None
@@ -233,7 +241,14 @@ class Pretraining:
 
     def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
         budget = self.settings.evaluate_wordpieces
-        return hide_texts(dev, self._masking, length, budget, self.settings.seed)
+        batches = hide_texts(dev, self._masking, length, budget, self.settings.seed)
+        if not any(masked.places.size for masked in batches):
+            raise ValueError(
+                Errors.NOTHING_TO_HIDE.format(
+                    path=self.settings.dev, n_texts=len(dev.ids)
+                )
+            )
+        return batches
 
 
 def write_log(path: Path, record: Dict[str, Any]) -> None:
@@ -247,18 +262,22 @@ def write_log(path: Path, record: Dict[str, Any]) -> None:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Take out of a log what lies after a step: it will be done again.
+    """Take out of a log what will be done again: what lies after a step, a probe at
+    that step, and a last line that is not whole, as the run was killed.
 
     path (Path): The log, which may be absent.
     step (int): The last step to keep.
     """
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf8").splitlines(keepends=True)
-    kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
-    fresh = path.with_name(f".{path.name}.tmp")
-    fresh.write_text("".join(kept), encoding="utf8")
-    os.replace(fresh, path)
+    *lines, _ = path.read_text(encoding="utf8").split("\n")
+    kept = [f"{line}\n" for line in lines if not _is_undone(json.loads(line), step)]
+    write_text(path, "".join(kept))
+
+
+def _is_undone(record: Dict[str, Any], step: int) -> bool:
+    found: int = record.get("step", 0)
+    return found > step or (found == step and "probe" in record)
 
 
 def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBatch]:

@@ -130,11 +130,16 @@ class PretrainingSettings:
         RAISES (ValueError): If a setting is missing, unknown or cannot be used.
         """
         section = dict(config.get("pretraining") or {})
-        phases = dict(section.pop("phases", None) or {})
+        phases = section.pop("phases", None) or {}
+        wanted = "a section [pretraining.phases], and in it one for each phase"
+        _check(isinstance(phases, Mapping), "phases", phases, wanted)
         known = {field.name for field in fields(cls)} - {"phases"}
         _check_keys("pretraining", section, known, {"encoder", "train"})
         keys = {field.name for field in fields(Phase)}
         for name, phase in phases.items():
+            is_section = isinstance(phase, Mapping)
+            wanted = f"a section [pretraining.phases.{name}]"
+            _check(is_section, f"phases.{name}", phase, wanted)
             _check_keys(f"pretraining.phases.{name}", phase, keys, keys)
         made = tuple(Phase(**phase) for phase in phases.values())
         return cls(phases=made, **section)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..atomic import replacing
 from ..encoder.tensor_files import TensorReader, read_entries, write_tensors
 from ..errors import Errors
 from .optimizers import Muon
@@ -29,13 +30,11 @@ def save_state(path: Path, model: nn.Module, optimizers: Optimizers, step: int) 
     tensors: Dict[str, Any] = {_STEP: np.array([step], np.float32)}
     for key, tensor in _tensors(model, optimizers):
         tensors[key] = tensor.detach().cpu().numpy()
-    fresh = path.with_name(f".{path.name}.tmp")
-    with open(fresh, "wb") as stream:
+    with replacing(path) as fresh, open(fresh, "wb") as stream:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
         write_tensors(stream, shapes, tensors)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(fresh, path)
 
 
 def load_state(path: Path, model: nn.Module, optimizers: Optimizers) -> int:
@@ -71,7 +70,9 @@ def _init_moments(optimizer: torch.optim.Optimizer, step: int) -> None:
         for parameter in group["params"]:
             state = {key: torch.zeros_like(parameter) for key in _moments(optimizer)}
             if isinstance(optimizer, torch.optim.AdamW):
-                state["step"] = torch.tensor(float(step))
+                # There, as a fused step wants it.
+                device = parameter.device
+                state["step"] = torch.tensor(float(step), device=device)
             optimizer.state[parameter] = state
 
 

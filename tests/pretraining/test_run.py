@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -164,3 +165,52 @@ def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
         write_log(log, {"step": step})
     cut_log(log, 4)
     assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 4]
+    # A run that is complete makes its probe again; one that was killed left half a
+    # line.
+    write_log(log, {"step": 4, "probe": {}})
+    log.write_text(log.read_text() + '{"step": 6, "lo')
+    cut_log(log, 4)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 4]
+
+
+def dropping(paths, folder):
+    """RETURNS (str): The encoder, with dropout."""
+    config = replace(load_config(paths / "encoder"), mlp_dropout=0.5)
+    tensors = open_tensors(paths / "encoder", config)
+    save_checkpoint(folder, config, tensors, make_tokenizer().to_str())
+    return str(folder)
+
+
+def test_with_dropout(paths, tmp_path):
+    """It is the same in a run that is resumed, and off where the model is asked."""
+    told = settings(paths, encoder=dropping(paths, tmp_path / "encoder"))
+    whole = Pretraining(told, tmp_path / "whole")
+    losses = [report.loss for report in whole.steps()]
+    found = [whole.evaluate() for _ in range(2)]
+    assert found[0] == found[1] and whole.model.training
+    stopped = Pretraining(told, tmp_path / "stopped")
+    first = [report.loss for report in islice(stopped.steps(), 7)]
+    stopped.save()
+    torch.manual_seed(123)
+    rest = [report.loss for report in Pretraining(told, tmp_path / "stopped").steps()]
+    assert first + rest == pytest.approx(losses, rel=1e-5)
+
+
+def test_too_short_to_hide_anything(paths, tmp_path):
+    (tmp_path / "dev.jsonl").write_text('{"text": "a"}')
+    with pytest.raises(ValueError, match=r"dev\.jsonl \(1 in all\) are so short"):
+        Pretraining(
+            settings(paths, dev=str(tmp_path / "dev.jsonl"), mask_rate=0.01), tmp_path
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_it_goes_on_on_a_gpu(paths, tmp_path, optimizer):
+    told = settings(paths, optimizer=optimizer, backend="cuda")
+    stopped = Pretraining(told, tmp_path)
+    list(islice(stopped.steps(), 7))
+    stopped.save()
+    resumed = Pretraining(told, tmp_path)
+    assert [report.step for report in resumed.steps()] == [8, 9, 10]

@@ -49,6 +49,8 @@ def test_in_the_order_of_the_file():
         ("phases.short.length", 3),
         ("phases.short.steps", 0),
         ("phases.long.batch_wordpieces", 8191),
+        ("phases", 3),
+        ("phases.short", 3),
     ],
 )
 def test_what_cannot_be_used(key, value):
