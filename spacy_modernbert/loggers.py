@@ -1,5 +1,7 @@
 """Registered loggers: what `spacy train` shows of a run, and keeps of it."""
 
+import json
+import math
 import os
 import sys
 import time
@@ -7,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
-import srsly
 from spacy.language import Language
 from thinc.api import Model
 from tqdm.auto import tqdm
@@ -207,7 +208,7 @@ class Progress:
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf8")
-        self._file.write(srsly.json_dumps(entry) + "\n")
+        self._file.write(json.dumps(_without_nan(entry)) + "\n")
         # Whole lines, for whoever reads along or when the process is killed.
         self._file.flush()
 
@@ -320,6 +321,14 @@ def _resident() -> Optional[int]:
         # The most it held so far: what it holds now, macOS tells other processes.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no infinity, and nothing that is no number: they become null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    is_odd = isinstance(value, float) and not math.isfinite(value)
+    return None if is_odd else value
 
 
 def _as_float(score: Any) -> Optional[float]:

@@ -12,7 +12,7 @@ from spacy.training.loop import train
 from spacy.util import load_config, registry
 
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
-from spacy_modernbert.evaluation.curve import LOG_NAME
+from spacy_modernbert.evaluation.curve import LOG_NAME, read_curve
 from spacy_modernbert.loggers import (
     Speed,
     format_postfix,
@@ -198,3 +198,24 @@ def test_speed_is_that_of_training(monkeypatch):
         speed.stop()
         now[0], pieces[0] = now[0] + 60, pieces[0] + 1
     assert speed.per_second == 50
+
+
+def test_a_loss_that_is_no_number(nlp, tmp_path):
+    """A run that went astray is logged as such, and can be read."""
+    log_step, finalize = progress_logger_v1(tmp_path / "log.jsonl")(
+        nlp, io.StringIO(), io.StringIO()
+    )
+    info = {
+        "epoch": 0,
+        "step": 0,
+        "losses": {"modernbert_ner": float("nan")},
+        "other_scores": {"ents_f": 0.5},
+        "score": 0.5,
+        "words": 3,
+    }
+    log_step(info)
+    log_step({**info, "step": 2, "losses": {"modernbert_ner": 1.0}})
+    finalize()
+    found = [entry["losses"] for entry in read_log(tmp_path / "log.jsonl")]
+    assert found == [{"modernbert_ner": None}, {"modernbert_ner": 1.0}]
+    assert [point.step for point in read_curve(tmp_path / "log.jsonl")] == [2]
