@@ -511,6 +511,10 @@ class Errors:
         "There is no file '{path}' to read texts from. Give a text file with a text a "
         "line, a .jsonl file, or - for standard input."
     )
+    EMBED_TEXT_IN_VECTOR = (
+        "The texts are under the key {key!r}, where {path} is to have the vectors. "
+        "Rename the key, or write to .npy or .parquet."
+    )
     EMBED_EMPTY = "There are no texts in {place}: nothing was written."
     LINE_NOT_UTF8 = (
         "Line {number} of {place} is not UTF-8 ({error}). Convert the input, for "

@@ -74,7 +74,7 @@ def embed(
     """
     try:
         source = TextSource.of(input, text_key)
-        check_output(output, overwrite=overwrite)
+        check_output(output, text_key=source.key, overwrite=overwrite)
         # Errors of the input come up now, and not after hours.
         n_texts = sum(1 for _ in source.read()) if source.is_file else None
         if n_texts == 0:

@@ -20,11 +20,12 @@ import shutil
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from ..atomic import replacing
 from ..errors import Errors
 
 Floats = npt.NDArray[np.float32]
@@ -44,18 +45,22 @@ _VECTORS, _RECORDS, _STATE, _WHOLE = (
 _ROWS = 4096
 
 
-def check_output(output: Path, *, overwrite: bool) -> None:
+def check_output(output: Path, *, text_key: Optional[str], overwrite: bool) -> None:
     """See that a file can be written, before any work is done.
 
     output (Path): The file.
+    text_key (Optional[str]): The key of the text in each record of the input; None if
+        the input has no records.
     overwrite (bool): Whether it may exist.
     RAISES (ValueError): If it may not and does, or its name tells no format, or what
-        writes the format is not installed.
+        writes the format is not installed, or the vectors would replace the texts.
     """
     if output.suffix not in FORMATS:
         raise ValueError(
             Errors.EMBED_BAD_OUTPUT.format(path=output, known=", ".join(FORMATS))
         )
+    if output.suffix == ".jsonl" and text_key == VECTOR_KEY:
+        raise ValueError(Errors.EMBED_TEXT_IN_VECTOR.format(key=text_key, path=output))
     if output.is_dir() or (output.exists() and not overwrite):
         raise ValueError(Errors.EMBED_OUTPUT_EXISTS.format(path=output))
     if output.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
@@ -192,11 +197,9 @@ class PartialFile:
             "n_record_bytes": self._n_record_bytes,
             "digest": self._digest,
         }
-        fresh = self.folder / (_STATE + ".tmp")
-        with open(fresh, "wb") as stream:
+        with replacing(self.folder / _STATE) as fresh, open(fresh, "wb") as stream:
             stream.write(json.dumps(state, indent=2).encode())
             _sync(stream)
-        os.replace(fresh, self.folder / _STATE)
 
     def _describe_difference(self, before: Mapping[str, Any]) -> str:
         names = {*before, *self.arguments}

@@ -362,6 +362,17 @@ def test_wrong_output(run, text_file, tmp_path, monkeypatch):
     assert "pip install 'spacy-modernbert[parquet]'" in message
 
 
+def test_texts_where_the_vectors_are_to_be(run, tmp_path, wanted):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(json.dumps({"vector": text}) for text in TEXTS))
+    arguments = ("--text-key", "vector")
+    message = failed(run(path, tmp_path / "out.jsonl", *arguments))
+    assert "under the key 'vector'" in message and ".npy" in message
+    assert not list(tmp_path.glob("out*"))
+    done(run(path, tmp_path / "out.npy", *arguments))
+    assert_vectors(np.load(tmp_path / "out.npy"), wanted)
+
+
 def test_an_output_that_exists(run, text_file, wanted, tmp_path):
     output = tmp_path / "out.npy"
     output.write_bytes(b"mine")
