@@ -3,13 +3,12 @@ pipeline fails."""
 
 import importlib.metadata
 import json
-import os
 import shlex
 import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import typer
 from spacy.cli._util import import_code, setup_gpu
@@ -20,6 +19,7 @@ from spacy.util import is_package, load_model
 from thinc.api import Model, fix_random_seed
 from wasabi import msg
 
+from ..atomic import write_text
 from ..errors import Errors
 from ..evaluation.curve import find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
@@ -31,6 +31,7 @@ from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
 from ..layers.encode import find_layers, get_shim
 from ..span_getters import LongContextSpans
+from ..types import Ints
 
 _LIBRARIES = ("spacy-modernbert", "spacy", "thinc", "torch", "numpy")
 
@@ -42,11 +43,14 @@ class Prediction:
     nlp (Language): The pipeline.
     examples (List[Example]): The documents, with what it found.
     seconds (float): How long it took.
+    distances (Optional[List[Optional[Ints]]]): Of the tokens of each document, to where
+        it was cut (`edges.cut_distances`); None if that is not known.
     """
 
     nlp: Language
     examples: List[Example]
     seconds: float
+    distances: Optional[List[Optional[Ints]]] = None
 
 
 def evaluate(
@@ -146,18 +150,34 @@ def predict(pipeline: str, data: Path) -> Prediction:
         raise ValueError(Errors.NO_PIPELINE.format(value=pipeline))
     nlp = load_model(pipeline)
     examples = _read_examples(nlp, data)
+    found = find_cutter(nlp)
+    if found is None:
+        return Prediction(nlp, examples, _run(nlp, examples))
+    # Documents are cut at the ends of sentences: those that the encoder sees, and not
+    # those that a component behind it may find.
+    name, cutter = found
+    before = nlp.pipe_names[: nlp.pipe_names.index(name)]
+    seconds = _run(nlp, examples, only=before) if before else 0.0
+    distances = cutter(examples)
+    seconds += _run(nlp, examples, only=nlp.pipe_names[len(before) :])
+    return Prediction(nlp, examples, seconds, distances)
+
+
+def _run(
+    nlp: Language, examples: Sequence[Example], only: Optional[Sequence[str]] = None
+) -> float:
+    """RETURNS (float): Seconds that components take, some or all."""
+    disable = [] if only is None else [n for n in nlp.pipe_names if n not in only]
     start = time.perf_counter()
-    docs = nlp.pipe([example.predicted for example in examples])
+    docs = nlp.pipe([example.predicted for example in examples], disable=disable)
     for example, doc in zip(examples, docs, strict=True):
         example.predicted = doc
-    return Prediction(nlp, examples, time.perf_counter() - start)
+    return time.perf_counter() - start
 
 
 def score_docs(prediction: Prediction) -> List[ScoredDoc]:
     """RETURNS (List[ScoredDoc]): The documents that have annotations, matched."""
-    cutter = find_cutter(prediction.nlp)
-    distances = None if cutter is None else cutter(prediction.examples)
-    return read_examples(prediction.examples, distances)
+    return read_examples(prediction.examples, prediction.distances)
 
 
 def score_as_spacy(prediction: Prediction) -> Dict[str, Any]:
@@ -168,36 +188,23 @@ def score_as_spacy(prediction: Prediction) -> Dict[str, Any]:
     return scores
 
 
-def find_cutter(nlp: Language) -> Optional[WindowCutter]:
+def find_cutter(nlp: Language) -> Optional[Tuple[str, WindowCutter]]:
     """Find how a pipeline cuts documents into windows.
 
     nlp (Language): The pipeline.
-    RETURNS (Optional[WindowCutter]): How; None if it has no encoder of this package, or
-        one with another span getter.
+    RETURNS (Optional[Tuple[str, WindowCutter]]): The name of the first component that
+        does, and how; None if there is no encoder of this package, or one with another
+        span getter.
     """
-    models = [getattr(pipe, "model", None) for _, pipe in nlp.pipeline]
-    for model in models:
+    for name, pipe in nlp.pipeline:
+        model = getattr(pipe, "model", None)
         for layer in find_layers(model) if isinstance(model, Model) else ():
             get_spans = layer.attrs["get_spans"]
             if isinstance(get_spans, LongContextSpans):
                 tokenizer = get_shim(layer).loaded.tokenizer
-                return WindowCutter(tokenizer, get_spans.window, get_spans.overlap)
+                cutter = WindowCutter(tokenizer, get_spans.window, get_spans.overlap)
+                return name, cutter
     return None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all.
-
-    path (Path): The file. Its folder is made if it does not exist.
-    text (str): What to write.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def print_tables(evaluation: Mapping[str, Any]) -> None:
@@ -269,9 +276,10 @@ def _read_docs(nlp: Language, data: Path) -> List[Any]:
 
 
 def _describe_window(nlp: Language) -> Optional[Dict[str, int]]:
-    cutter = find_cutter(nlp)
-    if cutter is None:
+    found = find_cutter(nlp)
+    if found is None:
         return None
+    _, cutter = found
     return {"window": cutter.window, "overlap": cutter.overlap}
 
 

@@ -43,7 +43,9 @@ def score_long_ner(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]
         scores[f"ents_{mode}_r"] = None if is_empty else counts.recall
         scores[f"ents_{mode}_f"] = None if is_empty else counts.f_score
     consistency = check_consistency(docs, lambda doc: doc.found)
-    scores["ents_consistency"] = consistency.share if consistency.names else None
+    # 0 and not None where no name was found twice: a score that is None once has no
+    # weight in spaCy's training from then on.
+    scores["ents_consistency"] = None if is_empty else consistency.share
     for key, make_slices in (
         ("ents_by_length", slice_by_length),
         ("ents_by_distance", slice_by_mention),

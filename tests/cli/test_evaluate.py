@@ -5,13 +5,16 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import spacy
 from spacy.cli.evaluate import evaluate as spacy_evaluate
+from spacy.language import Language
 from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app
+from spacy_modernbert.cli.evaluate import predict, score_docs
 
 from ..util import ROOT, make_examples, make_text
 
@@ -170,3 +173,31 @@ def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypat
     assert isinstance(result.exception, SystemExit)
     assert message in words_of(result)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
+    """A component behind it may find other ends of sentences."""
+    nlp = spacy.load(pipeline)
+
+    def break_everywhere(doc):
+        for token in doc:
+            token.is_sent_start = True
+        return doc
+
+    wanted = score_docs(predict(str(pipeline), data))
+    Language.component("break_everywhere", func=break_everywhere)
+    nlp.add_pipe("break_everywhere")
+    nlp.to_disk(tmp_path / "behind")
+    found = score_docs(predict(str(tmp_path / "behind"), data))
+    for doc, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(doc.distances, other.distances)
+        assert doc.matches == other.matches
+    # What comes before the encoder counts.
+    nlp.remove_pipe("break_everywhere")
+    nlp.add_pipe("break_everywhere", first=True)
+    nlp.to_disk(tmp_path / "before")
+    others = score_docs(predict(str(tmp_path / "before"), data))
+    assert any(
+        (doc.distances != other.distances).any()
+        for doc, other in zip(others, wanted, strict=True)
+    )

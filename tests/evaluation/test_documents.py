@@ -8,6 +8,7 @@ from spacy.training import Example
 
 from spacy_modernbert.evaluation.counts import Counts
 from spacy_modernbert.evaluation.documents import read_examples
+from spacy_modernbert.evaluation.slices import slice_by_mention, slice_by_seen
 
 from .toys import NLP, examples_st, make_doc
 
@@ -67,3 +68,20 @@ def test_what_is_not_annotated_is_not_scored():
     (doc,) = read_examples(examples)
     assert doc.count() == Counts(correct=1, gold=1, found=2)
     assert doc.id == "document 1"
+
+
+def test_what_is_correct_has_the_name_of_the_reference():
+    """Part of a token of the reference was found, which spaCy counts as correct."""
+    gold = make_doc(["Paris-based", "firms"], [(0, 1, "PLACE")])
+    found = Doc(
+        NLP.vocab,
+        words=["Paris", "-", "based", "firms"],
+        spaces=[False, False, True, False],
+    )
+    found.ents = [Span(found, 0, 1, "PLACE")]
+    examples = [Example(found, gold)]
+    assert_as_spacy(examples)
+    docs = read_examples(examples)
+    assert docs[0].found == docs[0].gold
+    for slices in (slice_by_mention(docs), slice_by_seen(docs, {})):
+        assert [each.counts for each in slices] == [Counts(1, 1, 1)]

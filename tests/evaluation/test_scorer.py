@@ -2,6 +2,7 @@ import pytest
 import spacy
 from hypothesis import given
 from spacy.scorer import get_ner_prf
+from spacy.training.loop import create_evaluation_callback
 from spacy.util import registry
 
 from spacy_modernbert.evaluation.documents import read_examples
@@ -50,3 +51,24 @@ def test_in_a_pipeline():
     examples = [spacy.training.Example(nlp.make_doc("u v"), examples[0].reference)]
     scores = nlp.evaluate(examples)
     assert {"ents_f", "ents_per_type", "ents_exact_f", "ents_by_length"} <= set(scores)
+
+
+def test_its_weights_outlast_an_evaluation_that_finds_nothing():
+    """spaCy forgets the weight of a score that is None once."""
+    nlp = spacy.blank("en")
+    ner = nlp.add_pipe("ner", config={"scorer": {"@scorers": NAME}})
+    ner.add_label("A")
+    nlp.initialize()
+    reference = make_example(["u", "v"], [(0, 1, "A")], []).reference
+    evaluate = create_evaluation_callback(
+        nlp,
+        lambda nlp: [spacy.training.Example(nlp.make_doc("u v"), reference)],
+        {"ents_f": 0.5, "ents_consistency": 0.5},
+    )
+    _, scores = evaluate()
+    assert scores["ents_consistency"] == 0.0
+    # Where nothing is annotated, there is nothing to score.
+    bare = make_example(["u"], [], []).predicted.copy()
+    bare.user_data.clear()
+    empty = spacy.training.Example(bare, spacy.tokens.Doc(nlp.vocab, words=["u"]))
+    assert long_ner_scorer_v1()([empty])["ents_consistency"] is None
