@@ -1,6 +1,6 @@
 """How fast entities are decoded: by spaCy's parser, and by the compiled decoder.
 
-    python benchmarks/decoder.py
+    python -m benchmarks.decoder
 
 Token vectors are drawn at random and given, so that no encoder is timed: the rows
 "from vectors" are all that `modernbert_ner` does between the encoder and the entities,
@@ -15,9 +15,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 os.environ.update(dict.fromkeys(THREADS, "1"))
 
 import json  # noqa: E402
-import platform  # noqa: E402
 import time  # noqa: E402
-from importlib.metadata import version  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import Any, Callable, Dict, List, Tuple  # noqa: E402
@@ -35,8 +33,9 @@ from spacy_modernbert import decoder  # noqa: E402
 from spacy_modernbert.atomic import write_text  # noqa: E402
 from spacy_modernbert.components import ModernBertNER  # noqa: E402
 
+from .machine import describe_machine, list_versions  # noqa: E402
+
 RESULTS = Path(__file__).parent / "decoder.json"
-PACKAGES = ("spacy-modernbert", "spacy", "thinc", "blis", "numpy", "numba")
 WIDTH = 768
 HIDDEN_WIDTH = 64
 PIECES = 2
@@ -52,7 +51,9 @@ def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
         for n_labels in (1, 6, 18)
     ]
     results = {
+        "command": "python -m benchmarks.decoder",
         "machine": describe_machine(),
+        "versions": list_versions(),
         "workload": {
             "docs": n_docs,
             "tokens": n_docs * length,
@@ -191,15 +192,6 @@ def timed(function: Callable[[], Any], repeats: int) -> float:
         function()
         times.append(time.perf_counter() - start)
     return median(times)
-
-
-def describe_machine() -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): What the figures depend on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
 
 
 def _show(value: Any) -> str:

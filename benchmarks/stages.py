@@ -1,7 +1,8 @@
 """What `nlp.pipe` costs beside the encoder, stage by stage.
 
     python -m spacy_modernbert.corpora litbank corpus/litbank
-    taskset -c 0 python benchmarks/stages.py corpus/litbank --tokenizer tokenizer.json
+    taskset -c 0 python -m benchmarks.stages corpus/litbank \\
+        --tokenizer assets/modernbert-mini/tokenizer.json
 
 An encoder that answers at once, with numbers drawn beforehand, stands in for a real
 one; everything else is as it is for users: texts in, Docs with entities out, one
@@ -21,11 +22,9 @@ os.environ.update(dict.fromkeys(THREADS, "1"))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json  # noqa: E402
-import platform  # noqa: E402
 import time  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from functools import wraps  # noqa: E402
-from importlib.metadata import version  # noqa: E402
 from pathlib import Path  # noqa: E402
 from tempfile import TemporaryDirectory  # noqa: E402
 from typing import Any, Callable, Dict, List  # noqa: E402
@@ -49,8 +48,9 @@ from spacy_modernbert.layers import encode, plan, tok2vec  # noqa: E402
 from spacy_modernbert.layers.encode import find_layers, get_shim  # noqa: E402
 from spacy_modernbert.types import PackedBatch, TokenRows  # noqa: E402
 
+from .machine import describe_machine, list_versions  # noqa: E402
+
 RESULTS = Path(__file__).parent / "stages.json"
-PACKAGES = ("spacy-modernbert", "spacy", "thinc", "tokenizers", "numpy", "numba")
 WIDTH = 768
 LABELS = (6, 18)
 # The bias of "O", so that about this share of the tokens is in an entity.
@@ -66,7 +66,9 @@ def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -
     texts = read_texts(corpus)
     rows = [measure(texts, tokenizer, n_labels, repeats) for n_labels in LABELS]
     results = {
+        "command": f"python -m benchmarks.stages {corpus} --tokenizer {tokenizer}",
         "machine": describe_machine(),
+        "versions": list_versions(),
         "workload": {
             "corpus": corpus.name,
             "docs": len(texts),
@@ -271,15 +273,6 @@ def read_texts(corpus: Path) -> List[str]:
         for path in sorted(corpus.glob("*.spacy"))
         for doc in DocBin().from_disk(path).get_docs(vocab)
     ]
-
-
-def describe_machine() -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): What the figures depend on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
 
 
 if __name__ == "__main__":

@@ -134,11 +134,17 @@ def int8_gain(parts: Parts) -> Found:
 
 
 def decoded_tokens(parts: Parts) -> Found:
-    """RETURNS (Found): What `benchmarks/decoder.py` found for 6 labels."""
+    """RETURNS (Found): What `python -m benchmarks.decoder` found for 6 labels, if that
+    was on the processor that the other parts are of.
+    """
     path = Path(__file__).with_name("decoder.json")
     if not path.is_file():
         return None, _MISSING
-    rows = json.loads(path.read_text(encoding="utf8"))["tokens_per_second"]
+    results = json.loads(path.read_text(encoding="utf8"))
+    processors = {part["machine"]["processor"] for part in parts.values()}
+    if results["machine"]["processor"] not in processors:
+        return None, _MISSING
+    rows = results["tokens_per_second"]
     found = [
         row["from hidden: fast"]
         for row in rows

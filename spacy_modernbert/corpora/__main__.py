@@ -1,11 +1,13 @@
 """`python -m spacy_modernbert.corpora`: a command for each corpus."""
 
+import json
 from pathlib import Path
 from typing import Callable
 
 import typer
 from wasabi import msg
 
+from ..atomic import write_text
 from .convert import ConvertedCorpus
 from .craft import convert_craft
 from .litbank import convert_litbank
@@ -14,8 +16,10 @@ from .roster import LONG, SHORT, TINY, make_roster
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
+REPORT = "report.json"
+
 OUTPUT = typer.Argument(
-    ..., help="Folder for train.spacy, dev.spacy and test.spacy", show_default=False
+    ..., help=f"Folder for train, dev and test.spacy, and {REPORT}", show_default=False
 )
 SOURCE = {
     corpus: typer.Option(
@@ -89,6 +93,8 @@ def _write(make: Callable[[], ConvertedCorpus], output: Path) -> None:
     try:
         corpus = make()
         corpus.write(output)
+        report = json.dumps(corpus.report.to_dict(), indent=1) + "\n"
+        write_text(output / REPORT, report)
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     header, rows = corpus.report.table()

@@ -1,7 +1,7 @@
 """What a conversion kept and what it dropped."""
 
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, Tuple
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Mapping, Tuple
 
 from ..errors import Errors
 
@@ -69,6 +69,10 @@ class ConversionReport:
         for other in others:
             first = first + other
         return first
+
+    def to_dict(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): All that, JSON-serializable."""
+        return {**asdict(self), "total": asdict(self.total)}
 
     def table(self) -> Tuple[List[str], List[List[str]]]:
         """RETURNS (Tuple[List[str], List[List[str]]]): A header and rows to print:

@@ -189,8 +189,8 @@ def _preferences(precision: str) -> Iterator[Tuple[str, str]]:
 
 
 def _is_quickest_by_openvino() -> bool:
-    # In float32, OpenVINO and ONNX Runtime are quicker than torch by a tenth or more,
-    # and take more memory. In bfloat16, OpenVINO is twice as quick, in no more.
+    # In float32, OpenVINO and ONNX Runtime are no quicker than torch on long documents,
+    # and take more memory. In bfloat16, OpenVINO is half as quick again, in no more.
     return bool(_processor_flags() & _BFLOAT16_OF_X86)
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import spacy
 from spacy.tokens import DocBin
@@ -7,7 +9,7 @@ from spacy_modernbert.corpora.__main__ import app
 
 from .test_craft import source as craft_source  # noqa: F401
 
-FILES = ["dev.spacy", "test.spacy", "train.spacy"]
+FILES = ["dev.spacy", "report.json", "test.spacy", "train.spacy"]
 
 
 def run(*arguments):
@@ -36,6 +38,10 @@ def test_convert(craft_source, tmp_path):  # noqa: F811
         ["nested", "0", "0", "0", "0"],
     ):
         assert line in lines(result.output)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["splits"]["dev"]["annotations"] == 4
+    assert report["total"]["entities"]["CL"] == 3
+    assert report["total"]["dropped"]["discontinuous"] == 3
 
 
 def test_generate(tmp_path):
