@@ -108,7 +108,7 @@ def test_targets_are_of_the_machine_that_measured(
     (tmp_path / "encoder-base-cpu.json").write_text(json.dumps(results))
     CliRunner().invoke(app, ["--output", str(tmp_path), "targets"])
     lines = (tmp_path / "targets.md").read_text().splitlines()
-    (share, _) = [line for line in lines if "share of the bfloat16 matrix" in line]
+    share = next(line for line in lines if "share of the bfloat16 matrix" in line)
     assert ("no native bfloat16" in share) == (not flags)
     # What the decoder did elsewhere says nothing of this one.
     (decoder,) = [line for line in lines if "the decoder alone" in line]
