@@ -15,7 +15,7 @@ from spacy.cli._util import import_code, setup_gpu
 from spacy.language import Language
 from spacy.scorer import Scorer
 from spacy.training import Corpus, Example
-from spacy.util import is_package, load_model
+from spacy.util import load_model
 from thinc.api import Model, fix_random_seed
 from wasabi import msg
 
@@ -30,6 +30,7 @@ from ..evaluation.resampling import Resampling
 from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
 from ..layers.encode import find_layers, get_shim
+from ..pipelines import find_pipeline
 from ..span_getters import LongContextSpans
 from ..types import Ints
 
@@ -146,7 +147,7 @@ def predict(pipeline: str, data: Path) -> Prediction:
     RETURNS (Prediction): What it found.
     RAISES (ValueError): If there is no such pipeline, or no such data.
     """
-    if not is_package(pipeline) and not (Path(pipeline) / "config.cfg").is_file():
+    if find_pipeline(pipeline) is None:
         raise ValueError(Errors.NO_PIPELINE.format(value=pipeline))
     nlp = load_model(pipeline)
     examples = _read_examples(nlp, data)

@@ -30,6 +30,7 @@ from ..encoder.checkpoint import (
 from ..encoder.config import ModernBertConfig
 from ..encoder.tensor_files import Floats
 from ..errors import Errors
+from ..pipelines import find_pipeline
 from ..types import PackedBatch
 
 # What a folder may hold that is replaced.
@@ -62,8 +63,8 @@ class Parity:
 def export_onnx(
     source: str = typer.Argument(
         ...,
-        help="A checkpoint (a folder or a Hugging Face hub id), or the folder of a "
-        "pipeline",
+        help="A checkpoint (a folder or a Hugging Face hub id), or the folder or "
+        "package of a pipeline",
         show_default=False,
     ),
     output: Path = typer.Argument(  # noqa: B008
@@ -102,14 +103,15 @@ def find_checkpoint(
 ) -> Path:
     """Find what to export.
 
-    source (str): A folder of a checkpoint or of a pipeline, or a hub id.
+    source (str): A folder of a checkpoint or of a pipeline, the package of a pipeline,
+        or a hub id.
     component (Optional[str]): The component of a pipeline.
     revision (Optional[str]): Commit, tag or branch on the hub.
     RETURNS (Path): The folder of a checkpoint.
     RAISES (ValueError): If there is none, or there are several.
     """
-    pipeline = Path(source)
-    if not (pipeline / "config.cfg").is_file():
+    pipeline = find_pipeline(source)
+    if pipeline is None:
         return resolve(source, revision)
     found = {path.parent.name: path for path in sorted(pipeline.glob("*/encoder"))}
     if component is None and len(found) == 1:

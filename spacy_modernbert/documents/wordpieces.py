@@ -328,19 +328,6 @@ def align(wordpieces: Wordpieces, token_starts: Ints, token_ends: Ints) -> Align
     return Alignment(starts.astype(np.int32), ends.astype(np.int32))
 
 
-def uncovered_tokens(alignment: Alignment) -> Ints:
-    """The tokens that no wordpiece covers: their vectors are zero.
-
-    Whitespace that the tokenizer strips and characters that it drops (control
-    characters, in BERT's tokenizers) are all that can be uncovered, so long as
-    the tokenizer finds any wordpiece in the text.
-
-    alignment (Alignment): The alignment of a Doc.
-    RETURNS (Ints): The indices of the tokens, rising.
-    """
-    return np.flatnonzero(alignment.starts == alignment.ends)
-
-
 def code_points(text: str) -> Ints:
     """RETURNS (Ints): `(len(text),)` uint32, the code points of a text."""
     # Lone surrogates cannot reach a Doc, and are let through here.

@@ -15,12 +15,12 @@ from spacy_modernbert.documents.wordpieces import (
     WordpieceTokenizer,
     align,
     token_offsets,
-    uncovered_tokens,
 )
 from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers.encode import find_layers
 
+from ..documents.toys import uncovered_tokens
 from ..util import ROOT, make_config
 
 PUBLISHED = ROOT / ".." / "shared" / "tokenizers" / "modernbert" / "tokenizer.json"

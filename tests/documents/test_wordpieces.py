@@ -18,7 +18,6 @@ from spacy_modernbert.documents.wordpieces import (
     is_space,
     token_offsets,
     trim,
-    uncovered_tokens,
 )
 
 from .toys import (
@@ -32,6 +31,7 @@ from .toys import (
     texts,
     token_spans,
     toy,
+    uncovered_tokens,
 )
 
 

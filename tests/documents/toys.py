@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import List, Set, Tuple
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from tokenizers import (
@@ -18,7 +19,8 @@ from tokenizers import (
     trainers,
 )
 
-from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
+from spacy_modernbert.documents.wordpieces import Alignment, WordpieceTokenizer
+from spacy_modernbert.types import Ints
 
 # Machines that run tests are busy with other things: no example fails for its time.
 settings.register_profile("spacy_modernbert", deadline=None)
@@ -187,3 +189,8 @@ def slow_align(raw, trimmed, tokens) -> List[Set[int]]:
 def may_be_uncovered(text: str) -> bool:
     """Whether a token is nothing but whitespace and what Unicode calls Other."""
     return all(c.isspace() or unicodedata.category(c)[0] == "C" for c in text)
+
+
+def uncovered_tokens(alignment: Alignment) -> Ints:
+    """RETURNS (Ints): The tokens that no wordpiece covers: their vectors are zero."""
+    return np.flatnonzero(alignment.starts == alignment.ends)

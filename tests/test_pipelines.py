@@ -1,0 +1,45 @@
+import shutil
+
+import pytest
+import spacy
+
+from spacy_modernbert.cli.export_onnx import find_checkpoint
+from spacy_modernbert.pipelines import find_encoder_blocks, find_pipeline
+
+
+@pytest.fixture
+def package(trained, tmp_path, monkeypatch):
+    """RETURNS (Path): The data of a pipeline that is installed as `en_letters`."""
+    module = tmp_path / "site" / "en_letters"
+    data = module / "en_letters-0.0.1"
+    shutil.copytree(trained, data)
+    (module / "__init__.py").write_text("")
+    info = tmp_path / "site" / "en_letters-0.0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: en-letters\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return data
+
+
+def test_a_folder(trained):
+    assert find_pipeline(str(trained)) == trained
+
+
+def test_a_package(package):
+    assert find_pipeline("en_letters") == package
+    checkpoint = package / "modernbert_ner" / "encoder"
+    assert find_checkpoint("en_letters", None, None) == checkpoint
+
+
+def test_neither(tmp_path):
+    assert find_pipeline(str(tmp_path)) is None
+    assert find_pipeline("en_nothing_of_this_name") is None
+
+
+def test_blocks(trained):
+    nlp = spacy.load(trained)
+    (block,) = find_encoder_blocks(nlp.config)
+    assert block.component == "modernbert_ner"
+    assert block.path == "components.modernbert_ner.model.tok2vec"
+    assert block.settings["backend"] == "cpu"
+    assert find_encoder_blocks(spacy.blank("en").config) == []
