@@ -3,7 +3,7 @@
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import BinaryIO, Iterator
 
 
 @contextmanager
@@ -21,6 +21,15 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def sync(stream: BinaryIO) -> None:
+    """Have a file on the disk before it is renamed: else a crash may leave it empty.
+
+    stream (BinaryIO): The file, open to write.
+    """
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,14 +8,17 @@ How a text longer than the window is pooled is told in `documents/doc_pooling.py
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
 import numpy.typing as npt
-import spacy
 from spacy.tokens import Doc
-from spacy.util import load_config
+from spacy.util import load_config, load_model_from_config
 from spacy.vocab import Vocab
+from thinc.api import Config
 
 from .documents.doc_pooling import own_rows, plan_doc_pooling, with_special
 from .documents.wordpieces import WordpieceTokenizer
@@ -240,11 +243,12 @@ def load_embedder(
         shim = EncoderShim(settings)
         shim.load(resolve(name, revision))
     else:
-        blocks = find_encoder_blocks(load_config(folder / CONFIG))
+        config = load_config(folder / CONFIG, interpolate=True)
+        blocks = find_encoder_blocks(config)
         if not blocks:
             raise ValueError(Errors.PIPELINE_WITHOUT_ENCODER.format(pipeline=name))
         spans = blocks[0].settings.get("get_spans", {})
-        shim = _load_shim(folder, blocks[0], settings)
+        shim = _load_shim(folder, config, blocks[0], settings)
     loaded = shim.loaded
     limit = min(loaded.encoder.config.max_wordpieces, max_batch_wordpieces)
     if window is None:
@@ -286,17 +290,17 @@ def make_doc(text: str, vocab: Vocab, longest: int) -> Doc:
 
 
 def _load_shim(
-    folder: Any, block: EncoderBlock, settings: EncoderSettings
+    folder: Path, config: Config, block: EncoderBlock, settings: EncoderSettings
 ) -> EncoderShim:
     """The encoder of a pipeline, and nothing else of it."""
-    config = load_config(folder / CONFIG)
     others = [name for name in config["components"] if name != block.component]
-    overrides: Dict[str, Any] = {
-        f"{block.path}.backend": settings.backend,
-        f"{block.path}.precision": settings.precision,
-    }
+    # As `spacy.load` does it, whose overrides put no block in the place of a value.
+    changed = config.copy()
+    section = reduce(getitem, block.path.split("."), changed)
+    section.update(backend=settings.backend, precision=settings.precision)
     if settings.quantization is not None:
-        overrides[f"{block.path}.quantization"] = dict(settings.quantization)
-    nlp = spacy.load(folder, exclude=others, config=overrides)
+        section["quantization"] = dict(settings.quantization)
+    nlp = load_model_from_config(changed, exclude=others)
+    nlp.from_disk(folder, exclude=others)
     model = nlp.get_pipe(block.component).model  # type: ignore[attr-defined]
     return get_shim(find_layers(model)[0])

@@ -87,10 +87,14 @@ class Errors:
         'backend = "auto", "cuda", "mps", "mlx" or "cpu": what is saved then loads '
         "with any backend."
     )
+    BACKEND_OF_VARIABLE = (
+        "{error} (The environment variable {variable} is {value!r}, and wins over "
+        "every config: unset it, or set it otherwise.)"
+    )
     QUANTIZED_CANNOT_TRAIN = (
         "The encoder is quantized (quantization = {value}), and quantized weights "
-        "cannot be trained. Train with quantization = null, and quantize the trained "
-        "pipeline when you load it."
+        "cannot be trained. Train with quantization = null, and write the quantization "
+        "into the config.cfg of the trained pipeline."
     )
     PRECISION_CANNOT_TRAIN = (
         "An encoder of precision {value!r} only predicts: most gradients are too small "
@@ -442,6 +446,11 @@ class Errors:
         "wordpiece of them was hidden, so there is nothing to ask the model for. Give "
         "longer ones, or leave out pretraining.dev."
     )
+    HEAD_OTHER_ACTIVATION = (
+        "The config of the checkpoint has classifier_activation {value!r}, by which "
+        'the head for masked language modelling would be computed. Only "gelu" can '
+        "be pretrained further here."
+    )
     HEAD_NOT_TIED = (
         "The checkpoint {folder} scores wordpieces by weights of its own, and not by "
         "those of its embedding table (tie_word_embeddings is false), which cannot be "
@@ -637,10 +646,6 @@ class Missing:
     )
     ONNX = (
         "ONNX Runtime is not installed, or the package onnx is not. Install both: "
-        "pip install 'spacy-modernbert[onnx]'."
-    )
-    ONNX_EXPORT = (
-        "the package onnx, which exports encoders, is not installed. Install it: "
         "pip install 'spacy-modernbert[onnx]'."
     )
     NUMBA = (

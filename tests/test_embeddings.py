@@ -1,6 +1,7 @@
 """Vectors of texts, beside transformers' hidden states pooled by hand."""
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import spacy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from spacy.util import load_config
 from spacy.vocab import Vocab
 from transformers import AutoModel, AutoTokenizer
 
@@ -246,6 +248,29 @@ def test_of_a_pipeline(trained):
     of_the_folder = load(trained / "modernbert_ner" / "encoder")
     np.testing.assert_array_equal(embedder.embed(TEXTS), of_the_folder.embed(TEXTS))
     assert load(trained, window=100, overlap=10).get_spans.window == 100
+
+
+def test_of_a_pipeline_that_a_recipe_trained(trained, tmp_path):
+    """Its config has variables."""
+    folder = tmp_path / "nlp"
+    shutil.copytree(trained, folder)
+    config = load_config(folder / "config.cfg")
+    config["variables"] = {"window": 64, "overlap": 8}
+    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
+    tok2vec["get_spans"]["window"] = "${variables.window}"
+    tok2vec["get_spans"]["overlap"] = "${variables.overlap}"
+    config.to_disk(folder / "config.cfg")
+    embedder = load(folder)
+    assert (embedder.get_spans.window, embedder.get_spans.overlap) == (64, 8)
+    wanted = load(trained, window=64, overlap=8).embed(TEXTS)
+    np.testing.assert_array_equal(embedder.embed(TEXTS), wanted)
+
+
+def test_of_a_pipeline_quantized(trained):
+    plain, quantized = load(trained), load(trained, quantization={"bits": 8})
+    found, wanted = quantized.embed(TEXTS), plain.embed(TEXTS)
+    assert not np.array_equal(found, wanted)
+    np.testing.assert_allclose(found, wanted, atol=0.1)
 
 
 def test_of_a_shared_encoder(checkpoint, tmp_path):

@@ -90,7 +90,7 @@ def convert(
         config = load_config(before)
         convert_checkpoint(before, config, output, scheme, force=force)
         difference = compare(before, output, config)
-    except (OSError, ValueError) as error:
+    except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     in_floats = sum(4 * int(np.prod(s)) for s in expected_shapes(config).values())
     size = find_size(output)

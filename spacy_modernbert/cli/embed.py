@@ -121,7 +121,7 @@ def embed(
                 "arguments to go on."
             )
         raise typer.Exit(_INTERRUPTED) from None
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     msg.good(
         f"{output}: {partial.n_texts:,} vectors of width {partial.width}, by "

@@ -89,7 +89,7 @@ def export_onnx(
         require("onnx")
         folder = find_checkpoint(source, component, revision)
         parity = export(folder, output, bits)
-    except (OSError, ValueError) as error:
+    except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     size = sum(path.stat().st_size for path in output.glob("model.onnx*"))
     msg.good(

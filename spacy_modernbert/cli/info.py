@@ -164,8 +164,6 @@ def _print_onnx() -> None:
 
     providers = ", ".join(onnxruntime.get_available_providers())
     msg.text(f"onnx: ONNX Runtime has {providers}.")
-    if importlib.util.find_spec("onnx") is None:
-        msg.text(f"onnx: {Missing.ONNX_EXPORT}")
 
 
 def _print_choice() -> None:
@@ -269,19 +267,28 @@ def _describe_quantization(folder: Path, config: ModernBertConfig) -> str:
 
 def _describe_settings(block: EncoderBlock) -> Dict[str, str]:
     settings: Mapping[str, Any] = block.settings
-    backend = settings.get("backend", "auto")
-    precision = settings.get("precision", "auto")
-    predicts_on = resolve_backend(backend, to_train=False, precision=precision)
     spans = settings.get("get_spans", {})
     return {
-        "backend": _describe_choice(backend, predicts_on),
-        "precision": _describe_choice(
-            precision, resolve_precision(precision, predicts_on)
+        **_describe_device(
+            settings.get("backend", "auto"), settings.get("precision", "auto")
         ),
         "quantization": str(settings.get("quantization") or "none"),
         "window": f"{spans.get('window', '-')} wordpieces, "
         f"{spans.get('overlap', '-')} shared",
         "a pass holds": f"{settings.get('max_batch_wordpieces', '-')} wordpieces",
+    }
+
+
+def _describe_device(backend: str, precision: str) -> Dict[str, str]:
+    try:
+        predicts_on = resolve_backend(backend, to_train=False, precision=precision)
+        multiplies_in = resolve_precision(precision, predicts_on)
+    except ValueError as error:
+        # This is what one comes here to learn.
+        return {"backend": backend, "precision": precision, "cannot run": str(error)}
+    return {
+        "backend": _describe_choice(backend, predicts_on),
+        "precision": _describe_choice(precision, multiplies_in),
     }
 
 

@@ -20,12 +20,12 @@ import shutil
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ..atomic import replacing
+from ..atomic import replacing, sync
 from ..errors import Errors
 
 Floats = npt.NDArray[np.float32]
@@ -140,12 +140,12 @@ class PartialFile:
         """
         with open(self.folder / _VECTORS, "ab") as stream:
             stream.write(vectors.astype("<f4").tobytes())
-            _sync(stream)
+            sync(stream)
         if self.output.suffix != ".npy":
             data = "".join(json.dumps(record) + "\n" for record in records).encode()
             with open(self.folder / _RECORDS, "ab") as stream:
                 stream.write(data)
-                _sync(stream)
+                sync(stream)
             self._n_record_bytes += len(data)
         for text in texts:
             self._digest = _chain(self._digest, text)
@@ -157,7 +157,7 @@ class PartialFile:
         path = self.folder / _VECTORS
         with open(path, "r+b") as stream:
             stream.write(_npy_header(self.n_texts, self.width))
-            _sync(stream)
+            sync(stream)
         if self.output.suffix != ".npy":
             write = _write_jsonl if self.output.suffix == ".jsonl" else _write_parquet
             vectors = np.load(path, mmap_mode="r")
@@ -199,7 +199,7 @@ class PartialFile:
         }
         with replacing(self.folder / _STATE) as fresh, open(fresh, "wb") as stream:
             stream.write(json.dumps(state, indent=2).encode())
-            _sync(stream)
+            sync(stream)
 
     def _describe_difference(self, before: Mapping[str, Any]) -> str:
         names = {*before, *self.arguments}
@@ -261,7 +261,7 @@ def _write_jsonl(
             numbers = ", ".join(map(str, vector))
             line = f'{start}, "{VECTOR_KEY}": [{numbers}]}}\n'
             stream.write(line.encode("utf8"))
-        _sync(stream)
+        sync(stream)
 
 
 def _write_parquet(
@@ -284,17 +284,11 @@ def _write_parquet(
                     pa.FixedSizeListArray.from_arrays(numbers, type=kind),
                 ]
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-        _sync(stream)
+        sync(stream)
 
 
 def _chain(digest: str, text: str) -> str:
     return hashlib.sha256((digest + text).encode("utf8")).hexdigest()
-
-
-def _sync(stream: BinaryIO) -> None:
-    """On the disk, before anything that counts on it."""
-    stream.flush()
-    os.fsync(stream.fileno())
 
 
 def repeated(output: Path, text: str, record: Dict[str, Any]) -> Dict[str, Any]:

@@ -171,13 +171,15 @@ def make_plan(
 
 
 def to_device(array: npt.NDArray, device: torch.device) -> Tensor:
-    """RETURNS (Tensor): The array on a device. The host does not wait until it is
-    there.
+    """RETURNS (Tensor): The array on a device. With CUDA, the host does not wait until
+    it is there.
     """
     tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if device.type != "cuda":
+        # MPS copies from the array itself, which may be gone by then: torch does not
+        # keep it (https://github.com/pytorch/pytorch/issues/139550).
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> Blocks:

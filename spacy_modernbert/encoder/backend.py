@@ -59,8 +59,8 @@ class Encoder(Protocol):
 
     def encode(self, batch: PackedBatch) -> Floats:
         """RETURNS (Floats): The last hidden state, `(total, width)` float32.
-        RAISES (EncoderOutOfMemory): If the batch is too large for the device. So do
-            `encode_train` and the function that it returns.
+        RAISES (EncoderOutOfMemory): If the batch is too large for the device, with
+            torch. So do `encode_train` and the function that it returns.
         """
 
     def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
@@ -147,8 +147,20 @@ def resolve_backend(backend: str, *, to_train: bool, precision: str = "auto") ->
     RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
         cannot train and has to.
     """
-    backend = check_backend(os.environ.get(BACKEND_VARIABLE) or backend)
-    if backend == "auto":
+    variable = os.environ.get(BACKEND_VARIABLE)
+    try:
+        return _resolve_backend(variable or backend, to_train, precision)
+    except ValueError as error:
+        if not variable:
+            raise
+        message = Errors.BACKEND_OF_VARIABLE.format(
+            error=error, variable=BACKEND_VARIABLE, value=variable
+        )
+        raise ValueError(message) from error
+
+
+def _resolve_backend(backend: str, to_train: bool, precision: str) -> str:
+    if check_backend(backend) == "auto":
         return choose(to_train=to_train, precision=precision).backend
     if to_train and backend in PREDICTING:
         raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=backend))
@@ -256,16 +268,24 @@ def make_encoder(
             quantization=quantization,
             frozen_layers=frozen_layers,
         )
-    import torch
 
     from .torch_encoder import TorchEncoder
 
     return TorchEncoder(
         config,
         tensors,
-        device=torch.device("cuda", 0) if backend == "cuda" else torch.device(backend),
+        device=_torch_device(backend),
         precision=resolve_precision(precision, backend),
         quantization=quantization,
         gradient_checkpointing=gradient_checkpointing,
         frozen_layers=frozen_layers,
     )
+
+
+def _torch_device(backend: str) -> Any:
+    import torch
+
+    if backend == "cuda":
+        # Of several GPUs, the one that spaCy's `--gpu-id` chose.
+        return torch.device(backend, torch.cuda.current_device())
+    return torch.device(backend)

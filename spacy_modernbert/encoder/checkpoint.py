@@ -24,6 +24,7 @@ from typing import (
     Union,
 )
 
+from ..atomic import sync
 from ..errors import Errors
 from .config import ModernBertConfig
 from .quantize import (
@@ -134,7 +135,7 @@ def read_json(folder: Path, file_name: str) -> Dict[str, Any]:
         )
     try:
         found = json.loads(path.read_text(encoding="utf8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as err:
+    except (ValueError, RecursionError) as err:
         raise ValueError(Errors.CHECKPOINT_BAD_JSON.format(path=path, why=err)) from err
     if not isinstance(found, dict):
         raise ValueError(
@@ -266,7 +267,7 @@ def save_checkpoint(
                 write_quantized(stream, tensors)
             else:
                 write_tensors(stream, shapes, tensors, dtype=dtype)
-            _sync(stream)
+            sync(stream)
         put_in_place(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -534,13 +535,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file, so that it is on the disk when this returns."""
     with open(path, "wb") as stream:
         stream.write(data)
-        _sync(stream)
-
-
-def _sync(stream: BinaryIO) -> None:
-    """On the disk before it is renamed: else a crash may leave an empty file."""
-    stream.flush()
-    os.fsync(stream.fileno())
+        sync(stream)
 
 
 def put_in_place(fresh: Path, folder: Path) -> None:

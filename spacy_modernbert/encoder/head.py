@@ -22,7 +22,11 @@ DECODER_WEIGHT = "decoder.weight"
 def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
     """RETURNS (Dict[str, Tuple[int, ...]]): The shape of each tensor of the head, by
     its name in `ModernBertForMaskedLM`.
+    RAISES (ValueError): If the head would have another activation than GELU.
     """
+    activation = _extra(config, "classifier_activation", "gelu")
+    if activation != "gelu":
+        raise ValueError(Errors.HEAD_OTHER_ACTIVATION.format(value=activation))
     width = config.hidden_size
     shapes: Dict[str, Shape] = {"head.dense.weight": (width, width)}
     if _extra(config, "classifier_bias", False):
@@ -63,7 +67,9 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
     """
     entries = read_all_entries(folder)
     shapes = head_shapes(config)
-    if not all(name in entries for name in shapes):
+    # The head of a classifier is of the same names, and made for something else.
+    is_classifier = any(name.startswith("classifier.") for name in entries)
+    if is_classifier or not all(name in entries for name in shapes):
         return None
     if DECODER_WEIGHT in entries and not _extra(config, "tie_word_embeddings", True):
         raise ValueError(Errors.HEAD_NOT_TIED.format(folder=folder))

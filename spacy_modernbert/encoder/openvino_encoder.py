@@ -48,6 +48,23 @@ class _Compiled:
 _left_by_the_parent: List[_Compiled] = []
 
 
+class _ProcessLock:
+    """A lock that a forked process has anew: a thread that is not there may hold the
+    inherited one, and would never let it go.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def get(self) -> threading.Lock:
+        """RETURNS (threading.Lock): The lock of this process."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+        return self._lock
+
+
 class OpenVinoEncoder(PredictingEncoder):
     """ModernBERT by OpenVINO. See `backend.Encoder`.
 
@@ -80,7 +97,7 @@ class OpenVinoEncoder(PredictingEncoder):
             name: _copied(tensors[name]) for name in expected_shapes(config)
         }
         self._compiled: Optional[_Compiled] = None
-        self._compiling = threading.Lock()
+        self._compiling = _ProcessLock()
 
     def encode(self, batch: PackedBatch) -> Floats:
         """The last hidden state.
@@ -110,7 +127,7 @@ class OpenVinoEncoder(PredictingEncoder):
         RETURNS (OpenVinoEncoder): The copy.
         """
         copied = copy(self)
-        copied._compiling = threading.Lock()
+        copied._compiling = _ProcessLock()
         if others:
             replaced = {name: _copied(weights) for name, weights in others.items()}
             copied._tensors = {**self._tensors, **replaced}
@@ -124,7 +141,7 @@ class OpenVinoEncoder(PredictingEncoder):
         return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
 
     def _compile(self) -> ov.CompiledModel:
-        with self._compiling:
+        with self._compiling.get():
             pid, n_threads = os.getpid(), _n_threads()
             if self._compiled is not None and self._compiled.pid != pid:
                 _left_by_the_parent.append(self._compiled)

@@ -11,7 +11,11 @@ from ..types import PackedBatch
 from .backend import EncoderOutOfMemory
 
 # torch has a class for it on CUDA only. On MPS and on the CPU it says so.
-_MESSAGES = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory")
+_MESSAGES = (
+    "MPS backend out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+)
 
 
 @contextmanager

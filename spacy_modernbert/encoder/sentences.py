@@ -8,7 +8,7 @@ goes by. The first is about vectors and wins. What it says is kept with the conf
 """
 
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Dict, List
 
 from ..errors import Errors
@@ -58,6 +58,8 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
     if "Pooling" not in kinds:
         return {}
     place = str(modules[kinds.index("Pooling")].get("path"))
+    if PureWindowsPath(place).name != place or place == "..":
+        return {_KEY: f"a pooling by {place!r}, which is no folder of the checkpoint"}
     path = folder / place / "config.json"
     if not path.is_file():
         return {_KEY: f"a pooling by {place}/config.json, which is missing"}
@@ -91,7 +93,7 @@ def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             Errors.CHECKPOINT_BAD_JSON.format(path=path, why=error)
         ) from error

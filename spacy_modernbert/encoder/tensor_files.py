@@ -238,7 +238,7 @@ def _read_header(
         _corrupt(source, f"its header should have {length} bytes, the file has {size}")
     try:
         header = json.loads(stream.read(length).decode("utf8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         _corrupt(source, "its header is not JSON")
     if not isinstance(header, dict):
         _corrupt(source, "its header is not a JSON object")

@@ -4,10 +4,10 @@ Modules and parameters have the names that they have in a checkpoint, so that no
 table of names is needed. The oracle for the numbers is transformers' `ModernBertModel`.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, ContextManager, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -260,7 +260,7 @@ class TorchEncoder:
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
-        with watch_memory(batch, self._device), torch.inference_mode():
+        with self._passing(batch), torch.inference_mode():
             return _to_host(self._predict(batch))
 
     def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
@@ -273,7 +273,7 @@ class TorchEncoder:
         # MPS has embedding_bag only since torch 2.10, and shares its memory anyway.
         if batch.total == 0 or self._device.type == "mps":
             return pool_means(self.encode(batch), rows)
-        with watch_memory(batch, self._device), torch.inference_mode():
+        with self._passing(batch), torch.inference_mode():
             hidden = self._predict(batch)
             index, starts = (
                 to_device(array, self._device).long()
@@ -295,11 +295,7 @@ class TorchEncoder:
         self._check_training()
         if batch.total == 0:
             return self.encode(batch), lambda d_hidden: None
-        with (
-            watch_memory(batch, self._device),
-            self._dropping_out(),
-            torch.enable_grad(),
-        ):
+        with self._passing(batch), self._dropping_out(), torch.enable_grad():
             # Flash attention as torch has it drops nothing out.
             drops_out = self.config.attention_dropout > 0
             kernel = None if drops_out else self._flash_to_train
@@ -310,7 +306,7 @@ class TorchEncoder:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
             # The layers that are computed anew drop out as they did before.
             with (
-                watch_memory(batch, self._device),
+                self._passing(batch),
                 self._restoring_gradients(),
                 self._dropping_out(),
             ):
@@ -327,7 +323,8 @@ class TorchEncoder:
         """
         self._check_training()
         n_layers = self.config.num_hidden_layers
-        take_step(self._model.named_parameters(), n_layers, settings, state)
+        with _current(self._device):
+            take_step(self._model.named_parameters(), n_layers, settings, state)
         self._model.weights_changed()
 
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
@@ -385,6 +382,11 @@ class TorchEncoder:
                 else parameter.grad
             ),
         )
+
+    @contextmanager
+    def _passing(self, batch: PackedBatch) -> Iterator[None]:
+        with watch_memory(batch, self._device), _current(self._device):
+            yield
 
     @contextmanager
     def _dropping_out(self) -> Iterator[None]:
@@ -462,6 +464,13 @@ class _Arrays(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+def _current(device: torch.device) -> ContextManager[Any]:
+    """RETURNS (ContextManager): Within, a GPU is the current one of this thread, on
+    which Triton launches its kernels whatever they are given.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _to_host(x: Tensor) -> Floats:

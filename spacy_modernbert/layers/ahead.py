@@ -9,10 +9,22 @@ takes all cores as it is, everything is done in turn.
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Callable, Deque, Generator, Iterable, Iterator, List, Tuple, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from spacy.tokens import Doc
-from thinc.api import Model
+from thinc.api import CupyOps, Model, Ops, set_active_gpu
+from thinc.compat import cupy
 from thinc.types import Floats2d
 
 from ..encoder.backend import Encoder
@@ -57,7 +69,9 @@ def encode_ahead(
         for batch in batches:
             yield batch, partial(_encode, tok2vec, predict, batch)
         return
-    thread = ThreadPoolExecutor(1, thread_name_prefix="spacy-modernbert")
+    thread = ThreadPoolExecutor(
+        1, thread_name_prefix="spacy-modernbert", initializer=_same_gpu(tok2vec.ops)
+    )
     try:
         yield from run_ahead(
             batches, partial(_start, tok2vec, thread, predict), N_AHEAD
@@ -123,6 +137,15 @@ def run_ahead(
         yield waiting.popleft()
     if error is not None:
         raise error
+
+
+def _same_gpu(ops: Ops) -> Optional[Callable[[], Any]]:
+    """RETURNS (Optional[Callable[[], Any]]): Lets another thread work on the GPU that
+    Thinc has in this one, if it has any: the choice of `--gpu-id` is that of a thread.
+    """
+    if not isinstance(ops, CupyOps):
+        return None
+    return partial(set_active_gpu, cupy.cuda.Device().id)
 
 
 def _encode(tok2vec: Tok2Vec, predict: Predict, batch: List[Doc]) -> EncodedDocList:

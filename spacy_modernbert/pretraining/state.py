@@ -1,6 +1,5 @@
 """What a run needs to go on where it was: one safetensors file."""
 
-import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Sequence, Tuple
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..atomic import replacing
+from ..atomic import replacing, sync
 from ..encoder.tensor_files import TensorReader, read_entries, write_tensors
 from ..errors import Errors
 from .optimizers import Muon
@@ -33,8 +32,7 @@ def save_state(path: Path, model: nn.Module, optimizers: Optimizers, step: int) 
     with replacing(path) as fresh, open(fresh, "wb") as stream:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
         write_tensors(stream, shapes, tensors)
-        stream.flush()
-        os.fsync(stream.fileno())
+        sync(stream)
 
 
 def load_state(path: Path, model: nn.Module, optimizers: Optimizers) -> int:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app, vector_files
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
+from spacy_modernbert.encoder.backend import EncoderOutOfMemory
 
 from ..util import ROOT, make_checkpoint, make_text
 
@@ -380,6 +381,15 @@ def test_an_output_that_exists(run, text_file, wanted, tmp_path):
     assert output.read_bytes() == b"mine"
     done(run(text_file, output, "--overwrite"))
     assert_vectors(np.load(output), wanted)
+
+
+def test_out_of_memory(run, text_file, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise EncoderOutOfMemory("Set max_batch_wordpieces lower.")
+
+    monkeypatch.setattr("spacy_modernbert.embeddings.Embedder.stream", fail)
+    message = failed(run(text_file, tmp_path / "out.npy"))
+    assert "Set max_batch_wordpieces lower" in message
 
 
 def test_wrong_model(text_file, tmp_path):

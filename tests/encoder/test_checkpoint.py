@@ -307,6 +307,8 @@ def config(**changes):
     [
         (remove("config.json"), r"checkpoint' has no config\.json"),
         (write("config.json", "{"), r"config\.json' cannot be read: Expecting"),
+        (write("config.json", "1" * 5_000), r"config\.json' cannot be read: Exceeds"),
+        (write("config.json", "[" * 100_000), r"config\.json' cannot be read: max"),
         (write("config.json", "[]"), r"config\.json' cannot be read: it is not an obj"),
         (config(model_type="roberta"), "model_type 'roberta'"),
         (remove("model.safetensors"), r"has no model\.safetensors.*pytorch_model\.bin"),

@@ -360,7 +360,7 @@ def test_threads_that_encode_at_once(encoder):
 
 
 FORK = """
-import multiprocessing, sys
+import multiprocessing, sys, threading, time
 import numpy as np
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder
@@ -372,7 +372,17 @@ config = ModernBertConfig(vocab_size=30, hidden_size=8, intermediate_size=8,
     layer_types=("full_attention", "sliding_attention"))
 encoder = OpenVinoEncoder(config, init_tensors(config, seed=0), precision="float32")
 batch = PackedBatch(np.arange(20), np.array([0, 5, 20], np.int32))
-wanted = encoder.encode(batch) if sys.argv[1] == "after" else None
+if sys.argv[1] == "after":
+    encoder.encode(batch)
+if sys.argv[1] == "meanwhile":
+    # A thread that compiles, and is in no fork.
+    compile_anew = encoder._compile_anew
+    def compile_slowly(n_threads):
+        time.sleep(3)
+        return compile_anew(n_threads)
+    encoder._compile_anew = compile_slowly
+    threading.Thread(target=encoder.encode, args=(batch,)).start()
+    time.sleep(0.5)
 
 def work(queue):
     queue.put(encoder.encode(batch))
@@ -391,9 +401,9 @@ for worker in workers:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
-@pytest.mark.parametrize("forked", ["before", "after"])
+@pytest.mark.parametrize("forked", ["before", "after", "meanwhile"])
 def test_a_fork_compiles_its_own(forked):
-    """Before or after the first use. The threads of the parent are not there."""
+    """Before, during or after the first use. The parent's threads are not there."""
     root = Path(__file__).parents[2]
     env = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-W", "ignore", "-c", FORK, forked]

@@ -100,7 +100,21 @@ def test_unknown(folder):
         resolve_pooling("max", load_config(folder))
 
 
-@pytest.mark.parametrize("data", ["[{", "\ud83d"])
+@pytest.mark.parametrize("path", ["..", "../other", "/etc", "a/b", r"\\host\share"])
+def test_a_pooling_outside_the_checkpoint(folder, path):
+    """It is not looked for."""
+    add_modules(folder, "Transformer", "Pooling", pooling_mode="cls")
+    other = folder.parent / "other"
+    other.mkdir(exist_ok=True)
+    (other / "config.json").write_text('{"pooling_mode": "cls"}')
+    modules = json.loads((folder / MODULES).read_text())
+    modules[1]["path"] = path
+    (folder / MODULES).write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match="no folder of the checkpoint"):
+        resolve_pooling("auto", load_config(folder))
+
+
+@pytest.mark.parametrize("data", ["[{", "\ud83d", "[" * 100_000, "1" * 5_000])
 def test_no_json(folder, data):
     (folder / MODULES).write_bytes(data.encode("utf8", "surrogatepass"))
     with pytest.raises(ValueError, match=r"modules\.json"):

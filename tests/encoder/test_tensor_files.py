@@ -134,6 +134,7 @@ ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         (b"\xff\xff", "not JSON"),
         (b"{", "not JSON"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"a": ' + b"1" * 5_000 + b"}", "not JSON"),
         (b"[]", "not a JSON object"),
         ({"a": 1}, "no dtype for tensor a"),
         ({"a": {}}, "no dtype for tensor a"),

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import ModernBertForMaskedLM
 
 from spacy_modernbert.encoder.checkpoint import (
@@ -104,3 +105,17 @@ def test_a_decoder_with_weights_of_its_own(tmp_path):
     save(tmp_path, tie_word_embeddings=False)
     with pytest.raises(ValueError, match="tie_word_embeddings is false"):
         open_head(tmp_path, load_config(tmp_path))
+
+
+def test_a_head_of_another_kind(tmp_path):
+    """Of the same names, and made for something else or computed otherwise."""
+    save(tmp_path / "lm", decoder_bias=False)
+    config = load_config(tmp_path / "lm")
+    assert open_head(tmp_path / "lm", config) is not None
+    path = tmp_path / "lm" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "classifier.weight": torch.ones(2, 16)}, path)
+    assert open_head(tmp_path / "lm", config) is None
+    save(tmp_path / "silu", classifier_activation="silu")
+    with pytest.raises(ValueError, match="classifier_activation 'silu'"):
+        open_head(tmp_path / "silu", load_config(tmp_path / "silu"))
