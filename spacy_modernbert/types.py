@@ -59,6 +59,11 @@ class PackedBatch:
         """RETURNS (Ints): `(n_seqs,)`, the wordpieces of each sequence."""
         return np.diff(self.cu_seqlens)
 
+    @property
+    def owners(self) -> Ints:
+        """RETURNS (Ints): `(total,)` int32, the sequence that each wordpiece is of."""
+        return np.repeat(np.arange(self.n_seqs, dtype=np.int32), self.lengths)
+
     def take(self, start: int, end: int) -> "PackedBatch":
         """Some of the sequences, as a batch of their own.
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import PackedBatch
+from .blocks import make_block_mask
 from .config import FULL, SLIDING, ModernBertConfig
 from .flash import FlashAttention
 from .rope import Rotation, make_rotation
@@ -188,21 +189,8 @@ def _cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> B
     # overhead. Windows of a few wordpieces would make blocks too small to be worth
     # a product.
     size = max(half_window, 16)
-    n_blocks = -(-batch.total // size)
-    # Which sequence each position belongs to, from half_window before the stream to
-    # half_window after its last block; positions outside belong to none, and see
-    # each other.
-    sequence = np.full(n_blocks * size + 2 * half_window, -1, dtype=np.int32)
-    sequence[half_window : half_window + batch.total] = np.repeat(
-        np.arange(batch.n_seqs, dtype=np.int32), batch.lengths
-    )
-    of_keys = np.lib.stride_tricks.sliding_window_view(
-        sequence, size + 2 * half_window
-    )[::size]
-    of_queries = of_keys[:, half_window : half_window + size]
-    offset = np.arange(size + 2 * half_window) - np.arange(size)[:, None]
-    near = (offset >= 0) & (offset <= 2 * half_window)
-    mask = (of_queries[:, :, None] == of_keys[:, None, :]) & near
+    mask = make_block_mask(batch.owners, size, half_window, margin=half_window)
+    n_blocks = len(mask)
     return Blocks(
         size=size,
         half_window=half_window,

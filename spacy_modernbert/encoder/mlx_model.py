@@ -12,9 +12,9 @@ from functools import cache, partial
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import mlx.core as mx
-import numpy as np
 
 from ..types import PackedBatch
+from .blocks import make_block_mask
 from .config import FULL, SLIDING, ModernBertConfig
 
 # The weights of the encoder or of a part of it, by names within that part. Of a
@@ -75,18 +75,8 @@ def make_plan(batch: PackedBatch, config: ModernBertConfig) -> Plan:
     """
     # Windows of a few wordpieces would make blocks too small to be worth a product.
     size = max(config.half_window, 16)
-    n_blocks = -(-batch.total // size)
-    # Which sequence each position belongs to, with a block before and a block after.
-    # Positions outside the stream belong to none, and see each other.
-    sequence = np.full((n_blocks + 2) * size, -1, np.int32)
-    sequence[size : size + batch.total] = np.repeat(
-        np.arange(batch.n_seqs, dtype=np.int32), batch.lengths
-    )
-    of_keys = np.lib.stride_tricks.sliding_window_view(sequence, 3 * size)[::size]
-    of_queries = of_keys[:, size : 2 * size]
-    offset = np.arange(3 * size) - np.arange(size, 2 * size)[:, None]
-    is_near = np.abs(offset) <= config.half_window
-    mask = (of_queries[:, :, None] == of_keys[:, None, :]) & is_near
+    # A whole block before and a whole block after.
+    mask = make_block_mask(batch.owners, size, config.half_window, margin=size)
     return Plan(
         spans=list(itertools.pairwise(batch.cu_seqlens.tolist())),
         size=size,

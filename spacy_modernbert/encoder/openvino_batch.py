@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..types import Ints, PackedBatch
+from .blocks import make_block_mask
 from .config import ModernBertConfig
 
 Array = npt.NDArray[np.generic]
@@ -60,27 +61,17 @@ class Blocks:
             of a graph. Rows beyond the stream stand for some row within, and like those
             of no sequence see each other only.
         """
-        n_rows = len(owners)
-        n_blocks = -(-n_rows // self.size)
-        padded = np.full(n_blocks * self.size + 2 * self.half_window, -1, np.int64)
-        padded[self.half_window : self.half_window + n_rows] = owners
-        of_keys = self._windows(padded)
-        of_queries = of_keys[:, self.half_window : self.half_window + self.size]
-        rows = np.clip(np.arange(len(padded)) - self.half_window, 0, n_rows - 1)
-        key_rows = self._windows(rows)
-        query_rows = key_rows[:, self.half_window : self.half_window + self.size]
-        offset = np.arange(self.n_keys) - np.arange(self.size)[:, None]
-        near = (offset >= 0) & (offset <= 2 * self.half_window)
-        mask = (of_queries[:, :, None] == of_keys[:, None, :]) & near
+        margin = self.half_window
+        mask = make_block_mask(owners, self.size, self.half_window, margin)
+        first = np.arange(len(mask)) * self.size - margin
+        rows = first[:, None] + np.arange(self.n_keys)
+        key_rows = np.clip(rows, 0, len(owners) - 1)
+        query_rows = key_rows[:, margin : margin + self.size]
         return {
             "query_rows": query_rows.reshape(-1).astype(np.int32),
             "key_rows": key_rows.reshape(-1).astype(np.int32),
             "block_mask": mask[:, None],
         }
-
-    def _windows(self, padded: Ints) -> Ints:
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self.n_keys)
-        return windows[:: self.size]
 
 
 def group_by_length(lengths: Ints) -> List[Ints]:

@@ -34,6 +34,7 @@ from .projection import Projection, cast
 from .quantized_linear import quantize
 from .rope import rotate, rotate_
 from .steps import StepSettings, StepState, is_frozen
+from .tensor_files import OnDemand
 from .torch_steps import take_step
 
 Floats = npt.NDArray[np.floating]
@@ -368,19 +369,24 @@ class TorchEncoder:
         """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,
         read when asked for. On CPU they are views of the weights.
         """
-        return _Arrays(self._model, lambda parameter: parameter)
+        return self._arrays(lambda parameter: parameter)
 
     def gradients(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): The gradients gathered so far, by name; 0
         where there are none.
         """
-        return _Arrays(
-            self._model,
+        return self._arrays(
             lambda parameter: (
                 torch.zeros_like(parameter)
                 if parameter.grad is None
                 else parameter.grad
             ),
+        )
+
+    def _arrays(self, read: Callable[[Tensor], Tensor]) -> Mapping[str, Floats]:
+        parameters = dict(self._model.named_parameters())
+        return OnDemand(
+            parameters, lambda name: read(parameters[name]).detach().cpu().numpy()
         )
 
     @contextmanager
@@ -449,21 +455,6 @@ class TorchEncoder:
         n_trained = config.num_hidden_layers - self._model.frozen_layers
         kept = 4 * total * n_trained * widths
         return kept > _AUTO_CHECKPOINTING_BYTES
-
-
-class _Arrays(Mapping[str, Floats]):
-    def __init__(self, model: nn.Module, read: Callable[[Tensor], Tensor]):
-        self._parameters = dict(model.named_parameters())
-        self._read = read
-
-    def __getitem__(self, name: str) -> Floats:
-        return self._read(self._parameters[name]).detach().cpu().numpy()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parameters)
-
-    def __len__(self) -> int:
-        return len(self._parameters)
 
 
 def _current(device: torch.device) -> ContextManager[Any]:

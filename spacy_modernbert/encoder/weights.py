@@ -1,13 +1,13 @@
 """The tensors that a config asks for, and fresh ones to start training from."""
 
 import math
-from typing import Dict, Iterator, Mapping
+from typing import Dict, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from .config import FULL, ModernBertConfig
-from .tensor_files import Floats, Shape
+from .tensor_files import Floats, OnDemand, Shape
 
 # Numbers drawn at a time, so that drawing a tensor costs no second one.
 _CHUNK = 1 << 20
@@ -71,7 +71,12 @@ def init_tensors(config: ModernBertConfig, seed: int) -> Mapping[str, Floats]:
     RETURNS (Mapping[str, Floats]): The tensors, by the names of `expected_shapes`.
         Each is drawn when it is asked for, and is the same on every access.
     """
-    return _InitialTensors(config, seed)
+    shapes = expected_shapes(config)
+    # A stream of chance for each tensor: the order of the accesses does not matter.
+    streams = {name: i for i, name in enumerate(shapes)}
+    return OnDemand(
+        shapes, lambda name: _draw(name, shapes[name], config, [seed, streams[name]])
+    )
 
 
 def with_matching_keys(
@@ -94,39 +99,29 @@ def with_matching_keys(
     config (ModernBertConfig): The config.
     RETURNS (Mapping[str, Floats]): The weights, read from `tensors` when asked for.
     """
-    return _MatchingKeys(tensors, config)
+    names = {
+        f"layers.{i}.attn.Wqkv.weight"
+        for i, layer_type in enumerate(config.layer_types)
+        if i > 0 and layer_type == FULL
+    }
+
+    def make(name: str) -> Floats:
+        return _match(tensors[name], config) if name in names else tensors[name]
+
+    # Not the mapping: to ask whether it has a name would draw the tensor.
+    return OnDemand(tuple(tensors), make)
 
 
-class _MatchingKeys(Mapping[str, Floats]):
-    def __init__(self, tensors: Mapping[str, Floats], config: ModernBertConfig):
-        self.tensors = tensors
-        self.names = {
-            f"layers.{i}.attn.Wqkv.weight"
-            for i, layer_type in enumerate(config.layer_types)
-            if i > 0 and layer_type == FULL
-        }
-        self.n_heads = config.num_attention_heads
-        self.head_dim = config.head_dim
-        self.is_slow = np.tile(_turns_slowly(config), self.n_heads)
-
-    def __getitem__(self, name: str) -> Floats:
-        tensor = self.tensors[name]
-        if name not in self.names:
-            return tensor
-        query, key, value = np.split(tensor, 3)
-        slow = self.is_slow[:, None]
-        # After the norm, the squares of a wordpiece are 1: those of its queries are, on
-        # average, those of the weights.
-        square = (query[self.is_slow] ** 2).sum() / self.n_heads
-        gain = (_SCORE * self.head_dim**0.5 / square) ** 0.5
-        matching = np.where(slow, gain * query, _SMALL * query)
-        return np.concatenate([matching, np.where(slow, matching, _SMALL * key), value])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
+def _match(projection: Floats, config: ModernBertConfig) -> Floats:
+    query, key, value = np.split(projection, 3)
+    is_slow = np.tile(_turns_slowly(config), config.num_attention_heads)
+    slow = is_slow[:, None]
+    # After the norm, the squares of a wordpiece are 1: those of its queries are, on
+    # average, those of the weights.
+    square = (query[is_slow] ** 2).sum() / config.num_attention_heads
+    gain = (_SCORE * config.head_dim**0.5 / square) ** 0.5
+    matching = np.where(slow, gain * query, _SMALL * query)
+    return np.concatenate([matching, np.where(slow, matching, _SMALL * key), value])
 
 
 def _turns_slowly(config: ModernBertConfig) -> npt.NDArray[np.bool_]:
@@ -139,31 +134,18 @@ def _turns_slowly(config: ModernBertConfig) -> npt.NDArray[np.bool_]:
     return np.tile(slow, 2)
 
 
-class _InitialTensors(Mapping[str, Floats]):
-    def __init__(self, config: ModernBertConfig, seed: int):
-        self.config = config
-        self.seed = seed
-        self.shapes = expected_shapes(config)
-        # A stream for each tensor: the order of the accesses does not matter.
-        self._streams = {name: i for i, name in enumerate(self.shapes)}
-
-    def __getitem__(self, name: str) -> Floats:
-        shape = self.shapes[name]
-        if name.endswith(".bias"):
-            return np.zeros(shape, np.float32)
-        if len(shape) == 1:
-            return np.ones(shape, np.float32)
-        std = self.config.initializer_range
-        if name.endswith(".Wo.weight"):
-            std /= math.sqrt(2 * self.config.num_hidden_layers)
-        rng = np.random.default_rng([self.seed, self._streams[name]])
-        return _truncated_normal(rng, shape, std, self.config.initializer_cutoff_factor)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
+def _draw(
+    name: str, shape: Shape, config: ModernBertConfig, seed: Sequence[int]
+) -> Floats:
+    if name.endswith(".bias"):
+        return np.zeros(shape, np.float32)
+    if len(shape) == 1:
+        return np.ones(shape, np.float32)
+    std = config.initializer_range
+    if name.endswith(".Wo.weight"):
+        std /= math.sqrt(2 * config.num_hidden_layers)
+    rng = np.random.default_rng(seed)
+    return _truncated_normal(rng, shape, std, config.initializer_cutoff_factor)
 
 
 def _truncated_normal(

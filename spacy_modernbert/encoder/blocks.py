@@ -1,0 +1,32 @@
+"""What sliding-window layers see, block by block."""
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import Ints
+
+
+def make_block_mask(
+    owners: Ints, size: int, half_window: int, margin: int
+) -> npt.NDArray[np.bool_]:
+    """Cut a stream of sequences into blocks of queries, each of which looks at its own
+    positions and at some more on either side.
+
+    owners (Ints): `(total,)`, which sequence each position belongs to; -1 for none.
+    size (int): Queries of a block.
+    half_window (int): Query i sees key j of its sequence where `|i - j| <=
+        half_window`.
+    margin (int): So many more positions on either side, `half_window` at least.
+    RETURNS (NDArray[bool]): `(n_blocks, size, margin + size + margin)`: which queries
+        of a block see which keys. Positions outside the stream belong to none, and see
+        each other.
+    """
+    n_blocks = -(-len(owners) // size)
+    padded = np.full(margin + n_blocks * size + margin, -1, np.int32)
+    padded[margin : margin + len(owners)] = owners
+    of_keys = np.lib.stride_tricks.sliding_window_view(padded, size + 2 * margin)
+    of_keys = of_keys[::size]
+    of_queries = of_keys[:, margin : margin + size]
+    distance = np.arange(size + 2 * margin) - np.arange(margin, margin + size)[:, None]
+    is_near = np.abs(distance) <= half_window
+    return (of_queries[:, :, None] == of_keys[:, None, :]) & is_near
