@@ -21,7 +21,7 @@ from .availability import find_onnx_provider
 from .config import ModernBertConfig
 from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
-from .predicting import PredictingEncoder
+from .predicting import PredictingEncoder, is_8_bit
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -59,7 +59,7 @@ class OnnxEncoder(PredictingEncoder):
         self.backend = "onnx"
         self._precision = "float32" if precision == "auto" else precision
         self._provider = _find_provider(self._precision)
-        self._quantization = _check_quantization(quantization, self._precision)
+        self._is_quantized = _is_quantized(quantization, self._precision)
         self.device = f"onnx:{self._provider}"
         self._tensors = {
             name: np.array(tensors[name], dtype=np.float32)
@@ -92,7 +92,7 @@ class OnnxEncoder(PredictingEncoder):
             self.config,
             {**self._tensors, **others},
             precision=self._precision,
-            quantization=self._quantization,
+            quantization={"bits": 8} if self._is_quantized else None,
         )
 
     def tensors(self) -> Mapping[str, Floats]:
@@ -116,7 +116,7 @@ class OnnxEncoder(PredictingEncoder):
         return session
 
     def _make_session(self) -> ort.InferenceSession:
-        if self._quantization is not None:
+        if self._is_quantized:
             # The quantizer reads and writes files.
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 path = write_model(Path(folder), self.config, self._tensors, bits=8)
@@ -213,19 +213,12 @@ def _find_provider(precision: str) -> str:
     )
 
 
-def _check_quantization(
-    quantization: Optional[Mapping[str, Any]], precision: str
-) -> Optional[Mapping[str, Any]]:
-    if quantization is not None and dict(quantization) != {"bits": 8}:
-        raise ValueError(
-            Errors.QUANTIZATION_UNAVAILABLE.format(
-                backend="onnx", value=dict(quantization), known="null or {'bits': 8}"
-            )
-        )
-    if quantization is not None and precision != "float32":
+def _is_quantized(quantization: Optional[Mapping[str, Any]], precision: str) -> bool:
+    is_quantized = is_8_bit(quantization, "onnx")
+    if is_quantized and precision != "float32":
         raise ValueError(
             Errors.PRECISION_UNAVAILABLE.format(
                 backend="onnx", value=precision, known="float32, with quantization"
             )
         )
-    return quantization
+    return is_quantized

@@ -17,11 +17,11 @@ import openvino as ov
 
 from ..errors import Errors
 from ..types import PackedBatch
-from .backend import check_quantization, resolve_precision
+from .backend import resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
-from .predicting import PredictingEncoder
+from .predicting import PredictingEncoder, is_8_bit
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -91,7 +91,7 @@ class OpenVinoEncoder(PredictingEncoder):
         self.can_train = False
         self.backend = "openvino"
         self.device = "openvino:CPU"
-        self._quantized = _is_quantized(quantization)
+        self._quantized = is_8_bit(quantization, self.backend)
         self._properties = _properties(precision)
         self._tensors = {
             name: _copied(tensors[name]) for name in expected_shapes(config)
@@ -159,12 +159,6 @@ class OpenVinoEncoder(PredictingEncoder):
         model = graph.build(blocks.size, blocks.n_keys)
         properties = {**self._properties, "INFERENCE_NUM_THREADS": n_threads}
         return ov.Core().compile_model(model, "CPU", properties)
-
-
-def _is_quantized(quantization: Optional[Mapping[str, Any]]) -> bool:
-    if check_quantization(quantization) not in (None, {"bits": 8}):
-        raise ValueError(Errors.BAD_QUANTIZATION.format(value=quantization))
-    return quantization is not None
 
 
 def _properties(precision: str) -> Dict[str, Any]:

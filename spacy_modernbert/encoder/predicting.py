@@ -1,7 +1,7 @@
 """What the encoders that predict only have in common: OpenVINO and ONNX Runtime."""
 
 from abc import ABC, abstractmethod
-from typing import Callable, Mapping, NoReturn, Tuple
+from typing import Any, Callable, Mapping, NoReturn, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,3 +55,22 @@ class PredictingEncoder(ABC):
 
     def _refuse_to_train(self) -> NoReturn:
         raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=self.backend))
+
+
+def is_8_bit(quantization: Optional[Mapping[str, Any]], backend: str) -> bool:
+    """Whether to multiply in 8 bits, which is the one quantization that there is.
+
+    quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`.
+    backend (str): The name of the backend.
+    RETURNS (bool): Whether.
+    RAISES (ValueError): If it is to be another.
+    """
+    if quantization is None:
+        return False
+    if dict(quantization) != {"bits": 8}:
+        raise ValueError(
+            Errors.QUANTIZATION_UNAVAILABLE.format(
+                backend=backend, value=dict(quantization), known="null or {'bits': 8}"
+            )
+        )
+    return True
