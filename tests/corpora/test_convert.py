@@ -108,7 +108,7 @@ def test_old_file_stays_if_writing_fails(tmp_path, monkeypatch):
     def no_space_left(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr("spacy_modernbert.corpora.convert.os.replace", no_space_left)
+    monkeypatch.setattr("spacy_modernbert.atomic.os.replace", no_space_left)
     with pytest.raises(OSError, match="no space left"):
         write_docbins({"train": []}, tmp_path)
     assert (tmp_path / "train.spacy").read_bytes() == before
