@@ -102,7 +102,6 @@ class Results:
         folder (Path): Where to.
         RETURNS (Path): The Markdown.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
         write_text(folder / f"{self.name}.json", text)
         write_text(folder / f"{self.name}.md", self.to_markdown())

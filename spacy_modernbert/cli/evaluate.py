@@ -44,13 +44,15 @@ class Prediction:
     nlp (Language): The pipeline.
     examples (List[Example]): The documents, with what it found.
     seconds (float): How long it took.
+    cutter (Optional[WindowCutter]): How it cuts documents; None if that is not known.
     distances (Optional[List[Optional[Ints]]]): Of the tokens of each document, to where
-        it was cut (`edges.cut_distances`); None if that is not known.
+        it was cut (`edges.cut_distances`); None without a cutter.
     """
 
     nlp: Language
     examples: List[Example]
     seconds: float
+    cutter: Optional[WindowCutter] = None
     distances: Optional[List[Optional[Ints]]] = None
 
 
@@ -116,7 +118,7 @@ def evaluate(
             "data": str(data),
             "versions": {name: _version(name) for name in _LIBRARIES},
             "seconds": prediction.seconds,
-            "window": _describe_window(prediction.nlp),
+            "window": _describe_window(prediction.cutter),
             **summarize(docs, resampling, seen),
             "learning_curve": [
                 point.to_dict() for point in read_curve(log or find_log(pipeline))
@@ -158,17 +160,17 @@ def predict(pipeline: str, data: Path) -> Prediction:
     # those that a component behind it may find.
     name, cutter = found
     before = nlp.pipe_names[: nlp.pipe_names.index(name)]
-    seconds = _run(nlp, examples, only=before) if before else 0.0
+    others = nlp.pipe_names[len(before) :]
+    seconds = _run(nlp, examples, disable=others) if before else 0.0
     distances = cutter(examples)
-    seconds += _run(nlp, examples, only=nlp.pipe_names[len(before) :])
-    return Prediction(nlp, examples, seconds, distances)
+    seconds += _run(nlp, examples, disable=before)
+    return Prediction(nlp, examples, seconds, cutter, distances)
 
 
 def _run(
-    nlp: Language, examples: Sequence[Example], only: Optional[Sequence[str]] = None
+    nlp: Language, examples: Sequence[Example], disable: Sequence[str] = ()
 ) -> float:
-    """RETURNS (float): Seconds that components take, some or all."""
-    disable = [] if only is None else [n for n in nlp.pipe_names if n not in only]
+    """RETURNS (float): Seconds that the components take, all but some."""
     start = time.perf_counter()
     docs = nlp.pipe([example.predicted for example in examples], disable=disable)
     for example, doc in zip(examples, docs, strict=True):
@@ -276,11 +278,9 @@ def _read_docs(nlp: Language, data: Path) -> List[Any]:
     return [example.reference for example in _read_examples(nlp, data)]
 
 
-def _describe_window(nlp: Language) -> Optional[Dict[str, int]]:
-    found = find_cutter(nlp)
-    if found is None:
+def _describe_window(cutter: Optional[WindowCutter]) -> Optional[Dict[str, int]]:
+    if cutter is None:
         return None
-    _, cutter = found
     return {"window": cutter.window, "overlap": cutter.overlap}
 
 

@@ -175,7 +175,6 @@ class Pretraining:
 
     def save(self) -> None:
         """Write the state and the checkpoint: first beside their places."""
-        self.output.mkdir(parents=True, exist_ok=True)
         save_state(self.output / STATE, self.model, self._optimizers, self.step)
         self.export(self.output / ENCODER)
 
