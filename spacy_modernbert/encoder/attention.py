@@ -11,83 +11,17 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import PackedBatch
-from .blocks import make_block_mask
+from .block_attention import Blocks, attend_in_blocks, cut_blocks
 from .config import FULL, SLIDING, ModernBertConfig
 from .flash import FlashAttention
 from .rope import Rotation, make_rotation
 from .tiled_attention import attend_in_tiles, pays_to_tile
-
-# Blocks of the sliding-window layers that the CPU multiplies together.
-_BLOCKS_AT_A_TIME = 16
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """How the sliding-window layers cut the packed stream.
-
-    The stream is cut into blocks of `size` queries, and each block looks at its own
-    positions and `half_window` more on either side. Cost and memory grow with
-    `total * (size + 2 * half_window)`, never with the square of a length.
-
-    size (int): Queries of a block.
-    half_window (int): Query i sees key j where `|i - j| <= half_window`.
-    n_blocks (int): Blocks; the last one may reach beyond the stream.
-    at_a_time (int): Blocks that are multiplied together where no gradient is asked for.
-    mask (Tensor): `(n_blocks, 1, size, size + 2 * half_window)` bool, True where the
-        query sees the key: within the window and in the same sequence. Boolean and
-        never additive: a large negative number that is cast to another type is how
-        rows become NaN.
-
-    Invariant: every row of the mask has a True in it, since a position sees itself,
-    also one beyond the stream.
-    """
-
-    size: int
-    half_window: int
-    n_blocks: int
-    at_a_time: int
-    mask: Tensor
-
-    def parts(self) -> List[slice]:
-        """RETURNS (List[slice]): The blocks that are multiplied together, in order."""
-        # The gradient of each part would be as long as the stream.
-        size = self.n_blocks if torch.is_grad_enabled() else self.at_a_time
-        starts = range(0, self.n_blocks, size)
-        return [slice(start, min(start + size, self.n_blocks)) for start in starts]
-
-    def queries(self, x: Tensor, part: slice) -> Tensor:
-        """x (Tensor): `(total, heads, head_dim)`.
-        part (slice): Which blocks.
-        RETURNS (Tensor): `(blocks of the part, heads, size, head_dim)`.
-        """
-        rows = _rows(x, part.start * self.size, part.stop * self.size)
-        return rows.unflatten(0, (-1, self.size)).transpose(1, 2)
-
-    def keys(self, x: Tensor, part: slice) -> Tensor:
-        """x (Tensor): `(total, heads, head_dim)`.
-        part (slice): Which blocks.
-        RETURNS (Tensor): `(blocks of the part, heads, size + 2 * half_window,
-            head_dim)`, a view in which neighbouring blocks share memory.
-        """
-        start = part.start * self.size - self.half_window
-        end = part.stop * self.size + self.half_window
-        width = self.size + 2 * self.half_window
-        return _rows(x, start, end).unfold(0, width, self.size).transpose(-1, -2)
-
-
-def _rows(x: Tensor, start: int, end: int) -> Tensor:
-    """RETURNS (Tensor): `x[start:end]`, with zeros where that reaches beyond `x`."""
-    # A slice of all rows would be all the same, but for the work of its gradient.
-    is_all = start <= 0 and end >= x.shape[0]
-    rows = x if is_all else x[max(start, 0) : end]
-    before, after = max(-start, 0), max(end - x.shape[0], 0)
-    return F.pad(rows, (0, 0, 0, 0, before, after)) if before or after else rows
+from .transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -149,7 +83,7 @@ def make_plan(
     positions = torch.arange(batch.total, device=device) - on_device[0]
     blocks, flash = None, None
     if kernel is None:
-        blocks = _cut_blocks(batch, config.half_window, device)
+        blocks = cut_blocks(batch, config.half_window, device)
     else:
         flash = FlashPlan(
             kernel=kernel,
@@ -168,37 +102,6 @@ def make_plan(
         },
         blocks=blocks,
         flash=flash,
-    )
-
-
-def to_device(array: npt.NDArray, device: torch.device) -> Tensor:
-    """RETURNS (Tensor): The array on a device. With CUDA, the host does not wait until
-    it is there.
-    """
-    tensor = torch.from_numpy(array)
-    if device.type != "cuda":
-        # MPS copies from the array itself, which may be gone by then: torch does not
-        # keep it (https://github.com/pytorch/pytorch/issues/139550).
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def _cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> Blocks:
-    # Blocks as long as the half window: of the keys that a query is multiplied with,
-    # two in three are its own. Longer blocks waste more, shorter ones have more
-    # overhead. Windows of a few wordpieces would make blocks too small to be worth
-    # a product.
-    size = max(half_window, 16)
-    mask = make_block_mask(batch.owners, size, half_window, margin=half_window)
-    n_blocks = len(mask)
-    return Blocks(
-        size=size,
-        half_window=half_window,
-        n_blocks=n_blocks,
-        # On the CPU, queries with their keys should fit into the cache, and copies of
-        # all of them into no more memory than need be. Other devices are kept busy.
-        at_a_time=_BLOCKS_AT_A_TIME if device.type == "cpu" else n_blocks,
-        mask=to_device(mask, device)[:, None],
     )
 
 
@@ -231,20 +134,8 @@ def attend_within_window(
 
     Arguments and result are those of `attend_globally`.
     """
-    blocks = plan.blocks
-    assert blocks is not None
-    outputs = []
-    for part in blocks.parts():
-        output = F.scaled_dot_product_attention(
-            blocks.queries(query, part),
-            blocks.keys(key, part),
-            blocks.keys(value, part),
-            attn_mask=blocks.mask[part],
-            dropout_p=dropout,
-        )
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
-    attended = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return attended[: query.shape[0]]
+    assert plan.blocks is not None
+    return attend_in_blocks(query, key, value, plan.blocks, dropout)
 
 
 def _flash_globally(

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import (
 
 from ..errors import Errors
 from ..types import PackedBatch, TokenRows
-from .attention import AttentionPlan, attend, make_plan, to_device
+from .attention import AttentionPlan, attend, make_plan
 from .config import FULL, ModernBertConfig
 from .flash import FlashAttention, find_flash_attention
 from .fused import forward_fused
@@ -36,6 +36,7 @@ from .rope import rotate, rotate_
 from .steps import StepSettings, StepState, is_frozen
 from .tensor_files import OnDemand
 from .torch_steps import take_step
+from .transfer import to_device, to_host
 
 Floats = npt.NDArray[np.floating]
 
@@ -262,7 +263,7 @@ class TorchEncoder:
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
         with self._passing(batch), torch.inference_mode():
-            return _to_host(self._predict(batch))
+            return to_host(self._predict(batch))
 
     def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
         """The mean of each token's rows in the last hidden state.
@@ -280,7 +281,7 @@ class TorchEncoder:
                 to_device(array, self._device).long()
                 for array in (rows.rows, rows.starts)
             )
-            return _to_host(F.embedding_bag(index, hidden, starts, mode="mean"))
+            return to_host(F.embedding_bag(index, hidden, starts, mode="mean"))
 
     def encode_train(
         self, batch: PackedBatch
@@ -462,18 +463,6 @@ def _current(device: torch.device) -> ContextManager[Any]:
     which Triton launches its kernels whatever they are given.
     """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def _to_host(x: Tensor) -> Floats:
-    """RETURNS (Floats): An array on the host."""
-    if x.device.type != "cuda":
-        return x.cpu().numpy()
-    # Into memory that cannot be paged out, which the GPU writes to by itself: several
-    # times as fast. torch keeps it for the next one when this array is gone.
-    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
-    host.copy_(x, non_blocking=True)
-    torch.cuda.current_stream(x.device).synchronize()
-    return host.numpy()
 
 
 def _rows_at_a_time(config: ModernBertConfig) -> int:

@@ -68,5 +68,6 @@ def test_no_square(precision, train):
         [sys.executable, "-c", SCRIPT, arguments], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    # A mask of bytes, the least of all squares.
-    assert int(done.stdout) < 0.6 * LENGTH**2
+    # A mask of bytes, the least of all squares, would be more by itself. (Processors
+    # that emulate bfloat16 hold tiles of scores in float32 for a while: 0.74.)
+    assert int(done.stdout) < 0.9 * LENGTH**2
