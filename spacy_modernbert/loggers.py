@@ -99,7 +99,8 @@ class Progress:
     _file: Optional[IO] = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        training = self.nlp.config["training"]
+        # A pipeline keeps its config with variables in it.
+        training = self.nlp.config.interpolate()["training"]
         self._max_steps: int = training["max_steps"]
         self._pipes = [
             name

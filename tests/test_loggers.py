@@ -124,6 +124,16 @@ def test_in_a_terminal(nlp):
     assert not bar.split("\r")[-1].strip()
 
 
+def test_steps_by_a_variable(overrides):
+    """spaCy keeps the config of a pipeline with its variables in it."""
+    steps = {"variables.steps": 4, "training.max_steps": "${variables.steps}"}
+    nlp = init_nlp(load_config(RECIPE, overrides={**overrides, **steps}))
+    assert nlp.config["training"]["max_steps"] == "${variables.steps}"
+    out, err = Terminal(), Terminal()
+    train(nlp, stdout=out, stderr=err)
+    assert "4/4" in err.getvalue()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_cut_short(nlp, tmp_path, error):
     """By Ctrl-C or by an error, in the middle of a step: what was written is whole,
