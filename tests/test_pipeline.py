@@ -141,8 +141,10 @@ def test_more_frozen_layers_than_there_are(checkpoint):
         nlp.initialize()
 
 
-def test_new_labels_and_rehearsal(trained):
-    nlp = spacy.load(trained)
+@pytest.mark.parametrize("layer_lr_decay", [1.0, 0.5])
+def test_new_labels_and_rehearsal(trained, layer_lr_decay):
+    key = "components.modernbert_ner.model.tok2vec.layer_lr_decay"
+    nlp = spacy.load(trained, config={key: layer_lr_decay})
     ner = nlp.get_pipe("modernbert_ner")
     assert ner.add_label("SHIP") == 1 and ner.add_label("SHIP") == 0
     assert ner.labels == ("PERSON", "PLACE", "SHIP")
@@ -155,6 +157,11 @@ def test_new_labels_and_rehearsal(trained):
         nlp.update([ship], sgd=optimizer)
         nlp.rehearse(old, sgd=optimizer, losses=losses)
     assert losses["modernbert_ner"] > 0
+    (layer,) = find_layers(ner.model)
+    tensors = get_shim(layer).loaded.encoder.tensors()
+    unrehearsed = {name: array.copy() for name, array in tensors.items()}
+    nlp.rehearse(old, sgd=optimizer)
+    assert all((tensors[name] != unrehearsed[name]).any() for name in tensors)
     # The model that it rehearses from stays as it was.
     before, after = (
         get_shim(find_layers(model)[0]).loaded.encoder.tensors()

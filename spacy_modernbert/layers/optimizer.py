@@ -1,6 +1,7 @@
 """Thinc's optimizer, and the steps that an encoder takes by it on its own device."""
 
-from typing import Any, Dict, Iterator, Mapping, MutableMapping, Tuple
+import inspect
+from typing import Any, Callable, Dict, Iterator, Mapping, MutableMapping, Tuple
 
 from thinc.api import Optimizer
 
@@ -16,8 +17,9 @@ def step_encoder(
     encoder (Encoder): The encoder.
     optimizer (Optimizer): Thinc's, or any callable that is used like it. Of Thinc's,
         only numbers are read, and the moments and averages are left on the encoder's
-        device. Any other is called with NumPy arrays; it must take `lr_scale` if
-        lower layers are to learn more slowly.
+        device. Any other is called with NumPy arrays, and with `lr_scale` where lower
+        layers are to learn more slowly and it takes that. (What `nlp.rehearse` gathers
+        gradients by does not: it rehearses all layers at the same rate.)
     owner (int): The first part of the optimizer's keys; the second is the name of a
         weight.
     layer_lr_decay (float): See `encoder.steps.lr_scale`.
@@ -28,13 +30,21 @@ def step_encoder(
         encoder.step(settings, state_of(optimizer, owner, encoder.device))
         return
     n_layers = encoder.config.num_hidden_layers
+    scales = _takes_lr_scale(optimizer)
 
     def step(name: str, weights: Any, gradient: Any) -> Tuple[Any, Any]:
         scale = lr_scale(name, n_layers, layer_lr_decay)
-        scaled = {} if scale == 1.0 else {"lr_scale": scale}
+        scaled = {"lr_scale": scale} if scales and scale != 1.0 else {}
         return optimizer((owner, name), weights, gradient, **scaled)
 
     encoder.update(step)
+
+
+def _takes_lr_scale(optimizer: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(optimizer).parameters.values()
+    return any(
+        each.name == "lr_scale" or each.kind is each.VAR_KEYWORD for each in parameters
+    )
 
 
 def read_settings(optimizer: Optimizer, layer_lr_decay: float = 1.0) -> StepSettings:
