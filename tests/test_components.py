@@ -270,10 +270,11 @@ def test_exclude(trained, tmp_path):
     ner = spacy.load(trained).get_pipe("modernbert_ner")
     ner.to_disk(tmp_path / "ner", exclude=["vocab", "model"])
     assert {path.name for path in (tmp_path / "ner").iterdir()} == {"cfg", "moves"}
-    loaded = shim_of(spacy.load(trained)).loaded
+    shim = get_shim(find_layers(ner.model)[0])
+    loaded = shim.loaded
     ner.from_disk(tmp_path / "ner", exclude=["vocab", "model"])
     assert ner.labels == ("PERSON", "PLACE")
-    assert loaded.encoder.config.hidden_size == 32
+    assert shim.loaded is loaded
 
 
 def test_encoder_folder_missing(trained, tmp_path):
@@ -327,6 +328,19 @@ def test_settings_when_loading(trained):
     dotted = {"components.modernbert_ner.model.tok2vec.max_batch_wordpieces": 9000}
     found = shim_of(spacy.load(trained, config=dotted)).settings
     assert found == replace(settings, max_batch_wordpieces=9000)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0])
+def test_gradients_follow_the_config(trained, factor, tmp_path):
+    """Whichever way the pipeline was trained before it was saved."""
+    key = "components.modernbert_ner.model.tok2vec.grad_factor"
+    spacy.load(trained, config={key: 1.0 - factor}).to_disk(tmp_path / "saved")
+    nlp = spacy.load(tmp_path / "saved", config={key: factor})
+    tensors = shim_of(nlp).loaded.encoder.tensors()
+    before = {name: array.copy() for name, array in tensors.items()}
+    nlp.update(make_examples(nlp, 2), sgd=nlp.resume_training())
+    changed = [(tensors[name] != before[name]).any() for name in before]
+    assert any(changed) == all(changed) == bool(factor)
 
 
 def test_backend_when_loading(trained):

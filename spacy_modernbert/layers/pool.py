@@ -1,5 +1,6 @@
 """Wordpiece vectors → one vector for each spaCy token."""
 
+from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Tuple, cast
 
 import numpy as np
@@ -9,6 +10,19 @@ from thinc.types import Floats2d, Ints1d, Ragged
 from ..documents.pooling import gather, scatter
 from ..types import TokenRows
 from .encode import EncodedDocs, Floats
+
+_GRADIENT = "gradient"
+
+
+@dataclass(frozen=True)
+class GradFactor:
+    """A setting of a layer. Thinc would save a plain number with the weights, and let
+    it win over what a config says.
+
+    value (float): What gradients are multiplied by.
+    """
+
+    value: float
 
 
 def pool_tokens(
@@ -31,7 +45,7 @@ def pool_tokens(
         forward,
         init=init,
         layers=[pooling],
-        attrs={"grad_factor": grad_factor},
+        attrs={_GRADIENT: GradFactor(grad_factor)},
     )
 
 
@@ -81,7 +95,7 @@ def pool_rows(
         if not rows.rows.size:
             return np.zeros_like(vectors)
         d_pieces = backprop_pooling(d_output[covered]).dataXd
-        d_pieces = d_pieces * model.attrs["grad_factor"]
+        d_pieces = d_pieces * model.attrs[_GRADIENT].value
         return scatter(ops.to_numpy(d_pieces), rows, total)
 
     return output, backprop
