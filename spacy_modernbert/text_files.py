@@ -88,7 +88,7 @@ class TextSource:
         where = {"place": self.place, "number": number}
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 Errors.LINE_NOT_JSON.format(**where, error=error)
             ) from error

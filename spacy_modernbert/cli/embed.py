@@ -54,7 +54,7 @@ def embed(
     ),
     backend: str = typer.Option("auto", help="Where to run: see `modernbert info`"),
     precision: str = typer.Option("auto", help="auto, float32, bfloat16 or float16"),
-    batch_wordpieces: int = typer.Option(
+    max_batch_wordpieces: int = typer.Option(
         16384, min=1, help="The most wordpieces of a pass"
     ),
     window: Optional[int] = typer.Option(
@@ -90,7 +90,7 @@ def embed(
             pooling=pooling,
             window=window,
             overlap=overlap,
-            max_batch_wordpieces=batch_wordpieces,
+            max_batch_wordpieces=max_batch_wordpieces,
         )
         arguments = {
             "input": str(Path(input).resolve()) if source.is_file else input,
@@ -178,16 +178,18 @@ def embed_source(
 
 
 def fingerprint(embedder: "Embedder") -> str:
-    """Tells encoders apart: by config, tokenizer, and weights that any training moves.
+    """Tells encoders apart: by config, tokenizer, and some weights: norms, which any
+    training moves, and a matrix, since the norms of all fresh encoders are the same.
 
     embedder (Embedder): Has the encoder.
     RETURNS (str): Hexadecimal digits.
     """
     digest = hashlib.sha256()
-    config = embedder.encoder.config.to_dict()
-    digest.update(json.dumps(config, sort_keys=True).encode())
+    config = embedder.encoder.config
+    digest.update(json.dumps(config.to_dict(), sort_keys=True).encode())
     digest.update(embedder.tokenizer.to_json().encode())
     tensors = embedder.encoder.tensors()
-    for name in ("embeddings.norm.weight", "final_norm.weight"):
+    matrix = f"layers.{config.num_hidden_layers - 1}.mlp.Wo.weight"
+    for name in ("embeddings.norm.weight", "final_norm.weight", matrix):
         digest.update(tensors[name].tobytes())
     return digest.hexdigest()[:16]

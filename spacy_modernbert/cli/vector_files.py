@@ -16,6 +16,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from itertools import islice
@@ -43,6 +44,8 @@ _VECTORS, _RECORDS, _STATE, _WHOLE = (
 
 # Rows of Parquet that are in memory at a time.
 _ROWS = 4096
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def check_output(output: Path, *, text_key: Optional[str], overwrite: bool) -> None:
@@ -256,12 +259,19 @@ def _write_jsonl(
     with open(path, "wb") as stream:
         for record, vector in zip(records, vectors, strict=True):
             record.pop(VECTOR_KEY, None)
-            start = json.dumps(record, ensure_ascii=False)[:-1]
+            start = _dump(record)[:-1]
             # As few digits as tell a float32.
             numbers = ", ".join(map(str, vector))
             line = f'{start}, "{VECTOR_KEY}": [{numbers}]}}\n'
             stream.write(line.encode("utf8"))
         sync(stream)
+
+
+def _dump(record: Dict[str, Any]) -> str:
+    """RETURNS (str): An object as JSON that can be written in UTF-8."""
+    text = json.dumps(record, ensure_ascii=False)
+    # Half of a pair, as in texts that were cut after so many characters, has no UTF-8.
+    return json.dumps(record) if _SURROGATES.search(text) else text
 
 
 def _write_parquet(

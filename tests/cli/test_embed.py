@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,12 @@ from typer.testing import CliRunner
 from spacy_modernbert.cli import app, vector_files
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
 from spacy_modernbert.encoder.backend import EncoderOutOfMemory
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    read_tokenizer_json,
+    save_checkpoint,
+)
 
 from ..util import ROOT, make_checkpoint, make_text
 
@@ -28,7 +35,7 @@ def run(checkpoint):
     def run(*arguments, **options):
         model = ["--model", str(checkpoint), "--backend", "cpu"]
         return CliRunner().invoke(
-            app, ["embed", *map(str, arguments), *model], **options
+            app, ["embed", *model, *map(str, arguments)], **options
         )
 
     return run
@@ -118,7 +125,7 @@ def test_options(run, checkpoint, text_file, wanted, tmp_path):
     done(run(text_file, tmp_path / "a.npy", "--normalize"))
     assert_vectors(np.load(tmp_path / "a.npy"), normalized(wanted))
     options = ["--pooling", "mean", "--window", 32, "--overlap", 8]
-    options += ["--batch-wordpieces", 64, "--precision", "float32"]
+    options += ["--max-batch-wordpieces", 64, "--precision", "float32"]
     assert "mean pooling" in done(run(text_file, tmp_path / "b.npy", *options))
     embedder = load_embedder(
         str(checkpoint), backend="cpu", pooling="mean", window=32, overlap=8
@@ -192,7 +199,7 @@ def interrupt(run, monkeypatch):
     return interrupt
 
 
-SMALL = ["--batch-wordpieces", "64"]
+SMALL = ["--max-batch-wordpieces", "64"]
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
@@ -217,6 +224,10 @@ def test_goes_on(run, interrupt, text_file, wanted, tmp_path, suffix):
         assert [record["text"] for record in records] == TEXTS
         found = np.array([record["vector"] for record in records], np.float32)
         assert_vectors(found, wanted)
+    else:
+        table = pytest.importorskip("pyarrow.parquet").read_table(output)
+        assert table["text"].to_pylist() == TEXTS
+        assert_vectors(np.array(table["vector"].to_pylist(), np.float32), wanted)
 
 
 def test_it_does_nothing_twice(run, interrupt, text_file, tmp_path, monkeypatch):
@@ -259,13 +270,25 @@ def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
     assert len(np.load(output)) == 24
 
 
-def test_other_weights(interrupt, text_file, tmp_path):
+def test_other_weights(run, interrupt, text_file, tmp_path):
     output = tmp_path / "out.npy"
     interrupt(text_file, output, *SMALL)
-    other = make_checkpoint(tmp_path / "other", seed=1, classifier_pooling="mean")
-    arguments = ["embed", str(text_file), str(output), "--model", str(other)]
-    message = failed(CliRunner().invoke(app, [*arguments, "--backend", "cpu"]))
+    other = make_checkpoint(tmp_path / "other", seed=1)
+    message = failed(run(text_file, output, *SMALL, "--model", other))
     assert "weights was" in message and "model was" in message
+
+
+def test_weights_that_were_trained_on(run, interrupt, checkpoint, text_file, tmp_path):
+    """At the same place, and with the same config."""
+    output, folder = tmp_path / "out.npy", tmp_path / "encoder"
+    shutil.copytree(checkpoint, folder)
+    interrupt(text_file, output, *SMALL, "--model", folder)
+    config = load_config(folder)
+    tensors = dict(open_tensors(folder, config))
+    tensors["final_norm.weight"] = tensors["final_norm.weight"] * 2
+    save_checkpoint(folder, config, tensors, read_tokenizer_json(folder))
+    message = failed(run(text_file, output, *SMALL, "--model", folder))
+    assert "weights was" in message and "model was" not in message
 
 
 def test_other_texts(run, interrupt, text_file, tmp_path):
@@ -284,9 +307,11 @@ def test_killed(run, checkpoint, wanted, tmp_path):
     text_file.write_text("".join(f"{text}\n" for text in TEXTS * 20))
     command = [sys.executable, "-m", "spacy", "modernbert", "embed"]
     command += [str(text_file), str(output), "--model", str(checkpoint)]
+    # Another process is to find the same, on any processor.
+    float32 = ["--precision", "float32"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [*command, "--backend", "cpu", *SMALL],
+        [*command, "--backend", "cpu", *float32, *SMALL],
         env=environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -305,7 +330,7 @@ def test_killed(run, checkpoint, wanted, tmp_path):
     n_done = json.loads(state.read_text())["n_texts"]
     assert 0 < n_done < len(TEXTS) * 20, printed
     assert not output.exists()
-    done(run(text_file, output, *SMALL))
+    done(run(text_file, output, *float32, *SMALL))
     assert_vectors(np.load(output), np.tile(wanted, (20, 1)))
 
 
@@ -338,13 +363,18 @@ def test_wrong_input(run, tmp_path):
         (b'{"text": null}', "Line 3 .* has None under 'text'"),
         (b'{"text": "\\ud83d"}', "Line 3 .* whole characters"),
         (b'{"text": "\xff"}', "Line 3 .* is not UTF-8"),
+        (b"[" * 100_000, "Line 3 of .* is not a JSON object"),
     ],
 )
-def test_bad_lines(run, tmp_path, line, message):
+def test_bad_lines(run, tmp_path, line, message, monkeypatch):
     """Found before the model is loaded, and nothing is left behind."""
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"text": "a"}\n\n' + line + b"\n")
-    result = run(path, tmp_path / "out.npy", "--revision", "none")
+    monkeypatch.setattr(
+        "spacy_modernbert.embeddings.load_embedder",
+        lambda *_, **__: pytest.fail("loaded in vain"),
+    )
+    result = run(path, tmp_path / "out.npy")
     assert re.search(message, failed(result))
     assert list(tmp_path.iterdir()) == [path]
 
@@ -402,3 +432,14 @@ def test_wrong_model(text_file, tmp_path):
 def test_the_header_has_one_length():
     lengths = {len(vector_files._npy_header(10**n, 768)) for n in range(12)}
     assert len(lengths) == 1
+
+
+def test_half_characters_beside_the_text(run, tmp_path):
+    """As in what was cut after so many characters. They have no UTF-8, but JSON."""
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [{"text": "Oslo", "title": "cut \ud83d"}, {"text": "Århus", "title": "ø"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done(run(path, output))
+    records = read_jsonl(output)
+    assert [record["title"] for record in records] == ["cut \ud83d", "ø"]
+    assert "Århus" in output.read_text(encoding="utf8")
