@@ -7,6 +7,7 @@ import pytest
 import spacy
 from spacy.language import Language
 
+from spacy_modernbert.encoder import availability
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from .util import entities, make_examples, make_text
@@ -32,6 +33,25 @@ def test_it_finds_what_torch_finds(trained, tmp_path):
     assert entities(nlp.pipe(TEXTS)) == wanted
     nlp.to_disk(tmp_path / "again")
     assert entities(load(tmp_path / "again", "cpu").pipe(TEXTS)) == wanted
+
+
+def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
+    """Where OpenVINO is the quickest to predict. What was set for training holds."""
+    monkeypatch.setattr(availability, "_is_quickest_by_openvino", lambda: True)
+    tok2vec = {"backend": "auto", "precision": "auto", "frozen_layers": 1}
+    config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
+    nlp = spacy.load(trained, config=config)
+    shim = get_shim(find_layers(nlp.get_pipe("modernbert_ner").model)[0])
+    assert shim.loaded.encoder.device == "openvino:CPU"
+    before = {n: array.copy() for n, array in shim.loaded.encoder.tensors().items()}
+    nlp.update(make_examples(nlp, 2), sgd=nlp.resume_training())
+    assert shim.loaded.encoder.device == "cpu"
+    for name, array in shim.loaded.encoder.tensors().items():
+        frozen = name.startswith(("embeddings.", "layers.0."))
+        assert (array == before[name]).all() == frozen, name
+    wanted = entities(nlp.pipe(TEXTS))
+    nlp.to_disk(tmp_path / "nlp")
+    assert entities(load(tmp_path / "nlp", "openvino").pipe(TEXTS)) == wanted
 
 
 def test_it_does_not_train(trained):

@@ -14,6 +14,7 @@ import typer
 from spacy.util import load_config
 from wasabi import msg
 
+from ..components import import_decoder
 from ..encoder.availability import (
     BACKENDS,
     PREDICTING,
@@ -178,9 +179,7 @@ def _print_choice() -> None:
     else:
         msg.text(f"{BACKEND_VARIABLE} is not set. It would win over every config.")
     msg.divider("Decoder of modernbert_ner")
-    msg.text(
-        "compiled with Numba" if importlib.util.find_spec("numba") else Missing.NUMBA
-    )
+    msg.text("compiled with Numba" if import_decoder() else Missing.NUMBA)
 
 
 def _print_pipeline(name: str) -> None:

@@ -10,7 +10,7 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache
-from typing import Callable, Dict, FrozenSet, Iterator, Tuple
+from typing import Callable, Collection, Dict, FrozenSet, Iterator, Tuple
 
 from ..errors import Errors, Missing
 
@@ -86,15 +86,18 @@ def require(backend: str) -> str:
     return backend
 
 
-def choose(*, to_train: bool, precision: str = "auto") -> Choice:
+def choose(
+    *, to_train: bool, precision: str = "auto", among: Collection[str] = BACKENDS
+) -> Choice:
     """What "auto" takes.
 
     to_train (bool): Whether it must train, too.
     precision (str): "auto" or the name of a precision: what it is to multiply in.
+    among (Collection[str]): The backends that will do, "cpu" with them.
     RETURNS (Choice): The first in the order of preference that can run here.
     """
     for backend, why in _preferences(precision):
-        if to_train and backend in PREDICTING:
+        if backend not in among or (to_train and backend in PREDICTING):
             continue
         if look_for(backend).device:
             return Choice(backend, why)

@@ -1,7 +1,7 @@
 """The Encoder protocol, and the switch that picks one."""
 
 import os
-from typing import Any, Callable, Mapping, Optional, Protocol, Tuple, Union
+from typing import Any, Callable, Collection, Mapping, Optional, Protocol, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,11 @@ import numpy.typing as npt
 from ..errors import Errors
 from ..types import PackedBatch, TokenRows
 from .availability import (
+    BACKENDS,
     PREDICTING,
     check_backend,
     choose,
+    find_onnx_provider,
     multiplies_bfloat16,
     require,
 )
@@ -136,20 +138,27 @@ def check_quantization(
     return quantization
 
 
-def resolve_backend(backend: str, *, to_train: bool, precision: str = "auto") -> str:
+def resolve_backend(
+    backend: str,
+    *,
+    to_train: bool,
+    precision: str = "auto",
+    among: Collection[str] = BACKENDS,
+) -> str:
     """The backend that is meant.
 
     backend (str): "auto" or the name of one. The environment variable
         `SPACY_MODERNBERT_BACKEND` wins.
     to_train (bool): Whether the encoder must train, too.
     precision (str): "auto" or the name of a precision, which "auto" heeds.
+    among (Collection[str]): What "auto" may take, "cpu" with them.
     RETURNS (str): The name of one that can run here.
     RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
         cannot train and has to.
     """
     variable = os.environ.get(BACKEND_VARIABLE)
     try:
-        return _resolve_backend(variable or backend, to_train, precision)
+        return _resolve_backend(variable or backend, to_train, precision, among)
     except ValueError as error:
         if not variable:
             raise
@@ -159,9 +168,11 @@ def resolve_backend(backend: str, *, to_train: bool, precision: str = "auto") ->
         raise ValueError(message) from error
 
 
-def _resolve_backend(backend: str, to_train: bool, precision: str) -> str:
+def _resolve_backend(
+    backend: str, to_train: bool, precision: str, among: Collection[str]
+) -> str:
     if check_backend(backend) == "auto":
-        return choose(to_train=to_train, precision=precision).backend
+        return choose(to_train=to_train, precision=precision, among=among).backend
     if to_train and backend in PREDICTING:
         raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=backend))
     return require(backend)
@@ -174,37 +185,49 @@ def resolve_precision(precision: str, backend: str) -> str:
         multiplies it natively, else float32.
     backend (str): A backend that can run here, not "auto".
     RETURNS (str): The name of one.
-    RAISES (ValueError): If the device has none of that name.
+    RAISES (ValueError): If the backend has none of that name here.
     """
+    known = known_precisions(backend)
     if precision == "auto":
-        return "bfloat16" if _prefers_bfloat16(backend) else "float32"
-    if precision == "bfloat16" and not _has_bfloat16(backend):
-        known = ", ".join(name for name in PRECISIONS if name != precision)
+        prefers_bfloat16 = backend == "cuda" or (
+            backend in ("cpu", "openvino") and multiplies_bfloat16()
+        )
+        return "bfloat16" if prefers_bfloat16 and "bfloat16" in known else "float32"
+    if precision not in known:
         raise ValueError(
             Errors.PRECISION_UNAVAILABLE.format(
-                backend=backend, value=precision, known=known
+                backend=backend, value=precision, known=", ".join(("auto", *known))
             )
         )
     return precision
 
 
-def _prefers_bfloat16(backend: str) -> bool:
-    if backend in ("cpu", "openvino"):
-        return multiplies_bfloat16()
-    return backend == "cuda" and _has_bfloat16(backend)
+def known_precisions(backend: str) -> Tuple[str, ...]:
+    """What a backend computes in here, be it slowly.
 
+    backend (str): A backend that can run here, not "auto".
+    RETURNS (Tuple[str, ...]): The names, "float32" first.
+    """
+    if backend == "onnx":
+        floats = ("float32", "float16")
+        return tuple(each for each in floats if find_onnx_provider(each))
+    if backend == "openvino":
+        import openvino
 
-def _has_bfloat16(backend: str) -> bool:
-    """RETURNS (bool): Whether a backend computes in bfloat16, be it slowly."""
+        # Without, it would compute in float32 and say nothing.
+        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return ("float32", "bfloat16") if "BF16" in able else ("float32",)
+    has_bfloat16 = True
     if backend == "cuda":
         import torch
 
-        return torch.cuda.get_device_capability(0) >= BFLOAT16_CAPABILITY
-    if backend == "mps":
+        capability = torch.cuda.get_device_capability(0)
+        has_bfloat16 = capability >= BFLOAT16_CAPABILITY
+    elif backend == "mps":
         import torch
 
-        return torch.backends.mps.is_macos_or_newer(14, 0)
-    return True
+        has_bfloat16 = torch.backends.mps.is_macos_or_newer(14, 0)
+    return tuple(each for each in PRECISIONS[1:] if each != "bfloat16" or has_bfloat16)
 
 
 def make_encoder(

@@ -18,6 +18,7 @@ import onnxruntime as ort
 from ..errors import Errors
 from ..types import PackedBatch
 from .availability import find_onnx_provider
+from .backend import resolve_precision
 from .config import ModernBertConfig
 from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
@@ -38,6 +39,8 @@ class OnnxEncoder(PredictingEncoder):
     exact ones are kept all the same: what is saved is what was loaded.
     """
 
+    backend = "onnx"
+
     def __init__(
         self,
         config: ModernBertConfig,
@@ -55,10 +58,8 @@ class OnnxEncoder(PredictingEncoder):
             in no such way.
         """
         self.config = config
-        self.can_train = False
-        self.backend = "onnx"
-        self._precision = "float32" if precision == "auto" else precision
-        self._provider = _find_provider(self._precision)
+        self._precision = resolve_precision(precision, self.backend)
+        self._provider = find_onnx_provider(self._precision)
         self._is_quantized = _is_quantized(quantization, self._precision)
         self.device = f"onnx:{self._provider}"
         self._tensors = {
@@ -199,18 +200,6 @@ def _count_threads() -> int:
     """
     torch = sys.modules.get("torch")
     return 0 if torch is None else torch.get_num_threads()
-
-
-def _find_provider(precision: str) -> str:
-    provider = "" if precision == "bfloat16" else find_onnx_provider(precision)
-    if provider:
-        return provider
-    known = ["auto", "float32"] + ["float16"] * bool(find_onnx_provider("float16"))
-    raise ValueError(
-        Errors.PRECISION_UNAVAILABLE.format(
-            backend="onnx", value=precision, known=", ".join(known)
-        )
-    )
 
 
 def _is_quantized(quantization: Optional[Mapping[str, Any]], precision: str) -> bool:

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from ..errors import Errors
 from ..types import PackedBatch
 from .backend import resolve_precision
 from .config import ModernBertConfig
@@ -72,6 +71,9 @@ class OpenVinoEncoder(PredictingEncoder):
     costs nothing, and one that is forked afterwards compiles its own.
     """
 
+    backend = "openvino"
+    device = "openvino:CPU"
+
     def __init__(
         self,
         config: ModernBertConfig,
@@ -88,9 +90,6 @@ class OpenVinoEncoder(PredictingEncoder):
             quantization.
         """
         self.config = config
-        self.can_train = False
-        self.backend = "openvino"
-        self.device = "openvino:CPU"
         self._quantized = is_8_bit(quantization, self.backend)
         self._properties = _properties(precision)
         self._tensors = {
@@ -162,21 +161,10 @@ class OpenVinoEncoder(PredictingEncoder):
 
 
 def _properties(precision: str) -> Dict[str, Any]:
-    name = resolve_precision(precision, "openvino")
-    known = ["float32"]
-    # Otherwise it would compute in float32 and say nothing.
-    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        known.append("bfloat16")
-    elif precision == "auto":
-        name = "float32"
-    if name not in known:
-        raise ValueError(
-            Errors.PRECISION_UNAVAILABLE.format(
-                backend="openvino", value=name, known=", ".join(known)
-            )
-        )
     return {
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[name],
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[
+            resolve_precision(precision, "openvino")
+        ],
         # One request at a time on all threads. More of them would each need memory.
         "NUM_STREAMS": 1,
         # Where a process is bound to cores, or has siblings, the system knows better.

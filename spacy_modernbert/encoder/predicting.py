@@ -21,6 +21,7 @@ class PredictingEncoder(ABC):
     """
 
     backend: str
+    can_train = False
 
     @abstractmethod
     def encode(self, batch: PackedBatch) -> Floats:

@@ -72,7 +72,9 @@ class Pretraining:
             run goes on from it.
         RAISES (ValueError): If something that is named cannot be used.
         """
-        backend = resolve_backend(settings.backend, to_train=True)
+        backend = resolve_backend(
+            settings.backend, to_train=True, among=_TORCH_BACKENDS
+        )
         if backend not in _TORCH_BACKENDS:
             raise ValueError(
                 Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=backend)

@@ -13,11 +13,6 @@ from spacy_modernbert.encoder import availability, flash, kernels
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 
 
-@pytest.fixture(autouse=True)
-def no_variable(monkeypatch):
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
-
-
 def run(*arguments):
     return CliRunner().invoke(app, ["info", *map(str, arguments)])
 
@@ -62,8 +57,10 @@ def test_the_variable_is_shown(monkeypatch):
     assert "SPACY_MODERNBERT_BACKEND is 'cpu'" in " ".join(run().output.split())
 
 
-def test_pipeline(trained):
-    result = run(trained)
+def test_pipeline(trained, tmp_path):
+    key = "components.modernbert_ner.model.tok2vec.precision"
+    spacy.load(trained, config={key: "auto"}).to_disk(tmp_path / "nlp")
+    result = run(tmp_path / "nlp")
     assert result.exit_code == 0, result.output
     words = " ".join(result.output.split())
     assert "component modernbert_ner" in words

@@ -95,7 +95,7 @@ def test_ctrl_c(folder, monkeypatch):
         (["--pretraining.mask_rate", "2"], "mask_rate"),
         (["--pretraining.mask_ratio", "0.3"], "mask_ratio"),
         (["--pretraining.encoder", "./absent"], "absent"),
-        (["--pretraining.backend", "onnx"], "onnx"),
+        (["--pretraining.backend", "onnx"], "predicts only"),
     ],
 )
 def test_mistakes(folder, options, message):

@@ -7,6 +7,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from spacy_modernbert.encoder import availability
+from spacy_modernbert.encoder.backend import resolve_backend
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
     open_tensors,
@@ -60,6 +62,17 @@ def weights(run):
     return {name: each.detach().clone() for name, each in run.model.named_parameters()}
 
 
+def test_backends_that_do_not_pretrain(paths, tmp_path, monkeypatch):
+    """On a Mac, where pipelines train with MLX."""
+    monkeypatch.setattr(availability, "_is_apple_silicon", lambda: True)
+    monkeypatch.setitem(availability._LOOK, "mlx", lambda: ("mlx:gpu", ""))
+    assert resolve_backend("auto", to_train=True) == "mlx"
+    run = Pretraining(settings(paths, backend="auto"), tmp_path)
+    assert next(run.model.parameters()).device.type in ("cuda", "mps", "cpu")
+    with pytest.raises(ValueError, match="Pretraining runs on cuda, mps or cpu"):
+        Pretraining(settings(paths, backend="mlx"), tmp_path)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_it_learns(paths, tmp_path, optimizer):
     # One letter in three can be guessed from its neighbours, once they are looked at.
@@ -87,6 +100,19 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(paths, tmp_path, optimizer)
     assert first + rest == pytest.approx(losses, rel=1e-5)
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], tensor, msg=name)
+
+
+def test_evaluations_in_bfloat16_go_by_the_weights_of_now(paths, tmp_path):
+    """Not by copies in bfloat16 that were made for the evaluation before."""
+    told = settings(paths, precision="bfloat16")
+    run = Pretraining(told, tmp_path)
+    before = run.evaluate().loss
+    for _ in islice(run.steps(), 5):
+        pass
+    after = run.evaluate().loss
+    run.save()
+    assert abs(after - before) > 0.01
+    assert Pretraining(told, tmp_path).evaluate().loss == pytest.approx(after, rel=1e-3)
 
 
 def test_small_passes_make_the_same_steps(paths, tmp_path):
