@@ -220,9 +220,10 @@ class ModernBertNER(EntityRecognizer):
         if "model" in exclude or len(shims) != 1 or not shims[0].has_encoder:
             super().to_disk(path, exclude=exclude)
             return
+        # First what takes long, so that what goes with it is not new while it is old.
+        shims[0].save(ensure_path(path) / ENCODER_FOLDER)
         with encoders_apart():
             super().to_disk(path, exclude=exclude)
-        shims[0].save(ensure_path(path) / ENCODER_FOLDER)
 
     def from_disk(
         self, path: Union[str, Path], exclude: Iterable[str] = ()
@@ -304,7 +305,7 @@ def make_modernbert_ner(
     RAISES (ValueError): If vectors are to be set by a model without an encoder.
     """
     if set_doc_vector:
-        _require_encoder(model, name)
+        _prepare_doc_vectors(model, name)
     ner = ModernBertNER(
         nlp.vocab,
         model,
@@ -318,8 +319,11 @@ def make_modernbert_ner(
     return ner
 
 
-def _require_encoder(model: Model, name: str) -> None:
+def _prepare_doc_vectors(model: Model, name: str) -> None:
+    from .layers.doc_vectors import register_extension
     from .layers.tok2vec import find_tok2vec
 
     if find_tok2vec(model) is None:
         raise ValueError(Errors.NO_DOC_VECTOR.format(component=name))
+    # Here, too, where Docs come from other processes.
+    register_extension()

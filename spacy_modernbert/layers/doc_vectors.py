@@ -86,7 +86,7 @@ def set_doc_vector(doc: Doc, vector: Floats) -> None:
     doc (Doc): The Doc.
     vector (Floats): `(width,)`.
     """
-    _register()
+    register_extension()
     doc._.set(EXTENSION, vector)
     use_doc_vector(doc)
 
@@ -99,7 +99,7 @@ def use_doc_vector(doc: Doc) -> Doc:
     RETURNS (Doc): The same.
     RAISES (ValueError): If it has none.
     """
-    _register()
+    register_extension()
     if doc._.get(EXTENSION) is None:
         raise ValueError(Errors.DOC_WITHOUT_VECTOR)
     doc.user_hooks.update(
@@ -111,7 +111,8 @@ def use_doc_vector(doc: Doc) -> Doc:
     return doc
 
 
-def _register() -> None:
+def register_extension() -> None:
+    """Let Docs have `doc._.modernbert_vector`."""
     if not Doc.has_extension(EXTENSION):
         Doc.set_extension(EXTENSION, default=None)
 

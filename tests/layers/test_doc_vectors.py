@@ -1,6 +1,8 @@
 """`doc.vector` by `set_doc_vector = true`."""
 
 import pickle
+import subprocess
+import sys
 import warnings
 from itertools import pairwise
 
@@ -15,7 +17,7 @@ from spacy_modernbert.encoder.sentences import resolve_pooling
 from spacy_modernbert.layers.doc_vectors import EXTENSION, use_doc_vector
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from ..util import count_passes, entities, make_text
+from ..util import ROOT, count_passes, entities, make_text, put_on_small_device
 
 TEXTS = [make_text(0, 4), "", make_text(1, 2), "  \n", make_text(2, 9)]
 SETTING = "components.modernbert_ner.set_doc_vector"
@@ -128,6 +130,21 @@ def test_through_bytes(nlp, wanted):
         use_doc_vector(bare)
 
 
+def test_two_processes_of_a_fresh_one(trained):
+    """In which no Doc has had a vector yet, nor will have: the workers set them."""
+    script = f"""
+import spacy
+nlp = spacy.load({str(trained)!r}, config={{{SETTING!r}: True}})
+docs = list(nlp.pipe({TEXTS!r}, n_process=2, batch_size=2))
+print([bool(doc._.modernbert_vector.any()) for doc in docs])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[True, False, True, True, True]"
+
+
 @pytest.mark.filterwarnings("ignore:.W109")
 def test_two_processes(nlp, wanted):
     docs = list(nlp.pipe(TEXTS, n_process=2, batch_size=2))
@@ -166,3 +183,15 @@ def test_without_an_encoder():
     }
     with pytest.raises(ValueError, match="no encoder of its own"):
         spacy.blank("en").from_config(whole)
+
+
+def test_on_a_small_device(trained):
+    """Whose memory runs out in the middle, where vectors are summed over passes."""
+    window = "components.modernbert_ner.model.tok2vec.get_spans.window"
+    config = {SETTING: True, window: 64, window.replace("window", "overlap"): 16}
+    nlp = spacy.load(trained, config=config)
+    wanted = [doc.vector for doc in nlp.pipe(TEXTS)]
+    device = put_on_small_device(nlp.get_pipe("modernbert_ner").model, 90)
+    with pytest.warns(UserWarning, match="passes hold") as caught:
+        assert_vectors(nlp.pipe(TEXTS), wanted)
+    assert device.refused and len(caught) == 1
