@@ -1,7 +1,6 @@
 """Registered Thinc architectures: what a config file names."""
 
 import importlib.util
-import math
 from typing import Any, Dict, List, Optional, Union
 
 from spacy.tokens import Doc
@@ -9,14 +8,13 @@ from spacy.util import registry
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
-from .encoder.availability import check_backend
-from .encoder.backend import check_precision, check_quantization
+from .checks import is_number
 from .errors import Errors
 from .layers.encode import encode_docs
-from .layers.plan import SpanGetter
 from .layers.pool import pool_tokens
 from .layers.shim import EncoderSettings, EncoderShim
 from .layers.tok2vec import modernbert_tok2vec
+from .span_getters import SpanGetter
 
 _BATCH_NAME = "spacy-modernbert.ModernBertModel.v1"
 
@@ -72,21 +70,21 @@ def Tok2VecModernBert_v1(
     RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
     RAISES (ValueError): If a value is none that can be used.
     """
-    shim = _make_shim(
-        name,
-        revision,
-        backend,
-        precision,
-        quantization,
-        max_batch_wordpieces,
-        gradient_checkpointing,
-        frozen_layers,
-        layer_lr_decay,
+    settings = EncoderSettings(
+        name=name,
+        revision=revision,
+        backend=backend,
+        precision=precision,
+        quantization=quantization,
+        gradient_checkpointing=gradient_checkpointing,
+        max_batch_wordpieces=max_batch_wordpieces,
+        frozen_layers=frozen_layers,
+        layer_lr_decay=layer_lr_decay,
     )
-    if not _is_number(grad_factor) or grad_factor < 0:
+    if not is_number(grad_factor) or grad_factor < 0:
         raise ValueError(Errors.BAD_GRAD_FACTOR.format(value=grad_factor))
     return modernbert_tok2vec(
-        encode_docs(shim, get_spans), pool_tokens(pooling, grad_factor)
+        encode_docs(EncoderShim(settings), get_spans), pool_tokens(pooling, grad_factor)
     )
 
 
@@ -116,63 +114,15 @@ def ModernBertModel_v1(
     # An extra: it brings transformers along, which an inline encoder does not need.
     from .layers.batch import modernbert_batch
 
-    shim = _make_shim(
-        name,
-        revision,
-        backend,
-        precision,
-        quantization,
-        max_batch_wordpieces,
-        gradient_checkpointing,
-        frozen_layers,
-        layer_lr_decay,
+    settings = EncoderSettings(
+        name=name,
+        revision=revision,
+        backend=backend,
+        precision=precision,
+        quantization=quantization,
+        gradient_checkpointing=gradient_checkpointing,
+        max_batch_wordpieces=max_batch_wordpieces,
+        frozen_layers=frozen_layers,
+        layer_lr_decay=layer_lr_decay,
     )
-    return modernbert_batch(shim, get_spans)
-
-
-def _make_shim(
-    name: str,
-    revision: Optional[str],
-    backend: str,
-    precision: str,
-    quantization: Optional[Dict[str, Any]],
-    max_batch_wordpieces: int,
-    gradient_checkpointing: Union[bool, str],
-    frozen_layers: int,
-    layer_lr_decay: float,
-) -> EncoderShim:
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(Errors.BAD_NAME.format(value=name))
-    if revision is not None and (not isinstance(revision, str) or not revision):
-        raise ValueError(Errors.BAD_REVISION.format(value=revision))
-    if not _is_int(max_batch_wordpieces) or max_batch_wordpieces < 1:
-        raise ValueError(Errors.BAD_BATCH_WORDPIECES.format(value=max_batch_wordpieces))
-    if not isinstance(gradient_checkpointing, bool) and (
-        gradient_checkpointing != "auto"
-    ):
-        raise ValueError(Errors.BAD_CHECKPOINTING.format(value=gradient_checkpointing))
-    if not _is_int(frozen_layers) or frozen_layers < 0:
-        raise ValueError(Errors.BAD_FROZEN_LAYERS.format(value=frozen_layers))
-    if not _is_number(layer_lr_decay) or not 0 < layer_lr_decay <= 1:
-        raise ValueError(Errors.BAD_LAYER_LR_DECAY.format(value=layer_lr_decay))
-    return EncoderShim(
-        EncoderSettings(
-            name=name,
-            revision=revision,
-            backend=check_backend(backend),
-            precision=check_precision(precision),
-            quantization=check_quantization(quantization),
-            max_batch_wordpieces=max_batch_wordpieces,
-            gradient_checkpointing=gradient_checkpointing,
-            frozen_layers=frozen_layers,
-            layer_lr_decay=layer_lr_decay,
-        )
-    )
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return _is_int(value) or (isinstance(value, float) and math.isfinite(value))
+    return modernbert_batch(EncoderShim(settings), get_spans)

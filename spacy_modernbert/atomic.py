@@ -1,9 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
+import errno
 import os
+import re
+import secrets
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Iterator, Pattern
+
+from .errors import Errors
+
+# What file managers leave in every folder that somebody looks into.
+_NOBODYS = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 
 
 @contextmanager
@@ -11,9 +20,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write a file beside its place, and rename it when it is complete. If that fails,
     what was there before is left as it was.
 
-    path (Path): The file. Its folder is made if it does not exist.
+    path (Path): The file; a link stays a link. Its folder is made if it does not
+        exist. What is there and no regular file, such as `/dev/stdout`, is written to
+        as it stands.
     YIELDS (Path): Where to write, within the block.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -21,6 +36,44 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
+    """Fill a folder beside its place, and let it replace the old one when it is whole.
+    If that fails, the old one is still there.
+
+    folder (Path): The folder; a link stays a link. The one around it is made if it does
+        not exist.
+    own_files (Pattern[str]): The names that the old one may hold, beside what file
+        managers leave everywhere.
+    YIELDS (Path): The folder to fill, within the block.
+    RAISES (ValueError): If the old one holds other files, or is a file.
+    """
+    folder = folder.resolve()
+    _check_replaceable(folder, own_files)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    fresh.mkdir()
+    try:
+        yield fresh
+        _put_in_place(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written, before the work is done that it is to hold.
+
+    path (Path): The file. Its folder is made if it does not exist.
+    RAISES (OSError): If it is a folder, or cannot be written.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writes_to = path if path.exists() and not path.is_file() else path.parent
+    if not os.access(writes_to, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def sync(stream: BinaryIO) -> None:
@@ -32,6 +85,17 @@ def sync(stream: BinaryIO) -> None:
     os.fsync(stream.fileno())
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, so that it is on the disk when this returns.
+
+    path (Path): The file.
+    data (bytes): What to write.
+    """
+    with open(path, "wb") as stream:
+        stream.write(data)
+        sync(stream)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all.
 
@@ -40,3 +104,36 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf8")
+
+
+def _check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(Errors.SAVE_IS_FILE.format(path=folder))
+    names = sorted(path.name for path in folder.iterdir())
+    foreign = [
+        name
+        for name in names
+        if not own_files.fullmatch(name) and not _NOBODYS.fullmatch(name)
+    ]
+    if foreign:
+        raise ValueError(
+            Errors.SAVE_FOREIGN_FILES.format(
+                folder=folder, files=", ".join(foreign[:5])
+            )
+        )
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.rename(fresh, folder)
+        return
+    old = fresh.with_suffix(".old")
+    os.rename(folder, old)
+    try:
+        os.rename(fresh, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -21,7 +21,9 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import minibatch
 
+from .checks import is_int, is_number
 from .documents.wordpieces import WordpieceTokenizer
+from .encoder.checkpoint import resolve_tokenizer
 from .errors import Errors
 
 # A wordpiece of English text has a little more than four bytes.
@@ -47,21 +49,23 @@ def batch_by_wordpieces_v1(
     buffer (Optional[int]): If set, so many documents at a time are sorted by
         length before they are put into batches, so that batches hold documents of
         about the same length. If not, documents stay in order.
-    tokenizer (Optional[Union[str, Path]]): A folder with a `tokenizer.json`, to
-        count wordpieces exactly. Without it their number is estimated: as many as
-        the spaCy tokens, or a quarter of the bytes in UTF-8, if that is more.
+    tokenizer (Optional[Union[str, Path]]): A `tokenizer.json`, a folder with one, or
+        a hub id, to count wordpieces exactly. Without it their number is estimated:
+        as many as the spaCy tokens, or a quarter of the bytes in UTF-8, if that is
+        more.
     get_length (Optional[Callable[[Any], int]]): Another way to find the length of
         a document (an Example or a Doc).
     RETURNS (WordpieceBatcher): The batcher.
     RAISES ValueError: if a value makes no sense, or if both a tokenizer and
-        get_length are given. FileNotFoundError: if there is no tokenizer.
+        get_length are given, or if there is no tokenizer.
     """
     if tokenizer is not None and get_length is not None:
         raise ValueError(Errors.BATCHER_TWO_LENGTHS.format(tokenizer=tokenizer))
     if get_length is not None and not callable(get_length):
         raise ValueError(Errors.BAD_BATCHER_LENGTH.format(value=get_length))
     if tokenizer is not None:
-        get_length = partial(count_wordpieces, WordpieceTokenizer.from_file(tokenizer))
+        found = WordpieceTokenizer.from_file(resolve_tokenizer(tokenizer))
+        get_length = partial(count_wordpieces, found)
     return WordpieceBatcher(size, buffer, get_length or estimate_wordpieces)
 
 
@@ -85,8 +89,7 @@ class WordpieceBatcher:
 
     def __post_init__(self) -> None:
         buffer = self.buffer
-        is_int = isinstance(buffer, int) and not isinstance(buffer, bool)
-        if buffer is not None and (not is_int or buffer < 1):
+        if buffer is not None and (not is_int(buffer) or buffer < 1):
             raise ValueError(Errors.BAD_BATCHER_BUFFER.format(value=buffer))
         self._sizes = _sizes(self.size)
 
@@ -176,7 +179,6 @@ def _checked(schedule: Iterator[Size]) -> Iterator[Size]:
 
 
 def _check_size(value: Any) -> Size:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 1 <= value < math.inf:
+    if not is_number(value) or value < 1:
         raise ValueError(Errors.BAD_BATCHER_SIZE.format(value=value))
     return value

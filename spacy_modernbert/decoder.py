@@ -27,6 +27,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, c
 import numba
 import numpy as np
 from spacy.attrs import ENT_IOB, ENT_KB_ID, ENT_TYPE, IS_SPACE, SENT_START
+from spacy.errors import Errors as SpacyErrors
 from spacy.ml import tb_framework
 from spacy.ml._precomputable_affine import forward as affine_forward
 from spacy.pipeline._parser_internals.ner import BiluoPushDown
@@ -171,6 +172,10 @@ def set_entities(doc: Doc, entities: DocEntities) -> None:
     if not len(doc):
         return
     starts, ends, labels = entities
+    for label in set(labels.tolist()):
+        # Of a vocabulary that never met it.
+        if label not in doc.vocab.strings:
+            raise ValueError(SpacyErrors.E084.format(label=label))
     lengths = ends - starts
     # Ranges laid end to end: each one's first token, less the place it comes to.
     places = np.cumsum(lengths) - lengths

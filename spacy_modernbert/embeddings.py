@@ -33,7 +33,7 @@ from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
 from .pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
-from .span_getters import LongContextSpans
+from .span_getters import LongContextSpans, check_window
 from .types import PackedBatch
 
 Floats = npt.NDArray[np.float32]
@@ -84,13 +84,11 @@ class Embedder:
     def __post_init__(self) -> None:
         # Smaller once the device has run out of memory.
         object.__setattr__(self, "_budget", Budget(self.max_batch_wordpieces))
-        self.get_spans.bind(self.tokenizer, self.encoder.config.max_wordpieces)
-        if self.max_batch_wordpieces < self.get_spans.window:
-            raise ValueError(
-                Errors.BATCH_UNDER_WINDOW.format(
-                    value=self.max_batch_wordpieces, window=self.get_spans.window
-                )
-            )
+        check_window(
+            self.get_spans,
+            self.encoder.config.max_wordpieces,
+            self.max_batch_wordpieces,
+        )
 
     @property
     def width(self) -> int:
@@ -123,7 +121,7 @@ class Embedder:
             vectors = self._pool(plan)
             yield Embedded(
                 normalized(vectors) if normalize else vectors,
-                sum(batch.total for batch in plan.batches),
+                plan.total,
             )
 
     def last_hidden_states(self, texts: Iterable[str]) -> Iterator[Floats]:

@@ -569,7 +569,7 @@ class Errors:
         "There is no file {path}. Check the path; `spacy project run corpus` makes the "
         ".spacy files, and training leaves log.jsonl in its output folder."
     )
-    BAD_EVALUATION_FILE = (
+    BAD_DOCBIN = (
         "{path} cannot be read as a .spacy file: {error}. "
         "`spacy project run corpus` makes one; `spacy convert` makes one of other "
         "formats."
@@ -595,11 +595,6 @@ class Errors:
         "Give a .spacy, .jsonl or .txt file with --corpus; `spacy project run corpus` "
         "makes one."
     )
-    BAD_TOKENIZER_CORPUS = (
-        "{path} cannot be read as a .spacy file: {error}. "
-        "`spacy project run corpus` makes one; `spacy convert` makes one of other "
-        "formats."
-    )
     UNKNOWN_SIZE = (
         "There is no size '{name}' in {configs} (there is: {sizes}), and no folder of "
         "that name. Give one of the sizes, where --configs says in which folder they "
@@ -612,7 +607,9 @@ class Errors:
     )
     PIPELINE_ENCODERS = (
         "The pipeline '{folder}' has no single encoder to take (--component is "
-        "{value}). Give one of the components that have one with --component: {found}."
+        "{value}). Give one of the components that have one with --component: {found}. "
+        "(The encoder that a 'transformer' shares is not in a folder of its own. "
+        "nlp.replace_listeners gives it to a component.)"
     )
     EXPORT_DIFFERS = (
         "What was exported is off by {error:.1e} from torch, so nothing was written. "

@@ -7,7 +7,7 @@ theirs, and count wordpieces exactly.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import List, Sequence
+from typing import Callable, List, Sequence
 from unicodedata import normalize
 
 import catalogue
@@ -15,21 +15,18 @@ import numpy as np
 from spacy.tokens import Doc, Span
 from spacy.util import registry
 
+from .checks import is_int
 from .documents.windows import Window, cut_windows, doc_breaks
-from .documents.wordpieces import (
-    Alignment,
-    WordpieceTokenizer,
-    align,
-    code_points,
-    token_offsets,
-)
+from .documents.wordpieces import Alignment, code_points, token_offsets
 from .errors import Errors, Warnings
 from .types import Ints
 
+SpanGetter = Callable[[List[Doc]], List[List[Span]]]
+
 MIN_WINDOW = 16
 
-# Room that an unbound span getter leaves in each window for what a tokenizer adds:
-# special tokens (two, mostly) and a wordpiece for a space put before the text.
+# Room that is left in each window for what a tokenizer adds: special tokens (two,
+# mostly) and a wordpiece for a space put before the text.
 _ADDED_PIECES = 4
 
 
@@ -83,29 +80,14 @@ class LongContextSpans:
     overlap: int
 
     def __post_init__(self) -> None:
-        if not _is_int(self.window) or self.window < MIN_WINDOW:
+        if not is_int(self.window) or self.window < MIN_WINDOW:
             raise ValueError(
                 Errors.BAD_WINDOW.format(value=self.window, minimum=MIN_WINDOW)
             )
-        if not _is_int(self.overlap) or not 0 <= self.overlap < self.window:
+        if not is_int(self.overlap) or not 0 <= self.overlap < self.window:
             raise ValueError(
                 Errors.BAD_OVERLAP.format(value=self.overlap, window=self.window)
             )
-
-    def bind(self, tokenizer: WordpieceTokenizer, limit: int) -> "BoundSpans":
-        """Make a span getter that counts the wordpieces of one tokenizer.
-
-        tokenizer (WordpieceTokenizer): The model's tokenizer.
-        limit (int): The most wordpieces that the model can take at once, special
-            tokens counted.
-        RETURNS (BoundSpans): The span getter.
-        RAISES ValueError: if the window is larger than the limit.
-        """
-        if self.window > limit:
-            raise ValueError(
-                Errors.WINDOW_OVER_LIMIT.format(window=self.window, limit=limit)
-            )
-        return BoundSpans(self.window, self.overlap, tokenizer)
 
     def __call__(self, docs: Sequence[Doc]) -> List[List[Span]]:
         """Get the spans of each Doc.
@@ -113,7 +95,10 @@ class LongContextSpans:
         docs (Sequence[Doc]): The Docs.
         RETURNS (List[List[Span]]): Their spans.
         """
-        return [_spans(doc, self._byte_windows(doc)) for doc in docs]
+        return [
+            [doc[w.token_start : w.token_end] for w in self._byte_windows(doc)]
+            for doc in docs
+        ]
 
     def _byte_windows(self, doc: Doc) -> List[Window]:
         """The windows of a Doc in which each byte counts as a wordpiece."""
@@ -129,50 +114,23 @@ class LongContextSpans:
         )
 
 
-@dataclass(frozen=True)
-class BoundSpans(LongContextSpans):
-    """A span getter that counts the wordpieces of a tokenizer.
+def check_window(get_spans: SpanGetter, limit: int, max_batch_wordpieces: int) -> None:
+    """Check that a model takes the windows of a span getter, and a pass holds them.
 
-    The windows are exact: every token is in at least one, and none has more than
-    `window` wordpieces, special tokens counted, as the wordpieces stand in the
-    Doc. (Where the text of a span of a longer Doc is tokenized again by itself, as
-    stock spacy-transformers does, a wordpiece or two at its ends can come out
-    differently. A model of this package does not do that.)
-
-    tokenizer (WordpieceTokenizer): The tokenizer.
+    get_spans (SpanGetter): The span getter. What any but `LongContextSpans` gives is
+        cut to what the model takes.
+    limit (int): The most wordpieces that the model takes, special tokens counted.
+    max_batch_wordpieces (int): The most wordpieces of a pass.
+    RAISES ValueError: if the window is larger than the limit, or a pass smaller than
+        the window.
     """
-
-    tokenizer: WordpieceTokenizer
-
-    def __call__(self, docs: Sequence[Doc]) -> List[List[Span]]:
-        """Get the spans of each Doc.
-
-        docs (Sequence[Doc]): The Docs.
-        RETURNS (List[List[Span]]): Their spans.
-        """
-        return [
-            _spans(
-                doc,
-                cut_windows(
-                    align(wordpieces, *token_offsets(doc)),
-                    n_pieces=len(wordpieces),
-                    breaks=doc_breaks(doc),
-                    capacity=self.window - self.tokenizer.n_special,
-                    overlap=self.overlap,
-                ),
-            )
-            for doc, wordpieces in zip(
-                docs, self.tokenizer([doc.text for doc in docs]), strict=True
-            )
-        ]
-
-
-def _spans(doc: Doc, windows: Sequence[Window]) -> List[Span]:
-    return [doc[window.token_start : window.token_end] for window in windows]
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    window = get_spans.window if isinstance(get_spans, LongContextSpans) else limit
+    if window > limit:
+        raise ValueError(Errors.WINDOW_OVER_LIMIT.format(window=window, limit=limit))
+    if max_batch_wordpieces < window:
+        raise ValueError(
+            Errors.BATCH_UNDER_WINDOW.format(value=max_batch_wordpieces, window=window)
+        )
 
 
 def _most_pieces(text: str) -> Ints:

@@ -1,7 +1,7 @@
 """The data that travels between the rooms."""
 
 from dataclasses import dataclass
-from typing import Iterator, Sequence, Tuple
+from typing import Iterator, Sequence, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,16 @@ class PackedBatch:
                 )
             )
 
+    @classmethod
+    def of(cls, sequences: Sequence[Ints]) -> "PackedBatch":
+        """Lay sequences end to end.
+
+        sequences (Sequence[Ints]): `(length,)` each, not empty. There may be none.
+        RETURNS (PackedBatch): The batch. The ids are copied.
+        """
+        ids = np.concatenate([np.zeros(0, np.int64), *sequences], dtype=np.int64)
+        return cls(ids, np.cumsum([0, *map(len, sequences)], dtype=np.int32))
+
     @property
     def total(self) -> int:
         """RETURNS (int): The number of wordpieces."""
@@ -80,13 +90,46 @@ class PackedBatch:
             of its own.
         YIELDS (PackedBatch): The parts, in order, each as long as it may be.
         """
-        start = 0
-        while start < self.n_seqs:
-            limit = self.cu_seqlens[start] + max_wordpieces
-            end = int(np.searchsorted(self.cu_seqlens, limit, side="right")) - 1
-            end = max(end, start + 1)
-            yield self.take(start, end)
-            start = end
+        for part in fill(self.lengths, max_wordpieces):
+            yield self.take(part.start, part.stop)
+
+    def halves(self) -> Tuple["PackedBatch", "PackedBatch"]:
+        """Cut a batch of at least two sequences where the halves are most alike.
+
+        RETURNS (Tuple[PackedBatch, PackedBatch]): The halves, in order.
+        """
+        cu = self.cu_seqlens
+        middle = 1 + int(np.argmin(np.abs(2 * cu[1:-1].astype(np.int64) - self.total)))
+        return self.take(0, middle), self.take(middle, self.n_seqs)
+
+
+def pack(sequences: Sequence[Ints], max_wordpieces: int) -> Iterator[PackedBatch]:
+    """Lay sequences end to end in batches, in order.
+
+    sequences (Sequence[Ints]): `(length,)` each, not empty.
+    max_wordpieces (int): The most wordpieces of a batch. A longer sequence is a batch
+        of its own.
+    YIELDS (PackedBatch): The batches, each as long as it may be.
+    """
+    for part in fill([len(each) for each in sequences], max_wordpieces):
+        yield PackedBatch.of(sequences[part])
+
+
+def fill(lengths: Union[Sequence[int], Ints], most: int) -> Iterator[slice]:
+    """Divide things of some lengths into groups, in order.
+
+    lengths (Union[Sequence[int], Ints]): `(n,)` the lengths.
+    most (int): What a group may hold, at least 1. What is longer is a group of its own.
+    YIELDS (slice): Which of them are in each group. None is empty, and each is as long
+        as it may be.
+    """
+    totals = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    start, n = 0, totals.size - 1
+    while start < n:
+        fits = int(np.searchsorted(totals, totals[start] + most, side="right")) - 1
+        end = max(fits, start + 1)
+        yield slice(start, end)
+        start = end
 
 
 @dataclass(frozen=True)

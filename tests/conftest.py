@@ -5,6 +5,7 @@ from typing import Iterator
 import pytest
 import spacy
 import torch
+from hypothesis import settings
 from spacy.language import Language
 from spacy.util import fix_random_seed
 
@@ -12,10 +13,19 @@ from spacy_modernbert.encoder import availability, backend
 
 from .util import make_checkpoint, make_examples
 
+# What a user has set is for pipelines, and no test needs a model hub.
+os.environ.pop(backend.BACKEND_VARIABLE, None)
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # Triton interprets its kernels on the CPU then. It is read when they are defined, those
 # that Triton brings along included: before anything imports it.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+# Machines that run tests are busy with other things: no example fails for its time.
+settings.register_profile("spacy_modernbert", deadline=None)
+settings.load_profile("spacy_modernbert")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,7 +56,8 @@ def train_ner(checkpoint: Path, steps: int = 25) -> Language:
     """RETURNS (Language): A pipeline with `modernbert_ner`, trained for a moment."""
     fix_random_seed(0)
     nlp = spacy.blank("en")
-    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
+    # Other processes are to find the same, on any processor.
+    tok2vec = {"name": str(checkpoint), "backend": "cpu", "precision": "float32"}
     nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
     examples = make_examples(nlp, 8)
     optimizer = nlp.initialize(lambda: examples)

@@ -12,7 +12,14 @@ from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.span_getters import LongContextSpans
 
-from .util import count_passes, make_examples, make_text, make_tok2vec, tok2vec_config
+from .util import (
+    ROOT,
+    count_passes,
+    make_examples,
+    make_text,
+    make_tok2vec,
+    tok2vec_config,
+)
 
 INLINE = "spacy-modernbert.Tok2VecModernBert.v1"
 SHARED = "spacy-modernbert.ModernBertModel.v1"
@@ -206,4 +213,4 @@ model = make_tok2vec(Path({str(checkpoint)!r}))
 assert model.predict([Doc(Vocab(), words=["Oslo"])])[0].shape == (1, 32)
 """
     # Span getters come with entry points; nothing else is imported for them.
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -1,6 +1,8 @@
+import json
 import math
 from itertools import islice
 
+import huggingface_hub
 import pytest
 import spacy
 from hypothesis import given
@@ -149,6 +151,30 @@ def test_two_ways_of_counting(tmp_path):
 def test_missing_tokenizer(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer at"):
         batch_by_wordpieces_v1(100, tokenizer=tmp_path)
+    with pytest.raises(ValueError, match="absent"):
+        batch_by_wordpieces_v1(100, tokenizer=tmp_path / "absent")
+
+
+def test_a_tokenizer_of_the_hub(nlp, tmp_path, monkeypatch):
+    """As the recipes for published encoders have it, and without their weights."""
+    config = {"model_type": "modernbert", "hidden_size": 8, "num_attention_heads": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tokenizer = toy("byte_level")
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf8")
+    asked = []
+
+    def snapshot_download(name, revision, allow_patterns):
+        asked.extend([name, *allow_patterns])
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    batcher = batch_by_wordpieces_v1(100, tokenizer="answerdotai/ModernBERT-base")
+    assert batcher.get_length(nlp(TEXT)) == len(tokenizer([TEXT])[0]) + 2
+    assert set(asked) == {
+        "answerdotai/ModernBERT-base",
+        "config.json",
+        "tokenizer.json",
+    }
 
 
 # -- Registered -------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from spacy_modernbert.embeddings import load_embedder, make_doc
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 from spacy_modernbert.types import PackedBatch
 
-from .util import CountingEncoder, make_checkpoint, make_text
+from .util import CountingEncoder, SmallDevice, make_checkpoint, make_text
 
 TEXTS = [
     make_text(0, 1),
@@ -339,3 +340,17 @@ def test_batches_are_packed(checkpoint):
     object.__setattr__(embedder, "encoder", Encoder(embedder.encoder))
     embedder.embed(TEXTS)
     assert len(batches) == 1 and batches[0].n_seqs == len(TEXTS) - 1
+
+
+def test_on_a_small_device(checkpoint):
+    """Whose memory runs out in the middle, where vectors are summed over passes."""
+    options = {"backend": "cpu", "precision": "float32", "window": 64, "overlap": 16}
+    texts = [make_text(seed, 1 + 3 * seed) for seed in range(4)]
+    embedder = load(checkpoint, **options)
+    wanted = embedder.embed(texts)
+    device = SmallDevice(embedder.encoder, 90)
+    small = replace(load(checkpoint, **options), encoder=device)
+    with pytest.warns(UserWarning, match="passes hold") as caught:
+        found = small.embed(texts)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert device.refused and len(caught) == 1

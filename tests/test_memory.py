@@ -48,7 +48,8 @@ def save_pipeline(folder, **sizes):
 
     checkpoint = make_checkpoint(folder / "checkpoint", **sizes)
     nlp = spacy.blank("en")
-    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
+    # In bfloat16, there is a copy of half the size to multiply with.
+    tok2vec = {"name": str(checkpoint), "backend": "cpu", "precision": "float32"}
     nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
     nlp.initialize(lambda: make_examples(nlp, 1))
     nlp.to_disk(folder / "nlp")

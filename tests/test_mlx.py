@@ -46,7 +46,6 @@ def quantized(folder, copy, quantization):
 
 def test_a_pipeline_learns_as_on_torch(checkpoint, tmp_path, monkeypatch):
     """The same losses; and what was trained on one finds the same on the other."""
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
     texts = [make_text(seed) for seed in range(4)]
     curves = []
     for backend, other in (("mlx", "cpu"), ("cpu", "mlx")):
@@ -82,9 +81,8 @@ def test_a_pipeline_in_two_processes(trained, monkeypatch):
     assert entities(nlp.pipe(texts, n_process=2, batch_size=2)) == wanted
 
 
-def test_a_quantized_pipeline(trained, tmp_path, monkeypatch):
+def test_a_quantized_pipeline(trained, tmp_path):
     """Quantized when it is loaded; saved so; and read by torch."""
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
     settings = {"bits": 8, "group_size": 32}
     nlp = reload(quantized(trained, tmp_path / "settings", settings), "mlx")
     texts = [make_text(seed) for seed in range(6)]

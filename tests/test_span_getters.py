@@ -12,10 +12,10 @@ from spacy.tokens import Doc
 from spacy.util import registry
 from tokenizers import Tokenizer
 
-from spacy_modernbert.documents.wordpieces import align, token_offsets
 from spacy_modernbert.span_getters import (
     LongContextSpans,
     _most_pieces,
+    check_window,
     ensure_span_getters_registry,
     long_context_spans_v1,
 )
@@ -110,20 +110,9 @@ def test_unbound_oversized_token(nlp):
 def test_docs_that_are_empty(nlp):
     docs = [nlp(""), nlp("text"), nlp("  "), Doc(nlp.vocab)]
     getter = LongContextSpans(8192, 512)
-    for spans_of in (getter, getter.bind(toy("bert"), 8192)):
-        assert [bounds(spans) for spans in spans_of(docs)] == [
-            [],
-            [(0, 1)],
-            [(0, 1)],
-            [],
-        ]
-        assert spans_of([]) == []
-
-
-def test_doc_of_only_stripped_characters(nlp):
-    doc = nlp("\x00\x01")
-    (spans,) = LongContextSpans(16, 0).bind(toy("bert"), 16)([doc])
-    check_covered(doc, spans)
+    found = [bounds(spans) for spans in getter(docs)]
+    assert found == [[], [(0, 1)], [(0, 1)], []]
+    assert getter([]) == []
 
 
 def test_cut_at_paragraphs(nlp):
@@ -133,42 +122,22 @@ def test_cut_at_paragraphs(nlp):
     assert all(span.text.endswith(".\n\n") for span in spans)
 
 
-# -- Bound ----------------------------------------------------------------------
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_bound_spans_are_exact(tokenizer, nlp, data):
-    docs = [nlp(text) for text in data.draw(st.lists(texts, max_size=3))]
-    window = data.draw(st.integers(16, 40))
-    getter = LongContextSpans(window, data.draw(st.integers(0, window - 1)))
-    for doc, spans in zip(docs, getter.bind(tokenizer, window)(docs), strict=True):
-        check_covered(doc, spans)
-        (wordpieces,) = tokenizer([doc.text])
-        alignment = align(wordpieces, *token_offsets(doc))
-        capacity = window - tokenizer.n_special
-        if len(doc) and len(wordpieces) <= capacity:
-            assert bounds(spans) == [(0, len(doc))]
-        for span in spans:
-            own = slice(span.start, span.end)
-            lengths = alignment.lengths[own]
-            n_pieces = alignment.ends[own].max() - alignment.starts[own].min()
-            assert len(span) == 1 or not lengths.any() or n_pieces <= capacity
-
-
-def test_bound_is_longer_than_unbound(nlp):
-    doc = nlp(TEXT * 3)
-    getter = LongContextSpans(128, 16)
-    bound = getter.bind(toy("byte_level"), 8192)
-    assert (bound.window, bound.overlap) == (128, 16)
-    assert len(bound([doc])[0]) < len(getter([doc])[0])
+# -- In a model of this package ---------------------------------------------------
 
 
 def test_window_over_the_limit_of_the_model():
     getter = LongContextSpans(8192, 512)
     with pytest.raises(ValueError, match=r"8192 .* which is 512\. Set window to 512"):
-        getter.bind(toy("bert"), 512)
-    assert getter.bind(toy("bert"), 8192).tokenizer is toy("bert")
+        check_window(getter, 512, 16384)
+    check_window(getter, 8192, 8192)
+
+
+def test_window_over_what_a_pass_holds():
+    with pytest.raises(ValueError, match=r"max_batch_wordpieces .*8191"):
+        check_window(LongContextSpans(8192, 512), 8192, 8191)
+    # What other span getters give is cut to what the model takes.
+    with pytest.raises(ValueError, match=r"max_batch_wordpieces .*511"):
+        check_window(lambda docs: [[doc[:]] for doc in docs], 512, 511)
 
 
 def pickled(value):
@@ -180,8 +149,7 @@ def test_copies(nlp, copied_by):
     doc = nlp(TEXT)
     getter = LongContextSpans(32, 8)
     assert copied_by(getter) == getter
-    bound = getter.bind(toy("bert"), 32)
-    assert bounds(copied_by(bound)([doc])[0]) == bounds(bound([doc])[0])
+    assert bounds(copied_by(getter)([doc])[0]) == bounds(getter([doc])[0])
 
 
 # -- Values -----------------------------------------------------------------------

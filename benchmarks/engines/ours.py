@@ -8,7 +8,7 @@ import numpy as np
 from spacy_modernbert.encoder.availability import look_for
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
-from spacy_modernbert.types import PackedBatch
+from spacy_modernbert.types import pack
 
 from ..documents import Ids
 from ..points import Peer, Unavailable
@@ -39,31 +39,9 @@ def make(peer: Peer, folder: Path, threads: int) -> Encode:
 
     def encode(documents: Sequence[Ids]) -> List[Floats]:
         found: List[Floats] = []
-        for batch in pack(documents):
+        for batch in pack(documents, MAX_BATCH_WORDPIECES):
             hidden = encoder.encode(batch)
             found += np.split(hidden, batch.cu_seqlens[1:-1])
         return found
 
     return encode
-
-
-def pack(documents: Sequence[Ids]) -> List[PackedBatch]:
-    """RETURNS (List[PackedBatch]): The documents in their order, in batches that hold
-    at most what a pipeline puts into one.
-    """
-    batches: List[List[Ids]] = [[]]
-    total = 0
-    for ids in documents:
-        if batches[-1] and total + len(ids) > MAX_BATCH_WORDPIECES:
-            batches.append([])
-            total = 0
-        batches[-1].append(ids)
-        total += len(ids)
-    return [
-        PackedBatch(
-            ids=np.concatenate(batch),
-            cu_seqlens=np.cumsum([0, *map(len, batch)], dtype=np.int32),
-        )
-        for batch in batches
-        if batch
-    ]

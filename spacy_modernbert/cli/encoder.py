@@ -122,8 +122,9 @@ def make_checkpoint(
 
 
 def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
-    """Copy a checkpoint: its encoder, in float32 and in one file, and its tokenizer.
-    From the hub, it is downloaded. Heads are left out.
+    """Copy a checkpoint: its encoder, in one file, and its tokenizer. Weights that are
+    quantized stay so, and all others are float32. From the hub, it is downloaded. Heads
+    are left out.
 
     name (str): A folder, or a hub id.
     revision (Optional[str]): Commit, tag or branch on the hub.

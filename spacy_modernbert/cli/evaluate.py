@@ -19,7 +19,7 @@ from spacy.util import load_model
 from thinc.api import Model, fix_random_seed
 from wasabi import msg
 
-from ..atomic import write_text
+from ..atomic import check_writable, write_text
 from ..errors import Errors
 from ..evaluation.curve import find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
@@ -104,6 +104,12 @@ def evaluate(
         for path in (data, train, log):
             if path is not None and not path.is_file():
                 raise ValueError(Errors.NO_EVALUATION_FILE.format(path=path))
+        for name in (pipeline, compare):
+            if name is not None and find_pipeline(name) is None:
+                raise ValueError(Errors.NO_PIPELINE.format(value=name))
+        for path in (output, report):
+            if path is not None:
+                check_writable(path)
         import_code(code)
         fix_random_seed(seed)
         setup_gpu(gpu_id, silent=True)
@@ -127,15 +133,15 @@ def evaluate(
             "comparison": _compare(compare, data, docs, resampling),
         }
         scores = score_as_spacy(prediction)
+        print_tables(evaluation)
         if output is not None:
             # What `spacy evaluate` writes is at the top, by its names.
             metrics = {**scores, "evaluation": evaluation}
             write_text(output, json.dumps(metrics, indent=2, default=float) + "\n")
         if report is not None:
             write_text(report, render_report(evaluation, docs))
-    except (OSError, ValueError) as error:
+    except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
-    print_tables(evaluation)
     for path in (output, report):
         if path is not None:
             msg.good(f"Wrote {path}")
@@ -147,10 +153,8 @@ def predict(pipeline: str, data: Path) -> Prediction:
     pipeline (str): Its folder or package.
     data (Path): A `.spacy` file.
     RETURNS (Prediction): What it found.
-    RAISES (ValueError): If there is no such pipeline, or no such data.
+    RAISES (ValueError): If there is no such data.
     """
-    if find_pipeline(pipeline) is None:
-        raise ValueError(Errors.NO_PIPELINE.format(value=pipeline))
     nlp = load_model(pipeline)
     examples = _read_examples(nlp, data)
     found = find_cutter(nlp)
@@ -269,9 +273,7 @@ def _read_examples(nlp: Language, data: Path) -> List[Example]:
     try:
         return list(Corpus(data)(nlp))
     except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            Errors.BAD_EVALUATION_FILE.format(path=data, error=error)
-        ) from error
+        raise ValueError(Errors.BAD_DOCBIN.format(path=data, error=error)) from error
 
 
 def _read_docs(nlp: Language, data: Path) -> List[Any]:

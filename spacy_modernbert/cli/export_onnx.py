@@ -1,8 +1,6 @@
 """`python -m spacy modernbert export-onnx`: an encoder as files of ONNX."""
 
 import re
-import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Optional
@@ -11,21 +9,19 @@ import numpy as np
 import typer
 from wasabi import msg
 
+from ..atomic import replacing_folder, write_file
 from ..encoder.availability import require
 from ..encoder.backend import make_encoder
 from ..encoder.checkpoint import (
     CONFIG,
     TOKENIZER,
     TOKENIZER_CONFIG,
-    check_replaceable,
     dump_json,
     load_config,
     open_tensors,
-    put_in_place,
     read_tokenizer_config,
     read_tokenizer_json,
     resolve,
-    write_file,
 )
 from ..encoder.config import ModernBertConfig
 from ..encoder.tensor_files import Floats
@@ -143,12 +139,7 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
     config = load_config(folder)
     tensors = open_tensors(folder, config)
     tokenizer_config = read_tokenizer_config(folder)
-    output = output.resolve()  # a link stays a link
-    check_replaceable(output, _OWN_FILES)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    fresh = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
-    fresh.mkdir()
-    try:
+    with replacing_folder(output, _OWN_FILES) as fresh:
         model = write_model(fresh, config, tensors, bits)
         write_file(fresh / CONFIG, dump_json(config.to_dict()))
         write_file(fresh / TOKENIZER, read_tokenizer_json(folder).encode("utf8"))
@@ -157,9 +148,6 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
         parity = compare(model, config, tensors)
         if bits is None and parity.error > _TOLERANCE * max(1.0, parity.largest):
             raise ValueError(Errors.EXPORT_DIFFERS.format(error=parity.error))
-        put_in_place(fresh, output)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return parity
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Dict, Iterator, List, Mapping, Tuple
+from typing import List, Mapping, Tuple
 
 from ..atomic import replacing
 from ..errors import Errors
@@ -133,6 +133,5 @@ def _read_articles(articles: Path) -> List[RawText]:
     return [RawText(name, decode(files, _ARTICLE.format(name))) for name in names]
 
 
-def _names(files: Mapping[str, bytes]) -> Iterator[str]:
-    stems: Dict[str, str] = {PurePosixPath(path).stem: path for path in files}
-    return iter(sorted(stems))
+def _names(files: Mapping[str, bytes]) -> List[str]:
+    return sorted(PurePosixPath(path).stem for path in files)

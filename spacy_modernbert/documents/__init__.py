@@ -1,1 +1,1 @@
-"""Doc ⇄ wordpieces: tokenization, windows, packing, pooling. NumPy only."""
+"""Doc ⇄ wordpieces: tokenization, windows, pooling. NumPy only."""

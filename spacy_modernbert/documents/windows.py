@@ -117,11 +117,21 @@ def cut_windows(
     return list(_cut(bounds, 0, len(alignment), capacity, overlap))
 
 
-def whole_window(n_tokens: int, n_pieces: int) -> Window:
-    """RETURNS (Window): A Doc that fits, as `cut_windows` would give it. It need not be
-    known where such a Doc could be cut.
+def cut_doc(
+    doc: Doc, alignment: Alignment, n_pieces: int, capacity: int, overlap: int
+) -> List[Window]:
+    """Cut a Doc into windows at the end of a paragraph, else of a sentence, else of a
+    token.
+
+    doc (Doc): The Doc.
+    alignment (Alignment): The wordpieces of each of its tokens.
+    n_pieces, capacity, overlap (int): As in `cut_windows`.
+    RETURNS (List[Window]): The windows, as `cut_windows` gives them.
     """
-    return Window(0, n_tokens, 0, n_pieces)
+    if len(doc) and n_pieces <= capacity:
+        # It need not be known where it could be cut.
+        return [Window(0, len(doc), 0, n_pieces)]
+    return cut_windows(alignment, n_pieces, doc_breaks(doc), capacity, overlap)
 
 
 def windows_from_spans(
@@ -130,7 +140,6 @@ def windows_from_spans(
     n_pieces: int,
     breaks: Ints,
     capacity: int,
-    overlap: int = 0,
 ) -> List[Window]:
     """Make windows of the spans that any span getter gives for a Doc.
 
@@ -138,7 +147,7 @@ def windows_from_spans(
 
     spans (Sequence[Tuple[int, int]]): The tokens of each span, `[start, end)`.
         Empty spans are left out.
-    alignment, n_pieces, breaks, capacity, overlap: As in `cut_windows`.
+    alignment, n_pieces, breaks, capacity: As in `cut_windows`.
     RETURNS (List[Window]): The windows, in the order of the spans.
     RAISES ValueError: if a token is in no span.
     """
@@ -157,7 +166,7 @@ def windows_from_spans(
     return [
         window
         for start, end in spans
-        for window in _cut(bounds, start, end, capacity, overlap)
+        for window in _cut(bounds, start, end, capacity, overlap=0)
     ]
 
 

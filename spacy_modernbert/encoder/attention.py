@@ -18,7 +18,7 @@ from torch import Tensor
 from ..types import PackedBatch
 from .block_attention import Blocks, attend_in_blocks, cut_blocks
 from .config import FULL, SLIDING, ModernBertConfig
-from .flash import FlashAttention
+from .flash import EVERYTHING, FlashAttention
 from .rope import Rotation, make_rotation
 from .tiled_attention import attend_in_tiles, pays_to_tile
 from .transfer import to_device
@@ -143,8 +143,8 @@ def _flash_globally(
 ) -> Tensor:
     flash = plan.flash
     assert flash is not None and not dropout
-    return flash.kernel.attend_globally(
-        query, key, value, flash.cu_seqlens, flash.longest
+    return flash.kernel.attend(
+        query, key, value, flash.cu_seqlens, flash.longest, EVERYTHING
     )
 
 
@@ -153,14 +153,11 @@ def _flash_within_window(
 ) -> Tensor:
     flash = plan.flash
     assert flash is not None and not dropout
-    return flash.kernel.attend_within_window(
-        query,
-        key,
-        value,
-        flash.cu_seqlens,
-        flash.longest,
-        flash.spans,
-        flash.half_window,
+    half, kernel = flash.half_window, flash.kernel
+    if kernel.attend_nearby is not None:
+        return kernel.attend_nearby(query, key, value, flash.spans, half)
+    return kernel.attend(
+        query, key, value, flash.cu_seqlens, flash.longest, (half, half)
     )
 
 

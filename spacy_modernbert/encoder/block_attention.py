@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import PackedBatch
-from .blocks import make_block_mask
+from .blocks import block_size, make_block_mask
 from .transfer import to_device
 
 # Blocks that the CPU multiplies together, so that queries with their keys fit into its
@@ -72,11 +72,7 @@ def cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> Bl
     device (torch.device): Where the layers run.
     RETURNS (Blocks): The blocks.
     """
-    # Blocks as long as the half window: of the keys that a query is multiplied with,
-    # two in three are its own. Longer blocks waste more, shorter ones have more
-    # overhead. Windows of a few wordpieces would make blocks too small to be worth
-    # a product.
-    size = max(half_window, 16)
+    size = block_size(half_window)
     mask = make_block_mask(batch.owners, size, half_window, margin=size)
     n_blocks = len(mask)
     return Blocks(

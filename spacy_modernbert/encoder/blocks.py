@@ -6,6 +6,17 @@ import numpy.typing as npt
 from ..types import Ints
 
 
+def block_size(half_window: int) -> int:
+    """RETURNS (int): How many queries a block best has.
+
+    As many as half the window: of the keys that a query is multiplied with, two in
+    three are then within its window. Longer blocks waste more, shorter ones have more
+    overhead. Windows of a few wordpieces would make blocks too small to be worth a
+    product.
+    """
+    return max(half_window, 16)
+
+
 def make_block_mask(
     owners: Ints, size: int, half_window: int, margin: int
 ) -> npt.NDArray[np.bool_]:

@@ -6,25 +6,21 @@ only where the user names a hub id.
 
 import io
 import json
-import os
 import re
-import secrets
-import shutil
 from pathlib import Path
 from typing import (
     Any,
     BinaryIO,
     Callable,
     Dict,
-    Iterator,
     List,
     Mapping,
     Optional,
-    Pattern,
+    Tuple,
     Union,
 )
 
-from ..atomic import sync
+from ..atomic import replacing_folder, sync, write_file
 from ..errors import Errors
 from .config import ModernBertConfig
 from .quantize import (
@@ -38,12 +34,13 @@ from .sentences import MODULES, POOLING_CONFIG, read_sentence_pooling
 from .tensor_files import (
     FLOAT_DTYPES,
     Floats,
+    OnDemand,
     Shape,
     Source,
     TensorEntry,
-    TensorReader,
     describe,
     read_entries,
+    read_tensors,
     write_tensors,
 )
 from .weights import expected_shapes
@@ -105,7 +102,23 @@ def resolve(name: Union[str, Path], revision: Optional[str] = None) -> Path:
         )
     if isinstance(name, Path) or _looks_like_path(name):
         raise ValueError(Errors.CHECKPOINT_NO_FOLDER.format(path=folder.absolute()))
-    return _download(name, revision)
+    return _download(name, revision, _HUB_FILES)
+
+
+def resolve_tokenizer(name: Union[str, Path]) -> Path:
+    """Find a tokenizer, on the disk or else on the Hugging Face hub, from where no
+    weights are fetched.
+
+    name (Union[str, Path]): A `tokenizer.json`, a folder that holds one, or a hub id.
+    RETURNS (Path): The file, or the folder that holds it.
+    RAISES (ValueError): As for `resolve`.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if isinstance(name, Path) or _looks_like_path(name):
+        raise ValueError(Errors.CHECKPOINT_NO_FOLDER.format(path=path.absolute()))
+    return _download(name, None, [CONFIG, TOKENIZER])
 
 
 def load_config(folder: Path) -> ModernBertConfig:
@@ -181,17 +194,12 @@ def open_tensors(folder: Path, config: ModernBertConfig) -> Mapping[str, Floats]
     config (ModernBertConfig): Its config.
     RETURNS (Mapping[str, Floats]): The tensors, by the names of `expected_shapes`, with
         or without `model.` in the file. Each is read when it is asked for. Tensors of
-        a head are left out. If some are quantized, `QuantizedTensors`; else a
-        `TensorReader`.
+        a head are left out. If some are quantized, `QuantizedTensors`.
     RAISES (ValueError): If a file is absent, corrupt or cut short, or if the tensors
         are not those of the config. Only the headers are read for that.
     """
-    if (folder / TENSORS).is_file():
-        return _select(read_entries(folder / TENSORS), config, folder / TENSORS)
-    if (folder / INDEX).is_file():
-        entries = _read_shards(folder, _is_of_encoder)
-        return _select(entries, config, folder / INDEX)
-    raise ValueError(Errors.CHECKPOINT_NO_TENSORS.format(folder=folder))
+    entries, source = _read_entries(folder, _is_of_encoder)
+    return _select(entries, config, source)
 
 
 def read_all_entries(folder: Path) -> Dict[str, TensorEntry]:
@@ -201,11 +209,8 @@ def read_all_entries(folder: Path) -> Dict[str, TensorEntry]:
     RETURNS (Dict[str, TensorEntry]): By the names in the file.
     RAISES (ValueError): If a file is absent, corrupt or cut short.
     """
-    if (folder / TENSORS).is_file():
-        return read_entries(folder / TENSORS)
-    if (folder / INDEX).is_file():
-        return _read_shards(folder, lambda name: True)
-    raise ValueError(Errors.CHECKPOINT_NO_TENSORS.format(folder=folder))
+    entries, _ = _read_entries(folder, lambda name: True)
+    return entries
 
 
 def save_checkpoint(
@@ -241,13 +246,8 @@ def save_checkpoint(
     RAISES (ValueError): If the folder holds other files, or a tensor is missing or
         has another shape.
     """
-    folder = folder.resolve()  # a link stays a link
-    check_replaceable(folder, _OWN_FILES)
     if tokenizer_config is None:
         tokenizer_config = _make_tokenizer_config(config, tokenizer_json)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    fresh.mkdir()
     data = _describe(config, tensors)
     data["torch_dtype"] = {"F32": "float32", "F16": "float16"}[dtype]
     shapes: Mapping[str, Shape] = expected_shapes(config)
@@ -257,20 +257,20 @@ def save_checkpoint(
             **{_PREFIX + name: shape for name, shape in shapes.items()},
             **{name: tensor.shape for name, tensor in head.items()},
         }
-        tensors = _WithHead(tensors, head)
-    try:
+        encoder = tensors
+        tensors = OnDemand(
+            shapes,
+            lambda name: (
+                head[name] if name in head else encoder[name.removeprefix(_PREFIX)]
+            ),
+        )
+    with replacing_folder(folder, _OWN_FILES) as fresh:
         write_file(fresh / CONFIG, dump_json(data))
         write_file(fresh / TOKENIZER, tokenizer_json.encode("utf8"))
         write_file(fresh / TOKENIZER_CONFIG, dump_json(_portable(tokenizer_config)))
         with open(fresh / TENSORS, "wb") as stream:
-            if isinstance(tensors, QuantizedTensors):
-                write_quantized(stream, tensors)
-            else:
-                write_tensors(stream, shapes, tensors, dtype=dtype)
+            _write_tensors(stream, shapes, tensors, dtype)
             sync(stream)
-        put_in_place(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) -> bytes:
@@ -282,7 +282,7 @@ def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) ->
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
     stream = io.BytesIO()
-    _write_tensors(stream, config, tensors)
+    _write_tensors(stream, expected_shapes(config), tensors)
     return stream.getvalue()
 
 
@@ -297,26 +297,6 @@ def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Fl
     return _select(read_entries(data), config, data)
 
 
-class _WithHead(Mapping[str, Floats]):
-    """The tensors of an encoder and of its head, each asked for once."""
-
-    def __init__(self, tensors: Mapping[str, Floats], head: Mapping[str, Floats]):
-        self._tensors = tensors
-        self._head = head
-
-    def __getitem__(self, name: str) -> Floats:
-        if name in self._head:
-            return self._head[name]
-        return self._tensors[name.removeprefix(_PREFIX)]
-
-    def __iter__(self) -> Iterator[str]:
-        yield from (_PREFIX + name for name in self._tensors)
-        yield from self._head
-
-    def __len__(self) -> int:
-        return len(self._tensors) + len(self._head)
-
-
 def _looks_like_path(name: str) -> bool:
     """A hub id is `name` or `owner/name`."""
     return (
@@ -328,7 +308,7 @@ def _looks_like_path(name: str) -> bool:
     )
 
 
-def _download(name: str, revision: Optional[str]) -> Path:
+def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -344,7 +324,7 @@ def _download(name: str, revision: Optional[str]) -> Path:
     try:
         # First the config: no weights are fetched of what is not ModernBERT.
         load_config(fetch([CONFIG]))
-        return fetch(_HUB_FILES)
+        return fetch(files)
     except errors.HFValidationError as err:
         message = Errors.CHECKPOINT_NO_FOLDER.format(path=Path(name).absolute())
         raise ValueError(message) from err
@@ -362,6 +342,19 @@ def _download(name: str, revision: Optional[str]) -> Path:
 
 def _is_of_encoder(name: str) -> bool:
     return name.removeprefix(_PREFIX).startswith(_ROOTS)
+
+
+def _read_entries(
+    folder: Path, is_wanted: Callable[[str], bool]
+) -> Tuple[Dict[str, TensorEntry], Path]:
+    """RETURNS (Tuple[Dict[str, TensorEntry], Path]): The entries of a checkpoint, those
+    that are wanted at least, and the file that names them.
+    """
+    if (folder / TENSORS).is_file():
+        return read_entries(folder / TENSORS), folder / TENSORS
+    if (folder / INDEX).is_file():
+        return _read_shards(folder, is_wanted), folder / INDEX
+    raise ValueError(Errors.CHECKPOINT_NO_TENSORS.format(folder=folder))
 
 
 def _read_shards(
@@ -446,7 +439,7 @@ def _select(
             )
     if quantized:
         return open_quantized(found, quantized, shapes)
-    return TensorReader({name: found[name] for name in shapes})
+    return read_tensors({name: found[name] for name in shapes})
 
 
 def _describe(
@@ -463,12 +456,15 @@ def _describe(
 
 
 def _write_tensors(
-    stream: BinaryIO, config: ModernBertConfig, tensors: Mapping[str, Floats]
+    stream: BinaryIO,
+    shapes: Mapping[str, Shape],
+    tensors: Mapping[str, Floats],
+    dtype: str = "F32",
 ) -> None:
     if isinstance(tensors, QuantizedTensors):
         write_quantized(stream, tensors)
     else:
-        write_tensors(stream, expected_shapes(config), tensors)
+        write_tensors(stream, shapes, tensors, dtype=dtype)
 
 
 def _make_tokenizer_config(
@@ -504,52 +500,6 @@ def _portable(tokenizer_config: Mapping[str, Any]) -> Dict[str, Any]:
     return portable
 
 
-def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
-    """Check that nobody would miss a folder.
-
-    folder (Path): The folder, which may not be there.
-    own_files (Pattern[str]): The names that it may hold.
-    RAISES (ValueError): If it holds others, or is a file.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(Errors.SAVE_IS_FILE.format(path=folder))
-    foreign = sorted(
-        path.name for path in folder.iterdir() if not own_files.fullmatch(path.name)
-    )
-    if foreign:
-        raise ValueError(
-            Errors.SAVE_FOREIGN_FILES.format(
-                folder=folder, files=", ".join(foreign[:5])
-            )
-        )
-
-
 def dump_json(data: Mapping[str, Any]) -> bytes:
     """RETURNS (bytes): What a JSON file of a checkpoint holds."""
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf8")
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file, so that it is on the disk when this returns."""
-    with open(path, "wb") as stream:
-        stream.write(data)
-        sync(stream)
-
-
-def put_in_place(fresh: Path, folder: Path) -> None:
-    """Let a new folder take the place of an old one, if there is one. Should that
-    fail, the old one is still there.
-    """
-    if not folder.exists():
-        os.rename(fresh, folder)
-        return
-    old = fresh.with_suffix(".old")
-    os.rename(folder, old)
-    try:
-        os.rename(fresh, folder)
-    except BaseException:
-        os.rename(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

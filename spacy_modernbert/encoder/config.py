@@ -11,13 +11,13 @@ may leave out what equals its default.
 """
 
 import json
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import is_int, is_number
 from ..errors import Errors
 
 FULL = "full_attention"
@@ -80,11 +80,11 @@ _TOKEN_IDS = ("pad_token_id", "cls_token_id", "sep_token_id")
 
 
 _RULES: Tuple[Tuple[Tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (_SIZES, lambda v: _is_int(v) and v > 0, "a positive integer"),
-    (_POSITIVE, lambda v: _is_number(v) and v > 0, "a positive number"),
-    (_DROPOUTS, lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 up to 1"),
+    (_SIZES, lambda v: is_int(v) and v > 0, "a positive integer"),
+    (_POSITIVE, lambda v: is_number(v) and v > 0, "a positive number"),
+    (_DROPOUTS, lambda v: is_number(v) and 0 <= v < 1, "a number from 0 up to 1"),
     (_FLAGS, lambda v: isinstance(v, bool), "true or false"),
-    (_TOKEN_IDS, lambda v: v is None or _is_int(v), "an integer or null"),
+    (_TOKEN_IDS, lambda v: v is None or is_int(v), "an integer or null"),
     (("hidden_activation",), lambda v: v == "gelu", '"gelu", the only one supported'),
 )
 
@@ -317,7 +317,7 @@ def _read_layer_types(data: Mapping[str, Any]) -> Tuple[str, ...]:
         ("num_hidden_layers", n_layers),
         ("global_attn_every_n_layers", every),
     ]:
-        _check(_is_int(value) and value > 0, key, value, "a positive integer")
+        _check(is_int(value) and value > 0, key, value, "a positive integer")
     return _pattern(every, n_layers)
 
 
@@ -327,10 +327,10 @@ def _read_local_attention(data: Mapping[str, Any]) -> Any:
     half = data.get("sliding_window")
     if half is None:
         return ModernBertConfig.local_attention if whole is None else whole
-    _check(_is_int(half) and half > 0, "sliding_window", half, "a positive integer")
+    _check(is_int(half) and half > 0, "sliding_window", half, "a positive integer")
     if whole is None:
         return 2 * half
-    agrees = _is_int(whole) and whole // 2 == half
+    agrees = is_int(whole) and whole // 2 == half
     _check(agrees, "sliding_window", half, f"half of local_attention ({whole})")
     return whole
 
@@ -381,17 +381,9 @@ def _tidy(key: str, value: Any) -> Any:
     """JSON writers disagree on 1 and 1.0: one number, one type."""
     if key in _SIZES and isinstance(value, float) and value.is_integer():
         return int(value)
-    if key in _POSITIVE + _DROPOUTS and _is_int(value):
+    if key in _POSITIVE + _DROPOUTS and is_int(value):
         return float(value)
     return value
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return _is_int(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _check(ok: bool, key: str, value: Any, wanted: str) -> None:

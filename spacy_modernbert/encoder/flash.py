@@ -26,7 +26,8 @@ _HEAD_DIM_STEP = 8
 _MAJORS_OF_4 = (9, 10, 11)
 _MAX_HEAD_DIM_OF_4 = 128
 
-_EVERYTHING = (-1, -1)
+# The window of a layer that sees all.
+EVERYTHING = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -46,44 +47,6 @@ class FlashAttention:
     attend_nearby: Optional[Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]] = (
         None
     )
-
-    def attend_globally(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        cu_seqlens: Tensor,
-        longest: int,
-    ) -> Tensor:
-        """Every wordpiece sees every other one of its sequence.
-
-        query, key, value (Tensor): `(total, heads, head_dim)`, half precision.
-        cu_seqlens (Tensor): `(n_seqs + 1,)` int32, on the device.
-        longest (int): The longest length.
-        RETURNS (Tensor): `(total, heads, head_dim)`.
-        """
-        return self.attend(query, key, value, cu_seqlens, longest, _EVERYTHING)
-
-    def attend_within_window(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        cu_seqlens: Tensor,
-        longest: int,
-        spans: Tensor,
-        half_window: int,
-    ) -> Tensor:
-        """Every wordpiece sees those of its sequence that are at most `half_window`
-        away. Arguments and result are else those of `attend_globally`.
-
-        spans (Tensor): `(2, total)` int32, on the device: for each wordpiece, where its
-            sequence starts and ends in the stream.
-        """
-        if self.attend_nearby is not None:
-            return self.attend_nearby(query, key, value, spans, half_window)
-        window = (half_window, half_window)
-        return self.attend(query, key, value, cu_seqlens, longest, window)
 
 
 def find_flash_attention(
@@ -177,6 +140,6 @@ def _attend_by_4(
         cu_seqlens_k=cu_seqlens,
         max_seqlen_q=longest,
         max_seqlen_k=longest,
-        window_size=(None, None) if window == _EVERYTHING else window,
+        window_size=(None, None) if window == EVERYTHING else window,
     )
     return attended

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import Errors
 from .checkpoint import read_all_entries
 from .config import ModernBertConfig
-from .tensor_files import FLOAT_DTYPES, Floats, Shape, TensorReader
+from .tensor_files import FLOAT_DTYPES, Floats, Shape, read_tensors
 
 DECODER_WEIGHT = "decoder.weight"
 
@@ -81,7 +81,7 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
                     where=f"'{folder}'", name=name, found=entry.shape, wanted=shape
                 )
             )
-    return TensorReader({name: entries[name] for name in shapes})
+    return read_tensors({name: entries[name] for name in shapes})
 
 
 def _extra(config: ModernBertConfig, key: str, default: Any) -> Any:

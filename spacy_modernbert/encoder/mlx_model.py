@@ -14,7 +14,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 import mlx.core as mx
 
 from ..types import PackedBatch
-from .blocks import make_block_mask
+from .blocks import block_size, make_block_mask
 from .config import FULL, SLIDING, ModernBertConfig
 
 # The weights of the encoder or of a part of it, by names within that part. Of a
@@ -73,8 +73,7 @@ def make_plan(batch: PackedBatch, config: ModernBertConfig) -> Plan:
     config (ModernBertConfig): The encoder's config.
     RETURNS (Plan): The plan.
     """
-    # Windows of a few wordpieces would make blocks too small to be worth a product.
-    size = max(config.half_window, 16)
+    size = block_size(config.half_window)
     # A whole block before and a whole block after.
     mask = make_block_mask(batch.owners, size, config.half_window, margin=size)
     return Plan(

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .blocks import block_size
 from .config import FULL, ModernBertConfig
 from .weights import expected_shapes
 
@@ -220,11 +221,11 @@ def _plan(nodes: _Nodes, config: ModernBertConfig, dtype: int) -> _Plan:
 def _blocks(
     nodes: _Nodes, config: ModernBertConfig, length: str, sequence: str
 ) -> Tuple[str, str, str]:
-    """The blocks of `attention.Blocks`, as positions to gather: queries, keys, and
-    which of them are seen.
+    """Blocks as positions to gather: queries, the keys that they look at, and which of
+    these are seen.
     """
     half = config.half_window
-    size = max(half, 16)
+    size = block_size(half)
     last = nodes.add("Sub", length, nodes.number(1))
     n_blocks = nodes.add("Div", last, nodes.number(size))
     n_blocks = nodes.add("Add", n_blocks, nodes.number(1))

@@ -26,9 +26,9 @@ from .tensor_files import (
     Floats,
     Shape,
     TensorEntry,
-    TensorReader,
     Words,
     read_floats,
+    read_tensors,
     read_words,
     write_tensors,
 )
@@ -324,7 +324,7 @@ def open_quantized(
         shapes,
         {name: entry.scheme for name, entry in quantized.items()},
         quantized=lambda name: quantized[name].read(name),
-        plain=TensorReader(entries).__getitem__,
+        plain=read_tensors(entries).__getitem__,
     )
 
 

@@ -51,6 +51,8 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
     modules = _read(folder / MODULES)
     if not isinstance(modules, list):
         modules = []
+    if not all(isinstance(module, dict) for module in modules):
+        return {_KEY: f"modules in {MODULES} that are no objects"}
     kinds = [_kind(module) for module in modules]
     others = [kind for kind in kinds if kind not in _HARMLESS]
     if others:

@@ -33,6 +33,7 @@ from typing import (
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import is_int
 from ..errors import Errors
 
 Floats = npt.NDArray[np.float32]
@@ -73,29 +74,6 @@ class TensorEntry:
     offset: int
 
 
-class TensorReader(Mapping[str, Floats]):
-    """Tensors in files, each read when it is asked for.
-
-    Every access reads the tensor anew, as a float32 array that is the caller's own:
-    C-contiguous, writable, and referred to by nothing else. So the weights may be
-    put to use without a copy, and reading a whole checkpoint costs no more memory
-    than the weights. The files must not change while the reader is in use.
-    """
-
-    def __init__(self, entries: Mapping[str, TensorEntry]):
-        """entries (Mapping[str, TensorEntry]): Where each tensor stands."""
-        self.entries = entries
-
-    def __getitem__(self, name: str) -> Floats:
-        return read_floats(self.entries[name], name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-
 class OnDemand(Mapping[str, Floats]):
     """Tensors that are made when they are asked for, anew each time."""
 
@@ -116,6 +94,20 @@ class OnDemand(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def read_tensors(entries: Mapping[str, TensorEntry]) -> OnDemand:
+    """Tensors in files, each read when it is asked for.
+
+    Every access reads the tensor anew, as a float32 array that is the caller's own:
+    C-contiguous, writable, and referred to by nothing else. So the weights may be
+    put to use without a copy, and reading a whole checkpoint costs no more memory
+    than the weights. The files must not change while the tensors are in use.
+
+    entries (Mapping[str, TensorEntry]): Where each tensor stands.
+    RETURNS (OnDemand): The tensors.
+    """
+    return OnDemand(entries, lambda name: read_floats(entries[name], name))
 
 
 def read_floats(entry: TensorEntry, name: str) -> Floats:
@@ -187,9 +179,10 @@ def write_tensors(
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
     dtypes = {name: WORDS_DTYPE if name in words else dtype for name in shapes}
+    names = set(tensors)  # to look into a Mapping may be to make what is there
     stream.write(_make_header(shapes, dtypes, layout))
     for name, shape in shapes.items():
-        if name not in tensors:
+        if name not in names:
             raise ValueError(Errors.TENSORS_INCOMPLETE.format(name=name))
         tensor = np.asarray(tensors[name])
         if tensor.shape != tuple(shape):
@@ -265,8 +258,7 @@ def _check_info(source: Source, name: str, info: Any) -> Tuple[int, int]:
 
 def _are_sizes(values: Any) -> bool:
     return isinstance(values, list) and all(
-        isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        for value in values
+        is_int(value) and value >= 0 for value in values
     )
 
 

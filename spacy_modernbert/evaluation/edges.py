@@ -7,7 +7,7 @@ import numpy as np
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from ..documents.windows import Window, cut_windows, doc_breaks
+from ..documents.windows import Window, cut_doc
 from ..documents.wordpieces import (
     Alignment,
     WordpieceTokenizer,
@@ -47,10 +47,10 @@ class WindowCutter:
         if predicted.text != reference.text:
             return None
         (pieces,) = self.tokenizer([predicted.text])
-        windows = cut_windows(
+        windows = cut_doc(
+            predicted,
             align(pieces, *token_offsets(predicted)),
             n_pieces=len(pieces),
-            breaks=doc_breaks(predicted),
             capacity=self.window - self.tokenizer.n_special,
             overlap=self.overlap,
         )

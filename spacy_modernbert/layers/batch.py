@@ -21,9 +21,10 @@ from thinc.types import Floats2d, Floats3d, Ints1d, Ints2d, Ragged
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..documents.wordpieces import WordpieceTokenizer
+from ..span_getters import SpanGetter
 from . import encode
 from .encode import get_shim
-from .plan import Plan, SpanGetter
+from .plan import Plan
 from .shim import EncoderShim
 
 

@@ -9,10 +9,10 @@ from spacy.tokens import Doc
 from thinc.api import Model
 
 from ..errors import Errors
-from ..span_getters import LongContextSpans
+from ..span_getters import SpanGetter, check_window
 from .forks import run_single_threaded_if_forked
 from .passes import encode_batches
-from .plan import Plan, SpanGetter, make_plan
+from .plan import Plan, make_plan
 from .shim import EncoderShim
 
 Floats = npt.NDArray[np.float32]
@@ -114,19 +114,13 @@ def bind(model: Model[List[Doc], Any]) -> None:
         or than a pass holds, or if the layer was trained for another width.
     """
     shim = get_shim(model)
-    loaded = shim.loaded
-    window = limit = loaded.encoder.config.max_wordpieces
-    get_spans = model.attrs["get_spans"]
-    if isinstance(get_spans, LongContextSpans):
-        get_spans.bind(loaded.tokenizer, limit)
-        window = get_spans.window
-    if shim.settings.max_batch_wordpieces < window:
-        raise ValueError(
-            Errors.BATCH_UNDER_WINDOW.format(
-                value=shim.settings.max_batch_wordpieces, window=window
-            )
-        )
-    width = loaded.encoder.config.hidden_size
+    config = shim.loaded.encoder.config
+    check_window(
+        model.attrs["get_spans"],
+        config.max_wordpieces,
+        shim.settings.max_batch_wordpieces,
+    )
+    width = config.hidden_size
     if model.has_dim("nO") and model.get_dim("nO") != width:
         raise ValueError(
             Errors.ENCODER_OTHER_WIDTH.format(found=width, wanted=model.get_dim("nO"))

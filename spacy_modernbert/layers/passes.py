@@ -10,7 +10,6 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from ..documents.packing import halve
 from ..encoder.backend import Encoder, EncoderOutOfMemory
 from ..types import PackedBatch, TokenRows
 from .budget import Budget
@@ -122,7 +121,7 @@ def encode_batches(
                     if drops or batch.n_seqs < 2:
                         raise
                     budget.cut_below(batch)
-                    waiting.extend((half, None) for half in halve(batch))
+                    waiting.extend((half, None) for half in batch.halves())
                     continue
             end = start
 
@@ -145,7 +144,7 @@ def run_passes(
     while waiting:
         batch = waiting.pop()
         if not budget.allows(batch):
-            waiting.extend(reversed(halve(batch)))
+            waiting.extend(reversed(batch.halves()))
             continue
         try:
             run(batch, not waiting)

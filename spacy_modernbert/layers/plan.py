@@ -1,19 +1,17 @@
 """Docs → wordpieces → windows → packed batches, and each token's rows in the output."""
 
 from dataclasses import dataclass
-from typing import Callable, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc
 
-from ..documents.packing import pack
 from ..documents.pooling import token_rows
 from ..documents.windows import (
     Window,
-    cut_windows,
+    cut_doc,
     doc_breaks,
     token_owners,
-    whole_window,
     windows_from_spans,
 )
 from ..documents.wordpieces import (
@@ -23,10 +21,8 @@ from ..documents.wordpieces import (
     align,
     token_offsets,
 )
-from ..span_getters import LongContextSpans
-from ..types import Ints, PackedBatch, TokenRows
-
-SpanGetter = Callable[[List[Doc]], List[List[Span]]]
+from ..span_getters import LongContextSpans, SpanGetter
+from ..types import Ints, PackedBatch, TokenRows, pack
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def make_plan(
     return Plan(
         windows=windows,
         window_lengths=lengths,
-        batches=_batches([s for s in sequences if len(s)], max_batch_wordpieces),
+        batches=tuple(pack([s for s in sequences if len(s)], max_batch_wordpieces)),
         rows=_rows(alignments, windows, lengths, len(tokenizer.prefix_ids)),
         doc_lengths=np.array([len(doc) for doc in docs], dtype=np.int32),
     )
@@ -107,15 +103,7 @@ def _cut(
     if isinstance(get_spans, LongContextSpans):
         capacity = get_spans.window - n_special
         return tuple(
-            [whole_window(len(doc), len(doc_pieces))]
-            if len(doc) and len(doc_pieces) <= capacity
-            else cut_windows(
-                alignment,
-                len(doc_pieces),
-                doc_breaks(doc),
-                capacity=capacity,
-                overlap=get_spans.overlap,
-            )
+            cut_doc(doc, alignment, len(doc_pieces), capacity, get_spans.overlap)
             for doc, doc_pieces, alignment in zip(docs, pieces, alignments, strict=True)
         )
     return tuple(
@@ -137,19 +125,6 @@ def _sequence(ids: Ints, tokenizer: WordpieceTokenizer) -> Ints:
     if not len(ids):
         return ids
     return np.concatenate([tokenizer.prefix_ids, ids, tokenizer.suffix_ids])
-
-
-def _batches(
-    sequences: Sequence[Ints], max_batch_wordpieces: int
-) -> Tuple[PackedBatch, ...]:
-    lengths = [len(sequence) for sequence in sequences]
-    return tuple(
-        PackedBatch(
-            ids=np.concatenate([sequences[i] for i in batch]).astype(np.int64),
-            cu_seqlens=np.cumsum([0, *(lengths[i] for i in batch)], dtype=np.int32),
-        )
-        for batch in pack(lengths, max_batch_wordpieces)
-    )
 
 
 def _rows(

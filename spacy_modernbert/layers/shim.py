@@ -10,8 +10,15 @@ import numpy as np
 import srsly
 from thinc.api import Optimizer, Shim
 
+from ..checks import is_int, is_number
 from ..documents.wordpieces import WordpieceTokenizer
-from ..encoder.backend import Encoder, make_encoder
+from ..encoder.availability import check_backend
+from ..encoder.backend import (
+    Encoder,
+    check_precision,
+    check_quantization,
+    make_encoder,
+)
 from ..encoder.checkpoint import (
     load_config,
     open_tensors,
@@ -56,6 +63,8 @@ class EncoderSettings:
 
     These are never saved with the weights: a pipeline runs by the settings that it
     is loaded with.
+
+    RAISES (ValueError): If a value is none that can be used.
     """
 
     name: str
@@ -67,6 +76,27 @@ class EncoderSettings:
     max_batch_wordpieces: int = 16384
     frozen_layers: int = 0
     layer_lr_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ValueError(Errors.BAD_NAME.format(value=self.name))
+        revision = self.revision
+        if revision is not None and (not isinstance(revision, str) or not revision):
+            raise ValueError(Errors.BAD_REVISION.format(value=revision))
+        check_backend(self.backend)
+        check_precision(self.precision)
+        check_quantization(self.quantization)
+        n_wordpieces = self.max_batch_wordpieces
+        if not is_int(n_wordpieces) or n_wordpieces < 1:
+            raise ValueError(Errors.BAD_BATCH_WORDPIECES.format(value=n_wordpieces))
+        checkpointing = self.gradient_checkpointing
+        if not isinstance(checkpointing, bool) and checkpointing != "auto":
+            raise ValueError(Errors.BAD_CHECKPOINTING.format(value=checkpointing))
+        if not is_int(self.frozen_layers) or self.frozen_layers < 0:
+            raise ValueError(Errors.BAD_FROZEN_LAYERS.format(value=self.frozen_layers))
+        decay = self.layer_lr_decay
+        if not is_number(decay) or not 0 < decay <= 1:
+            raise ValueError(Errors.BAD_LAYER_LR_DECAY.format(value=decay))
 
 
 @dataclass(frozen=True)
@@ -115,11 +145,10 @@ class EncoderShim(Shim):
             raise ValueError(Errors.ENCODER_FOLDER_NEEDED)
         raise ValueError(Errors.ENCODER_NOT_LOADED.format(name=self.settings.name))
 
-    def to_train(self) -> LoadedEncoder:
+    def to_train(self) -> None:
         """Get ready to train. Where "auto" took a backend that predicts only, the
         encoder moves to the best that trains, and stays there.
 
-        RETURNS (LoadedEncoder): The encoder and what belongs to it.
         RAISES (ValueError): If there is none yet, or the settings name a backend that
             cannot train.
         """
@@ -128,8 +157,7 @@ class EncoderShim(Shim):
             encoder = self._make_encoder(
                 own.encoder.config, own.encoder.tensors(), to_train=True
             )
-            self._loaded = own = replace(own, encoder=encoder)
-        return own
+            self._loaded = replace(own, encoder=encoder)
 
     @property
     def has_encoder(self) -> bool:

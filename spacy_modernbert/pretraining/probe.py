@@ -11,7 +11,7 @@ import torch
 from ..types import Ints, PackedBatch
 from .masked_lm import MaskedLM
 from .masking import MaskedBatch, Masking
-from .sequences import TokenizedTexts, cut, pack_sequences
+from .sequences import TokenizedTexts, cut
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ def hide_texts(
     total = sum(map(len, full))
     n_taken = max(1, min(len(full), round(max_wordpieces * len(full) / total)))
     places = np.linspace(0, len(full) - 1, n_taken).round().astype(int)
-    batches = (next(iter(pack_sequences([full[i]], length))) for i in places)
-    return [masking.hide(batch, rng) for batch in batches]
+    return [masking.hide(PackedBatch.of([full[i]]), rng) for i in places]
 
 
 def ask(model: MaskedLM, batches: List[MaskedBatch]) -> Found:
@@ -99,10 +98,7 @@ def cut_sight(
     before = masked.places - len(prefix)
     shift = len(prefix) + (before // capacity) * (length - capacity)
     return MaskedBatch(
-        PackedBatch(
-            np.concatenate(sequences).astype(np.int64),
-            np.cumsum([0, *map(len, sequences)]).astype(np.int32),
-        ),
+        PackedBatch.of(sequences),
         before + shift,
         masked.targets,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..documents.wordpieces import WordpieceTokenizer
-from ..types import Ints, PackedBatch
+from ..types import Ints, PackedBatch, pack
 
 # Texts that are tokenized at a time.
 _TEXTS = 16
@@ -79,28 +79,6 @@ def cut(texts: TokenizedTexts, length: int, rng: np.random.Generator) -> List[In
     return sequences
 
 
-def pack_sequences(
-    sequences: Sequence[Ints], batch_wordpieces: int
-) -> Iterator[PackedBatch]:
-    """Lay sequences end to end, in order, as many as a batch holds.
-
-    sequences (Sequence[Ints]): The sequences.
-    batch_wordpieces (int): The most wordpieces of a batch. A longer sequence is one of
-        its own.
-    YIELDS (PackedBatch): The batches.
-    """
-    batch: List[Ints] = []
-    total = 0
-    for sequence in sequences:
-        if batch and total + len(sequence) > batch_wordpieces:
-            yield _lay(batch)
-            batch, total = [], 0
-        batch.append(sequence)
-        total += len(sequence)
-    if batch:
-        yield _lay(batch)
-
-
 def stream(
     texts: TokenizedTexts, length: int, batch_wordpieces: int, seed: Sequence[int]
 ) -> Iterator[PackedBatch]:
@@ -117,12 +95,5 @@ def stream(
         rng = np.random.default_rng([*seed, epoch])
         sequences = cut(texts, length, rng)
         order = rng.permutation(len(sequences))
-        yield from pack_sequences([sequences[i] for i in order], batch_wordpieces)
+        yield from pack([sequences[i] for i in order], batch_wordpieces)
         epoch += 1
-
-
-def _lay(sequences: Sequence[Ints]) -> PackedBatch:
-    return PackedBatch(
-        np.concatenate(sequences).astype(np.int64),
-        np.cumsum([0, *map(len, sequences)]).astype(np.int32),
-    )

@@ -1,9 +1,9 @@
 """What a run of pretraining is told, read from a config file."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Mapping, Optional, Tuple
 
+from ..checks import is_int, is_number
 from ..errors import Errors
 
 # Most gradients are too small for float16.
@@ -99,14 +99,14 @@ class PretrainingSettings:
             _check(value == 0 or _is_count(value), key, value, "a whole number")
         for key in ("learn_rate", "eps", "grad_clip"):
             value = getattr(self, key)
-            _check(_is_number(value) and value > 0, key, value, "a number above 0")
+            _check(is_number(value) and value > 0, key, value, "a number above 0")
         wanted = "a number from 0 up to 1"
         for key in ("beta1", "beta2", "weight_decay"):
             value = getattr(self, key)
-            _check(_is_number(value) and 0 <= value < 1, key, value, wanted)
+            _check(is_number(value) and 0 <= value < 1, key, value, wanted)
         rate = self.mask_rate
         wanted = "a number between 0 and 1"
-        _check(_is_number(rate) and 0 < rate < 1, "mask_rate", rate, wanted)
+        _check(is_number(rate) and 0 < rate < 1, "mask_rate", rate, wanted)
         wanted = ", ".join(_PRECISIONS)
         _check(self.precision in _PRECISIONS, "precision", self.precision, wanted)
         wanted = ", ".join(_OPTIMIZERS)
@@ -163,10 +163,4 @@ def _check(ok: bool, key: str, value: Any, wanted: str) -> None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value)
+    return is_int(value) and value > 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import replacing, sync
-from ..encoder.tensor_files import TensorReader, read_entries, write_tensors
+from ..encoder.tensor_files import read_entries, read_tensors, write_tensors
 from ..errors import Errors
 from .optimizers import Muon
 
@@ -45,7 +45,7 @@ def load_state(path: Path, model: nn.Module, optimizers: Optimizers) -> int:
     RAISES (ValueError): If the file is damaged, or of another model.
     """
     entries = read_entries(path)
-    found = TensorReader(entries)
+    found = read_tensors(entries)
     if _STEP not in entries:
         _refuse(path, "it says no step")
     step = int(found[_STEP][0])

@@ -4,8 +4,8 @@ import zlib
 from pathlib import Path
 from typing import Callable, Dict, List
 
-import spacy
 from spacy.tokens import DocBin
+from spacy.vocab import Vocab
 
 from ..errors import Errors
 from ..text_files import TextSource
@@ -36,12 +36,10 @@ def _read_jsonl(path: Path) -> List[str]:
 
 def _read_docs(path: Path) -> List[str]:
     try:
-        docs = DocBin().from_disk(path).get_docs(spacy.blank("en").vocab)
+        docs = DocBin().from_disk(path).get_docs(Vocab())
         return [doc.text for doc in docs]
     except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            Errors.BAD_TOKENIZER_CORPUS.format(path=path, error=error)
-        ) from error
+        raise ValueError(Errors.BAD_DOCBIN.format(path=path, error=error)) from error
 
 
 def _read_plain(path: Path) -> List[str]:

@@ -15,11 +15,6 @@ from ..util import make_checkpoint
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
 
-@pytest.fixture(autouse=True)
-def no_variable(monkeypatch):
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """Not to be changed."""

@@ -18,6 +18,9 @@ from spacy_modernbert.cli.evaluate import predict, score_docs
 
 from ..util import ROOT, make_examples, make_text
 
+# `cli.evaluate` is the function.
+COMMAND = sys.modules[predict.__module__]
+
 
 def run(*arguments):
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
@@ -173,6 +176,24 @@ def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypat
     assert isinstance(result.exception, SystemExit)
     assert message in words_of(result)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--output", "--report"])
+def test_outputs_are_looked_at_before_any_work(option, trained, data, monkeypatch):
+    monkeypatch.setattr(COMMAND, "predict", lambda *_: pytest.fail("worked in vain"))
+    result = run(trained, data, option, data.parent)
+    assert result.exit_code == 1
+    assert "Is a directory" in result.output
+
+
+def test_too_little_memory(trained, data, monkeypatch):
+    def predict(*_):
+        raise MemoryError("a window of 8,192 wordpieces is too much")
+
+    monkeypatch.setattr(COMMAND, "predict", predict)
+    result = run(trained, data)
+    assert result.exit_code == 1
+    assert "too much" in result.output
 
 
 def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):

@@ -24,11 +24,6 @@ FILES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_variable(monkeypatch):
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
-
-
 def run(*arguments):
     return CliRunner().invoke(app, ["export-onnx", *map(str, arguments)])
 

@@ -2,7 +2,9 @@ import json
 import re
 
 import pytest
+from typer.testing import CliRunner
 
+from spacy_modernbert.corpora.__main__ import app
 from spacy_modernbert.corpora.pretraining import cut_out, gather_raw_texts
 from spacy_modernbert.corpora.splits import LITBANK
 
@@ -32,6 +34,59 @@ def test_cut_out(passage, left):
 def test_a_passage_that_is_not_there(passage):
     with pytest.raises(ValueError, match="of tom_sawyer is not found"):
         cut_out("Nowhere.", passage, "tom_sawyer")
+
+
+@pytest.fixture
+def checkouts(tmp_path):
+    """LitBank and CRAFT in small: each held-out passage in the middle of its novel."""
+    litbank, craft = tmp_path / "litbank", tmp_path / "craft"
+    passages, novels = litbank / "entities" / "brat", litbank / "original"
+    articles, ids = craft / "articles" / "txt", craft / "articles" / "ids"
+    for folder in (passages, novels, articles, ids):
+        folder.mkdir(parents=True)
+    for split, names in LITBANK.items():
+        for name in names:
+            passage = f"`` This is of {name} , and of {split} . ''"
+            (passages / f"{name}_brat.txt").write_text(passage)
+            novel = f'Before. "This is of {name}, and of {split}." After {name}.'
+            (novels / f"{name}.txt").write_text(novel)
+    (ids / "craft-ids-train.txt").write_text("3\n1\n")
+    for i in (1, 2, 3):
+        (articles / f"{i}.txt").write_text(f"Article {i}.")
+    return litbank, craft
+
+
+def test_what_is_tested_on_is_left_out(checkouts, tmp_path):
+    litbank, craft = checkouts
+    arguments = ["pretraining", str(tmp_path / "out"), "--novels", str(litbank)]
+    arguments += ["--passages", str(litbank), "--articles", str(craft)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "20 annotated passages were cut out" in result.output
+    texts = {}
+    for name in ("train", "dev"):
+        lines = (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
+        for line in map(json.loads, lines):
+            assert line["meta"]["id"] not in texts
+            texts[line["meta"]["id"]] = name, line["text"]
+    assert texts["1"] == ("train", "Article 1.") and texts["3"][0] == "train"
+    assert "2" not in texts
+    assert sum(name == "dev" for name, _ in texts.values()) == 4  # of a hundred novels
+    for split, names in LITBANK.items():
+        for name in names:
+            _, text = texts[name]
+            assert ("This is of" in text) == (split == "train")
+            assert text.startswith("Before.") and text.endswith(f"After {name}.")
+
+
+def test_what_is_missing(checkouts, tmp_path):
+    litbank, craft = checkouts
+    (craft / "articles" / "txt" / "3.txt").unlink()
+    arguments = ["pretraining", str(tmp_path / "out"), "--novels", str(litbank)]
+    arguments += ["--passages", str(litbank), "--articles", str(craft)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "3.txt" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_real_texts(tmp_path, litbank, craft):

@@ -197,8 +197,8 @@ def test_a_long_doc_has_about_as_many_windows_as_needed():
 # -- Foreign spans ------------------------------------------------------------------
 
 
-@given(alignments(), st.integers(1, 40), st.integers(0, 10), st.data())
-def test_windows_from_spans(case, capacity, overlap, data):
+@given(alignments(), st.integers(1, 40), st.data())
+def test_windows_from_spans(case, capacity, data):
     alignment, n_pieces, breaks = case
     n = len(alignment)
     cuts = data.draw(st.lists(st.integers(0, n), max_size=5).map(sorted))
@@ -207,7 +207,7 @@ def test_windows_from_spans(case, capacity, overlap, data):
         (start, min(n, end + data.draw(st.integers(0, 3))))
         for start, end in pairwise(edges)
     ]
-    windows = windows_from_spans(spans, alignment, n_pieces, breaks, capacity, overlap)
+    windows = windows_from_spans(spans, alignment, n_pieces, breaks, capacity)
     check_windows(windows, alignment, n_pieces, capacity)
     for window in windows:
         assert any(a <= window.token_start < window.token_end <= b for a, b in spans)

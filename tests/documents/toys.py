@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import List, Set, Tuple
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 from tokenizers import (
     AddedToken,
@@ -21,10 +20,6 @@ from tokenizers import (
 
 from spacy_modernbert.documents.wordpieces import Alignment, WordpieceTokenizer
 from spacy_modernbert.types import Ints
-
-# Machines that run tests are busy with other things: no example fails for its time.
-settings.register_profile("spacy_modernbert", deadline=None)
-settings.load_profile("spacy_modernbert")
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 PUBLISHED = SHARED / "tokenizers" / "modernbert"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_modernbert.encoder.attention import ATTENTION, make_plan
@@ -72,7 +72,6 @@ def assert_dense(kind, lengths, local_attention):
         torch.testing.assert_close(ours, theirs)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([FULL, SLIDING]),
     st.lists(st.integers(1, 90), min_size=1, max_size=6),

@@ -28,11 +28,6 @@ CONFIG = ModernBertConfig.from_dict(
 TENSORS = init_tensors(CONFIG, seed=0)
 
 
-@pytest.fixture(autouse=True)
-def no_variable(monkeypatch):
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
-
-
 @pytest.fixture
 def only_torch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

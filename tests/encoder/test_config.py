@@ -258,7 +258,7 @@ def test_bad_values_are_named(changes, key):
         ("roberta", "roberta.*TransformerModel.v3.*spacy-curated-transformers"),
         ("bert", "'bert'.*spacy-curated-transformers"),
         ("deberta-v2", "deberta-v2.*'transformer' of spacy-transformers"),
-        ("modernbert-decoder", "modernbert-decoder.*decoder"),
+        ("modernbert-decoder", "modernbert-decoder.*a word sees only"),
         (None, "no model_type"),
     ],
 )

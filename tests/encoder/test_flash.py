@@ -10,11 +10,17 @@ import pytest
 import torch
 
 from spacy_modernbert.encoder import flash
+from spacy_modernbert.encoder.attention import (
+    FLASH_ATTENTION,
+    AttentionPlan,
+    FlashPlan,
+)
 from spacy_modernbert.encoder.backend import make_encoder
-from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
 from spacy_modernbert.encoder.flash import FlashAttention, find_flash_attention
+from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, draw_ids, pack, state
+from .util import assert_close, draw_ids, state
 
 CUDA = torch.device("cuda", 0)
 
@@ -25,6 +31,9 @@ def ampere(monkeypatch):
     monkeypatch.setattr(flash, "why_no_kernels", lambda: "no Triton")
     for name in ("flash_attn", "flash_attn.cute"):
         monkeypatch.setitem(sys.modules, name, None)
+    # The first releases of torch that can be used have none with a window.
+    varlen = SimpleNamespace(varlen_attn=lambda *args, window_size: args)
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", varlen)
 
 
 @pytest.fixture
@@ -51,8 +60,8 @@ def find(dtype, head_dim, device=CUDA, to_train=False):
 
 
 def attend_both_ways(kernel):
-    kernel.attend_globally("q", "k", "v", "cu", 7)
-    return kernel.attend_within_window("q", "k", "v", "cu", 7, "spans", 64)
+    plan = AttentionPlan([], {}, None, FlashPlan(kernel, "cu", 7, "spans", 64))
+    return [FLASH_ATTENTION[kind]("q", "k", "v", plan, 0.0) for kind in (FULL, SLIDING)]
 
 
 def test_of_torch(ampere):
@@ -82,7 +91,7 @@ def test_the_fourth_is_taken_to_predict_on_hopper(hopper, monkeypatch, package, 
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace())
     kernel = find(torch.bfloat16, 64)
     assert kernel.name == "flash-attn-4"
-    assert attend_both_ways(kernel) == "attended"
+    assert attend_both_ways(kernel) == ["attended", "attended"]
     lengths = {"cu_seqlens_q": "cu", "max_seqlen_q": 7}
     lengths |= {"cu_seqlens_k": "cu", "max_seqlen_k": 7}
     assert calls == [
@@ -108,7 +117,7 @@ def test_our_own_kernel_does_the_window(ampere, monkeypatch, package, calls):
     monkeypatch.setattr(flash, "load_kernels", lambda: kernels)
     monkeypatch.setitem(sys.modules, "flash_attn", package)
     kernel = find(torch.bfloat16, 64)
-    assert attend_both_ways(kernel) == ("q", "k", "v", "spans", 64)
+    assert attend_both_ways(kernel)[1] == ("q", "k", "v", "spans", 64)
     assert len(calls) == 1
     # It has no gradients.
     assert find(torch.bfloat16, 64, to_train=True).attend_nearby is None
@@ -169,7 +178,7 @@ def load(oracle, monkeypatch, kernel, **changes):
 @pytest.fixture
 def batch():
     rng = np.random.default_rng(0)
-    return pack([draw_ids(rng, length) for length in (1, 70, 300)])
+    return PackedBatch.of([draw_ids(rng, length) for length in (1, 70, 300)])
 
 
 def test_as_without_it(oracle, monkeypatch, batch):

@@ -8,8 +8,9 @@ from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.types import PackedBatch
 
-from .util import SMALL, assert_close, cosines, draw_ids, pack
+from .util import SMALL, assert_close, cosines, draw_ids
 
 GPUS = [
     pytest.param(
@@ -47,7 +48,9 @@ def step(encoder, batch, d_out):
 def test_as_on_the_cpu(backend):
     config = ModernBertConfig.from_dict({"model_type": "modernbert", **SMALL})
     rng = np.random.default_rng(0)
-    batch = pack([draw_ids(rng, length) for length in (1, 2, 64, 129, 257, 1000)])
+    batch = PackedBatch.of(
+        [draw_ids(rng, length) for length in (1, 2, 64, 129, 257, 1000)]
+    )
     d_out = rng.standard_normal((batch.total, 32)).astype(np.float32) / 30
     results = []
     for device in ("cpu", backend):
@@ -78,7 +81,7 @@ def test_half_precision(backend, lengths):
     sizes = {**SMALL, "hidden_size": 64, "initializer_range": 0.1}
     config = ModernBertConfig.from_dict({"model_type": "modernbert", **sizes})
     rng = np.random.default_rng(0)
-    batch = pack([draw_ids(rng, length) for length in lengths])
+    batch = PackedBatch.of([draw_ids(rng, length) for length in lengths])
     d_out = rng.standard_normal((batch.total, 64)).astype(np.float32) / 30
     tensors = init_tensors(config, 0)
     exact = make_encoder(config, tensors, backend="cpu", precision="float32")

@@ -64,9 +64,10 @@ measure(lambda: save(checkpoint.open_tensors(folder, config)))
 ENCODER = """
 from spacy_modernbert.encoder.backend import make_encoder
 tiny = replace(config, num_hidden_layers=1, layer_types=config.layer_types[:1])
-make_encoder(tiny, weights.init_tensors(tiny, seed=0), backend="cpu")
+float32 = {"backend": "cpu", "precision": "float32"}
+make_encoder(tiny, weights.init_tensors(tiny, seed=0), **float32)
 tensors = checkpoint.open_tensors(folder, config)
-encoder = measure(lambda: make_encoder(config, tensors, backend="cpu"))
+encoder = measure(lambda: make_encoder(config, tensors, **float32))
 measure(lambda: save(encoder.tensors()))
 """
 

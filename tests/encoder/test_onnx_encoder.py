@@ -16,7 +16,7 @@ from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, draw_ids, make_oracle, pack, state
+from .util import assert_close, draw_ids, make_oracle, state
 
 pytest.importorskip("onnx", reason="needs the extra onnx")
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -28,7 +28,6 @@ LENGTHS += [192, 255, 256, 257, 288, 512, 1000]
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch):
     """Also where there is a GPU, whose last bits differ."""
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
     monkeypatch.setattr(
         "onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"]
     )
@@ -54,7 +53,7 @@ def run_oracle(model, sequences):
 
 def assert_parity(model, lengths, encoder=None):
     sequences = draw(lengths)
-    found = (encoder or load(model)).encode(pack(sequences))
+    found = (encoder or load(model)).encode(PackedBatch.of(sequences))
     assert found.dtype == np.float32
     assert_close(found, np.concatenate(run_oracle(model, sequences)), "hidden states")
 
@@ -100,7 +99,7 @@ def test_8192():
 
 
 def test_beyond_8192_positions_is_a_matter_of_the_caller(encoder):
-    assert encoder.encode(pack(draw([9000]))).shape == (9000, 32)
+    assert encoder.encode(PackedBatch.of(draw([9000]))).shape == (9000, 32)
 
 
 def test_no_sequences(encoder):
@@ -161,7 +160,7 @@ def test_eight_bits(oracle):
     sequences = draw([1, 65, 129, 300])
     wanted = np.concatenate(run_oracle(model, sequences))
     encoder = load(model, quantization={"bits": 8})
-    found = encoder.encode(pack(sequences))
+    found = encoder.encode(PackedBatch.of(sequences))
     assert cosines(found, wanted).min() > 0.999
     assert np.abs(found - wanted).max() > 1e-4  # it is quantized
     for name, tensor in state(model).items():
@@ -208,7 +207,7 @@ def test_the_graph_in_float16(oracle):
     }
     model = build_graph(config, "float16").SerializeToString()
     sequences = draw([1, 65, 300])
-    found = run_session(open_session(model, weights=weights), pack(sequences))
+    found = run_session(open_session(model, weights=weights), PackedBatch.of(sequences))
     assert found.dtype == np.float32
     wanted = np.concatenate(run_oracle(oracle, sequences))
     assert cosines(found, wanted).min() > 0.999
@@ -218,7 +217,7 @@ def test_the_graph_in_float16(oracle):
 
 
 def test_training_is_refused(encoder):
-    batch = pack(draw([5]))
+    batch = PackedBatch.of(draw([5]))
     state = StepState({}, {}, {}, None)
     assert not encoder.can_train
     assert not encoder.gradients()
@@ -242,7 +241,7 @@ def test_tensors_are_those_that_went_in(oracle, encoder):
 
 
 def test_copies_run_by_other_weights(encoder):
-    batch = pack(draw([65]))
+    batch = PackedBatch.of(draw([65]))
     before = encoder.encode(batch)
     others = {"final_norm.weight": np.zeros(32, np.float32)}
     assert not encoder.copy(others).encode(batch).any()
@@ -263,7 +262,9 @@ def test_the_callers_tensors_are_copied(oracle):
 
 
 def test_several_threads(oracle, encoder):
-    batches = [pack(draw([length], seed)) for seed, length in enumerate(LENGTHS)]
+    batches = [
+        PackedBatch.of(draw([length], seed)) for seed, length in enumerate(LENGTHS)
+    ]
     wanted = [encoder.encode(batch) for batch in batches]
     fresh = load(oracle)
     with ThreadPoolExecutor(4) as pool:
@@ -272,7 +273,7 @@ def test_several_threads(oracle, encoder):
 
 
 def test_as_many_threads_as_torch_has(encoder):
-    batch = pack(draw([65]))
+    batch = PackedBatch.of(draw([65]))
     n_threads = torch.get_num_threads()
     try:
         for n in (1, 2):

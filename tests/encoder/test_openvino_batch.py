@@ -13,8 +13,7 @@ from spacy_modernbert.encoder.openvino_batch import (
     group_by_length,
     make_inputs,
 )
-
-from .util import pack
+from spacy_modernbert.types import PackedBatch
 
 lengths = st.lists(st.integers(1, 3000), min_size=1, max_size=30).map(np.array)
 
@@ -59,7 +58,7 @@ def test_blocks_see_the_window(half_window, n_rows):
 
 def test_inputs():
     config = ModernBertConfig(hidden_size=8, num_attention_heads=2)
-    batch = pack([np.array([7, 8]), np.array([1, 2, 3]), np.array([4])])
+    batch = PackedBatch.of([np.array([7, 8]), np.array([1, 2, 3]), np.array([4])])
     inputs = make_inputs(batch, np.array([1, 0]), config)
     assert inputs["ids"].tolist() == [[1, 2, 3], [7, 8, 0]]
     assert inputs["is_wordpiece"][:, 0, 0].tolist() == [[True] * 3, [True, True, False]]

@@ -24,7 +24,6 @@ from .util import (
     encoder_of,
     make_masked_lm,
     make_oracle,
-    pack,
     state,
     to_new_dialect,
 )
@@ -52,7 +51,7 @@ def hidden_states(model, sequences):
 
 def assert_parity(model, lengths, encoder):
     sequences, _ = draw(lengths, vocab_size=model.config.vocab_size)
-    found = encoder.encode(pack(sequences))
+    found = encoder.encode(PackedBatch.of(sequences))
     assert found.dtype == np.float32
     assert_close(found, np.concatenate(hidden_states(model, sequences)), str(lengths))
 
@@ -86,9 +85,9 @@ def test_in_any_company(oracle, encoder):
     """A sequence gives the same vectors alone, packed, first or last."""
     rng = np.random.default_rng(0)
     sequences, _ = draw(LENGTHS)
-    alone = [encoder.encode(pack([ids])) for ids in sequences]
+    alone = [encoder.encode(PackedBatch.of([ids])) for ids in sequences]
     order = rng.permutation(len(LENGTHS))
-    batch = pack([sequences[i] for i in order])
+    batch = PackedBatch.of([sequences[i] for i in order])
     parts = np.split(encoder.encode(batch), batch.cu_seqlens[1:-1])
     for i, part in zip(order, parts, strict=True):
         np.testing.assert_allclose(part, alone[i], atol=1e-5)
@@ -101,7 +100,7 @@ def test_no_sequences(encoder):
 
 def test_results_are_the_callers(encoder):
     """Running again does not write into them."""
-    first, second = (pack(draw([100], seed)[0]) for seed in range(2))
+    first, second = (PackedBatch.of(draw([100], seed)[0]) for seed in range(2))
     found = encoder.encode(first)
     kept = found.copy()
     encoder.encode(second)
@@ -159,7 +158,7 @@ def test_any_layer_types(kinds):
         ModernBertConfig.from_dict(model.config.to_dict()),
         layer_types=tuple(names[kind] for kind in kinds),
     )
-    batch = pack(draw([1, 130, 300])[0])
+    batch = PackedBatch.of(draw([1, 130, 300])[0])
     found, wanted = (
         make_encoder(config, state(model), backend=backend, precision="float32").encode(
             batch
@@ -209,10 +208,11 @@ def cosines(first, second):
         ("auto", "bf16" if HAS_BFLOAT16 else "f32"),
     ],
 )
-def test_precisions(oracle, encoder, precision, hint):
+def test_precisions(oracle, encoder, precision, hint, monkeypatch):
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: HAS_BFLOAT16)
     other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
     assert other._properties["INFERENCE_PRECISION_HINT"] == hint
-    batch = pack(draw([1, 130, 300])[0])
+    batch = PackedBatch.of(draw([1, 130, 300])[0])
     assert cosines(other.encode(batch), encoder.encode(batch)).min() >= 0.999
 
 
@@ -236,7 +236,7 @@ def test_quantized(oracle, encoder):
         precision="float32",
         quantization={"bits": 8},
     )
-    batch = pack(draw([1, 130, 300])[0])
+    batch = PackedBatch.of(draw([1, 130, 300])[0])
     found, wanted = other.encode(batch), encoder.encode(batch)
     assert 0.995 <= cosines(found, wanted).min() < 0.999999
     np.testing.assert_array_equal(other.copy({}).encode(batch), found)
@@ -253,7 +253,7 @@ def test_a_row_of_zeros_is_quantized(oracle, encoder):
         precision="float32",
         quantization={"bits": 8},
     )
-    assert np.isfinite(quantized.encode(pack(draw([10])[0]))).all()
+    assert np.isfinite(quantized.encode(PackedBatch.of(draw([10])[0]))).all()
 
 
 @pytest.mark.parametrize("quantization", [{"bits": 4}, {"bits": 8, "group_size": 32}])
@@ -275,7 +275,7 @@ def test_tensors_are_those_that_went_in(oracle, encoder):
 
 
 def test_a_copy_with_other_weights(oracle, encoder):
-    batch = pack(draw([100])[0])
+    batch = PackedBatch.of(draw([100])[0])
     before = encoder.encode(batch)
     others = {"final_norm.weight": np.full(32, 2.0, np.float32)}
     copied = encoder.copy(others)
@@ -294,14 +294,14 @@ def test_copies_share_what_is_the_same(encoder):
         shared = np.shares_memory(tensor, encoder.tensors()[other])
         assert shared == (other != name)
     assert (copied.tensors()[name] == 1).all()
-    encoder.encode(pack(draw([10])[0]))
+    encoder.encode(PackedBatch.of(draw([10])[0]))
     assert encoder.copy({})._compile() is encoder._compile()
     assert copied._compile() is not encoder._compile()
 
 
 def test_another_backend_takes_over(encoder):
     """As the shim does when a pipeline is to train."""
-    batch = pack(draw([1, 100])[0])
+    batch = PackedBatch.of(draw([1, 100])[0])
     other = make_encoder(
         encoder.config, encoder.tensors(), backend="cpu", precision="float32"
     )
@@ -313,7 +313,7 @@ def test_another_backend_takes_over(encoder):
 
 def test_it_cannot_train(encoder):
     assert not encoder.can_train
-    batch = pack(draw([10])[0])
+    batch = PackedBatch.of(draw([10])[0])
     state = StepState({}, {}, {}, None)
     for train in (
         lambda: encoder.encode_train(batch),
@@ -332,7 +332,7 @@ def test_it_cannot_train(encoder):
 def test_it_has_the_threads_of_torch(oracle):
     encoder = load(oracle)
     before = torch.get_num_threads()
-    batch = pack(draw([100])[0])
+    batch = PackedBatch.of(draw([100])[0])
     try:
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
@@ -352,7 +352,9 @@ def test_without_torch_it_has_the_threads_of_openmp(monkeypatch):
 
 
 def test_threads_that_encode_at_once(encoder):
-    batches = [pack(draw([length, 20])[0]) for length in (30, 90, 150, 200) * 3]
+    batches = [
+        PackedBatch.of(draw([length, 20])[0]) for length in (30, 90, 150, 200) * 3
+    ]
     wanted = [encoder.encode(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
         for found, alone in zip(pool.map(encoder.encode, batches), wanted, strict=True):

@@ -10,8 +10,9 @@ import torch
 from spacy_modernbert.encoder.attention import ATTENTION
 from spacy_modernbert.encoder.backend import EncoderOutOfMemory, make_encoder
 from spacy_modernbert.encoder.config import FULL, ModernBertConfig
+from spacy_modernbert.types import PackedBatch
 
-from .util import draw_ids, pack, state
+from .util import draw_ids, state
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
@@ -41,7 +42,7 @@ def encoder(oracle):
 @pytest.fixture
 def batch():
     rng = np.random.default_rng(0)
-    return pack([draw_ids(rng, length) for length in (5, 130)])
+    return PackedBatch.of([draw_ids(rng, length) for length in (5, 130)])
 
 
 def refuse(monkeypatch, attend):

@@ -24,7 +24,6 @@ from .util import (
     make_masked_lm,
     make_oracle,
     make_tokenizer,
-    pack,
     run_oracle,
     state,
     to_new_dialect,
@@ -65,7 +64,7 @@ def assert_parity(model, lengths, encoder=None, seed=0, **draw_args):
     sequences, d_outs = draw(lengths, seed, model.config.hidden_size, **draw_args)
     wanted, gradients = run_oracle(model, sequences, d_outs)
     encoder = encoder or load(model)
-    batch = pack(sequences)
+    batch = PackedBatch.of(sequences)
     found = encoder.encode(batch)
     assert found.dtype == np.float32
     trained, backprop = encoder.encode_train(batch)
@@ -98,10 +97,10 @@ def test_packed_in_any_order(oracle):
     rng = np.random.default_rng(0)
     sequences, _ = draw(LENGTHS)
     encoder = load(oracle)
-    alone = [encoder.encode(pack([ids])) for ids in sequences]
+    alone = [encoder.encode(PackedBatch.of([ids])) for ids in sequences]
     for _ in range(5):
         order = rng.permutation(len(LENGTHS))
-        batch = pack([sequences[i] for i in order])
+        batch = PackedBatch.of([sequences[i] for i in order])
         parts = np.split(encoder.encode(batch), batch.cu_seqlens[1:-1])
         for i, part in zip(order, parts, strict=True):
             np.testing.assert_allclose(part, alone[i], atol=1e-5)
@@ -127,7 +126,7 @@ def test_8192():
 def test_beyond_8192_positions_is_a_matter_of_the_caller(oracle):
     """No table of positions ends there."""
     sequences, _ = draw([9000])
-    assert load(oracle).encode(pack(sequences)).shape == (9000, 32)
+    assert load(oracle).encode(PackedBatch.of(sequences)).shape == (9000, 32)
 
 
 def test_no_sequences(oracle):
@@ -220,7 +219,7 @@ def test_published_tokenizer():
     d_outs = [d * np.arange(32, dtype=np.float32) for d in d_outs]
     wanted, gradients = run_oracle(model, sequences, d_outs)
     encoder = load(model)
-    out, backprop = encoder.encode_train(pack(sequences))
+    out, backprop = encoder.encode_train(PackedBatch.of(sequences))
     backprop(np.concatenate(d_outs))
     assert_close(out, np.concatenate(wanted), "hidden states")
     assert_gradients(encoder, gradients)
@@ -234,7 +233,7 @@ def test_gradient_checkpointing_changes_nothing(oracle):
     found = []
     for gradient_checkpointing in (False, True, "auto"):
         encoder = load(oracle, gradient_checkpointing)
-        out, backprop = encoder.encode_train(pack(sequences))
+        out, backprop = encoder.encode_train(PackedBatch.of(sequences))
         backprop(np.concatenate(d_outs))
         found.append({"out": out, **encoder.gradients()})
     for name, tensor in found[0].items():
@@ -247,7 +246,7 @@ def test_gradients_add_up_over_batches(oracle):
     sequences, d_outs = draw([1, 65, 130, 300])
     _, gradients = run_oracle(oracle, sequences, d_outs)
     encoder = load(oracle)
-    passes = [encoder.encode_train(pack([ids]))[1] for ids in sequences]
+    passes = [encoder.encode_train(PackedBatch.of([ids]))[1] for ids in sequences]
     for i in (2, 0, 3, 1):
         passes[i](d_outs[i])
     assert_gradients(encoder, gradients)
@@ -256,11 +255,11 @@ def test_gradients_add_up_over_batches(oracle):
 def test_predicting_leaves_gradients_alone(oracle):
     sequences, d_outs = draw([65])
     encoder = load(oracle)
-    _, backprop = encoder.encode_train(pack(sequences))
-    encoder.encode(pack(draw([130], seed=1)[0]))
+    _, backprop = encoder.encode_train(PackedBatch.of(sequences))
+    encoder.encode(PackedBatch.of(draw([130], seed=1)[0]))
     backprop(d_outs[0])
     first = {name: gradient.copy() for name, gradient in encoder.gradients().items()}
-    encoder.encode(pack(draw([130], seed=1)[0]))
+    encoder.encode(PackedBatch.of(draw([130], seed=1)[0]))
     assert_gradients(encoder, first)
 
 
@@ -270,7 +269,7 @@ def test_the_embedding_of_padding_never_learns(oracle):
     _, d_outs = draw([5])
     _, gradients = run_oracle(oracle, [ids], d_outs)
     encoder = load(oracle)
-    _, backprop = encoder.encode_train(pack([ids]))
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
     backprop(d_outs[0])
     assert_gradients(encoder, gradients)
     assert not encoder.gradients()["embeddings.tok_embeddings.weight"][3].any()
@@ -315,4 +314,6 @@ def test_saved_and_loaded_by_transformers(tmp_path):
             model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
             for ids in sequences
         ]
-    assert_close(encoder.encode(pack(sequences)), np.concatenate(wanted), "states")
+    assert_close(
+        encoder.encode(PackedBatch.of(sequences)), np.concatenate(wanted), "states"
+    )

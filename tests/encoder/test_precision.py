@@ -14,8 +14,9 @@ from spacy_modernbert.encoder.quantized_linear import (
 )
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
+from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, cosines, draw_ids, make_oracle, pack, state
+from .util import assert_close, cosines, draw_ids, make_oracle, state
 
 INT8 = {"bits": 8}
 
@@ -35,7 +36,7 @@ def load(model, precision, quantization=None, **changes):
 
 def draw(lengths):
     rng = np.random.default_rng(0)
-    return pack([draw_ids(rng, length) for length in lengths])
+    return PackedBatch.of([draw_ids(rng, length) for length in lengths])
 
 
 # Near float32
@@ -66,8 +67,8 @@ def test_near_float32(precision, quantization, least, biases):
 def test_alone_as_packed(oracle, precision):
     encoder = load(oracle, precision)
     sequences = [draw_ids(np.random.default_rng(i), 90 + i) for i in range(3)]
-    packed = encoder.encode(pack(sequences))
-    alone = np.concatenate([encoder.encode(pack([ids])) for ids in sequences])
+    packed = encoder.encode(PackedBatch.of(sequences))
+    alone = np.concatenate([encoder.encode(PackedBatch.of([ids])) for ids in sequences])
     assert cosines(packed, alone).min() >= 0.999
 
 

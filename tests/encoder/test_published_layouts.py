@@ -14,15 +14,11 @@ from spacy_modernbert.documents.wordpieces import (
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.types import PackedBatch
 
 from . import layouts
 from .layouts import LAYOUTS, TEXTS
-from .util import assert_close, draw_ids, pack
-
-
-@pytest.fixture(autouse=True)
-def no_variable(monkeypatch):
-    monkeypatch.delenv("SPACY_MODERNBERT_BACKEND", raising=False)
+from .util import assert_close, draw_ids
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -50,7 +46,7 @@ def test_hidden_states(published, backend):
             model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
             for ids in sequences
         ]
-    found = encoder.encode(pack(sequences))
+    found = encoder.encode(PackedBatch.of(sequences))
     assert_close(found, np.concatenate(wanted), "hidden states")
 
 

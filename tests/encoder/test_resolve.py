@@ -7,7 +7,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from spacy_modernbert.encoder.checkpoint import load_config, open_tensors, resolve
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    resolve,
+    resolve_tokenizer,
+)
 
 from .util import make_oracle
 
@@ -90,6 +95,25 @@ def test_only_the_needed_files_are_fetched(hub, folder):
         allow_patterns=hub.calls[-1][-1],
     )
     assert len(list(wanted)) == 7
+
+
+def test_a_tokenizer_is_fetched_alone(hub, folder):
+    hub.folder = folder
+    assert resolve_tokenizer("answerdotai/ModernBERT-base") == folder
+    assert [call[2] for call in hub.calls] == [
+        ["config.json"],
+        ["config.json", "tokenizer.json"],
+    ]
+
+
+def test_a_tokenizer_on_the_disk(hub, folder, monkeypatch):
+    assert resolve_tokenizer(str(folder)) == folder
+    assert resolve_tokenizer(folder / "config.json") == folder / "config.json"
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert resolve_tokenizer(f"~/{folder.name}") == folder
+    with pytest.raises(ValueError, match="absent"):
+        resolve_tokenizer("./absent")
+    assert not hub.calls
 
 
 def test_no_weights_are_fetched_of_another_model(hub, tmp_path):

@@ -12,8 +12,9 @@ from safetensors.numpy import load as load_with_library
 from safetensors.torch import save as save_with_library
 
 from spacy_modernbert.encoder.tensor_files import (
-    TensorReader,
+    OnDemand,
     read_entries,
+    read_tensors,
     write_tensors,
 )
 
@@ -27,7 +28,7 @@ def write(tensors) -> bytes:
 
 
 def read(data: bytes):
-    return dict(TensorReader(read_entries(data)))
+    return dict(read_tensors(read_entries(data)))
 
 
 def with_header(header, tensors: bytes = b"") -> bytes:
@@ -66,7 +67,7 @@ def test_reads_every_float_dtype(dtype, shape):
 
 
 def test_an_array_is_the_callers_own():
-    reader = TensorReader(read_entries(write({"a": np.ones((2, 2), np.float32)})))
+    reader = read_tensors(read_entries(write({"a": np.ones((2, 2), np.float32)})))
     first = reader["a"]
     first += 1
     assert first.flags.writeable and first.flags.c_contiguous and first.flags.owndata
@@ -118,7 +119,7 @@ def test_a_file_too_long_is_corrupt():
 def test_a_file_cut_after_it_was_opened(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(write({"a": np.ones(3, np.float32)}))
-    reader = TensorReader(read_entries(path))
+    reader = read_tensors(read_entries(path))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"a\.safetensors.*ends inside tensor a"):
         reader["a"]
@@ -174,6 +175,18 @@ def test_other_dtypes_are_listed_but_not_read():
     assert entries["ids"].shape == (3,)
 
 
+def test_each_tensor_is_made_once():
+    made = []
+
+    def make(name):
+        made.append(name)
+        return np.ones(2, np.float32)
+
+    shapes = {"a": (2,), "b": (2,)}
+    write_tensors(io.BytesIO(), shapes, OnDemand(shapes, make))
+    assert made == ["a", "b"]
+
+
 @given(st.integers(0, 191), st.integers(0, 255))
 def test_a_changed_byte_is_an_error_or_read_as_the_library_reads_it(position, byte):
     data = bytearray(
@@ -190,5 +203,5 @@ def test_a_changed_byte_is_an_error_or_read_as_the_library_reads_it(position, by
     floats = {name for name, entry in entries.items() if entry.dtype == "F32"}
     if b'"__metadata__":{"format":"pt"}' in data and floats == set(entries):
         wanted = load_with_library(bytes(data))
-        for name, tensor in TensorReader(entries).items():
+        for name, tensor in read_tensors(entries).items():
             np.testing.assert_array_equal(tensor, wanted[name])

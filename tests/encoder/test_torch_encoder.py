@@ -8,8 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spacy_modernbert.encoder import torch_encoder
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import SLIDING, ModernBertConfig
+from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, draw_ids, pack, run_oracle, state
+from .util import assert_close, draw_ids, run_oracle, state
 
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
@@ -50,7 +51,7 @@ def test_global_attention_is_computed_once(oracle, ids, d_out):
     encoder = load(oracle, gradient_checkpointing=True)
     layer_types = encoder.config.layer_types
     with CountAttention() as forward:
-        _, backprop = encoder.encode_train(pack([ids]))
+        _, backprop = encoder.encode_train(PackedBatch.of([ids]))
     with CountAttention() as backward:
         backprop(d_out)
     assert forward.count == len(layer_types)
@@ -72,7 +73,7 @@ def into_new_arrays(name, weights, gradient):
 @pytest.mark.parametrize("optimizer", [in_place, into_new_arrays])
 def test_a_step_moves_every_weight(oracle, ids, d_out, optimizer):
     encoder = load(oracle)
-    _, backprop = encoder.encode_train(pack([ids]))
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
     backprop(d_out)
     _, gradients = run_oracle(oracle, [ids], [d_out])
     encoder.update(optimizer)
@@ -81,13 +82,13 @@ def test_a_step_moves_every_weight(oracle, ids, d_out, optimizer):
         assert_close(encoder.tensors()[name], wanted, name)
     # It runs by the new weights.
     stepped = load(oracle, dict(encoder.tensors()))
-    batch = pack([ids])
+    batch = PackedBatch.of([ids])
     np.testing.assert_array_equal(encoder.encode(batch), stepped.encode(batch))
 
 
 def test_a_step_forgets_the_gradients(oracle, ids, d_out):
     encoder = load(oracle)
-    _, backprop = encoder.encode_train(pack([ids]))
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
     backprop(d_out)
     encoder.update(in_place)
     assert all(not gradient.any() for gradient in encoder.gradients().values())
@@ -97,7 +98,7 @@ def test_a_step_forgets_the_gradients(oracle, ids, d_out):
 
 def test_a_step_asks_by_name(oracle, ids, d_out):
     encoder = load(oracle)
-    _, backprop = encoder.encode_train(pack([ids]))
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
     backprop(d_out)
     asked = {}
 
@@ -121,7 +122,7 @@ DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_dropout_is_for_training(oracle, ids, kind):
     encoder = load(oracle, **{kind: DROPOUTS[kind]})
-    batch = pack([ids])
+    batch = PackedBatch.of([ids])
     plain = load(oracle).encode(batch)
     first, _ = encoder.encode_train(batch)
     second, _ = encoder.encode_train(batch)
@@ -134,7 +135,7 @@ def test_what_is_computed_anew_drops_out_as_before(oracle, ids, d_out):
     for gradient_checkpointing in (False, True):
         encoder = load(oracle, None, gradient_checkpointing, **DROPOUTS)
         torch.manual_seed(0)
-        out, backprop = encoder.encode_train(pack([ids]))
+        out, backprop = encoder.encode_train(PackedBatch.of([ids]))
         torch.manual_seed(1)
         backprop(d_out)
         found.append({"out": out, **encoder.gradients()})
@@ -159,7 +160,7 @@ def bytes_kept(encoder, batch):
 
 
 def test_gradient_checkpointing_keeps_less(oracle, ids):
-    batch = pack([ids])
+    batch = PackedBatch.of([ids])
     without = bytes_kept(load(oracle, None, False), batch)
     assert bytes_kept(load(oracle, None, True), batch) < 0.3 * without
     # "auto" begins where it matters.
@@ -169,7 +170,7 @@ def test_gradient_checkpointing_keeps_less(oracle, ids):
 @pytest.mark.parametrize("gradient_checkpointing", [False, True])
 def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
     n_layers = oracle.config.num_hidden_layers
-    batch = pack([ids])
+    batch = PackedBatch.of([ids])
     kept = [
         bytes_kept(load(oracle, None, gradient_checkpointing, frozen), batch)
         for frozen in range(n_layers + 1)
@@ -193,7 +194,7 @@ def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
 
 def test_a_copy_with_other_weights(oracle, ids):
     encoder = load(oracle)
-    batch = pack([ids])
+    batch = PackedBatch.of([ids])
     before = encoder.encode(batch)
     ones, twos = np.ones(32, np.float32), torch.full((32,), 2.0)
     others = {"final_norm.weight": twos, "layers.1.mlp_norm.weight": ones}
@@ -209,5 +210,8 @@ def test_a_copy_with_other_weights(oracle, ids):
 
 
 def test_predicting_keeps_nothing(oracle, ids):
-    out = load(oracle).encode(pack([ids]))
+    encoder, kept = load(oracle), []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda x: x):
+        out = encoder.encode(PackedBatch.of([ids]))
     assert isinstance(out, np.ndarray) and out.dtype == np.float32
+    assert not kept

@@ -18,9 +18,10 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.flash import FlashAttention
 from spacy_modernbert.encoder.fused import forward_fused
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
+from spacy_modernbert.types import PackedBatch
 
 from .test_flash import attend
-from .util import assert_close, draw_ids, pack, state
+from .util import assert_close, draw_ids, state
 
 pytest.importorskip("triton", reason="needs Triton: pip install triton")
 
@@ -110,7 +111,7 @@ def make_spans(lengths):
 
 
 # bfloat16 is multiplied wrongly by the interpreter.
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(1, 90), min_size=1, max_size=5),
     half_window=st.sampled_from([1, 5, 16, 64, 80]),
@@ -151,7 +152,7 @@ def test_a_fused_pass(oracle, kernel):
     assert isinstance(encoder, TorchEncoder)
     model = encoder._model.to(DEVICE)
     rng = np.random.default_rng(0)
-    batch = pack([draw_ids(rng, length) for length in (1, 2, 70)])
+    batch = PackedBatch.of([draw_ids(rng, length) for length in (1, 2, 70)])
     ids = torch.from_numpy(batch.ids.astype(np.int64)).to(DEVICE)
     plan = make_plan(batch, config, DEVICE, kernel)
     with torch.inference_mode():

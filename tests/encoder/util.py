@@ -10,8 +10,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import ModernBertConfig as HfConfig
 from transformers import ModernBertForMaskedLM, ModernBertModel
 
-from spacy_modernbert.types import PackedBatch
-
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 SMALL: Dict[str, Any] = {
@@ -112,14 +110,6 @@ def draw_ids(rng: np.random.Generator, length: int, vocab_size: int = 300) -> An
     ids[0] = 1
     ids[-1] = 2
     return ids
-
-
-def pack(sequences: Sequence[np.ndarray]) -> PackedBatch:
-    lengths = [len(ids) for ids in sequences]
-    return PackedBatch(
-        ids=np.concatenate(sequences).astype(np.int64),
-        cu_seqlens=np.cumsum([0, *lengths]).astype(np.int32),
-    )
 
 
 def run_oracle(

@@ -8,6 +8,7 @@ from spacy.training import Example
 from spacy_modernbert.documents.windows import Window, cut_windows, token_owners
 from spacy_modernbert.documents.wordpieces import Alignment, WordpieceTokenizer
 from spacy_modernbert.evaluation.edges import NO_CUT, WindowCutter, cut_distances
+from spacy_modernbert.layers.plan import make_plan
 from spacy_modernbert.span_getters import LongContextSpans
 
 from ..util import make_text, make_tokenizer
@@ -62,13 +63,14 @@ def test_windows_are_those_of_the_pipeline(cutter):
     nlp = spacy.blank("en")
     doc = nlp(make_text(0, n_sentences=30))
     (distances,) = cutter([Example(doc, doc.copy())])
-    spans = LongContextSpans(64, 16).bind(cutter.tokenizer, 512)([doc])[0]
-    assert len(spans) > 3
+    spans = LongContextSpans(64, 16)
+    (windows,) = make_plan([doc], cutter.tokenizer, spans, 512, 512).windows
+    assert len(windows) > 3
     assert distances.size == len(doc)
     # At a cut that no other window covers better, a token is near it; the first
     # tokens of the document are as far as the first window is long.
     assert distances.max() < 64
-    assert distances[0] == distances[: spans[1].start].max()
+    assert distances[0] == distances[: windows[1].token_start].max()
     short = nlp("Anna Berg.")
     (distances,) = cutter([Example(short, short.copy())])
     assert (distances == NO_CUT).all()

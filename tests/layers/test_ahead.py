@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import spacy
 
+from spacy_modernbert import components
 from spacy_modernbert.layers import ahead
 from spacy_modernbert.layers.ahead import run_ahead, take_batches
 from spacy_modernbert.layers.encode import find_layers, get_shim
@@ -185,10 +186,22 @@ def test_memory_runs_out_in_the_thread(nlp, wanted):
     assert max(device.encoded) <= 90
 
 
-def test_a_beam_takes_the_vectors_too(nlp, monkeypatch):
+@pytest.mark.parametrize("beam_width", [1, 4])
+def test_the_stock_parser_takes_the_vectors_too(nlp, monkeypatch, beam_width):
+    """And encodes nothing a second time, in the thread that decodes."""
+    monkeypatch.setattr(components, "import_decoder", lambda: None)
     ner = nlp.get_pipe("modernbert_ner")
-    ner.cfg["beam_width"] = 4
+    ner.cfg["beam_width"] = beam_width
+    encoder = get_shim(find_layers(ner.model)[0]).loaded.encoder
+    encode_tokens, names = encoder.encode_tokens, []
+
+    def spy(batch, rows):
+        names.append(threading.current_thread().name)
+        return encode_tokens(batch, rows)
+
+    monkeypatch.setattr(encoder, "encode_tokens", spy)
     found = entities(nlp.pipe(TEXTS))
+    assert names and all(name.startswith(THREAD) for name in names)
     assert entities([nlp(text) for text in TEXTS]) == found
     n_tokens = sum(len(nlp.make_doc(text)) for text in TEXTS)
     assert 0 < sum(map(len, found)) < n_tokens

@@ -16,8 +16,9 @@ from spacy_modernbert.encoder.checkpoint import (
 from spacy_modernbert.encoder.head import head_shapes, init_head, open_head
 from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import Masking
+from spacy_modernbert.types import PackedBatch
 
-from ..encoder.util import assert_close, draw_ids, make_masked_lm, make_tokenizer, pack
+from ..encoder.util import assert_close, draw_ids, make_masked_lm, make_tokenizer
 
 VARIANTS = [
     {},
@@ -47,7 +48,7 @@ def test_scores_and_gradients(tmp_path, overrides):
     rng = np.random.default_rng(0)
     sequences = [draw_ids(rng, length) for length in (7, 150, 40)]
     masking = Masking(0.3, 4, np.arange(5), 300)
-    masked = masking.hide(pack(sequences), rng)
+    masked = masking.hide(PackedBatch.of(sequences), rng)
     loss, n_found = model.score(masked)
     loss.backward()
     wanted = []

@@ -158,6 +158,35 @@ def test_short_sight_shows_the_same(length):
     np.testing.assert_array_equal(inner, np.arange(10, 40))
 
 
+def test_the_state_of_another_optimizer(paths, tmp_path):
+    run = Pretraining(settings(paths, optimizer="adamw"), tmp_path)
+    next(run.steps())
+    run.save()
+    with pytest.raises(ValueError, match=r"state\.safetensors.*has no momentum_buffer"):
+        Pretraining(settings(paths, optimizer="muon"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train", "dev"])
+def test_files_without_texts(paths, tmp_path, name):
+    path = tmp_path / "blank.jsonl"
+    path.write_text('{"text": " "}\n\n')
+    with pytest.raises(ValueError, match=r"blank\.jsonl holds no text"):
+        Pretraining(settings(paths, **{name: str(path)}), tmp_path)
+
+
+def test_the_head_of_another_shape(paths, tmp_path):
+    run = Pretraining(settings(paths), tmp_path)
+    config = load_config(paths / "encoder")
+    head = dict(run.model.head_tensors())
+    head["head.dense.weight"] = head["head.dense.weight"][:-1]
+    tensors = open_tensors(paths / "encoder", config)
+    save_checkpoint(
+        tmp_path / "cut", config, tensors, make_tokenizer().to_str(), head=head
+    )
+    with pytest.raises(ValueError, match=r"cut.*head\.dense\.weight"):
+        Pretraining(settings(paths, encoder=str(tmp_path / "cut")), tmp_path)
+
+
 def test_the_state_of_another_encoder(paths, tmp_path):
     Pretraining(settings(paths), tmp_path).save()
     other = ModernBertConfig.from_dict(

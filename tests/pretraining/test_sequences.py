@@ -8,7 +8,6 @@ from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.pretraining.sequences import (
     TokenizedTexts,
     cut,
-    pack_sequences,
     stream,
     tokenize,
 )
@@ -30,18 +29,6 @@ def test_nothing_is_left_out(texts, length, seed):
     assert all(each[0] == 1 and each[-1] == 2 for each in sequences)
     inner = np.concatenate([each[1:-1] for each in sequences])
     np.testing.assert_array_equal(inner, np.concatenate(texts.ids))
-
-
-@given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 60))
-def test_packed_in_order_within_the_budget(lengths, budget):
-    sequences = [np.full(n, i) for i, n in enumerate(lengths)]
-    batches = list(pack_sequences(sequences, budget))
-    assert all(b.total <= budget or b.n_seqs == 1 for b in batches)
-    found = [n for batch in batches for n in batch.lengths.tolist()]
-    assert found == lengths
-    # As full as they can be.
-    for batch, after in itertools.pairwise(batches):
-        assert batch.total + after.lengths[0] > budget
 
 
 def test_a_stream_can_be_repeated_and_changes_with_the_epoch():

@@ -1,0 +1,63 @@
+"""`python -m experiments`, with records that are there already."""
+
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments.__main__ import RESULTS, app
+from experiments.table import make_page
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with one record, and a corpus that need not be read."""
+    monkeypatch.chdir(tmp_path)
+    name = "litbank-mini-pretrained-8192-equal-steps-seed0.json"
+    (tmp_path / "results").mkdir()
+    shutil.copy(RESULTS / name, tmp_path / "results" / name)
+    (tmp_path / "corpus" / "litbank").mkdir(parents=True)
+    (tmp_path / "corpus" / "litbank" / "train.spacy").touch()
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*arguments])
+
+
+def test_no_such_experiment(here):
+    result = run("run", "window")
+    assert result.exit_code == 1
+    assert "no experiment window" in result.output and "baselines" in result.output
+
+
+def test_no_corpus(here):
+    result = run("run", "windows", "--corpus", "absent", "--results", "results")
+    assert result.exit_code == 1
+    words = " ".join(result.output.split())
+    assert "python -m spacy project run corpus . --vars.corpus absent" in words
+
+
+def test_what_was_done_before_is_not_done_again(here, monkeypatch):
+    def run_cell(cell, settings):
+        raise LookupError(f"stopped at {cell.name}")
+
+    monkeypatch.setattr("experiments.__main__.run_cell", run_cell)
+    options = ["--corpus", "litbank", "--seed", "0", "--results", "results"]
+    result = run("run", "windows", *options)
+    assert result.exit_code == 1
+    before, _, after = result.output.partition("Done before")
+    assert "litbank-mini-pretrained-8192-equal-steps-seed0" in before
+    assert "stopped at litbank-mini-pretrained-2048-equal-steps-seed0" in after
+
+
+def test_the_page(here):
+    assert run("table", "--results", "results").exit_code == 0
+    page = (here / "results" / "README.md").read_text(encoding="utf8")
+    assert "### litbank" in page and "| mini | pretrained | 8,192 | 1 |" in page
+
+
+@pytest.mark.parametrize("folder", ["", "xeon-h100", "without-layer-decay"])
+def test_the_pages_that_come_along_are_of_the_records(folder):
+    page = (RESULTS / folder / "README.md").read_text(encoding="utf8")
+    assert make_page(RESULTS / folder) == page

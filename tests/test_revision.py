@@ -1,0 +1,72 @@
+"""A revision of the hub: it is what is fetched, wherever a checkpoint is named."""
+
+import json
+
+import huggingface_hub
+import pytest
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app
+from spacy_modernbert.embeddings import load_embedder
+from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
+from spacy_modernbert.pretraining.run import Pretraining
+from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
+
+NAME = {"name": "owner/name", "revision": "abc"}
+
+
+def start(tmp_path):
+    EncoderShim(EncoderSettings(backend="cpu", **NAME)).start()
+
+
+def embed(tmp_path):
+    load_embedder(backend="cpu", **NAME)
+
+
+def pretrain(tmp_path):
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "Anna went to Oslo."}))
+    settings = PretrainingSettings(
+        encoder="owner/name",
+        revision="abc",
+        train=str(tmp_path / "texts.jsonl"),
+        phases=(Phase(64, 256, 2),),
+        warmup=1,
+        decay=1,
+        backend="cpu",
+    )
+    Pretraining(settings, tmp_path / "out")
+
+
+def command(*arguments):
+    def run(tmp_path):
+        words = [each.format(out=tmp_path / "out") for each in arguments]
+        result = CliRunner().invoke(app, [*words, "--revision", "abc"])
+        assert result.exit_code == 0, result.output
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "fetch",
+    [
+        start,
+        embed,
+        pretrain,
+        command("encoder", "owner/name", "{out}"),
+        command("convert", "owner/name", "{out}", "--bits", "32"),
+        command("export-onnx", "owner/name", "{out}"),
+    ],
+    ids=["pipeline", "embed", "pretrain", "encoder", "convert", "export-onnx"],
+)
+def test_it_is_fetched(fetch, checkpoint, tmp_path, monkeypatch):
+    if fetch.__name__ == "run":
+        pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    asked = []
+
+    def snapshot_download(name, revision, allow_patterns):
+        asked.append((name, revision))
+        return str(checkpoint)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    fetch(tmp_path)
+    assert asked and set(asked) == {("owner/name", "abc")}
