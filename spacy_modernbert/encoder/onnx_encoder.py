@@ -4,12 +4,9 @@ Nothing has to be exported beforehand: the session is made of the weights in mem
 The oracle for the numbers is transformers' `ModernBertModel`.
 """
 
-import os
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
-from weakref import WeakSet
+from typing import Any, Dict, Mapping, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +19,10 @@ from .backend import resolve_precision
 from .config import ModernBertConfig
 from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
-from .predicting import PredictingEncoder, is_8_bit
+from .predicting import PerProcess, PredictingEncoder, count_threads, is_8_bit
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
-
-# Sessions that a fork brought along. Their threads are not there any more: they would
-# run on one thread, and whoever ends one waits for ever.
-_orphans: List[ort.InferenceSession] = []
 
 
 class OnnxEncoder(PredictingEncoder):
@@ -70,8 +63,7 @@ class OnnxEncoder(PredictingEncoder):
             array.flags.writeable = (
                 False  # the session has a copy, which would not know
             )
-        self._made: Optional[Tuple[int, ort.InferenceSession]] = None
-        _encoders.add(self)
+        self._session: PerProcess[ort.InferenceSession] = PerProcess()
 
     def encode(self, batch: PackedBatch) -> Floats:
         """The last hidden state.
@@ -81,7 +73,8 @@ class OnnxEncoder(PredictingEncoder):
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
-        return run_session(self._session(), batch)
+        session = self._session.get(count_threads(), self._make_session)
+        return run_session(session, batch)
 
     def copy(self, others: Mapping[str, Any]) -> "OnnxEncoder":
         """Copy the encoder.
@@ -102,63 +95,41 @@ class OnnxEncoder(PredictingEncoder):
         """
         return self._tensors
 
-    def _session(self) -> ort.InferenceSession:
-        """A session with as many threads as torch has now. It is made when it is first
-        needed, so that a process that forks before has none to bring along.
-        """
-        n_threads = _count_threads()
-        made = self._made
-        if made is not None and made[0] == n_threads:
-            return made[1]
-        # Threads that come here at once make a session each, and the last one stays.
-        # A lock might be locked when the process forks.
-        session = self._make_session()
-        self._made = n_threads, session
-        return session
-
-    def _make_session(self) -> ort.InferenceSession:
+    def _make_session(self, n_threads: int) -> ort.InferenceSession:
         if self._is_quantized:
             # The quantizer reads and writes files.
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 path = write_model(Path(folder), self.config, self._tensors, bits=8)
-                return open_session(path, self._provider)
+                return open_session(path, self._provider, n_threads=n_threads)
         weights = {
             name: ort.OrtValue.ortvalue_from_numpy(array.astype(self._precision))
             for name, array in self._tensors.items()
         }
         model = build_graph(self.config, self._precision)
-        return open_session(model.SerializeToString(), self._provider, weights)
-
-
-_encoders: "WeakSet[OnnxEncoder]" = WeakSet()
-
-
-def _leave_sessions() -> None:
-    for encoder in _encoders:
-        if encoder._made is not None:
-            _orphans.append(encoder._made[1])
-            encoder._made = None
-
-
-if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
-    os.register_at_fork(after_in_child=_leave_sessions)
+        return open_session(
+            model.SerializeToString(), self._provider, weights, n_threads=n_threads
+        )
 
 
 def open_session(
     model: Union[Path, bytes],
     provider: str = "CPUExecutionProvider",
     weights: Optional[Mapping[str, ort.OrtValue]] = None,
+    *,
+    n_threads: Optional[int] = None,
 ) -> ort.InferenceSession:
-    """Let ONNX Runtime load a model, to run on as many threads as torch does.
+    """Let ONNX Runtime load a model.
 
     model (Union[Path, bytes]): The file, or its bytes.
     provider (str): The execution provider. What it cannot do, the processor does.
     weights (Optional[Mapping[str, ort.OrtValue]]): Those that are not in the model.
+    n_threads (Optional[int]): The threads; 0 for one on each core, None for as many as
+        torch has.
     RETURNS (InferenceSession): The session.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = _count_threads()
+    options.intra_op_num_threads = count_threads() if n_threads is None else n_threads
     # Between two passes, threads that wait busily would take the processor from spaCy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # It would plan, and remember, the memory of every length that occurs.
@@ -192,14 +163,6 @@ def run_session(session: ort.InferenceSession, batch: PackedBatch) -> Floats:
 _PROVIDER_OPTIONS: Dict[str, Dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0"}
 }
-
-
-def _count_threads() -> int:
-    """RETURNS (int): The threads of torch; 0, by which ONNX Runtime takes one for each
-    core, where torch is not in use.
-    """
-    torch = sys.modules.get("torch")
-    return 0 if torch is None else torch.get_num_threads()
 
 
 def _is_quantized(quantization: Optional[Mapping[str, Any]], precision: str) -> bool:

@@ -4,12 +4,8 @@ OpenVINO makes its own form of the weights. The arrays that the graph was made f
 beside it: they are what is saved, and what another backend takes over.
 """
 
-import os
-import sys
-import threading
 from copy import copy
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -20,48 +16,12 @@ from .backend import resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
-from .predicting import PredictingEncoder, is_8_bit
+from .predicting import PerProcess, PredictingEncoder, count_threads, is_8_bit
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-
-
-@dataclass(frozen=True)
-class _Compiled:
-    """A graph that was compiled.
-
-    model (ov.CompiledModel): The graph.
-    pid (int): The process that compiled it. Its threads are in no other.
-    n_threads (int): The threads that it runs on; 0 for as many as OpenVINO likes.
-    """
-
-    model: ov.CompiledModel
-    pid: int
-    n_threads: int
-
-
-# Compiled models that a fork brought along: to take one down, OpenVINO would wait for
-# threads that are not in this process.
-_left_by_the_parent: List[_Compiled] = []
-
-
-class _ProcessLock:
-    """A lock that a forked process has anew: a thread that is not there may hold the
-    inherited one, and would never let it go.
-    """
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-
-    def get(self) -> threading.Lock:
-        """RETURNS (threading.Lock): The lock of this process."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-        return self._lock
 
 
 class OpenVinoEncoder(PredictingEncoder):
@@ -95,8 +55,7 @@ class OpenVinoEncoder(PredictingEncoder):
         self._tensors = {
             name: _copied(tensors[name]) for name in expected_shapes(config)
         }
-        self._compiled: Optional[_Compiled] = None
-        self._compiling = _ProcessLock()
+        self._compiled: PerProcess[ov.CompiledModel] = PerProcess()
 
     def encode(self, batch: PackedBatch) -> Floats:
         """The last hidden state.
@@ -108,7 +67,8 @@ class OpenVinoEncoder(PredictingEncoder):
         if batch.total == 0:
             return hidden
         # Of its own: threads that encode at the same time share the graph only.
-        request = self._compile().create_infer_request()
+        compiled = self._compiled.get(count_threads(), self._compile)
+        request = compiled.create_infer_request()
         for group in group_by_length(batch.lengths):
             inputs = make_inputs(batch, group, self.config)
             outputs = request.infer(inputs, share_inputs=True, share_outputs=True)
@@ -126,11 +86,10 @@ class OpenVinoEncoder(PredictingEncoder):
         RETURNS (OpenVinoEncoder): The copy.
         """
         copied = copy(self)
-        copied._compiling = _ProcessLock()
         if others:
             replaced = {name: _copied(weights) for name, weights in others.items()}
             copied._tensors = {**self._tensors, **replaced}
-            copied._compiled = None
+            copied._compiled = PerProcess()
         return copied
 
     def tensors(self) -> Mapping[str, Floats]:
@@ -139,20 +98,7 @@ class OpenVinoEncoder(PredictingEncoder):
         """
         return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
 
-    def _compile(self) -> ov.CompiledModel:
-        with self._compiling.get():
-            pid, n_threads = os.getpid(), _n_threads()
-            if self._compiled is not None and self._compiled.pid != pid:
-                _left_by_the_parent.append(self._compiled)
-                self._compiled = None
-            if self._compiled is None or self._compiled.n_threads != n_threads:
-                self._compiled = None  # its memory is free before it is used again
-                self._compiled = _Compiled(
-                    self._compile_anew(n_threads), pid, n_threads
-                )
-            return self._compiled.model
-
-    def _compile_anew(self, n_threads: int) -> ov.CompiledModel:
+    def _compile(self, n_threads: int) -> ov.CompiledModel:
         blocks = Blocks.of(self.config)
         graph = Graph(self.config, self._tensors, quantized=self._quantized)
         model = graph.build(blocks.size, blocks.n_keys)
@@ -170,15 +116,6 @@ def _properties(precision: str) -> Dict[str, Any]:
         # Where a process is bound to cores, or has siblings, the system knows better.
         "ENABLE_CPU_PINNING": False,
     }
-
-
-def _n_threads() -> int:
-    """RETURNS (int): As many threads as torch has, where it is in use: it is what
-    `torch.set_num_threads` and `OMP_NUM_THREADS` say, and 1 in a forked process.
-    """
-    if "torch" in sys.modules:
-        return sys.modules["torch"].get_num_threads()
-    return int(os.environ.get("OMP_NUM_THREADS", 0))
 
 
 def _copied(weights: Any) -> Floats:

@@ -1,7 +1,21 @@
 """What the encoders that predict only have in common: OpenVINO and ONNX Runtime."""
 
+import os
+import sys
+import threading
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Mapping, NoReturn, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Generic,
+    List,
+    Mapping,
+    NoReturn,
+    Optional,
+    Tuple,
+    TypeVar,
+)
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +26,7 @@ from .pooling import pool_means
 from .steps import StepSettings, StepState
 
 Floats = npt.NDArray[np.floating]
+MadeT = TypeVar("MadeT")
 
 
 class PredictingEncoder(ABC):
@@ -75,3 +90,61 @@ def is_8_bit(quantization: Optional[Mapping[str, Any]], backend: str) -> bool:
             )
         )
     return True
+
+
+class PerProcess(Generic[MadeT]):
+    """What is made once in each process, when it is first needed there, and runs on
+    threads of its own: a graph that was compiled.
+
+    A process that forks before has none to bring along. One that forks afterwards, or
+    meanwhile, brings one whose threads are not there: it is left alone, since whoever
+    takes it down would wait for them for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: Optional[Tuple[int, MadeT]] = None
+        _per_process.add(self)
+
+    def get(self, n_threads: int, make: Callable[[int], MadeT]) -> MadeT:
+        """Get what was made, or make it.
+
+        n_threads (int): The threads that it is to run on.
+        make (Callable[[int], MadeT]): Makes it, for so many threads.
+        RETURNS (MadeT): What runs on so many.
+        """
+        with self._lock:
+            if self._made is None or self._made[0] != n_threads:
+                self._made = None  # its memory is free before it is used again
+                self._made = n_threads, make(n_threads)
+            return self._made[1]
+
+    def _fork(self) -> None:
+        # A thread that is not there may hold the lock, and would never let it go.
+        self._lock = threading.Lock()
+        if self._made is not None:
+            _orphans.append(self._made[1])
+            self._made = None
+
+
+_per_process: "WeakSet[PerProcess[Any]]" = WeakSet()
+_orphans: List[Any] = []
+
+
+def _fork_all() -> None:
+    for each in list(_per_process):
+        each._fork()
+
+
+if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
+    os.register_at_fork(after_in_child=_fork_all)
+
+
+def count_threads() -> int:
+    """RETURNS (int): As many threads as torch has, where it is in use: it is what
+    `torch.set_num_threads` and `OMP_NUM_THREADS` say, and 1 in a forked process. 0, for
+    as many as there are cores, where nothing says how many.
+    """
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    return int(os.environ.get("OMP_NUM_THREADS", 0))

@@ -279,7 +279,7 @@ def test_as_many_threads_as_torch_has(encoder):
         for n in (1, 2):
             torch.set_num_threads(n)
             encoder.encode(batch)
-            options = encoder._made[1].get_session_options()
+            options = encoder._session._made[1].get_session_options()
             assert options.intra_op_num_threads == n
     finally:
         torch.set_num_threads(n_threads)
@@ -335,4 +335,4 @@ def test_nothing_is_made_before_it_is_needed():
     )
     encoder = make_encoder(config, init_tensors(config, 0), backend="onnx")
     assert encoder.device == "onnx:CPUExecutionProvider"
-    assert encoder._made is None
+    assert encoder._session._made is None
