@@ -22,12 +22,10 @@ from spacy.util import ensure_path
 from thinc.api import Config, Model
 
 from .errors import Errors
+from .pipelines import ENCODER_FOLDER
 from .span_getters import ensure_span_getters_registry
 
 ensure_span_getters_registry()
-
-# Where a component keeps its encoder, beside its own files.
-ENCODER_FOLDER = "encoder"
 
 DEFAULT_CONFIG = Config().from_str(
     """

@@ -39,6 +39,8 @@ from thinc.layers.chain import forward as chain_forward
 from thinc.layers.linear import forward as linear_forward
 from thinc.layers.list2array import forward as list2array_forward
 
+from .types import lay_ranges
+
 # Tokens whose products are held at once. They should fit into the processor's cache.
 CHUNK = 1024
 # Tokens that a state of the recognizer looks at.
@@ -177,9 +179,7 @@ def set_entities(doc: Doc, entities: DocEntities) -> None:
         if label not in doc.vocab.strings:
             raise ValueError(SpacyErrors.E084.format(label=label))
     lengths = ends - starts
-    # Ranges laid end to end: each one's first token, less the place it comes to.
-    places = np.cumsum(lengths) - lengths
-    inside = np.repeat(starts - places, lengths) + np.arange(lengths.sum())
+    inside = lay_ranges(starts, lengths)
     attributes = [ENT_IOB, ENT_TYPE, ENT_KB_ID]
     table = doc.to_array(attributes)
     iob, types, kb_ids = table.T

@@ -140,10 +140,9 @@ class Embedder:
             lengths = plan.window_lengths
             if lengths.any():
                 (windows,) = plan.windows
-                starts = np.cumsum(lengths) - lengths
                 n_prefix = len(self.tokenizer.prefix_ids)
-                own = own_rows(windows, starts, lengths, n_prefix)
-                counted = with_special(own, windows, starts, lengths, n_prefix)
+                own = own_rows(windows, lengths, n_prefix)
+                counted = with_special(own, windows, lengths, n_prefix)
                 yield output[counted > 0]
             else:
                 yield output

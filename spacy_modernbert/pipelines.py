@@ -8,6 +8,9 @@ from spacy.util import get_package_path, is_package
 
 CONFIG = "config.cfg"
 
+# Where a component keeps its encoder, beside its own files.
+ENCODER_FOLDER = "encoder"
+
 _ARCHITECTURES = "spacy-modernbert."
 
 

@@ -184,8 +184,16 @@ class TokenRows:
         firsts = self.firsts
         tokens = np.flatnonzero((firsts >= start) & (firsts < end))
         lengths = self.lengths[tokens]
-        # Ranges laid end to end: each one's first, less the place it comes to.
-        places = np.cumsum(lengths) - lengths
-        which = np.repeat(self.starts[tokens] - places, lengths)
-        which += np.arange(which.size)
+        which = lay_ranges(self.starts[tokens], lengths)
         return tokens, TokenRows(self.rows[which] - start, lengths)
+
+
+def lay_ranges(starts: Ints, lengths: Ints) -> Ints:
+    """Lay ranges of whole numbers end to end.
+
+    starts, lengths (Ints): `(n,)` the first number of each, and how many there are.
+    RETURNS (Ints): `(lengths.sum(),)` the numbers of the first, of the second …
+    """
+    # Each one's first number, less the place that it comes to.
+    shifts = starts - (np.cumsum(lengths) - lengths)
+    return np.repeat(shifts, lengths) + np.arange(int(lengths.sum()))

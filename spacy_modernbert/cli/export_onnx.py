@@ -26,7 +26,7 @@ from ..encoder.checkpoint import (
 from ..encoder.config import ModernBertConfig
 from ..encoder.tensor_files import Floats
 from ..errors import Errors
-from ..pipelines import find_pipeline
+from ..pipelines import ENCODER_FOLDER, find_pipeline
 from ..types import PackedBatch
 
 # What a folder may hold that is replaced.
@@ -109,7 +109,9 @@ def find_checkpoint(
     pipeline = find_pipeline(source)
     if pipeline is None:
         return resolve(source, revision)
-    found = {path.parent.name: path for path in sorted(pipeline.glob("*/encoder"))}
+    found = {
+        path.parent.name: path for path in sorted(pipeline.glob(f"*/{ENCODER_FOLDER}"))
+    }
     if component is None and len(found) == 1:
         (folder,) = found.values()
         return folder

@@ -32,7 +32,13 @@ from ..encoder.quantize import QuantizedTensors
 from ..encoder.sentences import resolve_pooling
 from ..encoder.weights import expected_shapes
 from ..errors import Errors, Missing
-from ..pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
+from ..pipelines import (
+    CONFIG,
+    ENCODER_FOLDER,
+    EncoderBlock,
+    find_encoder_blocks,
+    find_pipeline,
+)
 
 # Each with the extra that installs it, where there is one.
 _LIBRARIES = {
@@ -201,7 +207,9 @@ def _print_pipeline(name: str) -> None:
         encoder = _find_encoder(folder / block.component)
         rows = {
             "component": block.component,
-            **_describe_encoder(encoder, folder / block.component / "encoder", block),
+            **_describe_encoder(
+                encoder, folder / block.component / ENCODER_FOLDER, block
+            ),
             **_describe_settings(block),
         }
         if "set_doc_vector" in settings:
@@ -214,8 +222,8 @@ def _find_encoder(component: Path) -> Optional[ModernBertConfig]:
     """RETURNS (Optional[ModernBertConfig]): The config of the encoder of a component,
     in a folder of its own or within its model; None if it has none yet.
     """
-    if (component / "encoder").is_dir():
-        return load_encoder_config(component / "encoder")
+    if (component / ENCODER_FOLDER).is_dir():
+        return load_encoder_config(component / ENCODER_FOLDER)
     if not (component / "model").is_file():
         return None
     try:

@@ -82,26 +82,22 @@ def plan_doc_pooling(
         last = first + len(doc_windows)
         rows = slice(int(ends[first]), int(ends[last]))
         if rows.start < rows.stop:
-            starts = ends[first:last] - ends[first]
             lengths = np.asarray(window_lengths[first:last])
-            own = own_rows(doc_windows, starts, lengths, n_prefix)
+            own = own_rows(doc_windows, lengths, n_prefix)
             if pooling == "cls":
-                counted = _first_rows(own, starts, lengths)
+                counted = _first_rows(own, lengths)
             else:
-                counted = with_special(own, doc_windows, starts, lengths, n_prefix)
+                counted = with_special(own, doc_windows, lengths, n_prefix)
             weights[rows] = counted / counted.sum()
         bounds.append(rows.stop)
         first = last
     return DocPooling(weights, np.array(bounds, np.int64))
 
 
-def own_rows(
-    windows: Sequence[Window], starts: Ints, lengths: Ints, n_prefix: int
-) -> Counts:
+def own_rows(windows: Sequence[Window], lengths: Ints, n_prefix: int) -> Counts:
     """Which rows of a Doc stand for its wordpieces, if one may do so for each.
 
     windows (Sequence[Window]): Its windows.
-    starts (Ints): `(n_windows,)` the first row of each.
     lengths (Ints): `(n_windows,)` the rows of each.
     n_prefix (int): The special wordpieces before those of a window.
     RETURNS (Counts): `(n_rows,)` 1 for a row that stands for a wordpiece, else 0.
@@ -116,6 +112,7 @@ def own_rows(
             for w in windows
         ],
     )
+    starts = _starts(lengths)
     for i in np.flatnonzero(lengths).tolist():
         window, row = windows[i], int(starts[i]) + n_prefix
         own[row : row + window.n_pieces] = (
@@ -125,11 +122,7 @@ def own_rows(
 
 
 def with_special(
-    own: Counts,
-    windows: Sequence[Window],
-    starts: Ints,
-    lengths: Ints,
-    n_prefix: int,
+    own: Counts, windows: Sequence[Window], lengths: Ints, n_prefix: int
 ) -> Counts:
     """Add the special wordpieces before the first window and after the last.
 
@@ -137,6 +130,7 @@ def with_special(
     RETURNS (Counts): `(n_rows,)` the same with 1 for these wordpieces as well.
     """
     counted = own.copy()
+    starts = _starts(lengths)
     encoded = np.flatnonzero(lengths)
     first, last = int(encoded[0]), int(encoded[-1])
     counted[starts[first] : starts[first] + n_prefix] = 1
@@ -145,9 +139,14 @@ def with_special(
     return counted
 
 
-def _first_rows(own: Counts, starts: Ints, lengths: Ints) -> Counts:
+def _first_rows(own: Counts, lengths: Ints) -> Counts:
     """`(n_rows,)` all that each window counts for, given to its first row."""
-    encoded = starts[lengths > 0]
+    encoded = _starts(lengths)[lengths > 0]
     counted = np.zeros_like(own)
     counted[encoded] = np.add.reduceat(own, encoded)
     return counted
+
+
+def _starts(lengths: Ints) -> Ints:
+    """`(n_windows,)` the first row of each window."""
+    return np.cumsum(lengths) - lengths

@@ -9,7 +9,7 @@ from typing import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..types import Ints, TokenRows
+from ..types import Ints, TokenRows, lay_ranges
 from .windows import Window
 from .wordpieces import Alignment
 
@@ -40,10 +40,7 @@ def token_rows(
     starts = np.maximum(alignment.starts, piece_starts[owners])
     ends = np.minimum(alignment.ends, piece_ends[owners])
     lengths = np.maximum(ends - starts, 0)
-    # Ranges laid end to end: each one's first row, less the place it comes to.
-    places = np.cumsum(lengths) - lengths
-    rows = np.repeat(starts + shifts[owners] - places, lengths)
-    rows += np.arange(rows.size)
+    rows = lay_ranges(starts + shifts[owners], lengths)
     return TokenRows(rows.astype(np.int32), lengths.astype(np.int32))
 
 

@@ -248,6 +248,12 @@ class ModernBertConfig:
         )
         return cls(**values)
 
+    @property
+    def extras(self) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): What `extra` says, but for what is null."""
+        found = {key: json.loads(text) for key, text in self.extra}
+        return {key: value for key, value in found.items() if value is not None}
+
     def to_dict(self) -> Dict[str, Any]:
         """The contents of a `config.json` that transformers 4 and 5 both read.
 

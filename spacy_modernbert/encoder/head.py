@@ -5,9 +5,8 @@ The layout is that of transformers' `ModernBertForMaskedLM`: `head.dense`, `head
 and `decoder.bias`. The weights of the decoder are those of the embedding table.
 """
 
-import json
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional
 
 import numpy as np
 
@@ -24,17 +23,17 @@ def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
     its name in `ModernBertForMaskedLM`.
     RAISES (ValueError): If the head would have another activation than GELU.
     """
-    activation = _extra(config, "classifier_activation", "gelu")
+    activation = config.extras.get("classifier_activation", "gelu")
     if activation != "gelu":
         raise ValueError(Errors.HEAD_OTHER_ACTIVATION.format(value=activation))
     width = config.hidden_size
     shapes: Dict[str, Shape] = {"head.dense.weight": (width, width)}
-    if _extra(config, "classifier_bias", False):
+    if config.extras.get("classifier_bias", False):
         shapes["head.dense.bias"] = (width,)
     shapes["head.norm.weight"] = (width,)
     if config.norm_bias:
         shapes["head.norm.bias"] = (width,)
-    if _extra(config, "decoder_bias", True):
+    if config.extras.get("decoder_bias", True):
         shapes["decoder.bias"] = (config.vocab_size,)
     return shapes
 
@@ -71,7 +70,7 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
     is_classifier = any(name.startswith("classifier.") for name in entries)
     if is_classifier or not all(name in entries for name in shapes):
         return None
-    if DECODER_WEIGHT in entries and not _extra(config, "tie_word_embeddings", True):
+    if DECODER_WEIGHT in entries and not config.extras.get("tie_word_embeddings", True):
         raise ValueError(Errors.HEAD_NOT_TIED.format(folder=folder))
     for name, shape in shapes.items():
         entry = entries[name]
@@ -82,8 +81,3 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
                 )
             )
     return read_tensors({name: entries[name] for name in shapes})
-
-
-def _extra(config: ModernBertConfig, key: str, default: Any) -> Any:
-    found = dict(config.extra).get(key)
-    return default if found is None else json.loads(found)

@@ -85,8 +85,8 @@ def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
         )
     if pooling != "auto":
         return pooling
-    extra = {key: json.loads(text) for key, text in config.extra}
-    found = extra.get(_KEY) or extra.get("classifier_pooling") or "cls"
+    extras = config.extras
+    found = extras.get(_KEY) or extras.get("classifier_pooling") or "cls"
     if found not in POOLINGS[1:]:
         raise ValueError(Errors.UNSUPPORTED_POOLING.format(found=found))
     return str(found)

@@ -151,8 +151,7 @@ def _align(plan: Plan, filled: npt.NDArray[np.bool_]) -> Ragged:
     first_windows = np.cumsum([0, *(len(windows) for windows in plan.windows)])[:-1]
     zeros = np.repeat(first_windows, plan.doc_lengths) * longest + longest - 1
     bare = lengths == 0
-    firsts = np.cumsum(lengths) - lengths
-    places = np.insert(places, firsts[bare], zeros[bare])
+    places = np.insert(places, plan.rows.starts[bare], zeros[bare])
     return Ragged(
         cast(Ints1d, places.astype(np.int32)),
         cast(Ints1d, np.maximum(lengths, 1).astype(np.int32)),
