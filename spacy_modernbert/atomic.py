@@ -12,7 +12,7 @@ from typing import BinaryIO, Iterator, Pattern
 from .errors import Errors
 
 # What file managers leave in every folder that somebody looks into.
-_NOBODYS = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+_NOBODYS = re.compile(r"\.DS_Store|\._.*|\.directory|Thumbs\.db|desktop\.ini")
 
 
 @contextmanager

@@ -78,10 +78,11 @@ def test_a_folder_appears_whole(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_a_folder_with_files_of_others(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["notes.txt", ".git"])
+def test_a_folder_with_files_of_others(tmp_path, name):
+    (tmp_path / name).write_text("mine")
     with (
-        pytest.raises(ValueError, match=r"notes\.txt"),
+        pytest.raises(ValueError, match=re.escape(name)),
         replacing_folder(tmp_path, re.compile("a")),
     ):
         pytest.fail("began")

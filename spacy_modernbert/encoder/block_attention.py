@@ -9,6 +9,7 @@ from typing import Any, List, Tuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..types import PackedBatch
 from .blocks import block_size, make_block_mask
@@ -140,6 +141,7 @@ class _BlockAttention(torch.autograd.Function):
         return _attend(query, key, value, blocks, blocks.at_a_time, dropout=0.0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_attended: Tensor) -> Tuple[Tensor, Tensor, Tensor, None]:
         query, key, value = ctx.saved_tensors
         blocks: Blocks = ctx.blocks
