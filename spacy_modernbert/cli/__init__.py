@@ -9,6 +9,7 @@ from .encoder import encoder
 from .evaluate import evaluate
 from .export_onnx import export_onnx
 from .info import info
+from .lengths import lengths
 from .pretrain import pretrain
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
@@ -18,6 +19,7 @@ app.command("embed")(embed)
 app.command("export-onnx")(export_onnx)
 app.command("evaluate")(evaluate)
 app.command("info")(info)
+app.command("lengths")(lengths)
 app.command(
     "pretrain",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

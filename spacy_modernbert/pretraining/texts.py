@@ -4,7 +4,7 @@ import zlib
 from pathlib import Path
 from typing import Callable, Dict, List
 
-from spacy.tokens import DocBin
+from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 
 from ..errors import Errors
@@ -34,10 +34,15 @@ def _read_jsonl(path: Path) -> List[str]:
     return [source.text_of(record) for record in source.read()]
 
 
-def _read_docs(path: Path) -> List[str]:
+def read_docs(path: Path) -> List[Doc]:
+    """Read the documents of a `.spacy` file.
+
+    path (Path): The file.
+    RETURNS (List[Doc]): The documents.
+    RAISES (ValueError): If it is damaged.
+    """
     try:
-        docs = DocBin().from_disk(path).get_docs(Vocab())
-        return [doc.text for doc in docs]
+        return list(DocBin().from_disk(path).get_docs(Vocab()))
     except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise ValueError(Errors.BAD_DOCBIN.format(path=path, error=error)) from error
 
@@ -53,6 +58,6 @@ def _read_plain(path: Path) -> List[str]:
 
 _READERS: Dict[str, Callable[[Path], List[str]]] = {
     ".jsonl": _read_jsonl,
-    ".spacy": _read_docs,
+    ".spacy": lambda path: [doc.text for doc in read_docs(path)],
     ".txt": _read_plain,
 }

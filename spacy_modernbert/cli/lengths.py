@@ -1,0 +1,147 @@
+"""`python -m spacy modernbert lengths`: how long documents are, and what fits."""
+
+import json
+import shlex
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import typer
+from wasabi import msg
+
+from ..atomic import check_writable, write_text
+from ..documents.wordpieces import WordpieceTokenizer
+from ..encoder.checkpoint import resolve_tokenizer
+from ..errors import Errors
+from ..pretraining.texts import read_docs, read_texts
+
+WINDOWS = (512, 2048, 8192)
+
+# Texts that are tokenized at a time.
+_TEXTS = 64
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long some documents are.
+
+    total, least, most (int): All together, the shortest, and the longest.
+    median (float): The one in the middle.
+    """
+
+    total: int
+    least: int
+    median: float
+    most: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> "Lengths":
+        """RETURNS (Lengths): Those of documents, at least one."""
+        return cls(
+            total=sum(lengths),
+            least=min(lengths),
+            median=statistics.median(lengths),
+            most=max(lengths),
+        )
+
+
+def lengths(
+    files: List[Path] = typer.Argument(  # noqa: B008
+        ..., help=".spacy, .jsonl or .txt files with documents", show_default=False
+    ),
+    tokenizer: str = typer.Option(
+        "answerdotai/ModernBERT-base",
+        help="The encoder: a folder, a tokenizer.json, or a Hugging Face hub id",
+    ),
+    windows: List[int] = typer.Option(  # noqa: B008
+        list(WINDOWS), "--window", min=3, help="Wordpieces of a window; repeatable"
+    ),
+    output: Optional[Path] = typer.Option(  # noqa: B008
+        None, "--output", "-o", help="JSON file to write the numbers to"
+    ),
+) -> None:
+    """Say how many wordpieces documents have, and how many of them a window of the
+    encoder holds whole.
+    """
+    try:
+        if output is not None:
+            check_writable(output)
+        found = measure(files, tokenizer, windows)
+        if output is not None:
+            write_text(output, json.dumps(found, indent=1) + "\n")
+    except (OSError, ValueError) as error:
+        msg.fail(str(error), exits=1)
+    _print(found)
+    if output is not None:
+        msg.good(f"Wrote {output}")
+
+
+def measure(
+    files: Sequence[Path], tokenizer: str, windows: Sequence[int]
+) -> Dict[str, Any]:
+    """Measure documents.
+
+    files (Sequence[Path]): Where they are: see `read_texts`.
+    tokenizer (str): A folder, a `tokenizer.json`, or a hub id.
+    windows (Sequence[int]): The wordpieces of windows, special ones counted.
+    RETURNS (Dict[str, Any]): JSON-serializable: the lengths in wordpieces, special ones
+        not counted, and in spaCy's tokens, if all files have those; and how many
+        documents fit into each window.
+    RAISES (ValueError): If a file cannot be read, or there are no documents.
+    """
+    texts, n_tokens = _read(files)
+    if not texts:
+        names = ", ".join(map(str, files))
+        raise ValueError(Errors.EMPTY_TEXTS.format(path=names))
+    found = WordpieceTokenizer.from_file(resolve_tokenizer(tokenizer))
+    n_pieces = [
+        len(pieces)
+        for start in range(0, len(texts), _TEXTS)
+        for pieces in found(texts[start : start + _TEXTS])
+    ]
+    words = ["python", "-m", "spacy", "modernbert", "lengths", *map(str, files)]
+    words += ["--tokenizer", tokenizer]
+    for window in windows:
+        words += ["--window", str(window)]
+    return {
+        "command": shlex.join(words),
+        "documents": len(texts),
+        "tokens": asdict(Lengths.of(n_tokens)) if n_tokens else None,
+        "wordpieces": asdict(Lengths.of(n_pieces)),
+        "fit": {
+            str(window): sum(n + found.n_special <= window for n in n_pieces)
+            for window in windows
+        },
+    }
+
+
+def _read(files: Sequence[Path]) -> Tuple[List[str], List[int]]:
+    """RETURNS (Tuple[List[str], List[int]]): The texts, and the tokens of each; no
+    numbers of tokens if a file has just texts.
+    """
+    texts: List[str] = []
+    n_tokens: List[int] = []
+    for path in files:
+        if path.suffix == ".spacy" and path.is_file():
+            docs = [doc for doc in read_docs(path) if doc.text.strip()]
+            texts += [doc.text for doc in docs]
+            n_tokens += map(len, docs)
+        else:
+            texts += read_texts(path)
+    return texts, n_tokens if len(n_tokens) == len(texts) else []
+
+
+def _print(found: Dict[str, Any]) -> None:
+    n_documents = found["documents"]
+    msg.text(f"{n_documents:,} documents")
+    rows = [
+        (unit, *(f"{found[unit][key]:,.0f}" for key in asdict(Lengths(0, 0, 0, 0))))
+        for unit in ("tokens", "wordpieces")
+        if found[unit]
+    ]
+    header = ("", "all", "shortest", "median", "longest")
+    msg.table(rows, header=header, divider=True, aligns=("l", *"rrrr"))
+    for window, n_fit in found["fit"].items():
+        share = 100 * n_fit / n_documents
+        msg.text(f"a window of {int(window):,} holds {n_fit:,} whole ({share:.0f} %)")

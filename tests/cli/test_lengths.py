@@ -1,0 +1,89 @@
+"""`python -m spacy modernbert lengths`."""
+
+import json
+import re
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+from typer.testing import CliRunner
+
+from spacy_modernbert.cli import app
+from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
+
+from ..util import make_text
+
+TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(7)]
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    lines = [json.dumps({"text": text}) for text in [*TEXTS, " "]]
+    path.write_text("\n".join(lines), encoding="utf8")
+    return path
+
+
+@pytest.fixture
+def docs(tmp_path):
+    path = tmp_path / "docs.spacy"
+    nlp = spacy.blank("en")
+    DocBin(docs=[nlp(text) for text in TEXTS]).to_disk(path)
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["lengths", *map(str, arguments)])
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_what_it_says(docs, checkpoint, tmp_path):
+    output = tmp_path / "new" / "lengths.json"
+    options = ["--tokenizer", checkpoint, "--window", 20, "--window", 100]
+    code, words = run(docs, *options, "-o", output)
+    assert code == 0, words
+    found = json.loads(output.read_text())
+    tokenizer = WordpieceTokenizer.from_file(checkpoint)
+    n_pieces = sorted(len(pieces) for pieces in tokenizer(TEXTS))
+    nlp = spacy.blank("en")
+    for unit, wanted in (
+        ("wordpieces", n_pieces),
+        ("tokens", sorted(len(nlp(text)) for text in TEXTS)),
+    ):
+        assert found[unit] == {
+            "total": sum(wanted),
+            "least": wanted[0],
+            "median": wanted[3],
+            "most": wanted[6],
+        }
+    # A window has room for the special wordpieces as well.
+    fit = {str(window): sum(n + 2 <= window for n in n_pieces) for window in (20, 100)}
+    assert found["fit"] == fit and 0 < fit["20"] < fit["100"] < 7
+    assert "7 documents" in words and f"{sum(n_pieces):,}" in words
+    assert f"a window of 100 holds {fit['100']} whole" in words
+
+
+def test_texts_have_no_tokens(texts, docs, checkpoint):
+    code, words = run(texts, "--tokenizer", checkpoint)
+    assert code == 0 and "tokens" not in words and "7 documents" in words
+    code, words = run(texts, docs, "--tokenizer", checkpoint)
+    assert code == 0 and "tokens" not in words and "14 documents" in words
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["absent.spacy"], "absent.spacy"),
+        (["blank.txt"], "blank.txt holds no text"),
+        (["bad.spacy"], "bad.spacy cannot be read as a .spacy file"),
+        (["texts.jsonl", "--tokenizer", "./absent"], "absent"),
+        (["texts.jsonl", "--output", "."], "Is a directory"),
+    ],
+)
+def test_mistakes(change, message, texts, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blank.txt").write_text(" \n")
+    (tmp_path / "bad.spacy").write_bytes(b"no docs")
+    code, words = run("--tokenizer", checkpoint, *change)
+    assert code == 1
+    assert re.search(message, words)
