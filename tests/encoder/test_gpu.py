@@ -1,11 +1,15 @@
 """On a GPU as on the CPU, whose parity with transformers test_parity.py shows."""
 
+import importlib.util
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.kernels import why_no_kernels
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
@@ -91,6 +95,11 @@ def test_half_precision(backend, lengths):
         if backend == "cuda" and torch.cuda.get_device_capability() < (8, 0):
             continue
         encoder = make_encoder(config, tensors, backend=backend, precision=precision)
+        if backend == "cuda":  # and not by something slower, in silence
+            assert encoder._flash is not None and encoder._flash_to_train is not None
+            has_triton = importlib.util.find_spec("triton") is not None
+            if has_triton and shutil.which("gcc"):
+                assert why_no_kernels() == ""
         assert cosines(encoder.encode(batch), wanted).min() >= least
         if not encoder.can_train:
             continue
