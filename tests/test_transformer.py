@@ -100,6 +100,16 @@ def test_loss_curve_of_shared_and_inline(checkpoint, factory, at_once):
     assert entities(shared.pipe(TEXTS)) == entities(inline.pipe(TEXTS))
 
 
+def test_vectors_are_removed_by_doc_cleaner(nlp):
+    """As the README has it, for whoever keeps Docs."""
+    wanted = entities(nlp.pipe(TEXTS))
+    cleaned = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    cleaned.add_pipe("doc_cleaner", config={"attrs": {"_.trf_data": None}})
+    docs = list(cleaned.pipe(TEXTS))
+    assert entities(docs) == wanted
+    assert all(doc._.trf_data is None for doc in docs)
+
+
 def test_round_trips(nlp, tmp_path):
     wanted = entities(nlp.pipe(TEXTS))
     nlp.to_disk(tmp_path / "nlp")

@@ -181,6 +181,26 @@ def test_numbers():
     ]
 
 
+def test_the_script_finds_what_it_looks_for(docs):
+    """Without a browser, at least that what it names is on the page."""
+    html = render_report(make_data(docs), docs)
+    script = html[html.index('"use strict"') :]
+    script, rest = script.split("</script>", 1)
+    page = html.replace(script, "") + rest
+    ids = set(re.findall(r'\$\("([\w-]+)"\)', script))
+    names = set(re.findall(r'chosen\("(\w+)"\)', script))
+    classes = set(re.findall(r'querySelector(?:All)?\("[\w.]*?\.([\w-]+)"\)', script))
+    assert ids and names == {"kind", "label"} and {"doc", "text", "count"} <= classes
+    for attribute, wanted in (("id", ids), ("name", names)):
+        for value in wanted:
+            assert re.search(rf'{attribute}="?{value}["\s>]', page), value
+    given = set(re.findall(r'toggle\("([\w-]+)"', script))  # by itself
+    for value in classes - given:
+        assert re.search(rf'class="?[^">]*\b{value}\b', page), value
+    for i in range(len(docs)):
+        assert re.search(rf'id="?text-{i}["\s>]', page)
+
+
 # -- In a browser -----------------------------------------------------------------
 
 
