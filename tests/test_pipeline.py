@@ -261,12 +261,40 @@ def test_two_processes(trained, capfd):
     assert "fork" not in capfd.readouterr().err
 
 
-def test_sent_to_a_spawned_process(trained):
-    """What multiprocessing does where it cannot fork."""
+def test_sent_to_another_process(trained):
     nlp = spacy.load(trained)
     sent = pickle.loads(pickle.dumps(nlp.get_pipe("modernbert_ner").pipe))
     docs = [nlp.make_doc(text) for text in TEXTS]
     assert entities(sent(docs)) == entities(nlp.pipe(TEXTS))
+
+
+SPAWN = """
+import json, multiprocessing, sys
+import spacy
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    nlp = spacy.load(sys.argv[1])
+    texts = json.loads(sys.stdin.read())
+    found, wanted = (
+        [[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]
+        for docs in (nlp.pipe(texts, n_process=2, batch_size=10), nlp.pipe(texts))
+    )
+    assert any(wanted) and found == wanted
+"""
+
+
+def test_spawned_processes(trained, tmp_path):
+    """As on Windows and macOS, where spaCy's processes start anew."""
+    script = tmp_path / "script.py"
+    script.write_text(SPAWN)
+    done = subprocess.run(
+        [sys.executable, str(script), str(trained)],
+        input=json.dumps(TEXTS),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 FRESH = """
