@@ -187,12 +187,14 @@ def resolve_precision(precision: str, backend: str) -> str:
     RETURNS (str): The name of one.
     RAISES (ValueError): If the backend has none of that name here.
     """
-    known = known_precisions(backend)
     if precision == "auto":
         prefers_bfloat16 = backend == "cuda" or (
             backend in ("cpu", "openvino") and multiplies_bfloat16()
         )
-        return "bfloat16" if prefers_bfloat16 and "bfloat16" in known else "float32"
+        if prefers_bfloat16 and "bfloat16" in known_precisions(backend):
+            return "bfloat16"
+        return "float32"
+    known = known_precisions(backend)
     if precision not in known:
         raise ValueError(
             Errors.PRECISION_UNAVAILABLE.format(
