@@ -68,6 +68,7 @@ def check_writable(path: Path) -> None:
     path (Path): The file. Its folder is made if it does not exist.
     RAISES (OSError): If it is a folder, or cannot be written.
     """
+    path = path.resolve()  # as `replacing` writes it
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)

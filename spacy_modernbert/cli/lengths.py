@@ -3,7 +3,7 @@
 import json
 import shlex
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -136,7 +136,7 @@ def _print(found: Dict[str, Any]) -> None:
     n_documents = found["documents"]
     msg.text(f"{n_documents:,} documents")
     rows = [
-        (unit, *(f"{found[unit][key]:,.0f}" for key in asdict(Lengths(0, 0, 0, 0))))
+        (unit, *(f"{found[unit][each.name]:,.0f}" for each in fields(Lengths)))
         for unit in ("tokens", "wordpieces")
         if found[unit]
     ]

@@ -93,16 +93,7 @@ def resolve(name: Union[str, Path], revision: Optional[str] = None) -> Path:
     RAISES (ValueError): If there is no such folder and it cannot be had from the
         hub: unknown, gated, or no network. The message says which.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise ValueError(
-            Errors.CHECKPOINT_IS_FILE.format(name=name, parent=folder.parent)
-        )
-    if isinstance(name, Path) or _looks_like_path(name):
-        raise ValueError(Errors.CHECKPOINT_NO_FOLDER.format(path=folder.absolute()))
-    return _download(name, revision, _HUB_FILES)
+    return _resolve(name, revision, _HUB_FILES)
 
 
 def resolve_tokenizer(name: Union[str, Path]) -> Path:
@@ -114,11 +105,7 @@ def resolve_tokenizer(name: Union[str, Path]) -> Path:
     RAISES (ValueError): As for `resolve`.
     """
     path = Path(name).expanduser()
-    if path.exists():
-        return path
-    if isinstance(name, Path) or _looks_like_path(name):
-        raise ValueError(Errors.CHECKPOINT_NO_FOLDER.format(path=path.absolute()))
-    return _download(name, None, [CONFIG, TOKENIZER])
+    return path if path.is_file() else _resolve(name, None, [CONFIG, TOKENIZER])
 
 
 def load_config(folder: Path) -> ModernBertConfig:
@@ -295,6 +282,20 @@ def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Fl
     RAISES (ValueError): As for `open_tensors`.
     """
     return _select(read_entries(data), config, data)
+
+
+def _resolve(name: Union[str, Path], revision: Optional[str], files: List[str]) -> Path:
+    """RETURNS (Path): The folder, or one with some files of the hub."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(
+            Errors.CHECKPOINT_IS_FILE.format(name=name, parent=folder.parent)
+        )
+    if isinstance(name, Path) or _looks_like_path(name):
+        raise ValueError(Errors.CHECKPOINT_NO_FOLDER.format(path=folder.absolute()))
+    return _download(name, revision, files)
 
 
 def _looks_like_path(name: str) -> bool:
