@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from ..encoder.attention import AttentionPlan, make_plan
 from ..encoder.config import ModernBertConfig
+from ..encoder.flash import FlashAttention, find_flash_attention
 from ..encoder.head import head_shapes
 from ..encoder.projection import Projection, cast
 from ..encoder.torch_encoder import ModernBert
+from ..encoder.transfer import to_device
 from .masking import MaskedBatch
 
 _ENCODER = "model."
@@ -36,7 +38,7 @@ class PredictionHead(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.norm(F.gelu(self.dense(hidden)))
+        return self.norm(F.gelu(self.dense(hidden)).float())
 
 
 class Decoder(nn.Module):
@@ -59,9 +61,15 @@ class MaskedLM(nn.Module):
     them calls `weights_changed`.
     """
 
-    def __init__(self, config: ModernBertConfig, dtype: torch.dtype):
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        dtype: torch.dtype,
+        flash: Optional[FlashAttention] = None,
+    ):
         super().__init__()
         self.config = config
+        self._flash = flash
         project = partial(Projection, dtype=dtype, prepare=cast)
         self.model = ModernBert(config, 0, project)
         self.head = PredictionHead(config, project)
@@ -100,10 +108,14 @@ class MaskedLM(nn.Module):
             many wordpieces were found; both on the device.
         """
         device = self.table.device
-        ids = torch.from_numpy(masked.batch.ids).to(device)
-        places = torch.from_numpy(masked.places).to(device)
-        targets = torch.from_numpy(masked.targets).to(device)
-        plan = make_plan(masked.batch, self.config, device)
+        ids, places, targets = (
+            to_device(array, device)
+            for array in (masked.batch.ids, masked.places, masked.targets)
+        )
+        # Flash attention drops nothing out.
+        drops_out = self.training and self.config.attention_dropout > 0
+        kernel = None if drops_out else self._flash
+        plan = make_plan(masked.batch, self.config, device, kernel)
         scores = self(ids, plan, places, recompute).float()
         loss = F.cross_entropy(scores, targets, reduction="sum")
         return loss, (scores.argmax(-1) == targets).sum()
@@ -124,8 +136,9 @@ class MaskedLM(nn.Module):
         dtype (torch.dtype): What matrices are multiplied in.
         RETURNS (MaskedLM): The model.
         """
+        flash = find_flash_attention(device, dtype, config.head_dim, to_train=True)
         with torch.device("meta"):
-            model = cls(config, dtype)
+            model = cls(config, dtype, flash)
         model.to_empty(device=device)
         with torch.no_grad():
             for name, parameter in model.named_parameters():

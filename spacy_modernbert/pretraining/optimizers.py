@@ -1,8 +1,9 @@
 """What steps the weights of a masked language model: AdamW, or Muon beside it."""
 
+from collections import defaultdict
 from itertools import compress
 from operator import not_
-from typing import Any, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -52,37 +53,50 @@ class Muon(torch.optim.Optimizer):
         closure (Any): Not used.
         """
         for group in self.param_groups:
+            alike: Dict[torch.Size, List[Tensor]] = defaultdict(list)
             for weights in group["params"]:
                 if weights.grad is not None:
-                    update = self._update(weights, weights.grad, group["momentum"])
-                    size = _RMS_OF_ADAMW * max(weights.shape) ** 0.5
-                    weights.mul_(1 - group["lr"] * group["weight_decay"])
-                    weights.add_(update, alpha=-group["lr"] * size)
+                    alike[weights.shape].append(weights)
+            for shape, matrices in alike.items():
+                updates = self._updates(matrices, group["momentum"])
+                size = _RMS_OF_ADAMW * max(shape) ** 0.5
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, updates, alpha=-group["lr"] * size)
 
-    def _update(self, weights: Tensor, gradient: Tensor, momentum: float) -> Tensor:
-        state = self.state[weights]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weights)
-        buffer = state["momentum_buffer"]
-        buffer.lerp_(gradient, 1 - momentum)
-        ahead = torch.lerp(gradient, buffer, momentum)
-        return orthogonalize(ahead.to(self._dtype)).to(weights.dtype)
+    def _updates(self, matrices: List[Tensor], momentum: float) -> Tuple[Tensor, ...]:
+        """Those of one shape at once: small as they are, a GPU takes longer to be told
+        of each than to multiply it.
+        """
+        gradients = [_gradient(each) for each in matrices]
+        for each in matrices:
+            if "momentum_buffer" not in self.state[each]:
+                self.state[each]["momentum_buffer"] = torch.zeros_like(each)
+        buffers = [self.state[each]["momentum_buffer"] for each in matrices]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
+        return orthogonalize(ahead.to(self._dtype)).to(ahead.dtype).unbind()
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """Bring the singular values of a matrix near to 1, by Newton and Schulz.
+def _gradient(weights: Tensor) -> Tensor:
+    assert weights.grad is not None
+    return weights.grad
 
-    matrix (Tensor): `(n, m)`.
-    RETURNS (Tensor): `(n, m)`.
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Bring the singular values of matrices near to 1, by Newton and Schulz.
+
+    matrices (Tensor): `(k, n, m)`.
+    RETURNS (Tensor): `(k, n, m)`.
     """
     a, b, c = _COEFFICIENTS
-    is_tall = matrix.size(0) > matrix.size(1)
-    x = matrix.T if is_tall else matrix
-    x = x / x.norm().clamp(min=1e-7)
+    is_tall = matrices.size(1) > matrices.size(2)
+    x = matrices.mT if is_tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if is_tall else x
+        gram = x @ x.mT
+        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, gram, x, beta=a)
+    return x.mT if is_tall else x
 
 
 def make_optimizers(

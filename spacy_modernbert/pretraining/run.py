@@ -225,12 +225,13 @@ class Pretraining:
 
     def _take_step(self, masked: MaskedBatch, learn_rate: float) -> Tuple[float, float]:
         n_hidden = max(1, masked.places.size)
-        loss, n_found = 0.0, 0
+        loss = torch.zeros((), device=self._device)
+        n_found = torch.zeros((), dtype=torch.int64, device=self._device)
         for part in _split(masked, self.settings.max_batch_wordpieces):
             part_loss, part_found = self.model.score(part)
             (part_loss / n_hidden).backward()
-            loss += part_loss.item()
-            n_found += int(part_found.item())
+            loss += part_loss.detach()
+            n_found += part_found
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.grad_clip)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
@@ -238,7 +239,9 @@ class Pretraining:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.model.weights_changed()
-        return loss / n_hidden, n_found / n_hidden
+        # Asked for when all of the step was handed to the device, which the host waits
+        # for here.
+        return loss.item() / n_hidden, n_found.item() / n_hidden
 
     def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
         budget = self.settings.evaluate_wordpieces

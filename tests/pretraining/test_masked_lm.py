@@ -13,11 +13,14 @@ from spacy_modernbert.encoder.checkpoint import (
     open_tensors,
     save_checkpoint,
 )
+from spacy_modernbert.encoder.flash import FlashAttention
 from spacy_modernbert.encoder.head import head_shapes, init_head, open_head
+from spacy_modernbert.pretraining import masked_lm
 from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import Masking
 from spacy_modernbert.types import PackedBatch
 
+from ..encoder.test_flash import attend
 from ..encoder.util import assert_close, draw_ids, make_masked_lm, make_tokenizer
 
 VARIANTS = [
@@ -33,11 +36,11 @@ def save(tmp_path, **overrides):
     return oracle
 
 
-def load(folder):
+def load(folder, dtype=torch.float32):
     config = load_config(folder)
     head = open_head(folder, config)
     return MaskedLM.from_tensors(
-        config, open_tensors(folder, config), head, torch.device("cpu")
+        config, open_tensors(folder, config), head, torch.device("cpu"), dtype
     )
 
 
@@ -120,3 +123,48 @@ def test_a_head_of_another_kind(tmp_path):
     save(tmp_path / "silu", classifier_activation="silu")
     with pytest.raises(ValueError, match="classifier_activation 'silu'"):
         open_head(tmp_path / "silu", load_config(tmp_path / "silu"))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_flash_attention_is_taken_where_it_is(tmp_path, monkeypatch, dropout):
+    """As without it, but where attention drops out, which it cannot."""
+    save(tmp_path, attention_dropout=dropout)
+    calls = []
+
+    def count(*args):
+        calls.append(args)
+        return attend(*args)
+
+    rng = np.random.default_rng(0)
+    batch = PackedBatch.of([draw_ids(rng, length) for length in (5, 300, 40)])
+    masked = Masking(0.3, 4, np.arange(5), 300).hide(batch, rng)
+    found = []
+    for kernel in (None, FlashAttention("plain", count)):
+        monkeypatch.setattr(
+            masked_lm, "find_flash_attention", lambda *args, to_train, k=kernel: k
+        )
+        model = load(tmp_path)
+        torch.manual_seed(0)
+        loss, _ = model.score(masked)
+        loss.backward()
+        found.append((loss.item(), model.table.grad))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    assert_close(found[1][1].numpy(), found[0][1].numpy(), "table")
+    assert len(calls) == (0 if dropout else model.config.num_hidden_layers)
+
+
+def test_norms_are_in_float32(tmp_path):
+    """CUDA norms nothing that is not in the precision of the weights."""
+    save(tmp_path)
+    model = load(tmp_path, torch.bfloat16)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.register_forward_hook(
+                lambda module, args, output: seen.append((args[0].dtype, output.dtype))
+            )
+    rng = np.random.default_rng(0)
+    batch = PackedBatch.of([draw_ids(rng, 40)])
+    loss, _ = model.score(Masking(0.3, 4, np.arange(5), 300).hide(batch, rng))
+    loss.backward()
+    assert len(seen) > 3 and set(seen) == {(torch.float32, torch.float32)}

@@ -6,20 +6,20 @@ from spacy_modernbert.pretraining.run import Pretraining
 
 from .test_run import paths, settings  # noqa: F401
 
-SHAPES = ((32, 8), (8, 32), (16, 16))
+SHAPES = ((32, 8), (8, 32), (16, 16), (8, 32))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES[:3])
 def test_singular_values_end_near_1(shape):
     torch.manual_seed(0)
-    made = orthogonalize(torch.randn(shape))
+    made = orthogonalize(torch.randn(3, *shape))
     values = torch.linalg.svdvals(made)
-    assert made.shape == shape
+    assert made.shape == (3, *shape)
     assert values.min() > 0.5 and values.max() < 1.3
 
 
 def test_no_gradient_no_step():
-    assert not orthogonalize(torch.zeros(4, 8)).any()
+    assert not orthogonalize(torch.zeros(1, 4, 8)).any()
     weights = torch.nn.Parameter(torch.ones(4, 8))
     Muon([weights], lr=0.1, weight_decay=0.1).step()
     assert (weights == 1).all()

@@ -261,9 +261,10 @@ def test_too_short_to_hide_anything(paths, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_it_goes_on_on_a_gpu(paths, tmp_path, optimizer):
-    told = settings(paths, optimizer=optimizer, backend="cuda")
+def test_it_goes_on_on_a_gpu(paths, tmp_path, optimizer, precision):
+    told = settings(paths, optimizer=optimizer, backend="cuda", precision=precision)
     stopped = Pretraining(told, tmp_path)
     list(islice(stopped.steps(), 7))
     stopped.save()
