@@ -1,5 +1,6 @@
 """Train and test one pipeline, and keep what came of it."""
 
+import hashlib
 import json
 import os
 import shlex
@@ -81,10 +82,10 @@ def is_done(cell: Cell, settings: Settings) -> bool:
     record = read_record(cell, settings.results)
     if record is None:
         return False
-    # The first records do not name it; all of them had this one.
-    encoder = record.get("encoder", "assets/modernbert-mini")
-    return record["steps"] == count_steps(cell, settings) and (
-        cell.weights is None or encoder == str(settings.encoder)
+    return (
+        record["steps"] == count_steps(cell, settings)
+        and record["encoder"] == _name_encoder(cell, settings)
+        and record.get("encoder_digest") == _digest_encoder(cell, settings)
     )
 
 
@@ -114,7 +115,8 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     record = {
         **asdict(cell),
         "steps": steps,
-        "encoder": None if cell.weights is None else str(settings.encoder),
+        "encoder": _name_encoder(cell, settings),
+        "encoder_digest": _digest_encoder(cell, settings),
         "threads": settings.threads,
         "train_command": shlex.join(train),
         "test_command": shlex.join(test),
@@ -203,6 +205,22 @@ def make_train_command(
     for key, value in options.items():
         command += [f"--{key}", str(value)]
     return command
+
+
+def _name_encoder(cell: Cell, settings: Settings) -> Optional[str]:
+    return None if cell.weights is None else str(settings.encoder)
+
+
+def _digest_encoder(cell: Cell, settings: Settings) -> Optional[str]:
+    """RETURNS (Optional[str]): What tells the weights that a cell starts from from
+    others of the same name; None if it starts from none that are in a file.
+    """
+    if cell.weights != "pretrained":
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(settings.encoder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _find_encoder(cell: Cell, settings: Settings) -> Path:

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from experiments.__main__ import RESULTS, app
 from experiments.table import make_page
 
+from ..util import ROOT
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -16,6 +18,7 @@ def here(tmp_path, monkeypatch):
     name = "litbank-mini-pretrained-8192-equal-steps-seed0.json"
     (tmp_path / "results").mkdir()
     shutil.copy(RESULTS / name, tmp_path / "results" / name)
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
     (tmp_path / "corpus" / "litbank").mkdir(parents=True)
     (tmp_path / "corpus" / "litbank" / "train.spacy").touch()
     return tmp_path
@@ -57,7 +60,7 @@ def test_the_page(here):
     assert "### litbank" in page and "| mini | pretrained | 8,192 | 1 |" in page
 
 
-@pytest.mark.parametrize("folder", ["", "xeon-h100", "without-layer-decay"])
+@pytest.mark.parametrize("folder", ["", "xeon-h100", "earlier-mini"])
 def test_the_pages_that_come_along_are_of_the_records(folder):
     page = (RESULTS / folder / "README.md").read_text(encoding="utf8")
     assert make_page(RESULTS / folder) == page

@@ -1,5 +1,6 @@
 """A whole experiment, for a moment."""
 
+import hashlib
 import json
 import sys
 from dataclasses import asdict, replace
@@ -113,10 +114,18 @@ def test_what_is_done(settings):
     """A record counts for what running it now would make."""
     cell = Cell("mini", window=8192, corpus="litbank")
     assert not is_done(cell, settings)
-    write_record(settings, cell, steps=3, encoder=str(settings.encoder))
+    weights = settings.encoder / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    named = {"steps": 3, "encoder": str(settings.encoder)}
+    write_record(settings, cell, **named, encoder_digest=digest)
     assert is_done(cell, settings)
     assert not is_done(cell, replace(settings, steps=4))
     assert not is_done(cell, replace(settings, encoder=settings.work))
+    write_record(settings, cell, **named, encoder_digest="of others")
+    assert not is_done(cell, settings)
+    fresh = replace(cell, weights="random")
+    write_record(settings, fresh, **named)
+    assert is_done(fresh, settings)
     bare = Cell("cnn", None, corpus="litbank")
     write_record(settings, bare, steps=3, encoder=None)
     assert is_done(bare, replace(settings, encoder=settings.work))
