@@ -132,8 +132,8 @@ TINY = RosterSize(
 # For the default run: minutes on a laptop.
 SHORT = RosterSize(
     train=(
-        Stage(400_000, 24, 80, 12),
-        Stage(300_000, 80, 400, 30),
+        Stage(250_000, 24, 80, 12),
+        Stage(250_000, 80, 400, 30),
         Stage(800_000, 300, 2_000, 60),
     ),
     held_out=Stage(25_000, 300, 2_000, 60),
