@@ -9,12 +9,14 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from benchmarks.machine import describe_machine, list_versions
 from benchmarks.process import make_environment
 from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder.checkpoint import (
+    CONFIG,
+    TOKENIZER,
     load_config,
     read_tokenizer_config,
     read_tokenizer_json,
@@ -72,7 +74,7 @@ def read_records(results: Path) -> List[Record]:
 
 def is_done(cell: Cell, settings: Settings) -> bool:
     """Whether a cell has the record that running it would make: of as many steps, with
-    the same encoder.
+    the same encoder, by the same recipe.
 
     cell (Cell): The cell.
     settings (Settings): What it would be run with.
@@ -82,11 +84,8 @@ def is_done(cell: Cell, settings: Settings) -> bool:
     record = read_record(cell, settings.results)
     if record is None:
         return False
-    return (
-        record["steps"] == count_steps(cell, settings)
-        and record["encoder"] == _name_encoder(cell, settings)
-        and record.get("encoder_digest") == _digest_encoder(cell, settings)
-    )
+    made = {"steps": count_steps(cell, settings), **_name_sources(cell, settings)}
+    return all(record.get(key) == value for key, value in made.items())
 
 
 def run_cell(cell: Cell, settings: Settings) -> Record:
@@ -99,6 +98,8 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     RAISES (LookupError): If the budget is a time and what it is measured by is missing.
     """
     steps = count_steps(cell, settings)
+    # As they are now: training takes a while.
+    sources = _name_sources(cell, settings)
     output = settings.work / cell.name
     train = make_train_command(cell, settings, steps, output)
     seconds, peak_mb = _run(train, settings.threads)
@@ -115,8 +116,7 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     record = {
         **asdict(cell),
         "steps": steps,
-        "encoder": _name_encoder(cell, settings),
-        "encoder_digest": _digest_encoder(cell, settings),
+        **sources,
         "threads": settings.threads,
         "train_command": shlex.join(train),
         "test_command": shlex.join(test),
@@ -147,12 +147,17 @@ def count_steps(cell: Cell, settings: Settings) -> int:
         replace(REFERENCE, corpus=cell.corpus, seed=cell.seed),
         replace(cell, budget="steps"),
     ]
-    found = [read_record(each, settings.results) for each in needed]
-    for each, record in zip(needed, found, strict=True):
-        if record is None:
+    for each in needed:
+        if not is_done(each, settings):
             raise LookupError(f"Run {each.name} first: {cell.name} takes its time.")
-    reference, paced = found
+    reference, paced = (read_record(each, settings.results) for each in needed)
     assert reference is not None and paced is not None
+    machines = [_name_machine(reference), _name_machine(paced)]
+    if machines[0] != machines[1]:
+        raise LookupError(
+            f"{needed[0].name} ran on {machines[0]}, and {needed[1].name} on "
+            f"{machines[1]}: no time of the one is one of the other. Run both anew."
+        )
     pace = paced["train_seconds"] / paced["steps"]
     return max(1, round(reference["train_seconds"] / pace))
 
@@ -207,26 +212,39 @@ def make_train_command(
     return command
 
 
-def _name_encoder(cell: Cell, settings: Settings) -> Optional[str]:
-    return None if cell.weights is None else str(settings.encoder)
-
-
-def _digest_encoder(cell: Cell, settings: Settings) -> Optional[str]:
-    """RETURNS (Optional[str]): What tells the weights that a cell starts from from
-    others of the same name; None if it starts from none that are in a file.
+def _name_sources(cell: Cell, settings: Settings) -> Dict[str, Optional[str]]:
+    """RETURNS (Dict[str, Optional[str]]): What a cell starts from: the encoder, and
+    digests of its weights, if they are read, and of the recipe.
     """
-    if cell.weights != "pretrained":
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(settings.encoder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    recipe = settings.recipes / f"{cell.recipe}.cfg"
+    weights = sorted(settings.encoder.glob("*.safetensors"))
+    return {
+        "encoder": None if cell.weights is None else str(settings.encoder),
+        "encoder_digest": digest(weights) if cell.weights == "pretrained" else None,
+        "recipe_digest": digest([recipe]),
+    }
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """RETURNS (str): What tells the bytes of files from others."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _name_machine(record: Record) -> str:
+    machine = record["machine"]
+    parts = [machine["processor"], machine.get("gpu"), f"{record['threads']} threads"]
+    return ", ".join(filter(None, parts))
 
 
 def _find_encoder(cell: Cell, settings: Settings) -> Path:
     if cell.weights == "pretrained":
         return settings.encoder
-    folder = settings.work / "encoders" / f"{settings.encoder.name}-seed{cell.seed}"
+    shape = digest([settings.encoder / name for name in (CONFIG, TOKENIZER)])
+    name = f"{settings.encoder.name}-{shape}-seed{cell.seed}"
+    folder = settings.work / "encoders" / name
     if not folder.exists():
         make_random_encoder(settings.encoder, folder, cell.seed)
     return folder

@@ -2,7 +2,7 @@
 
 import statistics
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 from .cells import EXPERIMENTS, Cell, Experiment
 from .run import Record, read_records
@@ -41,8 +41,9 @@ _INTRODUCTION = (
     "the standard deviation. Of each training, the state that is best on the dev "
     "documents is tested. *Equal time* takes as many steps as fit into the time of "
     "the first line of its table. Minutes are of the training with its evaluations; "
-    "the machine is shared, so they are rough. Each line comes from the JSON files "
-    "beside this page, which have the commands, the machine and the versions."
+    "the machine is shared, so they are rough. In brackets stands how the digest of "
+    "the encoder's weights begins. Each line comes from the JSON files beside this "
+    "page, which have the commands, the machine and the versions."
 )
 
 
@@ -72,9 +73,10 @@ def _make_table(variants: Sequence[Cell], records: Sequence[Record]) -> List[str
     """RETURNS (List[str]): The table of a corpus; empty if nothing was run."""
     lines = []
     for variant in variants:
-        seeds = [record for record in records if _is_of(record, variant)]
-        if seeds:
-            lines.append(_line([*_describe(variant), *_summarize(seeds).values()]))
+        of_variant = [record for record in records if _is_of(record, variant)]
+        for alike in _group(of_variant):
+            cells = [*_describe(variant, alike[0]), *_summarize(alike).values()]
+            lines.append(_line(cells))
     if not lines:
         return []
     rule = ["---"] * 2 + ["---:"] * (len(_HEADER) - 2)
@@ -86,10 +88,24 @@ def _is_of(record: Record, variant: Cell) -> bool:
     return all(record[key] == getattr(variant, key) for key in keys)
 
 
-def _describe(cell: Cell) -> List[str]:
+def _group(records: Sequence[Record]) -> List[List[Record]]:
+    """Those of one mean: with the same encoder, and as many steps but where the time
+    sets them.
+    """
+    groups: Dict[Any, List[Record]] = {}
+    for record in records:
+        steps = None if record["budget"] == "time" else record["steps"]
+        groups.setdefault((record.get("encoder_digest"), steps), []).append(record)
+    return list(groups.values())
+
+
+def _describe(cell: Cell, record: Record) -> List[str]:
     recipe = cell.recipe + _BUDGETS[cell.budget]
+    weights = cell.weights or ""
+    if cell.weights == "pretrained":
+        weights += f" ({record['encoder_digest'][:6]})"
     window = "" if cell.window is None else f"{cell.window:,}"
-    return [recipe, cell.weights or "", window]
+    return [recipe, weights, window]
 
 
 def _summarize(records: Sequence[Record]) -> Dict[str, str]:

@@ -440,7 +440,10 @@ class Errors:
         "{path} is no file that texts can be read from, going by its name. It should "
         "end in one of {known}."
     )
-    EMPTY_TEXTS = "{path} holds no text. Give a file with at least one."
+    EMPTY_TEXTS = (
+        "{path} holds no text of which the tokenizer makes any wordpiece. Give a file "
+        "with at least one."
+    )
     NOTHING_TO_HIDE = (
         "The held-out texts in {path} ({n_texts} in all) are so short that no "
         "wordpiece of them was hidden, so there is nothing to ask the model for. Give "
@@ -476,8 +479,13 @@ class Errors:
         "the encoder takes {limit}. Set its length lower."
     )
     PRETRAINING_OTHER_STATE = (
-        "{path} holds the state of a run with another encoder: {why}. Give another "
-        "output folder, or delete the state to start anew."
+        "{path} holds the state of a run with another encoder or optimizer: {why}. "
+        "Give another output folder, or delete the state to start anew."
+    )
+    PRETRAINING_NOT_FINITE = (
+        "Step {step} of pretraining came to a loss of {loss} and gradients of norm "
+        "{norm}, of which nothing can be learned. What was saved after step {saved} is "
+        "untouched. Set learn_rate ({learn_rate}) lower, or precision to float32."
     )
     PRETRAINING_NEEDS_TORCH_BACKEND = (
         "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "

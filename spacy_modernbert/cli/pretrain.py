@@ -48,13 +48,15 @@ def pretrain(
 
 def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) -> None:
     # torch is imported when there is something to do.
-    from ..pretraining.run import LOG, Pretraining, cut_log, write_log
+    from ..pretraining.run import ENCODER, LOG, Pretraining, cut_log, write_log
 
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
     cut_log(output / LOG, run.step)
     if run.step:
         msg.info(f"Goes on after step {run.step:,} of {settings.total:,}.")
+        # It may have been stopped when the state was written, and this was not.
+        run.export(output / ENCODER)
     means = _Means()
     with tqdm(total=settings.total, initial=run.step, unit="step", disable=None) as bar:
         for report in run.steps():
@@ -66,8 +68,9 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
                 record = {**asdict(report), **means.read()}
                 if found is not None:
                     record.update(dev_loss=found.loss, dev_accuracy=found.accuracy)
-                run.save()
+                # What the log says of steps that were not saved is cut when it goes on.
                 write_log(output / LOG, record)
+                run.save()
                 bar.write(_describe(record))
                 means = _Means()
     probe = run.probe()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -31,7 +32,7 @@ from .probe import Found, ask, compare_sights, hide_texts
 from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize
 from .settings import Phase, PretrainingSettings
-from .state import load_state, save_state
+from .state import digest_of, load_state, save_state
 from .texts import read_texts
 
 ENCODER = "encoder"
@@ -63,7 +64,9 @@ class StepReport:
 
 
 class Pretraining:
-    """A run. `steps` takes its steps; it can be left at any time and taken up again."""
+    """A run. `steps` takes its steps; it can be left between any two and taken up
+    again, and after an error from what was saved.
+    """
 
     def __init__(self, settings: PretrainingSettings, output: Path):
         """settings (PretrainingSettings): What to do.
@@ -109,9 +112,13 @@ class Pretraining:
         self._optimizers = make_optimizers(
             self.model, settings, getattr(torch, precision)
         )
-        self.step = 0
+        config_json = json.dumps(self._config.to_dict(), sort_keys=True)
+        self._digest = digest_of(config_json, self._tokenizer_json)
+        self.step = self._saved = 0
         if (output / STATE).is_file():
-            self.step = load_state(output / STATE, self.model, self._optimizers)
+            self.step = self._saved = load_state(
+                output / STATE, self.model, self._optimizers, self._digest
+            )
         self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
         if self._dev is not None:
@@ -128,6 +135,7 @@ class Pretraining:
         """Take the steps that are left.
 
         YIELDS (StepReport): Each step, when it was taken.
+        RAISES (ValueError): If a loss or a gradient is not finite.
         """
         settings = self.settings
         schedule = WarmupStableDecay(
@@ -177,7 +185,9 @@ class Pretraining:
 
     def save(self) -> None:
         """Write the state and the checkpoint: first beside their places."""
-        save_state(self.output / STATE, self.model, self._optimizers, self.step)
+        state = self.output / STATE
+        save_state(state, self.model, self._optimizers, self.step, self._digest)
+        self._saved = self.step
         self.export(self.output / ENCODER)
 
     def export(self, folder: Path, dtype: str = "F32") -> None:
@@ -197,10 +207,10 @@ class Pretraining:
         )
 
     def _tokenize(self, path: str) -> TokenizedTexts:
-        texts = read_texts(Path(path))
-        if not texts:
+        tokenized = tokenize(read_texts(Path(path)), self._tokenizer)
+        if not any(map(len, tokenized.ids)):
             raise ValueError(Errors.EMPTY_TEXTS.format(path=path))
-        return tokenize(texts, self._tokenizer)
+        return tokenized
 
     def _batches(self) -> Iterator[PackedBatch]:
         """The batches of the steps that are left."""
@@ -227,12 +237,15 @@ class Pretraining:
         n_hidden = max(1, masked.places.size)
         loss = torch.zeros((), device=self._device)
         n_found = torch.zeros((), dtype=torch.int64, device=self._device)
+        for optimizer in self._optimizers:  # of a step that failed half-way
+            optimizer.zero_grad(set_to_none=True)
         for part in _split(masked, self.settings.max_batch_wordpieces):
             part_loss, part_found = self.model.score(part)
             (part_loss / n_hidden).backward()
             loss += part_loss.detach()
             n_found += part_found
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.grad_clip)
+        clip = self.settings.grad_clip
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learn_rate
@@ -241,7 +254,18 @@ class Pretraining:
         self.model.weights_changed()
         # Asked for when all of the step was handed to the device, which the host waits
         # for here.
-        return loss.item() / n_hidden, n_found.item() / n_hidden
+        mean, share = loss.item() / n_hidden, n_found.item() / n_hidden
+        if not (math.isfinite(mean) and math.isfinite(norm)):
+            raise ValueError(
+                Errors.PRETRAINING_NOT_FINITE.format(
+                    step=self.step + 1,
+                    loss=mean,
+                    norm=float(norm),
+                    saved=self._saved,
+                    learn_rate=self.settings.learn_rate,
+                )
+            )
+        return mean, share
 
     def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
         budget = self.settings.evaluate_wordpieces

@@ -1,5 +1,6 @@
 """What a run needs to go on where it was: one safetensors file."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, Dict, Iterator, Sequence, Tuple
 
@@ -8,16 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import replacing, sync
-from ..encoder.tensor_files import read_entries, read_tensors, write_tensors
+from ..encoder.tensor_files import (
+    Words,
+    read_entries,
+    read_tensors,
+    read_words,
+    write_tensors,
+)
 from ..errors import Errors
 from .optimizers import Muon
 
 Optimizers = Sequence[torch.optim.Optimizer]
 
 _STEP = "step"
+_DIGEST = "digest"
 
 
-def save_state(path: Path, model: nn.Module, optimizers: Optimizers, step: int) -> None:
+def digest_of(*texts: str) -> Words:
+    """RETURNS (Words): `(8,)` uint32, the SHA-256 of texts."""
+    digest = hashlib.sha256("\0".join(texts).encode("utf8")).digest()
+    return np.frombuffer(digest, np.uint32)
+
+
+def save_state(
+    path: Path, model: nn.Module, optimizers: Optimizers, step: int, digest: Words
+) -> None:
     """Write the weights, the optimizers' moments and the number of steps. The file is
     written beside its place and then renamed.
 
@@ -25,32 +41,45 @@ def save_state(path: Path, model: nn.Module, optimizers: Optimizers, step: int) 
     model (nn.Module): The model.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     step (int): The steps that were taken, below 2 ** 24.
+    digest (Words): `(8,)` uint32, what tells the config and the tokenizer of the model
+        from others.
     """
-    tensors: Dict[str, Any] = {_STEP: np.array([step], np.float32)}
+    tensors: Dict[str, Any] = {
+        _STEP: np.array([step], np.float32),
+        _DIGEST: digest,
+    }
     for key, tensor in _tensors(model, optimizers):
         tensors[key] = tensor.detach().cpu().numpy()
     with replacing(path) as fresh, open(fresh, "wb") as stream:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
-        write_tensors(stream, shapes, tensors)
+        write_tensors(stream, shapes, tensors, words=(_DIGEST,))
         sync(stream)
 
 
-def load_state(path: Path, model: nn.Module, optimizers: Optimizers) -> int:
+def load_state(
+    path: Path, model: nn.Module, optimizers: Optimizers, digest: Words
+) -> int:
     """Read what `save_state` wrote into a model and its optimizers.
 
     path (Path): The file.
     model (nn.Module): A model of the same shape.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
+    digest (Words): That of the model's config and tokenizer.
     RETURNS (int): The steps that were taken.
-    RAISES (ValueError): If the file is damaged, or of another model.
+    RAISES (ValueError): If the file is damaged, or of another model or optimizer.
     """
     entries = read_entries(path)
     found = read_tensors(entries)
     if _STEP not in entries:
         _refuse(path, "it says no step")
+    if _DIGEST not in entries or not np.array_equal(
+        read_words(entries[_DIGEST], _DIGEST), digest
+    ):
+        _refuse(path, "its config or its tokenizer is not the same")
     step = int(found[_STEP][0])
-    for optimizer in optimizers:
-        _init_moments(optimizer, step)
+    if step:  # else there are no moments yet
+        for optimizer in optimizers:
+            _init_moments(optimizer, step)
     with torch.no_grad():
         for key, tensor in _tensors(model, optimizers):
             if key not in entries:

@@ -18,7 +18,8 @@ def here(tmp_path, monkeypatch):
     name = "litbank-mini-pretrained-8192-equal-steps-seed0.json"
     (tmp_path / "results").mkdir()
     shutil.copy(RESULTS / name, tmp_path / "results" / name)
-    (tmp_path / "assets").symlink_to(ROOT / "assets")
+    for folder in ("assets", "configs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "corpus" / "litbank").mkdir(parents=True)
     (tmp_path / "corpus" / "litbank" / "train.spacy").touch()
     return tmp_path
@@ -57,7 +58,9 @@ def test_what_was_done_before_is_not_done_again(here, monkeypatch):
 def test_the_page(here):
     assert run("table", "--results", "results").exit_code == 0
     page = (here / "results" / "README.md").read_text(encoding="utf8")
-    assert "### litbank" in page and "| mini | pretrained | 8,192 | 1 |" in page
+    assert (
+        "### litbank" in page and "| mini | pretrained (b2aafe) | 8,192 | 1 |" in page
+    )
 
 
 @pytest.mark.parametrize("folder", ["", "xeon-h100", "earlier-mini"])

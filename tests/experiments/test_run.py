@@ -1,6 +1,5 @@
 """A whole experiment, for a moment."""
 
-import hashlib
 import json
 import sys
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from experiments.cells import REFERENCE, STOCK, Cell
 from experiments.run import (
     Settings,
     count_steps,
+    digest,
     is_done,
     make_random_encoder,
     make_train_command,
@@ -46,6 +46,22 @@ def write_record(settings, cell, **values):
     settings.results.mkdir(parents=True, exist_ok=True)
     path = settings.results / f"{cell.name}.json"
     path.write_text(json.dumps(values))
+
+
+def write_done(settings, cell, processor="x", **values):
+    """A record that counts."""
+    weights = settings.encoder / "model.safetensors"
+    write_record(
+        settings,
+        cell,
+        steps=settings.steps,
+        encoder=str(settings.encoder) if cell.weights else None,
+        encoder_digest=digest([weights]) if cell.weights == "pretrained" else None,
+        recipe_digest=digest([settings.recipes / f"{cell.recipe}.cfg"]),
+        threads=2,
+        machine={"processor": processor},
+        **values,
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs os.wait4")
@@ -102,22 +118,29 @@ def test_steps_in_the_same_time(settings):
     with pytest.raises(LookupError, match="litbank-mini-pretrained-8192"):
         count_steps(timed, settings)
     reference = replace(REFERENCE, corpus="litbank", seed=2)
-    write_record(settings, reference, steps=3, train_seconds=60.0)
+    write_done(settings, reference, train_seconds=60.0)
     with pytest.raises(LookupError, match="litbank-cnn-equal-steps-seed2 first"):
         count_steps(timed, settings)
     paced = replace(timed, budget="steps")
-    write_record(settings, paced, steps=3, train_seconds=15.0)
+    write_done(settings, paced, train_seconds=15.0)
     assert count_steps(timed, settings) == 12
+    write_done(settings, paced, train_seconds=15.0, processor="y")
+    with pytest.raises(
+        LookupError, match=r"ran on x, 2 threads, and .* on y, 2 threads"
+    ):
+        count_steps(timed, settings)
 
 
 def test_what_is_done(settings):
     """A record counts for what running it now would make."""
     cell = Cell("mini", window=8192, corpus="litbank")
     assert not is_done(cell, settings)
-    weights = settings.encoder / "model.safetensors"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    named = {"steps": 3, "encoder": str(settings.encoder)}
-    write_record(settings, cell, **named, encoder_digest=digest)
+    named = {
+        "steps": 3,
+        "encoder": str(settings.encoder),
+        "recipe_digest": digest([settings.recipes / "mini.cfg"]),
+    }
+    write_done(settings, cell)
     assert is_done(cell, settings)
     assert not is_done(cell, replace(settings, steps=4))
     assert not is_done(cell, replace(settings, encoder=settings.work))
@@ -126,14 +149,45 @@ def test_what_is_done(settings):
     fresh = replace(cell, weights="random")
     write_record(settings, fresh, **named)
     assert is_done(fresh, settings)
+    write_record(settings, fresh, **{**named, "recipe_digest": "of another"})
+    assert not is_done(fresh, settings)
     bare = Cell("cnn", None, corpus="litbank")
-    write_record(settings, bare, steps=3, encoder=None)
+    write_done(settings, bare)
     assert is_done(bare, replace(settings, encoder=settings.work))
+
+
+def test_no_mean_of_two_encoders(settings):
+    values = {
+        "train_seconds": 60.0,
+        "train_peak_mb": 1000,
+        "test": {"f": 0.5, "p": 0.5, "r": 0.5},
+        "machine": {"processor": "x"},
+    }
+    made = [
+        (0, "aaaaaaaa", 3),
+        (1, "bbbbbbbb", 3),
+        (2, "aaaaaaaa", 3),
+        (3, "aaaaaaaa", 4),
+    ]
+    for seed, encoder_digest, steps in made:
+        cell = replace(REFERENCE, corpus="litbank", seed=seed)
+        write_record(
+            settings,
+            cell,
+            **asdict(cell),
+            steps=steps,
+            encoder_digest=encoder_digest,
+            **values,
+        )
+    page = make_page(settings.results)
+    for start, n_seeds in (("aaaaaa", 2), ("bbbbbb", 1), ("aaaaaa", 1)):
+        assert f"| mini | pretrained ({start}) | 8,192 | {n_seeds} | 50.0" in page
 
 
 def test_the_page_has_all_seeds_and_corpora(settings):
     values = {
         "steps": 3,
+        "encoder_digest": "0123456789abcdef",
         "train_seconds": 60.0,
         "train_peak_mb": 1000,
         "test": {"f": 0.5, "p": 0.5, "r": 0.5},
@@ -144,7 +198,7 @@ def test_the_page_has_all_seeds_and_corpora(settings):
         write_record(settings, cell, **asdict(cell), **values)
     (settings.results / "NOTE.md").write_text("On two cores.\n")
     page = make_page(settings.results)
-    assert page.count("| mini | pretrained | 8,192 | 1 | 50.0 |") == 6
+    assert page.count("| mini | pretrained (012345) | 8,192 | 1 | 50.0 |") == 6
     assert page.index("### litbank") < page.index("### mine")
     assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -164,6 +165,57 @@ def test_the_state_of_another_optimizer(paths, tmp_path):
     run.save()
     with pytest.raises(ValueError, match=r"state\.safetensors.*has no momentum_buffer"):
         Pretraining(settings(paths, optimizer="muon"), tmp_path)
+
+
+def test_a_state_of_before_the_first_step(paths, tmp_path):
+    told = settings(paths, optimizer="muon")
+    Pretraining(told, tmp_path).save()
+    assert len(list(Pretraining(told, tmp_path).steps())) == 10
+
+
+def test_the_state_of_another_tokenizer(paths, tmp_path):
+    """Of which the shapes say nothing."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(paths / "encoder", folder)
+    told = settings(paths, encoder=str(folder))
+    Pretraining(told, tmp_path).save()
+    text = (folder / "tokenizer.json").read_text(encoding="utf8")
+    # Two wordpieces have each other's ids.
+    one, two = text.index('"a":'), text.index('"b":')
+    swapped = text[:one] + '"b":' + text[one + 4 : two] + '"a":' + text[two + 4 :]
+    (folder / "tokenizer.json").write_text(swapped, encoding="utf8")
+    with pytest.raises(
+        ValueError, match=r"state\.safetensors.*tokenizer is not the same"
+    ):
+        Pretraining(told, tmp_path)
+
+
+def test_nothing_is_saved_of_what_is_not_finite(paths, tmp_path):
+    run = Pretraining(settings(paths), tmp_path)
+    steps = run.steps()
+    next(steps)
+    run.save()
+    with torch.no_grad():
+        run.model.table.fill_(torch.nan)
+    with pytest.raises(
+        ValueError, match=r"Step 2 .*loss of nan.*after step 1 is untou"
+    ):
+        next(steps)
+    assert Pretraining(settings(paths), tmp_path).step == 1
+
+
+def test_a_step_that_failed_leaves_no_gradient(paths, tmp_path, monkeypatch):
+    whole = [r.loss for r in Pretraining(settings(paths), tmp_path / "a").steps()]
+    run = Pretraining(settings(paths), tmp_path / "b")
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.utils, "clip_grad_norm_", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(run.steps())
+    assert [r.loss for r in run.steps()] == pytest.approx(whole, rel=1e-5)
+
+
+def interrupt(*args):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])
