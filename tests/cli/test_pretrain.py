@@ -1,6 +1,7 @@
 """`python -m spacy modernbert pretrain`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -74,6 +75,15 @@ def test_it_goes_on(folder):
     assert "Goes on after step 2 of 4" in result.output
     steps = [record["step"] for record in read_log(folder) if "loss" in record]
     assert steps == [2, 4]
+
+
+def test_what_was_not_written_is_written_when_it_goes_on(folder):
+    """A run may be killed between the state and the checkpoint."""
+    assert run(folder).exit_code == 0
+    shutil.rmtree(folder / "out" / "encoder")
+    result = run(folder)
+    assert result.exit_code == 0, result.output
+    load_config(folder / "out" / "encoder")
 
 
 def test_ctrl_c(folder, monkeypatch):
