@@ -223,8 +223,9 @@ def test_pretraining(path):
         for each in PROJECT["commands"]
         if settings.encoder in each.get("outputs", ())
     )
-    assert shlex.split(script)[5] == path.stem
-    assert path.stem in {size.stem for size in SIZES}
+    size = shlex.split(script)[5]
+    assert path.stem.removesuffix("-cpu") == size
+    assert size in {each.stem for each in SIZES}
 
 
 # -- The project ------------------------------------------------------------------
@@ -240,6 +241,7 @@ def test_project():
     default = PROJECT["vars"]
     assert (ROOT / "configs" / f"{default['config']}.cfg").is_file()
     assert (ROOT / default["encoder"] / "model.safetensors").is_file()
+    assert default["pretraining"] in {path.stem for path in PRETRAINING}
 
 
 def test_every_corpus_has_a_command():
