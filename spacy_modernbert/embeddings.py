@@ -33,7 +33,7 @@ from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
 from .pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
-from .span_getters import LongContextSpans, check_window
+from .span_getters import LONG_CONTEXT_SPANS, LongContextSpans, check_window
 from .types import PackedBatch
 
 Floats = npt.NDArray[np.float32]
@@ -244,8 +244,10 @@ def load_embedder(
         blocks = find_encoder_blocks(config)
         if not blocks:
             raise ValueError(Errors.PIPELINE_WITHOUT_ENCODER.format(pipeline=name))
-        spans = blocks[0].settings.get("get_spans", {})
-        shim = _load_shim(folder, config, blocks[0], settings)
+        found = blocks[0].settings.get("get_spans", {})
+        # Those of others may count in tokens.
+        spans = found if found.get("@span_getters") == LONG_CONTEXT_SPANS else {}
+        shim = load_shim(folder, config, blocks[0], settings)
     loaded = shim.loaded
     limit = min(loaded.encoder.config.max_wordpieces, max_batch_wordpieces)
     if window is None:
@@ -286,10 +288,17 @@ def make_doc(text: str, vocab: Vocab, longest: int) -> Doc:
     return Doc(vocab, words=words, spaces=[False] * len(words))
 
 
-def _load_shim(
+def load_shim(
     folder: Path, config: Config, block: EncoderBlock, settings: EncoderSettings
 ) -> EncoderShim:
-    """The encoder of a pipeline, and nothing else of it."""
+    """Load the encoder of a pipeline, and nothing else of it.
+
+    folder (Path): The pipeline.
+    config (Config): Its config, interpolated.
+    block (EncoderBlock): Which encoder.
+    settings (EncoderSettings): Where it is to run, and how.
+    RETURNS (EncoderShim): The shim, with the encoder.
+    """
     others = [name for name in config["components"] if name != block.component]
     # As `spacy.load` does it, whose overrides put no block in the place of a value.
     changed = config.copy()

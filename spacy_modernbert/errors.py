@@ -350,6 +350,11 @@ class Errors:
         "set_doc_vector = true, or its user data was left out when it was saved "
         "(DocBin keeps it with store_user_data=True)."
     )
+    OTHER_VECTORS = (
+        "The Doc's vector is {width} wide, of its encoder, and that of the {kind} is "
+        "{other} wide: of the word vectors of the vocab, say. They cannot be compared. "
+        "Compare Docs that have vectors of the same encoder."
+    )
     BAD_OUTPUT_FILE = (
         "The output_file of the logger must be a path or null, but it is {value!r}. "
         "With null, the log is written to the output folder of the run."
@@ -615,9 +620,7 @@ class Errors:
     )
     PIPELINE_ENCODERS = (
         "The pipeline '{folder}' has no single encoder to take (--component is "
-        "{value}). Give one of the components that have one with --component: {found}. "
-        "(The encoder that a 'transformer' shares is not in a folder of its own. "
-        "nlp.replace_listeners gives it to a component.)"
+        "{value}). Give one of the components that have one with --component: {found}."
     )
     EXPORT_DIFFERS = (
         "What was exported is off by {error:.1e} from torch, so nothing was written. "

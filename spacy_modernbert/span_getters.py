@@ -23,6 +23,9 @@ from .types import Ints
 
 SpanGetter = Callable[[List[Doc]], List[List[Span]]]
 
+# The name that `long_context_spans_v1` is registered under.
+LONG_CONTEXT_SPANS = "spacy-modernbert.long_context_spans.v1"
+
 MIN_WINDOW = 16
 
 # Room that is left in each window for what a tokenizer adds: special tokens (two,
@@ -118,13 +121,16 @@ def check_window(get_spans: SpanGetter, limit: int, max_batch_wordpieces: int) -
     """Check that a model takes the windows of a span getter, and a pass holds them.
 
     get_spans (SpanGetter): The span getter. What any but `LongContextSpans` gives is
-        cut to what the model takes.
+        cut to what the model takes and a pass holds, if that is not too little.
     limit (int): The most wordpieces that the model takes, special tokens counted.
     max_batch_wordpieces (int): The most wordpieces of a pass.
     RAISES ValueError: if the window is larger than the limit, or a pass smaller than
         the window.
     """
-    window = get_spans.window if isinstance(get_spans, LongContextSpans) else limit
+    if isinstance(get_spans, LongContextSpans):
+        window = get_spans.window
+    else:
+        window = min(MIN_WINDOW, limit)
     if window > limit:
         raise ValueError(Errors.WINDOW_OVER_LIMIT.format(window=window, limit=limit))
     if max_batch_wordpieces < window:

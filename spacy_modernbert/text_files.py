@@ -37,7 +37,8 @@ class TextSource:
         RETURNS (TextSource): The source.
         RAISES (ValueError): If there is no such file.
         """
-        if place != STDIN and not Path(place).is_file():
+        # A pipe such as <(zcat texts.gz) is no file, and can be read all the same.
+        if place != STDIN and (not Path(place).exists() or Path(place).is_dir()):
             raise ValueError(Errors.NO_TEXT_FILE.format(path=place))
         if key is None and place.lower().endswith(_JSONL):
             key = _DEFAULT_KEY
@@ -46,7 +47,7 @@ class TextSource:
     @property
     def is_file(self) -> bool:
         """RETURNS (bool): Whether it can be read again from the start."""
-        return self.place != STDIN
+        return self.place != STDIN and Path(self.place).is_file()
 
     def text_of(self, record: Dict[str, Any]) -> str:
         """RETURNS (str): The text of a record."""
@@ -70,7 +71,9 @@ class TextSource:
                     yield self._parse(line, self.key, number)
 
     def _open(self) -> ContextManager[BinaryIO]:
-        return open(self.place, "rb") if self.is_file else nullcontext(sys.stdin.buffer)
+        if self.place == STDIN:
+            return nullcontext(sys.stdin.buffer)
+        return open(self.place, "rb")
 
     def _decode(self, raw: bytes, number: int) -> str:
         try:

@@ -298,6 +298,28 @@ def test_of_a_shared_encoder(checkpoint, tmp_path):
     np.testing.assert_allclose(embedder.embed(TEXTS), wanted, atol=1e-6)
 
 
+def test_windows_of_other_span_getters(checkpoint, tmp_path):
+    """They count in tokens, or in what they like."""
+    pytest.importorskip("spacy_transformers")
+    nlp = spacy.blank("en")
+    spans = {
+        "@span_getters": "spacy-transformers.strided_spans.v1",
+        "window": 128,
+        "stride": 96,
+    }
+    tok2vec = {
+        "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
+        "name": str(checkpoint),
+        "get_spans": spans,
+    }
+    model = {**nlp.get_factory_meta("modernbert_ner").default_config["model"]}
+    nlp.add_pipe("modernbert_ner", config={"model": {**model, "tok2vec": tok2vec}})
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "nlp")
+    found, wanted = load(tmp_path / "nlp"), load(checkpoint)
+    assert found.get_spans == wanted.get_spans
+
+
 def test_a_pipeline_without_an_encoder(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "nlp")
     with pytest.raises(ValueError, match="None of the components"):

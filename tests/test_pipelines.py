@@ -3,7 +3,7 @@ import shutil
 import pytest
 import spacy
 
-from spacy_modernbert.cli.export_onnx import find_checkpoint
+from spacy_modernbert.cli.export_onnx import open_checkpoint
 from spacy_modernbert.pipelines import find_encoder_blocks, find_pipeline
 
 
@@ -28,7 +28,8 @@ def test_a_folder(trained):
 def test_a_package(package):
     assert find_pipeline("en_letters") == package
     checkpoint = package / "modernbert_ner" / "encoder"
-    assert find_checkpoint("en_letters", None, None) == checkpoint
+    with open_checkpoint("en_letters", None, None) as found:
+        assert found == checkpoint
 
 
 def test_neither(tmp_path):

@@ -135,9 +135,14 @@ def test_window_over_the_limit_of_the_model():
 def test_window_over_what_a_pass_holds():
     with pytest.raises(ValueError, match=r"max_batch_wordpieces .*8191"):
         check_window(LongContextSpans(8192, 512), 8192, 8191)
-    # What other span getters give is cut to what the model takes.
-    with pytest.raises(ValueError, match=r"max_batch_wordpieces .*511"):
-        check_window(lambda docs: [[doc[:]] for doc in docs], 512, 511)
+    # What other span getters give is cut to what a pass holds.
+    check_window(whole, 512, 511)
+    with pytest.raises(ValueError, match=r"max_batch_wordpieces is 15"):
+        check_window(whole, 512, 15)
+
+
+def whole(docs):
+    return [[doc[:]] for doc in docs]
 
 
 def pickled(value):

@@ -145,36 +145,35 @@ def embed_source(
     n_texts (Optional[int]): How many texts there are, if that is known.
     normalize (bool): Whether to give vectors the length 1.
     """
+    records = source.read()
+    partial.skip(map(source.text_of, records))
     waiting: Deque[Dict[str, Any]] = deque()
 
     def read() -> Iterator[str]:
-        for record in source.read():
+        for record in records:
             waiting.append(record)
             yield source.text_of(record)
 
-    texts = read()
-    partial.skip(texts)
-    waiting.clear()
     n_wordpieces = 0
     began = time.perf_counter()
     with tqdm(
         total=n_texts, initial=partial.n_texts, unit=" texts", disable=None
     ) as bar:
-        for part in embedder.stream(texts, normalize=normalize):
-            records = [waiting.popleft() for _ in part.vectors]
-            done = [source.text_of(record) for record in records]
+        for part in embedder.stream(read(), normalize=normalize):
+            finished = [waiting.popleft() for _ in part.vectors]
+            done = [source.text_of(record) for record in finished]
             partial.add(
                 part.vectors,
                 done,
                 [
                     repeated(partial.output, text, record)
-                    for text, record in zip(done, records, strict=True)
+                    for text, record in zip(done, finished, strict=True)
                 ],
             )
             n_wordpieces += part.n_wordpieces
             rate = n_wordpieces / (time.perf_counter() - began)
             bar.set_postfix_str(f"{rate:,.0f} wordpieces/s", refresh=False)
-            bar.update(len(records))
+            bar.update(len(finished))
 
 
 def fingerprint(embedder: "Embedder") -> str:

@@ -1,12 +1,15 @@
 """`python -m spacy modernbert export-onnx`: an encoder as files of ONNX."""
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Optional
+from tempfile import TemporaryDirectory
+from typing import Iterator, Mapping, Optional
 
 import numpy as np
 import typer
+from spacy.util import load_config as load_pipeline_config
 from wasabi import msg
 
 from ..atomic import replacing_folder, write_file
@@ -26,7 +29,8 @@ from ..encoder.checkpoint import (
 from ..encoder.config import ModernBertConfig
 from ..encoder.tensor_files import Floats
 from ..errors import Errors
-from ..pipelines import ENCODER_FOLDER, find_pipeline
+from ..pipelines import CONFIG as PIPELINE_CONFIG
+from ..pipelines import ENCODER_FOLDER, find_encoder_blocks, find_pipeline
 from ..types import PackedBatch
 
 # What a folder may hold that is replaced.
@@ -83,8 +87,8 @@ def export_onnx(
         if bits not in (None, 8):
             raise ValueError(Errors.ONNX_BITS.format(value=bits))
         require("onnx")
-        folder = find_checkpoint(source, component, revision)
-        parity = export(folder, output, bits)
+        with open_checkpoint(source, component, revision) as folder:
+            parity = export(folder, output, bits)
     except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     size = sum(path.stat().st_size for path in output.glob("model.onnx*"))
@@ -94,34 +98,45 @@ def export_onnx(
     )
 
 
-def find_checkpoint(
+@contextmanager
+def open_checkpoint(
     source: str, component: Optional[str], revision: Optional[str]
-) -> Path:
+) -> Iterator[Path]:
     """Find what to export.
 
     source (str): A folder of a checkpoint or of a pipeline, the package of a pipeline,
         or a hub id.
     component (Optional[str]): The component of a pipeline.
     revision (Optional[str]): Commit, tag or branch on the hub.
-    RETURNS (Path): The folder of a checkpoint.
+    YIELDS (Path): The folder of a checkpoint, which may be gone afterwards.
     RAISES (ValueError): If there is none, or there are several.
     """
     pipeline = find_pipeline(source)
     if pipeline is None:
-        return resolve(source, revision)
-    found = {
-        path.parent.name: path for path in sorted(pipeline.glob(f"*/{ENCODER_FOLDER}"))
-    }
-    if component is None and len(found) == 1:
-        (folder,) = found.values()
-        return folder
-    if component not in found:
+        yield resolve(source, revision)
+        return
+    pipeline_config = load_pipeline_config(pipeline / PIPELINE_CONFIG, interpolate=True)
+    blocks = find_encoder_blocks(pipeline_config)
+    chosen = [each for each in blocks if component in (None, each.component)]
+    if len(chosen) != 1:
+        found = ", ".join(each.component for each in blocks) or "none"
         raise ValueError(
-            Errors.PIPELINE_ENCODERS.format(
-                folder=source, value=component, found=", ".join(found) or "none"
-            )
+            Errors.PIPELINE_ENCODERS.format(folder=source, value=component, found=found)
         )
-    return found[component]
+    folder = pipeline / chosen[0].component / ENCODER_FOLDER
+    if folder.is_dir():
+        yield folder
+        return
+    # That of a component of spaCy's own, or of one that others listen to, is among its
+    # weights.
+    from ..embeddings import load_shim
+    from ..layers.shim import EncoderSettings
+
+    settings = EncoderSettings(name=source, backend="cpu", precision="float32")
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / ENCODER_FOLDER
+        load_shim(pipeline, pipeline_config, chosen[0], settings).save(folder)
+        yield folder
 
 
 def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:

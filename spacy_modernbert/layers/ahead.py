@@ -49,7 +49,8 @@ def encode_ahead(
     tok2vec: Tok2Vec, docs: Iterable[Doc], batch_size: int, predict: Predict
 ) -> Generator[Tuple[List[Doc], Callable[[], EncodedDocList]], None, None]:
     """Send a stream of Docs through the encoder, in batches of a few passes. Where the
-    encoder does not run on the CPU, it is some batches ahead of the caller.
+    encoder does not run on the CPU, it is some batches ahead of the caller: one with a
+    `batch_size` of 2, and none with 1.
 
     tok2vec (Tok2Vec): A model of `modernbert_tok2vec`, with an encoder.
     docs (Iterable[Doc]): The Docs. They are asked for in the caller's thread.
@@ -73,8 +74,10 @@ def encode_ahead(
         1, thread_name_prefix="spacy-modernbert", initializer=_same_gpu(tok2vec.ops)
     )
     try:
+        # Whoever takes Docs one by one may want to see each before giving the next.
+        n_ahead = min(N_AHEAD, batch_size - 1)
         yield from run_ahead(
-            batches, partial(_start, tok2vec, thread, predict), N_AHEAD
+            batches, partial(_start, tok2vec, thread, predict), n_ahead
         )
     finally:
         # Also when nobody wants the rest. The pass that is being made is waited for.

@@ -133,4 +133,13 @@ def _get_similarity(doc: Doc, other: Any) -> float:
     """The cosine; 0 where there is no vector. spaCy's own would warn that there are no
     word vectors."""
     norms = _get_norm(doc) * float(other.vector_norm)
-    return float(np.dot(_get_vector(doc), other.vector)) / norms if norms else 0.0
+    if not norms:
+        return 0.0
+    vector = _get_vector(doc)
+    if other.vector.shape != vector.shape:
+        raise ValueError(
+            Errors.OTHER_VECTORS.format(
+                width=len(vector), kind=type(other).__name__, other=len(other.vector)
+            )
+        )
+    return float(np.dot(vector, other.vector)) / norms

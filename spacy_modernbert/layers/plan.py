@@ -63,7 +63,8 @@ def make_plan(
     docs (Sequence[Doc]): The Docs, which may be empty, or none.
     tokenizer (WordpieceTokenizer): The tokenizer of the encoder.
     get_spans (SpanGetter): Where to cut. This package's own counts wordpieces
-        exactly; what any other gives is cut further where it is too long.
+        exactly; what any other gives is cut further where it is longer than the
+        encoder takes, or than a pass.
     limit (int): The longest sequence that the encoder takes, special wordpieces
         counted.
     max_batch_wordpieces (int): The most wordpieces of a pass.
@@ -75,7 +76,8 @@ def make_plan(
         align(doc_pieces, *token_offsets(doc))
         for doc, doc_pieces in zip(docs, pieces, strict=True)
     ]
-    windows = _cut(docs, pieces, alignments, get_spans, limit, tokenizer.n_special)
+    longest = min(limit, max_batch_wordpieces)
+    windows = _cut(docs, pieces, alignments, get_spans, longest, tokenizer.n_special)
     sequences = [
         _sequence(doc_pieces.ids[window.piece_start : window.piece_end], tokenizer)
         for doc_pieces, doc_windows in zip(pieces, windows, strict=True)
@@ -96,7 +98,7 @@ def _cut(
     pieces: Sequence[Wordpieces],
     alignments: Sequence[Alignment],
     get_spans: SpanGetter,
-    limit: int,
+    longest: int,
     n_special: int,
 ) -> Tuple[List[Window], ...]:
     """Each Doc's windows."""
@@ -112,7 +114,7 @@ def _cut(
             alignment,
             len(doc_pieces),
             doc_breaks(doc),
-            capacity=limit - n_special,
+            capacity=longest - n_special,
         )
         for doc, spans, doc_pieces, alignment in zip(
             docs, get_spans(list(docs)), pieces, alignments, strict=True
@@ -124,7 +126,12 @@ def _sequence(ids: Ints, tokenizer: WordpieceTokenizer) -> Ints:
     """What the encoder is given for a window: nothing if it has no wordpieces."""
     if not len(ids):
         return ids
-    return np.concatenate([tokenizer.prefix_ids, ids, tokenizer.suffix_ids])
+    # Of no ids, NumPy would make an array of floats.
+    prefix, suffix = (
+        np.array(special, dtype=ids.dtype)
+        for special in (tokenizer.prefix_ids, tokenizer.suffix_ids)
+    )
+    return np.concatenate([prefix, ids, suffix])
 
 
 def _rows(

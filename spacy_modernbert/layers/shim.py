@@ -235,9 +235,13 @@ class EncoderShim(Shim):
     def finish_postponed(self) -> None:
         """Take the step that was postponed, if one was."""
         optimizer, self._postponed = self._postponed, None
-        if optimizer is not None and self._loaded is not None:
+        if optimizer is None or self._loaded is None:
+            return
+        encoder = self._loaded.encoder
+        # One that only predicts has had no gradient: the batch had nothing to learn.
+        if encoder.can_train:
             step_encoder(
-                self._loaded.encoder,
+                encoder,
                 optimizer,
                 owner=self.id,
                 layer_lr_decay=self.settings.layer_lr_decay,

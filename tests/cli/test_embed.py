@@ -9,13 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
+from itertools import islice
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app, vector_files
+from spacy_modernbert.cli.embed import embed_source
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
 from spacy_modernbert.encoder.backend import EncoderOutOfMemory
 from spacy_modernbert.encoder.checkpoint import (
@@ -24,6 +28,7 @@ from spacy_modernbert.encoder.checkpoint import (
     read_tokenizer_json,
     save_checkpoint,
 )
+from spacy_modernbert.text_files import TextSource
 
 from ..util import ROOT, make_checkpoint, make_text
 
@@ -200,6 +205,48 @@ def interrupt(run, monkeypatch):
 
 
 SMALL = ["--max-batch-wordpieces", "64"]
+
+
+def test_what_is_done_is_read_past():
+    """And not gathered, when a run goes on: there may be more than fits into memory."""
+    records, alive = [], []
+
+    class Record(dict):
+        """A dict that can be watched."""
+
+    class Source(TextSource):
+        def read(self):
+            for text in TEXTS:
+                record = Record(text=text)
+                records.append(weakref.ref(record))
+                yield record
+
+    class Done:
+        n_texts = 20
+
+        def skip(self, texts):
+            for _ in islice(texts, self.n_texts):
+                alive.append(sum(record() is not None for record in records))
+
+    class Nothing:
+        def stream(self, texts, normalize):
+            assert list(texts) == TEXTS[Done.n_texts :]
+            return iter(())
+
+    embed_source(Source("-", "text"), Nothing(), Done(), None, normalize=False)
+    assert max(alive) <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe(run, wanted, tmp_path):
+    """As a shell makes one of <(zcat texts.gz)."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=["\n".join(TEXTS)])
+    writer.start()
+    done(run(pipe, tmp_path / "out.npy"))
+    writer.join()
+    assert_vectors(np.load(tmp_path / "out.npy"), wanted)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import spacy
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app, export_onnx
@@ -87,14 +88,42 @@ def test_pipeline(trained, tmp_path):
 
 
 def test_one_of_several_components(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "nlp")
-    shutil.copytree(trained / "modernbert_ner", tmp_path / "nlp" / "other")
+    nlp = spacy.load(trained)
+    nlp.add_pipe("modernbert_ner", name="other", source=spacy.load(trained))
+    nlp.to_disk(tmp_path / "nlp")
     result = run(tmp_path / "nlp", tmp_path / "onnx")
     assert result.exit_code == 1
     assert "with --component: modernbert_ner, other" in words(result)
     assert run(tmp_path / "nlp", tmp_path / "onnx", "--component", "x").exit_code == 1
     result = run(tmp_path / "nlp", tmp_path / "onnx", "--component", "other")
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_component_of_spacy(checkpoint, tmp_path, shared):
+    """Its encoder is among its weights, or in a component that it listens to."""
+    spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
+    encoder = {"name": str(checkpoint), "backend": "cpu", "get_spans": spans}
+    nlp = spacy.blank("en")
+    if shared:
+        pytest.importorskip("spacy_transformers")
+        model = {"@architectures": "spacy-modernbert.ModernBertModel.v1", **encoder}
+        nlp.add_pipe("transformer", config={"model": model})
+    else:
+        model = nlp.get_factory_meta("ner").default_config["model"]
+        tok2vec = {
+            "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
+            "pooling": {"@layers": "reduce_mean.v1"},
+            **encoder,
+        }
+        nlp.add_pipe("ner", config={"model": {**model, "tok2vec": tok2vec}})
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "nlp")
+    result = run(tmp_path / "nlp", tmp_path / "onnx")
+    assert result.exit_code == 0, result.output
+    ids, cu_seqlens, wanted = draw(checkpoint)
+    found = use(tmp_path / "onnx", ids, cu_seqlens)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_over_an_export(checkpoint, tmp_path):

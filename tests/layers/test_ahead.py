@@ -85,6 +85,17 @@ def test_in_a_thread_and_ahead(nlp):
     assert threads() == []
 
 
+@pytest.mark.parametrize(("batch_size", "n_ahead"), [(1, 0), (2, 2), (3, 6)])
+def test_not_farther_ahead_than_batches_are_long(nlp, batch_size, n_ahead):
+    """Who gives texts one by one may wait for each to come back."""
+    asked = []
+    texts = (asked.append(i) or text for i, text in enumerate(TEXTS))
+    stream = nlp.pipe(texts, batch_size=batch_size)
+    next(stream)
+    assert len(asked) <= batch_size + n_ahead
+    stream.close()
+
+
 def test_on_the_cpu_there_is_no_thread(nlp, wanted):
     encoder_of(nlp).device = "cpu"
     stream = nlp.pipe(TEXTS)

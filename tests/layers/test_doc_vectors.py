@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import spacy
 from spacy.tokens import Doc, DocBin
+from spacy.vectors import Vectors
+from spacy.vocab import Vocab
 
 from spacy_modernbert import components
 from spacy_modernbert.embeddings import load_embedder
@@ -108,6 +110,15 @@ def test_similarity(nlp):
     a, b = docs[0].vector, docs[2].vector
     assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     assert docs[0].vector_norm == pytest.approx(np.linalg.norm(a))
+
+
+def test_similarity_to_what_has_word_vectors(nlp):
+    doc = nlp(TEXTS[0])
+    assert doc.similarity(doc[0]) == 0.0
+    vocab = Vocab(vectors=Vectors(shape=(1, 3)))
+    vocab.set_vector("cat", np.ones(3, "f"))
+    with pytest.raises(ValueError, match=f"{len(doc.vector)} wide.* Token is 3 wide"):
+        doc.similarity(Doc(vocab, words=["cat"])[0])
 
 
 def test_copies(nlp, wanted):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from spacy.tokens import Doc
+from tokenizers import processors
 
 from spacy_modernbert.documents.wordpieces import (
     WordpieceTokenizer,
@@ -68,10 +69,31 @@ def test_passes_hold_whole_windows_within_the_budget(nlp, tokenizer):
         assert set(batch.ids[ends]) == {2}  # [SEP]
 
 
-def test_foreign_spans_are_cut_at_the_limit(nlp, tokenizer):
-    plan = make_plan([nlp(make_text(0, 30))], tokenizer, whole, 64, 64)
+@pytest.mark.parametrize(("limit", "max_batch"), [(64, 128), (128, 64)])
+def test_foreign_spans_are_cut_at_the_limit(nlp, tokenizer, limit, max_batch):
+    plan = make_plan([nlp(make_text(0, 30))], tokenizer, whole, limit, max_batch)
     assert len(plan.windows[0]) > 3
     assert plan.window_lengths.max() <= 64
+    assert all(batch.total <= max_batch for batch in plan.batches)
+
+
+@pytest.mark.parametrize("around", ["$A", "[CLS] $A", "$A [SEP]"])
+def test_tokenizers_that_add_nothing_on_a_side(nlp, around):
+    bare = make_tokenizer()
+    bare.post_processor = processors.TemplateProcessing(
+        single=around, special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    tokenizer = WordpieceTokenizer(bare)
+    docs = [nlp(make_text(0, 30)), nlp("")]
+    plan = make_plan(docs, tokenizer, LongContextSpans(64, 16), 512, 512)
+    ids = np.concatenate([batch.ids for batch in plan.batches])
+    assert ids.dtype == np.int64
+    assert ((ids == 1).any(), (ids == 2).any()) == ("CLS" in around, "SEP" in around)
+    (pieces,) = tokenizer([docs[0].text])
+    alignment = align(pieces, *token_offsets(docs[0]))
+    for i, found in enumerate(ids_of_rows(plan)):
+        wanted = pieces.ids[alignment.starts[i] : alignment.ends[i]]
+        assert found.tolist() == wanted.tolist()
 
 
 def test_foreign_spans_that_leave_a_token_out(nlp, tokenizer):

@@ -199,6 +199,17 @@ def test_nothing_to_step():
     EncoderShim(EncoderSettings(name="nowhere")).finish_update(SGD(0.1))
 
 
+def test_nothing_to_learn(checkpoint, docs):
+    """Examples without annotations end in a step, too. What only predicts takes it."""
+    model = make_tok2vec(checkpoint, backend="cpu", quantization={"bits": 8})
+    wanted = model.predict(docs)
+    model.finish_update(SGD(0.1))
+    for found, vectors in zip(model.predict(docs), wanted, strict=True):
+        np.testing.assert_array_equal(found, vectors)
+    with pytest.raises(ValueError, match=r"8 bits|quantiz"):
+        model.begin_update(docs)
+
+
 def test_a_step_waits_for_the_gradient(checkpoint, docs):
     """`nlp.update` asks for it too early, with a `transformer` and listeners."""
     early, late = make_tok2vec(checkpoint), make_tok2vec(checkpoint)
