@@ -159,7 +159,8 @@ def signed(value: float) -> str:
 
 def number(value: float) -> str:
     """RETURNS (str): A number as one reads it."""
-    if abs(value) >= 1000 or float(value).is_integer():
+    # Three digits would make 1e+03 of what rounds to a thousand.
+    if abs(value) >= 999.5 or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

@@ -108,7 +108,8 @@ def f_scores(totals: Ints) -> Floats:
 
 def bootstrap(counts: Ints, resampling: Resampling) -> Intervals:
     """Find where scores lie, by drawing as many documents as there are, with
-    replacement, again and again.
+    replacement, again and again. A draw with nothing to score, such as one without the
+    only document that has a label, says nothing of where that score lies.
 
     counts (Ints): `(n_docs, 3)`, see `to_array`. At least one document.
     resampling (Resampling): How to draw.
@@ -116,10 +117,11 @@ def bootstrap(counts: Ints, resampling: Resampling) -> Intervals:
     """
     draws = _draw_documents(len(counts), resampling)
     totals = np.concatenate([times @ counts for times in draws])
+    _, gold, found = totals.T
     return Intervals(
-        _interval(precisions(totals), resampling.level),
-        _interval(recalls(totals), resampling.level),
-        _interval(f_scores(totals), resampling.level),
+        _interval(precisions(totals[found > 0]), resampling.level),
+        _interval(recalls(totals[gold > 0]), resampling.level),
+        _interval(f_scores(totals[gold + found > 0]), resampling.level),
     )
 
 
@@ -179,6 +181,8 @@ def _blocks(samples: int) -> Iterator[int]:
 
 
 def _interval(scores: Floats, level: float) -> Interval:
+    if scores.size == 0:  # as `counts.ratio`: 0 of nothing
+        return Interval(0.0, 0.0)
     tail = (1 - level) / 2
     low, high = np.quantile(scores, [tail, 1 - tail])
     return Interval(float(low), float(high))

@@ -173,8 +173,9 @@ def test_matrix():
 
 def test_numbers():
     assert (percent(0.1234), signed(-0.05), signed(0.05)) == ("12.3", "−5.0", "+5.0")
-    assert [number(n) for n in (7, 12345, 1234.5, 0.123456)] == [
+    assert [number(n) for n in (7, 999.7, 12345, 1234.5, 0.123456)] == [
         "7",
+        "1,000",
         "12,345",
         "1,234",
         "0.123",

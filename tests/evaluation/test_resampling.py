@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from spacy_modernbert.evaluation.counts import Counts
 from spacy_modernbert.evaluation.resampling import (
+    Interval,
+    Intervals,
     Resampling,
     bootstrap,
     compare,
@@ -68,6 +70,20 @@ def test_bootstrap_against_a_loop():
         assert (interval.low, interval.high) == pytest.approx(
             np.quantile(scores, [0.025, 0.975]), abs=0.02
         )
+
+
+def test_a_label_of_one_document():
+    """Draws without that document do not tell how well the label is found."""
+    docs = to_array([Counts(5, 5, 5), *[Counts()] * 9])
+    assert bootstrap(docs, FEW) == Intervals(*[Interval(1.0, 1.0)] * 3)
+    # Found where it is not: there is no recall, and F is 0.
+    docs = to_array([Counts(0, 0, 5), *[Counts()] * 9])
+    assert bootstrap(docs, FEW) == Intervals(*[Interval(0.0, 0.0)] * 3)
+    # Precision is of what was found, in one document; recall of what there is, in two.
+    docs = to_array([Counts(5, 5, 5), Counts(0, 5, 0), *[Counts()] * 8])
+    intervals = bootstrap(docs, FEW)
+    assert intervals.precision == Interval(1.0, 1.0)
+    assert intervals.recall == Interval(0.0, 1.0)
 
 
 def test_the_level():
