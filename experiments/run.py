@@ -156,7 +156,8 @@ def count_steps(cell: Cell, settings: Settings) -> int:
     if machines[0] != machines[1]:
         raise LookupError(
             f"{needed[0].name} ran on {machines[0]}, and {needed[1].name} on "
-            f"{machines[1]}: no time of the one is one of the other. Run both anew."
+            f"{machines[1]}: no time of the one is one of the other. Run the "
+            "experiment with a folder of this machine's own records (--results)."
         )
     pace = paced["train_seconds"] / paced["steps"]
     return max(1, round(reference["train_seconds"] / pace))

@@ -41,7 +41,8 @@ _INTRODUCTION = (
     "the standard deviation. Of each training, the state that is best on the dev "
     "documents is tested. *Equal time* takes as many steps as fit into the time of "
     "the first line of its table. Minutes are of the training with its evaluations; "
-    "the machine is shared, so they are rough. In brackets stands how the digest of "
+    "the machine is shared, so they are rough. The peak is that of the host's memory, "
+    "of the seed that took most. In brackets stands how the digest of "
     "the encoder's weights begins. Each line comes from the JSON files beside this "
     "page, which have the commands, the machine and the versions."
 )

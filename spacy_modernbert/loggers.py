@@ -30,8 +30,9 @@ def progress_logger_v1(
     loss, scores, wordpieces a second, time left and memory. Registered as
     `spacy-modernbert.ProgressLogger.v1`.
 
-    In a notebook the bar is a widget. Where nobody watches (standard error is not a
-    terminal), there is no bar, and the rows are plain lines. What the rows say is
+    In a notebook the bar is a widget, or without ipywidgets a line of text. Where
+    nobody watches (standard error is neither a notebook's nor a terminal), there is no
+    bar, and the rows are plain lines. What the rows say is
     also written as JSON, a line for each evaluation, for the learning curve.
 
     output_file (Optional[Union[str, Path]]): Where to write that. If not set, to
@@ -118,12 +119,12 @@ class Progress:
         self._columns = make_columns(self._pipes, self._scores)
         self._write(row([name for name, _ in self._columns], **self._layout))
         self._write(row(["-" * width for _, width in self._columns], **self._layout))
-        # `disable=None`: no bar where nobody watches.
         self._bar = tqdm(
             total=self._max_steps or None,
             unit="step",
             file=self.stderr,
-            disable=None,
+            # None: no bar where there is no terminal.
+            disable=False if _is_notebook(self.stderr) else None,
             leave=False,
             smoothing=0,  # the time left is for evaluations, too
             dynamic_ncols=True,
@@ -322,6 +323,11 @@ def _resident() -> Optional[int]:
         # The most it held so far: what it holds now, macOS tells other processes.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
+
+
+def _is_notebook(stream: IO) -> bool:
+    """RETURNS (bool): Whether somebody watches, though it is no terminal: Jupyter's."""
+    return type(stream).__module__.startswith("ipykernel")
 
 
 def _without_nan(value: Any) -> Any:

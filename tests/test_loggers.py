@@ -124,6 +124,19 @@ def test_in_a_terminal(nlp):
     assert not bar.split("\r")[-1].strip()
 
 
+def test_in_a_notebook(nlp):
+    """Its standard error is no terminal, and without ipywidgets the bar is text."""
+
+    class OutStream(io.StringIO):
+        __module__ = "ipykernel.iostream"
+
+    out, err, log = OutStream(), OutStream(), io.StringIO()
+    train(nlp, stdout=out, stderr=err)
+    assert "4/4" in err.getvalue()
+    train(nlp, stdout=out, stderr=log)
+    assert log.getvalue() == ""
+
+
 def test_steps_by_a_variable(overrides):
     """spaCy keeps the config of a pipeline with its variables in it."""
     steps = {"variables.steps": 4, "training.max_steps": "${variables.steps}"}
