@@ -53,8 +53,14 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
     cut_log(output / LOG, run.step)
-    if run.step:
+    if run.is_done:
+        msg.warn(
+            f"All {run.step:,} steps were taken before, so nothing is trained. For "
+            "other texts or settings, choose another output folder."
+        )
+    elif run.step:
         msg.info(f"Goes on after step {run.step:,} of {settings.total:,}.")
+    if run.step:
         # It may have been stopped when the state was written, and this was not.
         run.export(output / ENCODER)
     means = _Means()

@@ -83,6 +83,7 @@ def test_what_was_not_written_is_written_when_it_goes_on(folder):
     shutil.rmtree(folder / "out" / "encoder")
     result = run(folder)
     assert result.exit_code == 0, result.output
+    assert "All 4 steps were taken before" in " ".join(result.output.split())
     load_config(folder / "out" / "encoder")
 
 
