@@ -133,12 +133,14 @@ def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
     RETURNS (Comparison): How they compare.
     """
     observed = float(_difference(one.sum(axis=0), other.sum(axis=0)))
-    differences = np.concatenate(
-        [
-            _difference(times @ one, times @ other)
-            for times in _draw_documents(len(one), resampling)
-        ]
+    both = np.stack((one, other))
+    # (2, samples, 3)
+    totals = np.concatenate(
+        [times @ both for times in _draw_documents(len(one), resampling)], axis=1
     )
+    # As in `bootstrap`: the other draws have nothing to compare.
+    has_any = totals[..., 1:].sum(axis=(0, 2)) > 0
+    differences = _difference(totals[0, has_any], totals[1, has_any])
     swapped = np.concatenate(
         [
             _difference(

@@ -86,6 +86,16 @@ def test_a_label_of_one_document():
     assert intervals.recall == Interval(0.0, 1.0)
 
 
+def test_comparing_a_label_of_one_document():
+    nothing = [Counts()] * 9
+    one, other = (
+        to_array([each, *nothing]) for each in (Counts(5, 5, 5), Counts(0, 5))
+    )
+    found = compare(one, other, FEW)
+    assert (found.difference, found.interval) == (1.0, Interval(1.0, 1.0))
+    assert compare(to_array(nothing), to_array(nothing), FEW).interval == Interval(0, 0)
+
+
 def test_the_level():
     docs = to_array([Counts(i % 5, 5, 6) for i in range(20)])
     narrow, wide = (
