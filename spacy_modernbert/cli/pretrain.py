@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 import typer
 from spacy.cli._util import parse_config_overrides
@@ -13,6 +13,9 @@ from wasabi import msg
 
 from ..errors import Errors
 from ..pretraining.settings import PretrainingSettings
+
+if TYPE_CHECKING:
+    from ..pretraining.run import Pretraining
 
 
 def pretrain(
@@ -53,14 +56,8 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
     cut_log(output / LOG, run.step)
-    if run.is_done:
-        msg.warn(
-            f"All {run.step:,} steps were taken before, so nothing is trained. For "
-            "other texts or settings, choose another output folder."
-        )
-    elif run.step:
-        msg.info(f"Goes on after step {run.step:,} of {settings.total:,}.")
     if run.step:
+        _say_what_is_left(run)
         # It may have been stopped when the state was written, and this was not.
         run.export(output / ENCODER)
     means = _Means()
@@ -87,6 +84,16 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
         run.export(export, dtype="F16")
         msg.good(f"Wrote {export}, in float16")
     msg.good(f"Wrote {output / 'encoder'} after {run.step:,} steps")
+
+
+def _say_what_is_left(run: "Pretraining") -> None:
+    if run.is_done:
+        msg.warn(
+            f"All {run.step:,} steps were taken before, so nothing is trained. For "
+            "other texts or settings, choose another output folder."
+        )
+    else:
+        msg.info(f"Goes on after step {run.step:,} of {run.settings.total:,}.")
 
 
 class _Means:
