@@ -22,6 +22,8 @@ class Cell:
     window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
     budget (str): "steps": so many as its peers. "time": as many as fit into the time
         that the reference took. "double": twice as many steps.
+    average (bool): Whether the mean of the weights over the steps is tested, as far as
+        it is taken, or the weights of the last step.
     corpus (str): The corpus: a folder of `corpus/`.
     seed (int): The seed of the training; and of the weights, if they are random.
     """
@@ -30,6 +32,7 @@ class Cell:
     weights: Optional[str] = "pretrained"
     window: Optional[int] = None
     budget: str = "steps"
+    average: bool = True
     corpus: str = ""
     seed: int = 0
 
@@ -37,8 +40,9 @@ class Cell:
     def variant(self) -> str:
         """RETURNS (str): What is trained, without corpus and seed."""
         window = None if self.window is None else str(self.window)
-        parts = [self.recipe, self.weights, window]
-        return "-".join([part for part in parts if part] + [f"equal-{self.budget}"])
+        average = None if self.average else "last"
+        parts = [self.recipe, self.weights, window, average, f"equal-{self.budget}"]
+        return "-".join(part for part in parts if part)
 
     @property
     def name(self) -> str:
@@ -97,6 +101,15 @@ EXPERIMENTS: Dict[str, Experiment] = {
     "pretraining": Experiment(
         "The pretrained encoder, and the same one from random weights",
         (REFERENCE, replace(REFERENCE, weights="random")),
+    ),
+    "averages": Experiment(
+        "Weights that are averaged over the steps, and those of the last step",
+        (
+            REFERENCE,
+            replace(REFERENCE, average=False),
+            STOCK,
+            replace(STOCK, average=False),
+        ),
     ),
     "lookup": Experiment(
         "Names that are explained elsewhere, up to 2,000 words away",

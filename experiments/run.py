@@ -204,12 +204,15 @@ def make_train_command(
     if cell.window is not None:
         options["variables.window"] = cell.window
         options["variables.overlap"] = OVERLAPS[cell.window]
+    if not cell.average:
+        options["training.optimizer.use_averages"] = False
     if cell.recipe == STOCK.recipe and settings.gpu_id >= 0:
         options["gpu-id"] = settings.gpu_id
     recipe = settings.recipes / f"{cell.recipe}.cfg"
     command = ["python", "-m", "spacy", "train", str(recipe)]
     for key, value in options.items():
-        command += [f"--{key}", str(value)]
+        text = json.dumps(value) if isinstance(value, bool) else str(value)
+        command += [f"--{key}", text]
     return command
 
 

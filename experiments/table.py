@@ -86,7 +86,9 @@ def _make_table(variants: Sequence[Cell], records: Sequence[Record]) -> List[str
 
 def _is_of(record: Record, variant: Cell) -> bool:
     keys = ("recipe", "weights", "window", "budget")
-    return all(record[key] == getattr(variant, key) for key in keys)
+    # The first records do not have it.
+    average = record.get("average", True) == variant.average
+    return average and all(record[key] == getattr(variant, key) for key in keys)
 
 
 def _group(records: Sequence[Record]) -> List[List[Record]]:
@@ -102,6 +104,7 @@ def _group(records: Sequence[Record]) -> List[List[Record]]:
 
 def _describe(cell: Cell, record: Record) -> List[str]:
     recipe = cell.recipe + _BUDGETS[cell.budget]
+    recipe += "" if cell.average else ", last step"
     weights = cell.weights or ""
     if cell.weights == "pretrained":
         weights += f" ({record['encoder_digest'][:6]})"

@@ -95,6 +95,16 @@ def test_the_gpu_of_the_peer(settings):
     assert "--gpu-id" not in commands[1]
 
 
+def test_weights_of_the_last_step(settings):
+    """Said in the config's own words: JSON, and not Python."""
+    command = make_train_command(
+        replace(STOCK, average=False), settings, 3, settings.work
+    )
+    option = command.index("--training.optimizer.use_averages")
+    assert json.loads(command[option + 1]) is False
+    assert replace(STOCK, average=False).name != STOCK.name
+
+
 def test_random_weights(settings, tmp_path):
     for seed in (0, 1):
         make_random_encoder(settings.encoder, tmp_path / str(seed), seed)
@@ -198,7 +208,7 @@ def test_the_page_has_all_seeds_and_corpora(settings):
         write_record(settings, cell, **asdict(cell), **values)
     (settings.results / "NOTE.md").write_text("On two cores.\n")
     page = make_page(settings.results)
-    assert page.count("| mini | pretrained (012345) | 8,192 | 1 | 50.0 |") == 6
+    assert page.count("| mini | pretrained (012345) | 8,192 | 1 | 50.0 |") == 8
     assert page.index("### litbank") < page.index("### mine")
     assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
 
