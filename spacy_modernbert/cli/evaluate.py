@@ -3,9 +3,10 @@ pipeline fails."""
 
 import importlib.metadata
 import json
+import os
 import shlex
+import sys
 import time
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -31,6 +32,7 @@ from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
 from ..layers.encode import find_layers, get_shim
 from ..pipelines import find_pipeline
+from ..pretraining.texts import read_docs
 from ..span_getters import LongContextSpans
 from ..types import Ints
 
@@ -88,6 +90,9 @@ def evaluate(
     """Score the entities of a pipeline: what spaCy scores, the modes of SemEval-2013,
     slices by length and distance, consistency, and how sure all that is.
     """
+    # A shell leaves it in `--compare=~/pipeline`.
+    pipeline = os.path.expanduser(pipeline)
+    compare = None if compare is None else os.path.expanduser(compare)
     options: Dict[str, Any] = {
         "output": output,
         "report": report,
@@ -117,7 +122,7 @@ def evaluate(
         docs = score_docs(prediction)
         if not docs:
             raise ValueError(Errors.NO_ANNOTATED_DOCS.format(path=data))
-        seen = read_seen(_read_docs(prediction.nlp, train)) if train else None
+        seen = read_seen(read_docs(train)) if train else None
         evaluation = {
             "command": _name_command(pipeline, data, options),
             "pipeline": pipeline,
@@ -156,6 +161,8 @@ def predict(pipeline: str, data: Path) -> Prediction:
     RAISES (ValueError): If there is no such data.
     """
     nlp = load_model(pipeline)
+    # The limit is for texts that a parser has no memory for. These are to be scored.
+    nlp.max_length = sys.maxsize
     examples = _read_examples(nlp, data)
     found = find_cutter(nlp)
     if found is None:
@@ -219,7 +226,8 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
 
     evaluation (Mapping[str, Any]): What is written under "evaluation".
     """
-    rows = {"all": evaluation["overall"], **evaluation["labels"]}
+    # No dict: a label may be "all", too.
+    rows = [("all", evaluation["overall"]), *evaluation["labels"].items()]
     level = round(100 * evaluation["resampling"]["level"])
     msg.table(
         [
@@ -230,7 +238,7 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
                 *(f"{100 * row[key]:.2f}" for key in "prf"),
                 " – ".join(f"{100 * end:.2f}" for end in row["f_interval"]),
             )
-            for name, row in rows.items()
+            for name, row in rows
         ],
         header=("", "true", "found", "P", "R", "F", f"{level} % of F"),
         aligns=("l", *"rrrrrr"),
@@ -245,16 +253,21 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
         aligns=("l", *"rrr"),
         divider=True,
     )
+    if evaluation["comparison"] is not None:
+        msg.text(_describe_comparison(evaluation))
+
+
+def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
     comparison = evaluation["comparison"]
-    if comparison is not None:
-        difference, low, high = (
-            f"{100 * comparison[key]:+.2f}" for key in ("difference", "low", "high")
-        )
-        f_score = f"{100 * comparison['other']['f']:.2f}"
-        msg.text(
-            f"Against {comparison['pipeline']}, with F {f_score}: {difference} points "
-            f"({low} to {high}), p = {comparison['p_value']:.4f}"
-        )
+    difference, low, high = (
+        f"{100 * comparison[key]:+.2f}" for key in ("difference", "low", "high")
+    )
+    f_score = f"{100 * comparison['other']['f']:.2f}"
+    shown = f"Against {comparison['pipeline']}, with F {f_score}: {difference} points"
+    if evaluation["documents"] == 1:
+        # The interval would have no width, and p would be 1 whatever the difference.
+        return f"{shown}. With one document, nothing can be said of chance."
+    return f"{shown} ({low} to {high}), p = {comparison['p_value']:.4f}"
 
 
 def _compare(
@@ -270,14 +283,8 @@ def _compare(
 
 
 def _read_examples(nlp: Language, data: Path) -> List[Example]:
-    try:
-        return list(Corpus(data)(nlp))
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise ValueError(Errors.BAD_DOCBIN.format(path=data, error=error)) from error
-
-
-def _read_docs(nlp: Language, data: Path) -> List[Any]:
-    return [example.reference for example in _read_examples(nlp, data)]
+    # By itself, it reads nothing of a file that is not named .spacy.
+    return list(Corpus(data).make_examples(nlp, read_docs(data, nlp.vocab)))
 
 
 def _describe_window(cutter: Optional[WindowCutter]) -> Optional[Dict[str, int]]:

@@ -2,7 +2,7 @@
 
 import zlib
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional
 
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
@@ -34,15 +34,18 @@ def _read_jsonl(path: Path) -> List[str]:
     return [source.text_of(record) for record in source.read()]
 
 
-def read_docs(path: Path) -> List[Doc]:
-    """Read the documents of a `.spacy` file.
+def read_docs(path: Path, vocab: Optional[Vocab] = None) -> List[Doc]:
+    """Read the documents of a `.spacy` file, whatever its name.
 
     path (Path): The file.
+    vocab (Optional[Vocab]): The vocabulary of the documents; None for a new one.
     RETURNS (List[Doc]): The documents.
     RAISES (ValueError): If it is damaged.
     """
+    # A vocabulary without any word is falsy.
+    vocab = Vocab() if vocab is None else vocab
     try:
-        return list(DocBin().from_disk(path).get_docs(Vocab()))
+        return list(DocBin().from_disk(path).get_docs(vocab))
     except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise ValueError(Errors.BAD_DOCBIN.format(path=path, error=error)) from error
 

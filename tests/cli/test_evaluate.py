@@ -10,7 +10,7 @@ import pytest
 import spacy
 from spacy.cli.evaluate import evaluate as spacy_evaluate
 from spacy.language import Language
-from spacy.tokens import DocBin
+from spacy.tokens import Doc, DocBin, Span
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app
@@ -176,6 +176,94 @@ def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypat
     assert isinstance(result.exception, SystemExit)
     assert message in words_of(result)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def ruler(tmp_path):
+    """A pipeline that finds every Ann, without an encoder."""
+    nlp = spacy.blank("en")
+    patterns = [{"label": "PERSON", "pattern": "Ann"}]
+    nlp.add_pipe("entity_ruler").add_patterns(patterns)
+    nlp.to_disk(tmp_path / "ruler")
+    return tmp_path / "ruler"
+
+
+def write_docs(path, *docs):
+    """RETURNS (Path): A file of documents, each given by its words, in which Ann is
+    annotated with a label."""
+    vocab = spacy.blank("en").vocab
+    made = []
+    for words, label in docs:
+        doc = Doc(vocab, words=words, spaces=[True] * len(words))
+        places = [i for i, word in enumerate(words) if word == "Ann"]
+        doc.set_ents([Span(doc, i, i + 1, label) for i in places], default="outside")
+        made.append(doc)
+    DocBin(docs=made, attrs=["ENT_IOB", "ENT_TYPE"]).to_disk(path)
+    return path
+
+
+def test_documents_of_any_length(ruler, tmp_path):
+    """Those that are longer than `nlp.max_length`, beyond which spaCy takes no text."""
+    novel = ["Ann", *["goes"] * 210_000, "Ann"]
+    data = write_docs(tmp_path / "novel.spacy", (novel, "PERSON"))
+    result = run(
+        ruler, data, "--train", data, "-o", tmp_path / "m.json", "--samples", 2
+    )
+    assert result.exit_code == 0, result.output
+    evaluation = json.loads((tmp_path / "m.json").read_text())["evaluation"]
+    assert evaluation["overall"]["f"] == 1
+    (seen,) = evaluation["slices"]["seen"]
+    assert (seen["name"], seen["gold"]) == ("seen in training", 2)
+
+
+def test_files_of_any_name(ruler, tmp_path):
+    """spaCy reads nothing of a file that is not named .spacy."""
+    docs = [(["Ann", "goes"], "PERSON"), (["Ann", "sees", "Ann"], "PERSON")]
+    data = write_docs(tmp_path / "test.docs", *docs)
+    arguments = [ruler, data, "-o", tmp_path / "m.json", "--samples", 2]
+    result = run(*arguments, "--train", data)
+    assert result.exit_code == 0, result.output
+    evaluation = json.loads((tmp_path / "m.json").read_text())["evaluation"]
+    (seen,) = evaluation["slices"]["seen"]
+    assert (seen["name"], seen["gold"]) == ("seen in training", 3)
+    (tmp_path / "train.jsonl").write_text('{"text": "Ann"}')
+    result = run(*arguments, "--train", tmp_path / "train.jsonl")
+    assert result.exit_code == 1
+    assert "cannot be read as a .spacy file" in words_of(result)
+
+
+def test_a_label_that_is_called_all(ruler, tmp_path):
+    docs = [(["Ann", "goes"], "all"), (["Ann", "sees", "Ann"], "all")]
+    result = run(ruler, write_docs(tmp_path / "a.spacy", *docs), "--samples", 2)
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    # The total, which has what was found, and the label.
+    found = [row[1:3] for row in rows if row[:1] == ["all"]]
+    assert found == [["3", "3"], ["3", "0"]]
+
+
+def test_a_comparison_by_one_document(ruler, tmp_path):
+    """Draws of one document are all the same, and say nothing."""
+    data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
+    other = spacy.load(ruler)
+    other.get_pipe("entity_ruler").clear()
+    other.to_disk(tmp_path / "other")
+    arguments = ["--compare", tmp_path / "other", "--samples", 2]
+    result = run(ruler, data, *arguments, "-r", tmp_path / "a.html")
+    assert result.exit_code == 0, result.output
+    assert "+100.00 points. With one document, nothing can be said" in words_of(result)
+    html = (tmp_path / "a.html").read_text()
+    assert "With one document, nothing can be said" in html and "p = " not in html
+
+
+def test_the_home_folder(ruler, tmp_path, monkeypatch):
+    """Which a shell fills in, but not in `--compare=~/pipeline`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    docs = [(["Ann", "goes"], "PERSON"), (["Ann", "sees", "Ann"], "PERSON")]
+    data = write_docs(tmp_path / "a.spacy", *docs)
+    result = run("~/ruler", data, "--compare=~/ruler", "--samples", 2)
+    assert result.exit_code == 0, result.output
+    assert f"Against {ruler}" in words_of(result)
 
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
