@@ -26,8 +26,10 @@ def parse_brat(content: str, path: str) -> List[Annotation]:
     RAISES (ValueError): If an entity's line does not follow the format.
     """
     annotations = []
-    # Not `splitlines`: a text may hold a form feed or a Unicode line separator.
-    for number, line in enumerate(content.split("\n"), start=1):
+    # Not `splitlines`: a text may hold a form feed or a Unicode line separator. And a
+    # byte order mark is no part of the first identifier.
+    lines = content.removeprefix("\ufeff").split("\n")
+    for number, line in enumerate(lines, start=1):
         if not line.startswith("T"):
             continue
         match = _ENTITY.fullmatch(line.rstrip("\r"))

@@ -14,7 +14,7 @@ from ..atomic import replacing
 from ..errors import Errors
 from .raw import RawDocument
 from .report import ConversionReport, SplitReport
-from .selection import select_entities
+from .selection import REASONS, select_entities
 
 # Where a Doc keeps the name of its document: `doc.user_data["id"]`
 ID_KEY = "id"
@@ -88,7 +88,8 @@ def _convert_split(
 ) -> Tuple[Tuple[Doc, ...], SplitReport]:
     docs: List[Doc] = []
     entities = dict.fromkeys(labels, 0)
-    dropped: Counter = Counter()
+    # Of a split without documents, too, there is a row for each reason.
+    dropped = Counter(dict.fromkeys(REASONS, 0))
     annotations = expanded = enclosed = 0
     for raw in documents:
         _check_labels(raw, labels)

@@ -21,6 +21,11 @@ def test_windows_line_ends():
     assert [a.text for a in parse_brat(content, "a.ann")] == ["Anne", "Mary"]
 
 
+def test_byte_order_mark():
+    content = "\ufeffT1\tPER 0 4\tAnne\nT2\tPER 5 9\tMary\n"
+    assert [a.text for a in parse_brat(content, "a.ann")] == ["Anne", "Mary"]
+
+
 def test_pieces_in_any_order():
     (annotation,) = parse_brat("T1\tPER 9 12;0 3\tOld Tom\n", "a.ann")
     assert annotation.fragments == ((0, 3), (9, 12))

@@ -56,6 +56,12 @@ def test_report():
     assert report.total.annotations == 9
 
 
+def test_report_of_a_split_without_documents():
+    splits = {**SPLITS, "test": ()}
+    _, rows = convert("novels", ("PER", "FAC"), splits, read).report.table()
+    assert ["  nested", "2", "1", "0", "3"] in rows
+
+
 def test_files(tmp_path):
     corpus = convert_two()
     corpus.write(tmp_path / "deep" / "folder")
