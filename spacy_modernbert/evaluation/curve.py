@@ -31,7 +31,8 @@ class Point:
 
 def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
     """Read the log of a run. That of `spacy.ConsoleLogger.v3` will do, too. A last line
-    that is not whole, as the run goes on or was killed, is left out.
+    that is not whole, as the run goes on or was killed, is left out, and so is an
+    evaluation with a loss that is not finite, for which the logger writes null.
 
     path (Optional[Path]): The file, if there is one.
     RETURNS (Tuple[Point, ...]): The evaluations, in order; none if there is no file, or
@@ -40,11 +41,16 @@ def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
     if path is None or not path.is_file():
         return ()
     points: List[Point] = []
+    step_before = -1  # steps are counted from 0
     for line in path.read_text(encoding="utf8", errors="replace").splitlines():
-        # Steps are counted from 0.
-        point = _read_point(line, points[-1].step if points else -1)
+        step = _read_step(line)
+        if step is None:
+            continue
+        point = _read_point(line, step - step_before)
         if point is not None:
             points.append(point)
+        # Of an evaluation that is left out, too: losses are added up from there.
+        step_before = step
     return tuple(points)
 
 
@@ -72,14 +78,20 @@ def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:
     }
 
 
-def _read_point(line: str, step_before: int) -> Optional[Point]:
+def _read_step(line: str) -> Optional[int]:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_point(line: str, n_steps: int) -> Optional[Point]:
     try:
         entry = json.loads(line)
-        step = int(entry["step"])
         return Point(
-            step=step,
+            step=int(entry["step"]),
             score=float(entry["score"]),
-            loss=float(sum(entry["losses"].values())) / max(1, step - step_before),
+            loss=float(sum(entry["losses"].values())) / max(1, n_steps),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

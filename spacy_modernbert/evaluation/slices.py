@@ -136,6 +136,9 @@ def slice_by_mention(docs: Iterable[ScoredDoc]) -> List[Slice]:
         ends: Dict[str, List[int]] = {}
         for mention in doc.gold:
             ends.setdefault(mention.name, []).append(mention.end)
+        # Where what was found for one begins before another, they are not in order.
+        for each in ends.values():
+            each.sort()
 
         def sort(mention: Mention) -> str:
             before = ends.get(mention.name, [])

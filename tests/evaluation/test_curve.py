@@ -21,6 +21,17 @@ def test_the_log_of_the_logger(tmp_path):
     assert read_curve(path) == (Point(0, 0.1, 7.0), Point(10, 0.5, 0.3))
 
 
+def test_losses_that_are_not_finite(tmp_path):
+    """They are left out, and their steps are not those of the next evaluation."""
+    lines = [
+        *LINES,
+        {"step": 20, "score": 0.5, "losses": {"ner": None}},
+        {"step": 25, "score": 0.6, "losses": {"ner": 2.0}},
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_curve(tmp_path / "log.jsonl")[2:] == (Point(25, 0.6, 0.4),)
+
+
 def test_no_log(tmp_path):
     assert read_curve(tmp_path / "log.jsonl") == ()
     for text in ("", "not JSON\n", '[1]\n"a"\n', '{"step": 1, "score": null}\n'):

@@ -60,6 +60,19 @@ def test_mention():
     }
 
 
+def test_mention_behind_what_was_found_too_long():
+    """Its match begins with what was found, before another mention of the name."""
+    words = ["x", "Ann", "x", "x", "Ann", *["x"] * 61, "Ann"]
+    gold = [(1, 2, "B"), (4, 5, "A"), (66, 67, "A")]
+    doc = score(" ".join(words), gold, [(0, 5, "A")])
+    assert [mention.start for mention in doc.gold] == [4, 1, 66]
+    # 61 tokens after the second, and 64 after the first.
+    assert counts_of(slice_by_mention([doc])) == {
+        FIRST: Counts(0, 1, 1),
+        "0–63": Counts(0, 2, 0),
+    }
+
+
 def test_edge():
     doc = score("a b c d e", [(0, 2, "A"), (3, 4, "A")], [(0, 2, "A")])
     assert slice_by_edge([doc]) == []
