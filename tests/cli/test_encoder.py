@@ -406,8 +406,3 @@ def test_nothing_else_is_replaced(copied, corpus, fresh, tmp_path):
     assert contents(tmp_path / "thesis") == {"chapter-1.txt": b"mine"}
     assert (tmp_path / "notes").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_help():
-    result = CliRunner().invoke(app, ["--help"])
-    assert "encoder" in result.output
