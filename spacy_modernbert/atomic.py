@@ -51,7 +51,7 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     RAISES (ValueError): If the old one holds other files, or is a file.
     """
     folder = folder.resolve()
-    _check_replaceable(folder, own_files)
+    _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     fresh.mkdir()
@@ -73,8 +73,21 @@ def check_writable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     writes_to = path if path.exists() and not path.is_file() else path.parent
-    if not os.access(writes_to, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    _check_access(writes_to, path)
+
+
+def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
+    """Check that a folder can be replaced, before the work is done that it is to hold.
+
+    folder (Path): The folder. The one around it is made if it does not exist.
+    own_files (Pattern[str]): The names that it may hold: see `replacing_folder`.
+    RAISES (ValueError): If it holds other files, or is a file.
+    RAISES (OSError): If it cannot be written.
+    """
+    folder = folder.resolve()  # as `replacing_folder` writes it
+    _check_contents(folder, own_files)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _check_access(folder.parent, folder)
 
 
 def sync(stream: BinaryIO) -> None:
@@ -107,7 +120,12 @@ def write_text(path: Path, text: str) -> None:
         fresh.write_text(text, encoding="utf8")
 
 
-def _check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
+def _check_access(writes_to: Path, path: Path) -> None:
+    if not os.access(writes_to, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _check_contents(folder: Path, own_files: Pattern[str]) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():

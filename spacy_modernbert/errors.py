@@ -445,6 +445,9 @@ class Errors:
         "{path} is no file that texts can be read from, going by its name. It should "
         "end in one of {known}."
     )
+    TEXTS_NOT_UTF8 = (
+        "{path} is not UTF-8 ({error}). Convert it, for example with `iconv -t utf-8`."
+    )
     EMPTY_TEXTS = (
         "{path} holds no text of which the tokenizer makes any wordpiece. Give a file "
         "with at least one."
@@ -483,15 +486,25 @@ class Errors:
         "A phase of the pretraining config has sequences of {value} wordpieces, and "
         "the encoder takes {limit}. Set its length lower."
     )
+    PRETRAINING_NO_STATE = (
+        "{path} is no state of a run of pretraining, or one of another version: it has "
+        "no {key}. Give another output folder, or delete the file to start anew."
+    )
     PRETRAINING_OTHER_STATE = (
         "{path} holds the state of a run with another encoder or optimizer: {why}. "
         "Give another output folder, or delete the state to start anew."
     )
+    PRETRAINING_EXPORT_ONTO_RUN = (
+        "--export cannot be the output folder of the run, {folder}, which has its "
+        "state and its log. Give another folder."
+    )
     PRETRAINING_NOT_FINITE = (
         "Step {step} of pretraining came to a loss of {loss} and gradients of norm "
-        "{norm}, of which nothing can be learned. What was saved after step {saved} is "
-        "untouched. Set learn_rate ({learn_rate}) lower, or precision to float32."
+        "{norm}, of which nothing can be learned. {saved} Set learn_rate "
+        "({learn_rate}) lower, or precision to float32."
     )
+    PRETRAINING_SAVED = "What was saved after step {step} is untouched."
+    PRETRAINING_NOTHING_SAVED = "No step was saved yet."
     PRETRAINING_NEEDS_TORCH_BACKEND = (
         "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "
         "backend to one of them, or to auto."

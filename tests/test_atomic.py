@@ -4,6 +4,7 @@ import re
 import pytest
 
 from spacy_modernbert.atomic import (
+    check_replaceable,
     check_writable,
     replacing,
     replacing_folder,
@@ -86,3 +87,13 @@ def test_a_folder_with_files_of_others(tmp_path, name):
         replacing_folder(tmp_path, re.compile("a")),
     ):
         pytest.fail("began")
+    with pytest.raises(ValueError, match=re.escape(name)):
+        check_replaceable(tmp_path, re.compile("a"))
+
+
+def test_a_folder_that_can_be_replaced(tmp_path):
+    check_replaceable(tmp_path / "new" / "folder", re.compile("a"))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="which is a file"):
+        check_replaceable(tmp_path / "file", re.compile("a"))

@@ -11,6 +11,7 @@ from spacy.util import load_config
 from tqdm.auto import tqdm
 from wasabi import msg
 
+from ..encoder.checkpoint import check_folder
 from ..errors import Errors
 from ..pretraining.settings import PretrainingSettings
 
@@ -55,6 +56,12 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
 
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
+    # Errors of the folders come up now, and not after hours.
+    check_folder(output / ENCODER)
+    if export is not None:
+        check_folder(export)
+        if export.resolve() == output.resolve():
+            raise ValueError(Errors.PRETRAINING_EXPORT_ONTO_RUN.format(folder=export))
     cut_log(output / LOG, run.step)
     if run.step:
         _say_what_is_left(run)

@@ -20,7 +20,7 @@ from typing import (
     Union,
 )
 
-from ..atomic import replacing_folder, sync, write_file
+from ..atomic import check_replaceable, replacing_folder, sync, write_file
 from ..errors import Errors
 from .config import ModernBertConfig
 from .quantize import (
@@ -240,6 +240,8 @@ def save_checkpoint(
     shapes: Mapping[str, Shape] = expected_shapes(config)
     if head is not None:
         data["architectures"] = ["ModernBertForMaskedLM"]
+        # The head has no table of its own, whatever the encoder was taken from.
+        data["tie_word_embeddings"] = True
         shapes = {
             **{_PREFIX + name: shape for name, shape in shapes.items()},
             **{name: tensor.shape for name, tensor in head.items()},
@@ -258,6 +260,16 @@ def save_checkpoint(
         with open(fresh / TENSORS, "wb") as stream:
             _write_tensors(stream, shapes, tensors, dtype)
             sync(stream)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a checkpoint can be saved in a folder, before there is one to save.
+
+    folder (Path): The folder. The one around it is made if it does not exist.
+    RAISES (ValueError): If it holds other files, or is a file.
+    RAISES (OSError): If it cannot be written.
+    """
+    check_replaceable(folder, _OWN_FILES)
 
 
 def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) -> bytes:

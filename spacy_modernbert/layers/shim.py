@@ -346,14 +346,7 @@ class EncoderShim(Shim):
         tokenizer_config: Optional[Dict[str, Any]],
     ) -> None:
         tokenizer = WordpieceTokenizer.from_json(tokenizer_json)
-        if tokenizer.vocab_size > config.vocab_size:
-            raise ValueError(
-                Errors.TOKENIZER_TOO_LARGE.format(
-                    name=self.settings.name,
-                    largest=tokenizer.vocab_size - 1,
-                    vocab_size=config.vocab_size,
-                )
-            )
+        tokenizer.check_fits(config.vocab_size, self.settings.name)
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
         self._apart = False

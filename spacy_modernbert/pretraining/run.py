@@ -98,6 +98,7 @@ class Pretraining:
         self._tokenizer_json = read_tokenizer_json(source)
         self._tokenizer_config = read_tokenizer_config(source)
         self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json)
+        self._tokenizer.check_fits(self._config.vocab_size, settings.encoder)
         self._masking = _make_masking(
             self._tokenizer_json, settings, self._config.vocab_size, source
         )
@@ -261,11 +262,16 @@ class Pretraining:
                     step=self.step + 1,
                     loss=mean,
                     norm=float(norm),
-                    saved=self._saved,
+                    saved=self._describe_saved(),
                     learn_rate=self.settings.learn_rate,
                 )
             )
         return mean, share
+
+    def _describe_saved(self) -> str:
+        if not self._saved:
+            return Errors.PRETRAINING_NOTHING_SAVED
+        return Errors.PRETRAINING_SAVED.format(step=self._saved)
 
     def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
         budget = self.settings.evaluate_wordpieces

@@ -66,15 +66,15 @@ def load_state(
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     digest (Words): That of the model's config and tokenizer.
     RETURNS (int): The steps that were taken.
-    RAISES (ValueError): If the file is damaged, or of another model or optimizer.
+    RAISES (ValueError): If the file is damaged, no such file, or of another model or
+        optimizer.
     """
     entries = read_entries(path)
     found = read_tensors(entries)
-    if _STEP not in entries:
-        _refuse(path, "it says no step")
-    if _DIGEST not in entries or not np.array_equal(
-        read_words(entries[_DIGEST], _DIGEST), digest
-    ):
+    for key in (_STEP, _DIGEST):
+        if key not in entries:
+            raise ValueError(Errors.PRETRAINING_NO_STATE.format(path=path, key=key))
+    if not np.array_equal(read_words(entries[_DIGEST], _DIGEST), digest):
         _refuse(path, "its config or its tokenizer is not the same")
     step = int(found[_STEP][0])
     if step:  # else there are no moments yet

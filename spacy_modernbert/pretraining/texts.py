@@ -52,11 +52,11 @@ def read_docs(path: Path, vocab: Optional[Vocab] = None) -> List[Doc]:
 
 def _read_plain(path: Path) -> List[str]:
     try:
-        return [path.read_text(encoding="utf8")]
+        # A byte order mark is no part of the text.
+        return [path.read_text(encoding="utf-8-sig")]
     except UnicodeDecodeError as error:
-        raise ValueError(
-            Errors.CORPUS_NOT_UTF8.format(path=path, error=error)
-        ) from error
+        message = Errors.TEXTS_NOT_UTF8.format(path=path, error=error)
+        raise ValueError(message) from error
 
 
 _READERS: Dict[str, Callable[[Path], List[str]]] = {

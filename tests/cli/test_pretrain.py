@@ -99,6 +99,25 @@ def test_ctrl_c(folder, monkeypatch):
     assert "goes on" in result.output
 
 
+@pytest.mark.parametrize("place", ["export", "out/encoder"])
+def test_folders_are_looked_at_before_any_work(folder, monkeypatch, place):
+    from spacy_modernbert.pretraining.run import Pretraining
+
+    monkeypatch.setattr(Pretraining, "steps", lambda _: pytest.fail("in vain"))
+    (folder / place).mkdir(parents=True)
+    (folder / place / "thesis.txt").write_text("mine")
+    result = run(folder, "--export", folder / "export")
+    assert result.exit_code == 1
+    assert "holds other files (thesis.txt)" in " ".join(result.output.split())
+
+
+def test_the_folder_of_the_run_is_no_place_to_export_to(folder):
+    result = run(folder, "--export", folder / "out")
+    assert result.exit_code == 1
+    assert "cannot be the output folder of the run" in " ".join(result.output.split())
+    assert not list((folder / "out").iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

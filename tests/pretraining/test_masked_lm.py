@@ -97,6 +97,27 @@ def test_transformers_reads_what_is_written(tmp_path, dtype):
     assert size == pytest.approx(n_weights * {"F32": 4, "F16": 2}[dtype], rel=0.05)
 
 
+def test_an_encoder_of_a_model_that_was_not_tied(tmp_path):
+    """With its new head, it is tied, and says so."""
+    untied = save(tmp_path / "untied", tie_word_embeddings=False)
+    untied.model.save_pretrained(tmp_path / "old")
+    config = load_config(tmp_path / "old")
+    tensors = open_tensors(tmp_path / "old", config)
+    save_checkpoint(
+        tmp_path / "new",
+        config,
+        tensors,
+        make_tokenizer().to_str(),
+        head=init_head(config, seed=0),
+    )
+    reread, info = ModernBertForMaskedLM.from_pretrained(
+        tmp_path / "new", output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    table = torch.from_numpy(tensors["embeddings.tok_embeddings.weight"])
+    torch.testing.assert_close(reread.decoder.weight.detach(), table)
+
+
 def test_an_encoder_alone_has_no_head(tmp_path):
     save(tmp_path).model.save_pretrained(tmp_path / "encoder")
     config = load_config(tmp_path / "encoder")

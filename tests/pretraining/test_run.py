@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from spacy_modernbert.encoder import availability
@@ -190,6 +191,26 @@ def test_the_state_of_another_tokenizer(paths, tmp_path):
         Pretraining(told, tmp_path)
 
 
+@pytest.mark.parametrize("key", ["step", "digest"])
+def test_a_file_that_is_no_state(paths, tmp_path, key):
+    told = settings(paths)
+    Pretraining(told, tmp_path).save()
+    path = tmp_path / "state.safetensors"
+    save_file({k: v for k, v in load_file(path).items() if k != key}, path)
+    with pytest.raises(
+        ValueError, match=rf"state\.safetensors is no state .* no {key}\."
+    ):
+        Pretraining(told, tmp_path)
+
+
+def test_what_is_not_finite_before_anything_is_saved(paths, tmp_path):
+    run = Pretraining(settings(paths), tmp_path)
+    with torch.no_grad():
+        run.model.table.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"Step 1 .*No step was saved yet\. Set"):
+        next(run.steps())
+
+
 def test_nothing_is_saved_of_what_is_not_finite(paths, tmp_path):
     run = Pretraining(settings(paths), tmp_path)
     steps = run.steps()
@@ -257,6 +278,15 @@ def test_a_tokenizer_without_a_mask(paths, tmp_path):
     assert Tokenizer.from_str(text)
     save_checkpoint(tmp_path / "encoder", config, init_tensors(config, 0), text)
     with pytest.raises(ValueError, match="neither"):
+        Pretraining(settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
+
+
+def test_a_tokenizer_of_another_encoder(paths, tmp_path):
+    """With more wordpieces than the encoder has vectors."""
+    small = replace(load_config(paths / "encoder"), vocab_size=200)
+    text = make_tokenizer().to_str()
+    save_checkpoint(tmp_path / "encoder", small, init_tensors(small, 0), text)
+    with pytest.raises(ValueError, match="vectors for 200 wordpieces only"):
         Pretraining(settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
 
 

@@ -20,6 +20,12 @@ def test_formats(tmp_path):
     assert read_texts(tmp_path / "a.txt") == TEXTS[1:]
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    for name, text in (("a.jsonl", '{"text": "One."}'), ("a.txt", "One.")):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert read_texts(tmp_path / name) == ["One."]
+
+
 @pytest.mark.parametrize(
     "line", [b"no json", b"[]", b'{"txt": "x"}', b'{"text": 3}', b'{"text": "\xff"}']
 )
@@ -39,5 +45,5 @@ def test_other_files(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         read_texts(tmp_path / "a.spacy")
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(ValueError, match="UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8 .* Convert it"):
         read_texts(tmp_path / "a.txt")
