@@ -2,7 +2,7 @@
 for with all of a long sequence in sight, and with short pieces of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import List, Tuple
 
 import numpy as np
@@ -36,7 +36,7 @@ def hide_texts(
     seed: int,
 ) -> List[MaskedBatch]:
     """Held-out texts with hidden wordpieces, the same on every call. Each batch is one
-    sequence.
+    sequence: of a long text a full one, and of a short one all of it.
 
     texts (TokenizedTexts): The texts.
     masking (Masking): How to hide.
@@ -47,13 +47,16 @@ def hide_texts(
     RETURNS (List[MaskedBatch]): The sequences.
     """
     rng = np.random.default_rng(seed)
-    sequences = cut(texts, length, rng)
-    # The longest say most of what a length is worth.
-    full = [each for each in sequences if len(each) == length] or sequences
-    total = sum(map(len, full))
-    n_taken = max(1, min(len(full), round(max_wordpieces * len(full) / total)))
-    places = np.linspace(0, len(full) - 1, n_taken).round().astype(int)
-    return [masking.hide(PackedBatch.of([full[i]]), rng) for i in places]
+    sequences: List[Ints] = []
+    for ids in texts.ids:
+        cuts = cut(replace(texts, ids=(ids,)), length, rng)
+        # Full ones say most of what a length is worth. Short texts have none.
+        sequences += [each for each in cuts if len(each) == length] or cuts
+    total = sum(map(len, sequences))
+    n_sequences = round(max_wordpieces * len(sequences) / total)
+    n_taken = max(1, min(len(sequences), n_sequences))
+    places = np.linspace(0, len(sequences) - 1, n_taken).round().astype(int)
+    return [masking.hide(PackedBatch.of([sequences[i]]), rng) for i in places]
 
 
 def ask(model: MaskedLM, batches: List[MaskedBatch]) -> Found:
