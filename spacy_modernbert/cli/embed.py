@@ -81,6 +81,7 @@ def embed(
             raise ValueError(Errors.EMBED_EMPTY.format(place=input))
 
         from ..embeddings import load_embedder
+        from ..encoder.backend import resolve_backend, resolve_precision
 
         embedder = load_embedder(
             model,
@@ -92,14 +93,17 @@ def embed(
             overlap=overlap,
             max_batch_wordpieces=max_batch_wordpieces,
         )
+        # What "auto" takes may be another one when the command is started again: on
+        # another machine, or when something was installed.
+        taken = resolve_backend(backend, to_train=False, precision=precision)
         arguments = {
             "input": str(Path(input).resolve()) if source.is_file else input,
             "text_key": source.key,
             "model": model,
             "revision": revision,
             "weights": fingerprint(embedder),
-            "backend": backend,
-            "precision": precision,
+            "backend": taken,
+            "precision": resolve_precision(precision, taken),
             "pooling": embedder.pooling,
             "normalize": normalize,
             "window": embedder.get_spans.window,

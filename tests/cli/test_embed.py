@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from spacy_modernbert.cli import app, vector_files
 from spacy_modernbert.cli.embed import embed_source
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
+from spacy_modernbert.encoder import backend
 from spacy_modernbert.encoder.backend import EncoderOutOfMemory
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
@@ -306,7 +307,7 @@ def test_goes_on_with_standard_input(run, interrupt, wanted, tmp_path):
         (["--normalize"], "normalize was False and is True"),
         (["--pooling", "mean"], "pooling was 'cls' and is 'mean'"),
         (["--window", "20"], "window was 64 and is 20"),
-        (["--precision", "float32"], "precision was 'auto' and is 'float32'"),
+        (["--precision", "bfloat16"], "precision was 'float32' and is 'bfloat16'"),
     ],
 )
 def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
@@ -315,6 +316,20 @@ def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
     assert name in failed(run(text_file, output, *SMALL, *options))
     done(run(text_file, output, *SMALL, *options, "--overwrite"))
     assert len(np.load(output)) == 24
+
+
+def test_the_same_arguments_that_mean_something_else(
+    run, interrupt, text_file, tmp_path, monkeypatch
+):
+    """As on another machine, which multiplies bfloat16."""
+    output = tmp_path / "out.npy"
+    interrupt(text_file, output, *SMALL)
+    with monkeypatch.context() as patched:
+        patched.setattr(backend, "multiplies_bfloat16", lambda: True)
+        message = failed(run(text_file, output, *SMALL))
+    assert "precision was 'float32' and is 'bfloat16'" in message
+    # And what "auto" took, said in so many words.
+    done(run(text_file, output, *SMALL, "--precision", "float32"))
 
 
 def test_other_weights(run, interrupt, text_file, tmp_path):
