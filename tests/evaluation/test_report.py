@@ -63,6 +63,61 @@ addEventListener("load", () => {
 """
 
 
+# In many documents, of which the first 25 are shown.
+STEPS = """
+<script>
+addEventListener("load", () => {
+  const $ = (selector) => document.querySelector(selector);
+  const key = (name, options = {}, target = document.body) => target.dispatchEvent(
+    new KeyboardEvent("keydown", { key: name, bubbles: true, ...options }));
+  const at = () => {
+    const each = document.activeElement;
+    const doc = each.closest("details");
+    const place = doc && [...doc.querySelectorAll("mark")].indexOf(each);
+    return doc && [Number(doc.dataset.index), place, doc.checkVisibility()];
+  };
+  const found = {};
+  $("nav a").focus();
+  key("n", {}, $("nav a"));
+  found.elsewhere = at();
+  document.activeElement.blur();
+  key("n", { ctrlKey: true });
+  key("n", {}, $("#order"));
+  found.unheard = at();
+  found.steps = ["n", "n"].map((name) => { key(name); return at(); });
+  // The one that it stands at is filtered out.
+  $("[name=label][value=B]").click();
+  key("n");
+  found.on = at();
+  key("p");
+  found.back = at();
+  found.far = ["n", "n", "n"].map((name) => { key(name); return at(); });
+  // So is the document that it stands in.
+  $("[name=label][value=A]").click();
+  key("n");
+  found.farther = at();
+  const result = document.createElement("pre");
+  result.id = "found";
+  result.textContent = JSON.stringify(found);
+  document.body.append(result);
+});
+</script>
+"""
+
+SHOW_ALL = """
+<script>
+addEventListener("load", () => {
+  document.getElementById("all").focus();
+  document.getElementById("all").click();
+  const result = document.createElement("pre");
+  result.id = "found";
+  result.textContent = JSON.stringify(document.activeElement.parentElement.dataset);
+  document.body.append(result);
+});
+</script>
+"""
+
+
 def make_data(docs, **changes):
     few = Resampling(samples=20)
     others = [score("u v w x", [(0, 1, "A")], [], doc.id) for doc in docs]
@@ -145,7 +200,7 @@ def test_its_numbers_are_those_of_the_data(docs):
 
 def test_what_is_not_known_is_said(docs):
     data = make_data(docs, window=None, comparison=None, learning_curve=[])
-    data["slices"]["seen"] = []
+    data["slices"].update(edge=[], seen=[])
     html = render_report(data, docs)
     assert "no log of the training run" in html and "ents_f 0.25" in html
     assert "no encoder of spacy-modernbert that cuts" in html
@@ -159,7 +214,18 @@ def test_what_is_not_known_is_said(docs):
 def test_nothing_to_show():
     docs = [score("u v w", [], [])]
     html = render_report(make_data(docs, comparison=None, learning_curve=[]), docs)
-    assert "There are no entities" in html
+    # In each table of entities, and nothing is told to be unknown for it.
+    assert html.count("There are no entities") == 5
+    assert "no encoder of spacy-modernbert that cuts" not in html
+    assert "training data were not given" not in html
+
+
+def test_a_comparison_by_one_document(docs):
+    """Its interval would have no width, and p would be 1."""
+    assert "p = " in render_report(make_data(docs), docs)
+    html = render_report(make_data(docs[:1]), docs[:1])
+    assert "With one document, nothing can be said of chance" in html
+    assert "p = " not in html and ">Interval<" not in html
 
 
 def test_matrix():
@@ -213,10 +279,10 @@ def browser():
     return found
 
 
-def look(browser, folder, html, width, *options):
+def look(browser, folder, html, width, *options, probe=PROBE):
     """RETURNS (Dict[str, Any]): What the probe found."""
     path = folder / "report.html"
-    path.write_text(html.replace("</body>", f"{PROBE}</body>"), encoding="utf8")
+    path.write_text(html.replace("</body>", f"{probe}</body>"), encoding="utf8")
     # The page is in a frame: windows have a least width, frames have none.
     frame = folder / "frame.html"
     frame.write_text(
@@ -269,6 +335,40 @@ def test_in_a_browser(browser, docs, width, tmp_path):
     assert found["off"] == [True, False, False, False, False, False, True]
     assert "1 of 3 documents, 5 errors" in found["shown"]
     assert found["listed"] == 0
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Errors in the first document, and behind those that are shown at once."""
+    right = [(0, 1, "A")]
+    labels = [(0, 1, "A"), (2, 3, "B"), (4, 5, "A"), (6, 7, "C")]
+    return [
+        score("u v u v u v u v", labels, [], "first"),
+        *(score("u v", right, right, f"right {i}") for i in range(1, 27)),
+        score("u v", right, [], "far"),
+        score("u v", [(0, 1, "C")], [], "farther"),
+    ]
+
+
+def test_from_error_to_error(browser, many, tmp_path):
+    html = render_report(make_data(many), many)
+    found = look(browser, tmp_path, html, 1280, probe=STEPS)
+    # The document, the entity in it, and whether it is to be seen.
+    assert found == {
+        "elsewhere": None,
+        "unheard": None,
+        "steps": [[0, 0, True], [0, 1, True]],
+        "on": [0, 2, True],
+        "back": [0, 0, True],
+        "far": [[0, 2, True], [0, 3, True], [27, 0, True]],
+        "farther": [28, 0, True],
+    }
+
+
+def test_focus_goes_on_where_more_is_shown(browser, many, tmp_path):
+    html = render_report(make_data(many), many)
+    found = look(browser, tmp_path, html, 1280, probe=SHOW_ALL)
+    assert found["index"] == "25"
 
 
 def test_dark(browser, docs, tmp_path):

@@ -73,23 +73,29 @@
 
   let current = null;
 
-  // From where the reader is: the entity that was gone to last, if it is still there.
+  // From where the reader is: the entity that was gone to last, though a filter may have
+  // put it out since.
   function step(forward) {
-    const order = docs.filter((doc) => !doc.hidden && Number(doc.dataset.errors));
+    const order = docs.filter((doc) => doc.dataset.fits && Number(doc.dataset.errors));
     if (!order.length) return;
-    const here = current && current.isConnected ? current.closest(".doc") : null;
-    let at = order.indexOf(here);
-    if (at >= 0) {
-      const errors = [...here.querySelectorAll("mark.error")];
-      const next = errors.indexOf(current) + (forward ? 1 : -1);
-      if (here.open && errors[next]) return go(errors[next]);
+    const ahead = (each) => current && current.compareDocumentPosition(each) &
+      (forward ? Node.DOCUMENT_POSITION_FOLLOWING : Node.DOCUMENT_POSITION_PRECEDING);
+    const nearest = (found) => found.at(forward ? 0 : -1);
+    const here = current && current.closest(".doc");
+    if (order.includes(here) && here.open) {
+      const next = nearest(errorsOf(here).filter(ahead));
+      if (next) return go(next);
     }
-    at = at < 0 ? (forward ? 0 : order.length - 1) : at + (forward ? 1 : -1);
-    const doc = order[(at + order.length) % order.length];
+    const others = order.filter((doc) => doc !== here);
+    const doc = nearest(others.filter(ahead)) || nearest(order);
+    if (doc.hidden) { showAll = true; update(); }
     doc.open = true;
     open(doc);
-    const errors = [...doc.querySelectorAll("mark.error")];
-    go(errors[forward ? 0 : errors.length - 1]);
+    go(nearest(errorsOf(doc)));
+  }
+
+  function errorsOf(doc) {
+    return [...doc.querySelectorAll("mark.error")];
   }
 
   function go(each) {
@@ -98,14 +104,25 @@
     each.scrollIntoView({ block: "center" });
   }
 
+  // A letter means nothing where the reader is elsewhere on the page, and in a select it
+  // chooses.
+  function isForSteps(target) {
+    return target === document.body || (target.closest("#documents") && !target.closest("select"));
+  }
+
   for (const doc of docs) doc.addEventListener("toggle", () => doc.open && open(doc));
   filter.addEventListener("change", update);
   filter.addEventListener("submit", (event) => event.preventDefault());
-  $("all").addEventListener("click", () => { showAll = true; update(); });
+  $("all").addEventListener("click", () => {
+    showAll = true;
+    update();
+    // The button is gone: the reader is at the first of those that came in its place.
+    docs.filter((doc) => !doc.hidden)[FIRST].querySelector("summary").focus({ preventScroll: true });
+  });
   $("next").addEventListener("click", () => step(true));
   $("previous").addEventListener("click", () => step(false));
   document.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("select")) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || !isForSteps(event.target)) return;
     if (event.key === "n") step(true);
     if (event.key === "p") step(false);
   });
