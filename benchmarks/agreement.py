@@ -8,6 +8,7 @@ others are compared with it. Precisions that the processor does not have are com
 slowly, but with the same numbers. Prints a table and writes it as JSON.
 """
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
@@ -20,6 +21,8 @@ from spacy.tokens import DocBin
 from spacy.training import Example
 from spacy.util import load_config, load_model_from_config
 from wasabi import msg
+
+from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
 from .machine import describe_machine, list_versions
 
@@ -79,6 +82,8 @@ def main(
     only: Optional[str] = typer.Option(None, help="A backend to compare alone"),
 ) -> None:
     """Compare what a pipeline finds on each backend."""
+    # It would win over each of them.
+    os.environ.pop(BACKEND_VARIABLE, None)
     rows: List[Agreement] = []
     refused: List[str] = []
     reference: List[Entities] = []

@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import IO, Any, Dict, Optional
 
+from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
+
 from .points import Point
 from .worker import THREAD_VARIABLES
 
@@ -42,7 +44,7 @@ class Process:
             stderr=self.errors,
             text=True,
             encoding="utf8",
-            env=make_environment(point.threads),
+            env=_without_backend(make_environment(point.threads)),
         )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -116,3 +118,10 @@ def make_environment(threads: int) -> Dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
+
+
+def _without_backend(environment: Dict[str, str]) -> Dict[str, str]:
+    """RETURNS (Dict[str, str]): The same without the variable that wins over every
+    config: a peer runs on the backend that it is called after.
+    """
+    return {name: environment[name] for name in environment if name != BACKEND_VARIABLE}

@@ -178,7 +178,9 @@ def _make_batch(tokenizer_json: str, config: ModernBertConfig) -> PackedBatch:
 
 def _open_encoder(folder: Path, config: ModernBertConfig) -> Encoder:
     tensors = open_tensors(folder, config)
-    return make_encoder(config, tensors, backend="cpu", precision="float32")
+    return make_encoder(
+        config, tensors, backend="cpu", precision="float32", heed_variable=False
+    )
 
 
 def find_size(folder: Path) -> int:

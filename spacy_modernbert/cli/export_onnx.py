@@ -182,9 +182,10 @@ def compare(
 
     batch = _draw_batch(config)
     found = run_session(open_session(model), batch)
-    wanted = make_encoder(config, tensors, backend="cpu", precision="float32").encode(
-        batch
+    encoder = make_encoder(
+        config, tensors, backend="cpu", precision="float32", heed_variable=False
     )
+    wanted = encoder.encode(batch)
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
     return Parity(
         cosine=float(((found * wanted).sum(axis=1) / norms).min()),

@@ -144,6 +144,7 @@ def resolve_backend(
     to_train: bool,
     precision: str = "auto",
     among: Collection[str] = BACKENDS,
+    heed_variable: bool = True,
 ) -> str:
     """The backend that is meant.
 
@@ -152,11 +153,13 @@ def resolve_backend(
     to_train (bool): Whether the encoder must train, too.
     precision (str): "auto" or the name of a precision, which "auto" heeds.
     among (Collection[str]): What "auto" may take, "cpu" with them.
+    heed_variable (bool): Whether the environment variable wins. Not where the name
+        comes from no config: who compares with a backend means that one.
     RETURNS (str): The name of one that can run here.
     RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
         cannot train and has to.
     """
-    variable = os.environ.get(BACKEND_VARIABLE)
+    variable = os.environ.get(BACKEND_VARIABLE) if heed_variable else None
     try:
         return _resolve_backend(variable or backend, to_train, precision, among)
     except ValueError as error:
@@ -242,6 +245,7 @@ def make_encoder(
     gradient_checkpointing: Union[bool, str] = "auto",
     frozen_layers: int = 0,
     to_train: bool = False,
+    heed_variable: bool = True,
 ) -> Encoder:
     """An encoder on the device that the backend names.
 
@@ -257,6 +261,7 @@ def make_encoder(
         embeddings, are not trained.
     to_train (bool): Whether it must train. What "auto" takes is else the quickest to
         predict.
+    heed_variable (bool): Whether the environment variable wins over the backend.
     RETURNS (Encoder): The encoder.
     RAISES (ValueError): If a name is unknown, the backend cannot run here or has no
         such precision or quantization, or more layers are to be frozen than there are.
@@ -268,7 +273,9 @@ def make_encoder(
                 value=frozen_layers, n_layers=config.num_hidden_layers
             )
         )
-    backend = resolve_backend(backend, to_train=to_train, precision=precision)
+    backend = resolve_backend(
+        backend, to_train=to_train, precision=precision, heed_variable=heed_variable
+    )
     # Each backend is imported when it is taken: none needs the libraries of another.
     if backend == "openvino":
         from .openvino_encoder import OpenVinoEncoder

@@ -14,6 +14,7 @@ from benchmarks.process import Failed, Process
 from benchmarks.results import Section, command
 from benchmarks.rounds import Patience, run_rounds
 from benchmarks.session import Session
+from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
 from ..util import make_checkpoint
 
@@ -46,6 +47,15 @@ def test_failing_and_wrong_peers_are_rows_with_a_reason(tmp_path: Path) -> None:
     assert "nothing" in missing.why_not
     assert wrong.why_not.startswith("wrong vectors")
     assert wrong.median is None
+
+
+def test_a_peer_runs_on_the_backend_that_it_is_called_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BACKEND_VARIABLE, "tpu")
+    folder = make_checkpoint(tmp_path / "encoder")
+    (row,) = run_rounds([point(folder, OUR_CPU)], QUICKLY, lambda said: None)
+    assert row.why_not == ""
 
 
 def test_a_process_that_is_late_or_ends_is_a_row_with_a_reason(tmp_path: Path) -> None:

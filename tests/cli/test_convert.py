@@ -73,6 +73,13 @@ def test_the_way_back(source, tmp_path):
     assert number(r"least ([\d.]+)", words) >= 0.9
 
 
+def test_it_compares_in_float32_whatever_pipelines_run_on(
+    source, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
+    assert number(r"least ([\d.]+)", convert(source, tmp_path / "out")) >= 0.999
+
+
 def test_nothing_is_replaced_unless_forced(source, tmp_path):
     out = tmp_path / "out"
     convert(source, out)

@@ -54,6 +54,14 @@ def draw(checkpoint):
     return ids, cu_seqlens, wanted
 
 
+def test_it_compares_with_torch_whatever_pipelines_run_on(
+    checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
+    result = run(checkpoint, tmp_path / "onnx")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("bits", [None, 8])
 def test_checkpoint(checkpoint, tmp_path, bits):
     options = [] if bits is None else ["--bits", bits]

@@ -122,6 +122,14 @@ def test_the_variable_wins(only_torch, monkeypatch):
     assert make_encoder(CONFIG, TENSORS, backend="cpu").device == "cpu"
 
 
+def test_the_variable_wins_over_configs_only(monkeypatch):
+    """Who compares with a backend means that one."""
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
+    assert resolve_backend("cpu", to_train=True, heed_variable=False) == "cpu"
+    encoder = make_encoder(CONFIG, TENSORS, backend="cpu", heed_variable=False)
+    assert encoder.device == "cpu"
+
+
 @pytest.mark.parametrize("name", ["openvino", "onnx"])
 def test_what_only_predicts_is_not_to_train(name):
     with pytest.raises(ValueError, match=f"'{name}' predicts only"):
