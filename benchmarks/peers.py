@@ -59,14 +59,14 @@ def list_ours(device: str) -> List[Peer]:
 
 def list_ours_as_chosen(device: str, *, to_train: bool = False) -> List[Peer]:
     """RETURNS (List[Peer]): Our encoder on every backend of a device, each in the
-    precision that it takes by itself. The first is what "auto" takes.
+    precision that it takes by itself. The first is what "auto" takes of them.
     """
     backends = [
         backend
         for backend in BACKENDS
         if _device_of(backend) == device and not (to_train and backend in PREDICTING)
     ]
-    chosen = choose(to_train=to_train).backend
+    chosen = choose(to_train=to_train, among=backends).backend
     backends.sort(key=lambda backend: (backend != chosen, backend != "cpu"))
     precisions = {name: resolve_precision("auto", name) for name in backends}
     return [

@@ -5,24 +5,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from spacy_modernbert.encoder.backend import Encoder
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
-from spacy_modernbert.types import PackedBatch
 
 
-def make_instant(encoder: TorchEncoder, n_rows: int = 16384) -> None:
+def make_instant(encoder: Encoder, n_rows: int = 16384) -> None:
     """Have an encoder give rows of a table, instead of what its layers make of a batch.
     What it does with them (pooling, the copy to the host) it does as ever.
 
-    encoder (TorchEncoder): The encoder. Changed.
+    encoder (Encoder): The encoder, of any backend. Changed.
     n_rows (int): The most wordpieces of a batch.
     """
     vectors = draw_vectors(n_rows, encoder.config.hidden_size)
-    table = torch.from_numpy(vectors).to(encoder._device)
-
-    def predict(batch: PackedBatch) -> torch.Tensor:
-        return table[: batch.total]
-
-    encoder._predict = predict  # type: ignore[method-assign]
+    if isinstance(encoder, TorchEncoder):
+        table = torch.from_numpy(vectors).to(encoder._device)
+        encoder._predict = lambda batch: table[: batch.total]  # type: ignore[method-assign]
+    else:  # others pool on the host
+        encoder.encode = lambda batch: vectors[: batch.total]  # type: ignore[method-assign]
 
 
 def draw_vectors(n_rows: int, width: int) -> Any:
