@@ -20,7 +20,7 @@ from .mlx_steps import take_step
 from .pooling import pool_means
 from .quantize import QuantizedTensor, QuantizedTensors, Scheme, choose_schemes
 from .steps import StepSettings, StepState
-from .tensor_files import OnDemand
+from .tensor_files import OnDemand, Shape
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -63,11 +63,13 @@ class MLXEncoder:
     ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Any]): The weights, NumPy's or MLX's, each read once. If
-            they are `QuantizedTensors`, those that are quantized stay as they are.
+            they are `QuantizedTensors`, those that are quantized stay as they are
+            unless `quantization` asks for others.
         precision (str): "auto", "float32", "bfloat16" or "float16": what is computed
             in. The weights that are trained and saved are float32 in any case.
         quantization (Optional[Mapping[str, Any]]): `{"bits": 8, "group_size": 64}`, to
-            quantize weights that are not yet; None to take all as they are.
+            quantize weights that are not yet, or in another way; None to take all as
+            they are.
         frozen_layers (int): The lowest so many layers, and with any of them the
             embeddings, are not trained. They get no gradient, and nothing of them is
             kept for it. At most the layers of the config.
@@ -80,12 +82,8 @@ class MLXEncoder:
         self._quantization = quantization
         self._frozen_layers = frozen_layers
         self._shapes = expected_shapes(config)
-        self._schemes: Mapping[str, Scheme] = {}
-        if isinstance(tensors, QuantizedTensors):
-            self._schemes = tensors.schemes
-        elif quantization is not None:
-            scheme = Scheme(quantization["bits"], quantization.get("group_size", 64))
-            self._schemes = choose_schemes(self._shapes, scheme)
+        found = tensors.schemes if isinstance(tensors, QuantizedTensors) else {}
+        self._schemes = _choose_schemes(self._shapes, found, quantization)
         self._weights: Dict[str, mx.array] = {}
         for name in self._shapes:
             self._weights.update(_place(name, tensors, self._schemes.get(name)))
@@ -367,13 +365,43 @@ def _find_factor(d_hidden: Floats) -> float:
     return float(2 ** np.rint(np.log2(16 / size))) if usable else 1.0
 
 
+def _choose_schemes(
+    shapes: Mapping[str, Shape],
+    found: Mapping[str, Scheme],
+    quantization: Optional[Mapping[str, Any]],
+) -> Mapping[str, Scheme]:
+    """How each weight is to be quantized.
+
+    shapes (Mapping[str, Tuple[int, ...]]): The weights.
+    found (Mapping[str, Scheme]): Of those that are quantized already, how.
+    quantization (Optional[Mapping[str, Any]]): What is asked for. None to leave them as
+        they were found.
+    RETURNS (Mapping[str, Scheme]): The scheme of each weight that has one. What was
+        found with the bits that are asked for, in groups of that size or of any if none
+        is named, keeps its own.
+    RAISES (ValueError): If there would be none.
+    """
+    if quantization is None:
+        return found
+    bits, group_size = quantization["bits"], quantization.get("group_size")
+    kept = {
+        name: scheme
+        for name, scheme in found.items()
+        if scheme.bits == bits and group_size in (None, scheme.group_size)
+    }
+    wanted = Scheme(bits, group_size or 64)
+    if kept and not any(map(wanted.fits, shapes.values())):
+        return kept
+    return {**choose_schemes(shapes, wanted), **kept}
+
+
 def _place(
     name: str, tensors: Mapping[str, Any], scheme: Optional[Scheme]
 ) -> Dict[str, mx.array]:
     """RETURNS (Dict[str, mx.array]): A weight: one array, or three if quantized."""
     if scheme is None:
         return {name: _to_mlx(tensors[name])}
-    if isinstance(tensors, QuantizedTensors):
+    if isinstance(tensors, QuantizedTensors) and tensors.schemes.get(name) == scheme:
         tensor = tensors.quantized(name)
         parts = [
             mx.array(each) for each in (tensor.words, tensor.scales, tensor.biases)

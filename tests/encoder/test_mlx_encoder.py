@@ -15,7 +15,8 @@ from spacy_modernbert.encoder.checkpoint import (
     open_tensors,
     save_checkpoint,
 )
-from spacy_modernbert.encoder.quantize import QuantizedTensors
+from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme, quantize
+from spacy_modernbert.encoder.weights import expected_shapes
 from spacy_modernbert.types import PackedBatch
 
 from ..util import ROOT
@@ -381,6 +382,58 @@ def test_a_quantized_encoder_is_saved_as_it_is(smooth, tmp_path):
     files = [(tmp_path / i / "model.safetensors").read_bytes() for i in ("0", "1")]
     assert files[0] == files[1]
     np.testing.assert_array_equal(encoder.copy({}).encode(batch), wanted)
+
+
+def test_what_is_quantized_otherwise_is_quantized_anew(smooth):
+    """And what is quantized as it is asked for, in groups of any size if none is named,
+    is left as it is.
+    """
+    eight = load(smooth, quantization={"bits": 8, "group_size": 32})
+    words = eight._weights["layers.0.attn.Wqkv.weight"]
+    for asked, wanted in (
+        ({"bits": 4}, (4, 64)),
+        ({"bits": 4, "group_size": 32}, (4, 32)),
+        ({"bits": 8, "group_size": 64}, (8, 64)),
+        ({"bits": 8, "group_size": 32}, (8, 32)),
+        ({"bits": 8}, (8, 32)),
+    ):
+        encoder = mlx_encoder.MLXEncoder(
+            eight.config, eight.tensors(), quantization=asked
+        )
+        for each in (encoder, encoder.copy({})):
+            schemes = each.tensors().schemes
+            assert {(s.bits, s.group_size) for s in schemes.values()} == {wanted}
+            found = each._weights["layers.0.attn.Wqkv.weight"]
+            is_same = found.shape == words.shape and bool((found == words).all())
+            assert is_same == (wanted == (8, 32))
+
+
+def test_what_is_not_quantized_yet_is(smooth):
+    config = load(smooth).config
+    shapes = expected_shapes(config)
+    floats = load(smooth).tensors()
+    path = "layers.0.attn.Wqkv.weight"
+    some = QuantizedTensors(
+        shapes,
+        {path: Scheme(8, 64)},
+        quantized=lambda name: quantize(floats[name], Scheme(8, 64)),
+        plain=floats.__getitem__,
+    )
+    assert set(mlx_encoder.MLXEncoder(config, some).tensors().schemes) == {path}
+    encoder = mlx_encoder.MLXEncoder(config, some, quantization={"bits": 8})
+    wanted = load(smooth, quantization={"bits": 8})
+    assert encoder.tensors().schemes == wanted.tensors().schemes
+    batch = PackedBatch.of(draw([1, 40])[0])
+    np.testing.assert_array_equal(encoder.encode(batch), wanted.encode(batch))
+
+
+def test_groups_that_would_fit_nothing_are_not_asked_for(oracle):
+    """Of an encoder that is 32 wide, and quantized already."""
+    eight = load(oracle, quantization={"bits": 8, "group_size": 32})
+    encoder = mlx_encoder.MLXEncoder(
+        eight.config, eight.tensors(), quantization={"bits": 8}
+    )
+    assert encoder.tensors().schemes == eight.tensors().schemes
 
 
 def test_quantized_weights_are_not_made_floats(smooth):
