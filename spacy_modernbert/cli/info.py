@@ -24,7 +24,13 @@ from ..encoder.availability import (
     multiplies_bfloat16,
     multiplies_int8,
 )
-from ..encoder.backend import BACKEND_VARIABLE, resolve_backend, resolve_precision
+from ..encoder.backend import (
+    BACKEND_VARIABLE,
+    check_quantization,
+    resolve_backend,
+    resolve_precision,
+    resolve_quantization,
+)
 from ..encoder.checkpoint import load_config as load_encoder_config
 from ..encoder.checkpoint import open_tensors
 from ..encoder.config import ModernBertConfig
@@ -277,23 +283,34 @@ def _describe_settings(block: EncoderBlock) -> Dict[str, str]:
     spans = settings.get("get_spans", {})
     return {
         **_describe_device(
-            settings.get("backend", "auto"), settings.get("precision", "auto")
+            settings.get("backend", "auto"),
+            settings.get("precision", "auto"),
+            settings.get("quantization"),
         ),
-        "quantization": str(settings.get("quantization") or "none"),
         "window": f"{spans.get('window', '-')} wordpieces, "
         f"{spans.get('overlap', '-')} shared",
         "a pass holds": f"{settings.get('max_batch_wordpieces', '-')} wordpieces",
     }
 
 
-def _describe_device(backend: str, precision: str) -> Dict[str, str]:
+def _describe_device(
+    backend: str, precision: str, quantization: Optional[Mapping[str, Any]]
+) -> Dict[str, str]:
+    said = {
+        "backend": backend,
+        "precision": precision,
+        "quantization": "none" if quantization is None else str(quantization),
+    }
     try:
         predicts_on = resolve_backend(backend, to_train=False, precision=precision)
         multiplies_in = resolve_precision(precision, predicts_on)
+        quantization = check_quantization(quantization)
+        resolve_quantization(quantization, predicts_on, multiplies_in)
     except ValueError as error:
         # This is what one comes here to learn.
-        return {"backend": backend, "precision": precision, "cannot run": str(error)}
+        return {**said, "cannot run": str(error)}
     return {
+        **said,
         "backend": _describe_choice(backend, predicts_on),
         "precision": _describe_choice(precision, multiplies_in),
     }

@@ -235,6 +235,35 @@ def known_precisions(backend: str) -> Tuple[str, ...]:
     return tuple(each for each in PRECISIONS[1:] if each != "bfloat16" or has_bfloat16)
 
 
+def resolve_quantization(
+    quantization: Optional[Mapping[str, Any]], backend: str, precision: str
+) -> Optional[Mapping[str, Any]]:
+    """The quantization that is meant.
+
+    quantization (Optional[Mapping[str, Any]]): None, or one that some backend knows.
+    backend (str): The name of a backend, not "auto".
+    precision (str): The name of a precision that it has here, not "auto".
+    RETURNS (Optional[Mapping[str, Any]]): The quantization.
+    RAISES (ValueError): If the backend has none such.
+    """
+    if quantization is None or backend == "mlx":
+        return quantization
+    if backend in ("cuda", "mps") or dict(quantization) != {"bits": 8}:
+        known = "null" if backend in ("cuda", "mps") else "null or {'bits': 8}"
+        raise ValueError(
+            Errors.QUANTIZATION_UNAVAILABLE.format(
+                backend=backend, value=dict(quantization), known=known
+            )
+        )
+    if backend == "onnx" and precision != "float32":
+        raise ValueError(
+            Errors.PRECISION_UNAVAILABLE.format(
+                backend=backend, value=precision, known="float32, with quantization"
+            )
+        )
+    return quantization
+
+
 def make_encoder(
     config: ModernBertConfig,
     tensors: Mapping[str, Floats],

@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from ..errors import Errors
 from ..types import PackedBatch
 from .availability import find_onnx_provider
-from .backend import resolve_precision
+from .backend import resolve_precision, resolve_quantization
 from .config import ModernBertConfig
 from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
-from .predicting import PerProcess, PredictingEncoder, count_threads, is_8_bit
+from .predicting import PerProcess, PredictingEncoder, count_threads
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -53,7 +52,8 @@ class OnnxEncoder(PredictingEncoder):
         self.config = config
         self._precision = resolve_precision(precision, self.backend)
         self._provider = find_onnx_provider(self._precision)
-        self._is_quantized = _is_quantized(quantization, self._precision)
+        quantization = resolve_quantization(quantization, self.backend, self._precision)
+        self._is_quantized = quantization is not None
         self.device = f"onnx:{self._provider}"
         self._tensors = {
             name: np.array(tensors[name], dtype=np.float32)
@@ -163,14 +163,3 @@ def run_session(session: ort.InferenceSession, batch: PackedBatch) -> Floats:
 _PROVIDER_OPTIONS: Dict[str, Dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0"}
 }
-
-
-def _is_quantized(quantization: Optional[Mapping[str, Any]], precision: str) -> bool:
-    is_quantized = is_8_bit(quantization, "onnx")
-    if is_quantized and precision != "float32":
-        raise ValueError(
-            Errors.PRECISION_UNAVAILABLE.format(
-                backend="onnx", value=precision, known="float32, with quantization"
-            )
-        )
-    return is_quantized

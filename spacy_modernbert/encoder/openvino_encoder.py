@@ -12,11 +12,11 @@ import numpy.typing as npt
 import openvino as ov
 
 from ..types import PackedBatch
-from .backend import resolve_precision
+from .backend import resolve_precision, resolve_quantization
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
-from .predicting import PerProcess, PredictingEncoder, count_threads, is_8_bit
+from .predicting import PerProcess, PredictingEncoder, count_threads
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -50,7 +50,9 @@ class OpenVinoEncoder(PredictingEncoder):
             quantization.
         """
         self.config = config
-        self._quantized = is_8_bit(quantization, self.backend)
+        precision = resolve_precision(precision, self.backend)
+        quantization = resolve_quantization(quantization, self.backend, precision)
+        self._quantized = quantization is not None
         self._properties = _properties(precision)
         self._tensors = {
             name: _copied(tensors[name]) for name in expected_shapes(config)
@@ -108,9 +110,7 @@ class OpenVinoEncoder(PredictingEncoder):
 
 def _properties(precision: str) -> Dict[str, Any]:
     return {
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[
-            resolve_precision(precision, "openvino")
-        ],
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         # One request at a time on all threads. More of them would each need memory.
         "NUM_STREAMS": 1,
         # Where a process is bound to cores, or has siblings, the system knows better.

@@ -73,25 +73,6 @@ class PredictingEncoder(ABC):
         raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=self.backend))
 
 
-def is_8_bit(quantization: Optional[Mapping[str, Any]], backend: str) -> bool:
-    """Whether to multiply in 8 bits, which is the one quantization that there is.
-
-    quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`.
-    backend (str): The name of the backend.
-    RETURNS (bool): Whether.
-    RAISES (ValueError): If it is to be another.
-    """
-    if quantization is None:
-        return False
-    if dict(quantization) != {"bits": 8}:
-        raise ValueError(
-            Errors.QUANTIZATION_UNAVAILABLE.format(
-                backend=backend, value=dict(quantization), known="null or {'bits': 8}"
-            )
-        )
-    return True
-
-
 class PerProcess(Generic[MadeT]):
     """What is made once in each process, when it is first needed there, and runs on
     threads of its own: a graph that was compiled.

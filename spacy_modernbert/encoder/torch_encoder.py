@@ -23,6 +23,7 @@ from torch.utils.checkpoint import (
 from ..errors import Errors
 from ..types import PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan
+from .backend import resolve_quantization
 from .config import FULL, ModernBertConfig
 from .flash import FlashAttention, find_flash_attention
 from .fused import forward_fused
@@ -219,7 +220,7 @@ class TorchEncoder:
             kept for it. At most the layers of the config.
         RAISES (ValueError): If the device has no such quantization.
         """
-        _check_quantization(quantization, device)
+        resolve_quantization(quantization, device.type, precision)
         self.config = config
         self.can_train = precision != "float16" and quantization is None
         self.device = str(device)
@@ -473,21 +474,6 @@ def _rows_at_a_time(config: ModernBertConfig) -> int:
 
 def _add(gathered: Tensor, gradient: Optional[Tensor]) -> Tensor:
     return gathered if gradient is None else gathered.add_(gradient)
-
-
-def _check_quantization(
-    quantization: Optional[Mapping[str, Any]], device: torch.device
-) -> None:
-    if quantization is None:
-        return
-    on_cpu = device.type == "cpu"
-    if not on_cpu or dict(quantization) != {"bits": 8}:
-        known = "null or {'bits': 8}" if on_cpu else "null"
-        raise ValueError(
-            Errors.QUANTIZATION_UNAVAILABLE.format(
-                backend=device.type, value=dict(quantization), known=known
-            )
-        )
 
 
 def _copied(weights: Any, device: torch.device) -> Tensor:

@@ -171,6 +171,35 @@ def test_a_backend_of_the_pipeline_that_is_missing(trained, monkeypatch):
     assert "a pass holds" in words
 
 
+@pytest.mark.parametrize(
+    "quantization, message",
+    [
+        ({"bits": 8}, ""),
+        ({"bits": 4}, "The backend 'cpu' has no quantization {'bits': 4} here"),
+        ({"bits": 3}, "quantization is {'bits': 3}, but it must be"),
+    ],
+)
+def test_a_quantization_that_the_backend_has_not(
+    checkpoint, tmp_path, quantization, message
+):
+    nlp = spacy.blank("en")
+    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp.to_disk(tmp_path / "nlp")
+    config = spacy.util.load_config(tmp_path / "nlp" / "config.cfg")
+    block = config["components"]["modernbert_ner"]["model"]["tok2vec"]
+    block["quantization"] = quantization
+    config.to_disk(tmp_path / "nlp" / "config.cfg")
+    result = run(tmp_path / "nlp")
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert f"quantization {quantization}" in words
+    assert ("cannot run" in words) == bool(message)
+    assert message in words
+    # The rest is told nevertheless.
+    assert "a pass holds" in words
+
+
 def test_quantized_pipeline(trained, tmp_path):
     folder = tmp_path / "nlp"
     shutil.copytree(trained, folder)

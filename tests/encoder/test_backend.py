@@ -10,6 +10,7 @@ from spacy_modernbert.encoder.backend import (
     make_encoder,
     resolve_backend,
     resolve_precision,
+    resolve_quantization,
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
@@ -85,6 +86,30 @@ def test_precision_on_mps(monkeypatch):
     )
     with pytest.raises(ValueError, match=r"'mps' has no .*bfloat16"):
         resolve_precision("bfloat16", "mps")
+
+
+@pytest.mark.parametrize(
+    "name, quantization, precision, has",
+    [
+        ("cpu", {"bits": 8}, "bfloat16", True),
+        ("cpu", {"bits": 8, "group_size": 64}, "float32", False),
+        ("cpu", {"bits": 4}, "float32", False),
+        ("openvino", {"bits": 8}, "bfloat16", True),
+        ("openvino", {"bits": 4}, "float32", False),
+        ("onnx", {"bits": 8}, "float32", True),
+        ("onnx", {"bits": 8}, "float16", False),
+        ("mlx", {"bits": 4, "group_size": 32}, "float16", True),
+        ("cuda", {"bits": 8}, "bfloat16", False),
+        ("mps", {"bits": 8}, "float32", False),
+    ],
+)
+def test_quantizations_of_each_backend(name, quantization, precision, has):
+    assert resolve_quantization(None, name, precision) is None
+    if has:
+        assert resolve_quantization(quantization, name, precision) == quantization
+    else:
+        with pytest.raises(ValueError, match=f"The backend '{name}' has no"):
+            resolve_quantization(quantization, name, precision)
 
 
 def test_cpu():
