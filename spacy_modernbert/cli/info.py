@@ -164,7 +164,7 @@ def _print_cuda() -> None:
     msg.text(f"cuda: between matrix products, {between}.")
     width = 64  # of a head, as in every published encoder
     kernel = find_flash_attention(
-        torch.device("cuda", 0), torch.bfloat16, width, to_train=False
+        torch.device("cuda"), torch.bfloat16, width, to_train=False
     )
     name = f"flash attention of {kernel.name}" if kernel else "no flash attention"
     msg.text(f"cuda: {name} in half precision.")

@@ -113,7 +113,7 @@ def find_memory(backend: str) -> str:
     if backend == "cuda":
         import torch
 
-        free, total = torch.cuda.mem_get_info(0)
+        free, total = torch.cuda.mem_get_info()
         return f"{_gigabytes(free)} free of {_gigabytes(total)}"
     # Apple's GPUs work in the memory of the processor.
     try:
@@ -211,7 +211,9 @@ def _cuda() -> Tuple[str, str]:
     import torch
 
     if torch.cuda.is_available():
-        return f"cuda:0, {torch.cuda.get_device_name(0)}", ""
+        # Of several GPUs, the one that spaCy's `--gpu-id` chose.
+        current = torch.cuda.current_device()
+        return f"cuda:{current}, {torch.cuda.get_device_name(current)}", ""
     return "", Missing.CUDA.format(torch=torch.__version__)
 
 

@@ -226,7 +226,8 @@ def known_precisions(backend: str) -> Tuple[str, ...]:
     if backend == "cuda":
         import torch
 
-        capability = torch.cuda.get_device_capability(0)
+        # Of the current GPU, which the encoder is made on.
+        capability = torch.cuda.get_device_capability()
         has_bfloat16 = capability >= BFLOAT16_CAPABILITY
     elif backend == "mps":
         import torch

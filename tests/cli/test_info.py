@@ -43,7 +43,7 @@ def test_what_runs_on_a_gpu(monkeypatch, reason):
     monkeypatch.setitem(availability._LOOK, "cuda", lambda: ("cuda:0, a card", ""))
     info = "spacy_modernbert.cli.info"  # which is a function there, too
     monkeypatch.setattr(sys.modules[info], "find_memory", lambda backend: "enough")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
     monkeypatch.setattr(kernels, "why_no_kernels", lambda: reason)
     monkeypatch.setattr(flash, "why_no_kernels", lambda: reason)
     words = " ".join(run().output.split())

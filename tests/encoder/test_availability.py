@@ -9,6 +9,7 @@ from spacy_modernbert.encoder.availability import (
     PREDICTING,
     check_backend,
     choose,
+    find_memory,
     has_amx,
     look_for,
     multiplies_bfloat16,
@@ -57,6 +58,16 @@ def test_torch_itself_is_asked(backend, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert torch.__version__ in look_for(backend).missing
+
+
+def test_of_two_gpus_the_current_one(monkeypatch):
+    names, memory = ["an old card", "a card"], {0: (1, 2), None: (1 << 30, 2 << 30)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", names.__getitem__)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: memory[device])
+    assert look_for("cuda").device == "cuda:1, a card"
+    assert find_memory("cuda") == "1.0 GiB free of 2.0 GiB"
 
 
 @pytest.mark.parametrize(

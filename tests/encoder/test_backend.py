@@ -79,6 +79,14 @@ def test_precision_on_cuda(monkeypatch, capability):
             resolve_precision("bfloat16", "cuda")
 
 
+def test_precision_on_the_current_of_two_gpus(monkeypatch):
+    def get_device_capability(device=None):
+        return {0: (7, 5), None: (8, 0)}[device]
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", get_device_capability)
+    assert resolve_precision("auto", "cuda") == "bfloat16"
+
+
 def test_precision_on_mps(monkeypatch):
     assert resolve_precision("auto", "mps") == "float32"
     monkeypatch.setattr(
