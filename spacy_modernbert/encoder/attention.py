@@ -118,7 +118,8 @@ def attend_globally(
     outputs = []
     for start, end in plan.spans:
         q, k, v = (x[start:end] for x in (query, key, value))
-        if pays_to_tile(q):
+        # Tiles drop nothing out. Frozen layers do so while training, without gradients.
+        if not dropout and pays_to_tile(q):
             outputs.append(attend_in_tiles(q, k, v))
             continue
         q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spacy_modernbert.encoder import tiled_attention
 from spacy_modernbert.encoder.attention import ATTENTION, make_plan
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
 from spacy_modernbert.encoder.rope import rotate, rotate_
@@ -97,6 +98,19 @@ def test_half_precision_has_no_nan(dtype, lengths):
         assert out.isfinite().all()
         for gradient in torch.autograd.grad(out.sum(), qkv):
             assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [FULL, SLIDING])
+def test_without_gradients_weights_are_dropped_where_it_is_asked_for(kind, monkeypatch):
+    """As of frozen layers in training."""
+    monkeypatch.setattr(tiled_attention, "has_amx", lambda: False)
+    length = tiled_attention._MIN_LENGTH
+    plan = make_plan(make_batch([length]), make_config(), CPU)
+    qkv = draw_qkv(length, torch.bfloat16)
+    with torch.no_grad():
+        exact, once, again = (ATTENTION[kind](*qkv, plan, p) for p in (0.0, 0.5, 0.5))
+    assert not torch.equal(exact, once)
+    assert not torch.equal(once, again)
 
 
 def test_the_plan_grows_with_the_length_not_with_its_square():
