@@ -52,7 +52,7 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 TENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# All that is fetched from the hub. No weights of a subfolder.
+# All that is fetched from the hub.
 _HUB_FILES = [
     CONFIG,
     TOKENIZER,
@@ -63,6 +63,9 @@ _HUB_FILES = [
     MODULES,
     POOLING_CONFIG,
 ]
+
+# No weights of a subfolder: the `*` of a pattern means slashes, too.
+_NOT_FROM_HUB = ["*/*.safetensors"]
 
 # What a folder may hold that `save_checkpoint` replaces.
 _OWN_FILES = re.compile(
@@ -328,7 +331,10 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
     def fetch(patterns: List[str]) -> Path:
         return Path(
             huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=patterns
+                name,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=_NOT_FROM_HUB,
             )
         )
 

@@ -20,10 +20,11 @@ from .util import make_oracle
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub of one folder. `hub.calls` says what was asked of it."""
-    hub = SimpleNamespace(calls=[], folder=tmp_path, error=None)
+    hub = SimpleNamespace(calls=[], ignored=[], folder=tmp_path, error=None)
 
-    def snapshot_download(name, revision, allow_patterns):
+    def snapshot_download(name, revision, allow_patterns, ignore_patterns=None):
         hub.calls.append((name, revision, allow_patterns))
+        hub.ignored.append(ignore_patterns)
         if hub.error:
             raise hub.error
         return str(hub.folder)
@@ -89,10 +90,13 @@ def test_only_the_needed_files_are_fetched(hub, folder):
             "pytorch_model.bin",
             "onnx/model.onnx",
             "checkpoint-1000/model.safetensors",
+            "models/large.safetensors",
+            "model-16bit/model.safetensors",
             "training_args.bin",
             "README.md",
         ],
         allow_patterns=hub.calls[-1][-1],
+        ignore_patterns=hub.ignored[-1],
     )
     assert len(list(wanted)) == 7
 
