@@ -223,6 +223,11 @@ class Errors:
         "The index of the checkpoint '{folder}' names the file {shard}, which is not "
         "there. Copy all files of the checkpoint, or download it again."
     )
+    CHECKPOINT_SHARD_ELSEWHERE = (
+        "The index of the checkpoint '{folder}' names the file {shard}, and only files "
+        "beside the index are read. Move the file there, and correct its name in "
+        "{index}."
+    )
     CHECKPOINT_NOT_IN_SHARD = (
         "The index of the checkpoint '{folder}' places the tensor {name} in the file "
         "{shard}, which does not hold it. Download the checkpoint again."
@@ -656,6 +661,10 @@ class Missing:
         "12.3 or later, and a build of torch for it."
     )
     MLX = "MLX is not installed. Install it: pip install 'spacy-modernbert[mlx]'."
+    MLX_ELSEWHERE = (
+        "There is MLX for Apple silicon and for Linux, and not for {system} on "
+        "{machine}."
+    )
     MLX_BACK_END = (
         "MLX is installed, but not the part of it that computes ({error}). Install "
         "it: pip install 'spacy-modernbert[mlx]' (on Linux with an NVIDIA card: "

@@ -185,7 +185,7 @@ def _gigabytes(n_bytes: int) -> str:
 def _preferences(precision: str) -> Iterator[Tuple[str, str]]:
     if _is_apple_silicon():
         yield "mlx", "on Apple silicon, MLX is installed"
-        yield "mps", "torch finds an Apple GPU, and MLX is not installed"
+        yield "mps", "torch finds an Apple GPU, and MLX cannot run"
     yield "cuda", "torch finds a CUDA device"
     if precision in ("auto", "bfloat16") and _is_quickest_by_openvino():
         yield "openvino", "the processor multiplies bfloat16, OpenVINO the quickest"
@@ -229,7 +229,10 @@ def _mps() -> Tuple[str, str]:
 
 def _mlx() -> Tuple[str, str]:
     if not _is_installed("mlx"):
-        return "", Missing.MLX
+        system, machine = platform.system(), platform.machine()
+        if _is_apple_silicon() or system == "Linux":
+            return "", Missing.MLX
+        return "", Missing.MLX_ELSEWHERE.format(system=system, machine=machine)
     try:
         # On Linux, mlx alone comes without the library that computes.
         mx = importlib.import_module("mlx.core")

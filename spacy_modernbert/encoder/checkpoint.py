@@ -394,12 +394,7 @@ def _read_shards(
             continue
         file_name = str(file_name)
         if file_name not in shards:
-            # A shard is a file of this folder, whatever the index says.
-            if Path(file_name).name != file_name or not (folder / file_name).is_file():
-                raise ValueError(
-                    Errors.CHECKPOINT_NO_SHARD.format(folder=folder, shard=file_name)
-                )
-            shards[file_name] = read_entries(folder / file_name)
+            shards[file_name] = read_entries(_find_shard(folder, file_name))
         if name not in shards[file_name]:
             raise ValueError(
                 Errors.CHECKPOINT_NOT_IN_SHARD.format(
@@ -408,6 +403,21 @@ def _read_shards(
             )
         entries[name] = shards[file_name][name]
     return entries
+
+
+def _find_shard(folder: Path, file_name: str) -> Path:
+    """RETURNS (Path): A shard: a file of the folder itself, whatever the index says."""
+    if Path(file_name).name != file_name:
+        raise ValueError(
+            Errors.CHECKPOINT_SHARD_ELSEWHERE.format(
+                folder=folder, shard=file_name, index=INDEX
+            )
+        )
+    if not (folder / file_name).is_file():
+        raise ValueError(
+            Errors.CHECKPOINT_NO_SHARD.format(folder=folder, shard=file_name)
+        )
+    return folder / file_name
 
 
 def _select(

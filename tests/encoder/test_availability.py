@@ -1,3 +1,4 @@
+import platform
 import sys
 
 import pytest
@@ -90,6 +91,26 @@ def test_a_library_that_is_missing(monkeypatch, backend, module, command):
     with pytest.raises(ValueError, match=backend) as caught:
         require(backend)
     assert command in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "system, machine, can_be_had",
+    [
+        ("Windows", "AMD64", False),
+        ("Darwin", "x86_64", False),
+        ("Darwin", "arm64", True),
+        ("Linux", "x86_64", True),
+    ],
+)
+def test_mlx_is_not_to_be_installed_where_it_cannot_be(
+    monkeypatch, system, machine, can_be_had
+):
+    monkeypatch.setattr(availability, "_is_installed", lambda module: False)
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    missing = look_for("mlx").missing
+    assert ("Install it" in missing) == can_be_had
+    assert can_be_had or f"not for {system} on {machine}" in missing
 
 
 def test_mlx_without_the_part_that_computes(monkeypatch):

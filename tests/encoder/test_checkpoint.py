@@ -384,12 +384,25 @@ def leave_folder(folder):
     edit_json(folder / INDEX, point_outside)
 
 
+def move_into_subfolder(folder):
+    def move(index):
+        index["weight_map"]["final_norm.weight"] = "weights/last.safetensors"
+
+    (folder / "weights").mkdir()
+    (folder / "weights" / "last.safetensors").write_bytes(b"")
+    edit_json(folder / INDEX, move)
+
+
 @pytest.mark.parametrize(
     "spoil,message",
     [
         (drop_shard, r"names the file model-00002-of.*is not there"),
         (swap_shards, r"final_norm\.weight in the file model-00001.*not hold it"),
-        (leave_folder, r"names the file \.\./model\.safetensors"),
+        (
+            leave_folder,
+            r"names the file \.\./model\.safetensors, and only files beside",
+        ),
+        (move_into_subfolder, r"weights/last.safetensors, and only files beside"),
         (write(INDEX, "{}"), "it has no weight_map"),
         (write(INDEX, '{"weight_map": {"final_norm.weight": 3}}'), "names the file 3"),
         (write(INDEX, '{"weight_map": {}}'), "lacks 26 of the encoder's 26"),
