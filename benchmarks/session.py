@@ -3,6 +3,7 @@
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple
 
@@ -71,9 +72,9 @@ class Session:
 
     def checkpoint(self) -> Tuple[Path, ModernBertConfig]:
         """RETURNS (Tuple[Path, ModernBertConfig]): The checkpoint of the shape, made if
-        it is not there.
+        it is not there. Of each tokenizer that was given there is one.
         """
-        folder = self.store / self.shape
+        folder = self.store / self._name_checkpoint()
         if folder.is_dir():
             return folder, load_config(folder)
         msg.text(f"Making a checkpoint of shape {self.shape}")
@@ -86,6 +87,12 @@ class Session:
                 else generate_texts()
             )
         return folder, make_checkpoint(self.shape, folder, self.tokenizer, texts)
+
+    def _name_checkpoint(self) -> str:
+        if self.tokenizer is None:
+            return self.shape
+        digest = sha256((self.tokenizer / TOKENIZER).read_bytes()).hexdigest()
+        return f"{self.shape}-{digest[:8]}"
 
     def made_texts(self, lengths: Sequence[int]) -> Path:
         """RETURNS (Path): A file with a text of each length, in wordpieces."""
