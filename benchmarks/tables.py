@@ -40,6 +40,7 @@ SPEED: Sequence[Column] = (
     ("wordpieces/s", "per_second", whole),
     ("tokens/s", "tokens_per_second", whole),
     ("documents/s", "documents_per_second", three),
+    ("truncated documents", "truncated", whole),
     ("GFLOP/s", "gflops", whole),
     ("matrix products", "limit_gflops", whole),
     ("share", "share", percent),

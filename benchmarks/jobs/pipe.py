@@ -24,12 +24,17 @@ def make(point: Point) -> Job:
 
     list(nlp.pipe([PROBE, texts[0][:1000]]))
     tokenizer = Tokenizer.from_file(str(Path(point.folder) / TOKENIZER))
+    tokenizer.no_truncation()
+    lengths = [len(tokenizer.encode(text)) for text in texts]
+    limit = pipeline.limit or max(lengths)
+    n_truncated = sum(length > limit for length in lengths)
     return Job(
         run=run,
         vectors=None if probed is None else lambda n_entities: probed,
         facts={
             "documents": len(texts),
-            "wordpieces": sum(len(tokenizer.encode(text)) for text in texts),
+            "wordpieces": sum(lengths),
             "tokens": sum(len(nlp.tokenizer(text)) for text in texts),
+            **({"truncated": n_truncated} if n_truncated else {}),
         },
     )

@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,13 @@ class Pipeline:
     nlp (Language): The pipeline.
     hidden (Callable[[str], Floats]): A text that fits into a window to the last hidden
         states of its wordpieces, `(length, width)`.
+    limit (Optional[int]): The wordpieces of a document that it reads, from the first
+        one on, and nothing of what comes after them; None if it reads all.
     """
 
     nlp: Language
     hidden: Callable[[str], Floats]
+    limit: Optional[int] = None
 
 
 def make_pipeline(peer: Peer, folder: Path, n_labels: int) -> Pipeline:

@@ -64,7 +64,10 @@ def make(peer: Peer, folder: Path, n_labels: int) -> Pipeline:
         vectors: Floats = batch.model_output.last_hidden_state[0].cpu().numpy()
         return vectors
 
-    return Pipeline(nlp, hidden)
+    # A longer span is truncated, without a word. Windows of 128 tokens are shorter.
+    is_whole = peer.options["spans"] == "whole"
+    limit = component.model.tokenizer.model_max_length if is_whole else None
+    return Pipeline(nlp, hidden, limit)
 
 
 def _make_instant(transformer: Any) -> None:

@@ -1,13 +1,16 @@
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
 
 from benchmarks import peers
+from benchmarks.jobs import make_job
 from benchmarks.peers import as_fake
 from benchmarks.pipelines import make_pipeline
 from benchmarks.pipelines.fake import draw_vectors
-from benchmarks.points import OURS, Peer
+from benchmarks.points import OURS, Peer, Point
+from benchmarks.texts import write_texts
 from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import look_for
 from spacy_modernbert.encoder.torch_encoder import ModernBert
@@ -55,3 +58,27 @@ def test_an_instant_encoder_runs_no_layer_and_is_pooled(
     assert [doc.text for doc in docs] == TEXTS
     vectors = pipeline.hidden("a")
     np.testing.assert_array_equal(vectors, draw_vectors(*vectors.shape))
+
+
+@pytest.mark.parametrize(
+    "engine, spans, n_truncated",
+    [
+        ("spacy-transformers", "whole", 1),
+        ("spacy-transformers", "strided", None),
+        (OURS, "", None),
+    ],
+)
+def test_who_truncates_documents_says_how_many(
+    engine: str,
+    spans: str,
+    n_truncated: Optional[int],
+    checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("spacy_transformers")
+    texts = write_texts(tmp_path / "texts.json", ["A word.", "A word. " * 6000])
+    peer = Peer("a peer", engine, options={"spans": spans, "fake": True})
+    work = {"texts": str(texts), "labels": 1}
+    facts = make_job(Point("pipe", peer, str(checkpoint), work, threads=1)).facts
+    assert facts["wordpieces"] > 8192
+    assert facts.get("truncated") == n_truncated

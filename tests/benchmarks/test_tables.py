@@ -46,6 +46,16 @@ def test_a_peer_that_failed_is_a_reason_and_no_figures() -> None:
     assert "| bad" not in text
 
 
+def test_a_peer_that_truncates_says_so() -> None:
+    cuts = measured("cuts", "spacy-transformers", [1.0], documents=3, truncated=2)
+    whole = measured("whole", OURS, [1.0], documents=3)
+    text = table(make_rows("w", [whole, cuts]), SPEED)
+    assert "| documents/s | truncated documents |" in text
+    assert "| whole | 1 | 1 | 1 | 1 | 3 |  |" in text
+    assert "| cuts | 1 | 1 | 1 | 1 | 3 | 2 |" in text
+    assert "truncated" not in table(make_rows("w", [whole]), SPEED)
+
+
 def test_slow_passes_are_repeated_less() -> None:
     patience = Patience(repeats=5)
     assert not patience.is_enough([1.0] * 4)
