@@ -25,6 +25,7 @@ from wasabi import msg
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
 from .machine import describe_machine, list_versions
+from .markdown import make_table
 
 Quantization = Optional[Dict[str, int]]
 Entities = Set[Tuple[int, int, str]]
@@ -153,18 +154,21 @@ def evaluate(nlp: Language, data: Path) -> Tuple[float, List[Entities]]:
 
 def to_markdown(rows: List[Agreement]) -> str:
     """RETURNS (str): A table."""
-    lines = [
-        "| backend | precision | weights | F | points | entities | differ | in docs |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    header = "backend, precision, weights, F, points, entities, differ, in docs"
+    cells = [
+        [
+            row.backend,
+            row.precision,
+            f"{row.quantization['bits']} bits" if row.quantization else "",
+            f"{row.f:.2f}",
+            f"{row.points:+.2f}",
+            str(row.n_entities),
+            str(row.n_differing),
+            str(row.n_documents_differing),
+        ]
+        for row in rows
     ]
-    for row in rows:
-        bits = f"{row.quantization['bits']} bits" if row.quantization else ""
-        lines.append(
-            f"| {row.backend} | {row.precision} | {bits} | {row.f:.2f} "
-            f"| {row.points:+.2f} | {row.n_entities} | {row.n_differing} "
-            f"| {row.n_documents_differing} |"
-        )
-    return "\n".join(lines)
+    return "\n".join(make_table(header.split(", "), cells, words=(0, 1, 2)))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from spacy_modernbert.encoder.mlx_encoder import MLXEncoder
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
+from .markdown import make_table
+
 RESULTS = Path(__file__).parent / "mlx.json"
 PACKAGES = ("spacy-modernbert", "mlx", "numpy")
 SMALL = ModernBertConfig.from_dict(
@@ -246,11 +248,11 @@ def _pack(lengths: Sequence[int]) -> PackedBatch:
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        print("\n| " + " | ".join(rows[0]) + " |")
-        print("|" + " --- |" * len(rows[0]))
-    for row in rows:
-        cells = (f"{v:,.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        print("| " + " | ".join(cells) + " |")
+        cells = [
+            [f"{v:,.3g}" if isinstance(v, float) else str(v) for v in row.values()]
+            for row in rows
+        ]
+        print("", *make_table(list(rows[0]), cells), sep="\n")
 
 
 if __name__ == "__main__":

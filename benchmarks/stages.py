@@ -49,6 +49,7 @@ from spacy_modernbert.layers.encode import find_layers, get_shim  # noqa: E402
 from spacy_modernbert.types import PackedBatch, TokenRows  # noqa: E402
 
 from .machine import describe_machine, list_versions  # noqa: E402
+from .markdown import make_table  # noqa: E402
 
 RESULTS = Path(__file__).parent / "stages.json"
 WIDTH = 768
@@ -86,16 +87,16 @@ def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -
 
 def to_markdown(rows: List[Dict[str, Any]]) -> str:
     """RETURNS (str): A table with a column for each number of labels."""
-    lines = ["| µs a token | " + " | ".join(f"{r['labels']} labels" for r in rows)]
-    lines.append("| --- " + "| ---: " * len(rows))
-    for stage in rows[0]["microseconds"]:
-        values = (f"{row['microseconds'][stage]:.2f}" for row in rows)
-        lines.append(f"| {stage} | " + " | ".join(values))
+    header = ["µs a token", *(f"{row['labels']} labels" for row in rows)]
+    cells = [
+        [stage, *(f"{row['microseconds'][stage]:.2f}" for row in rows)]
+        for stage in rows[0]["microseconds"]
+    ]
     for name in ("tokens_per_second", "first_run", "in_entities"):
         form = ".0%" if name == "in_entities" else ",.0f"
         values = (format(row[name], form) for row in rows)
-        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(values))
-    return "\n".join(f"{line} |" for line in lines)
+        cells.append([name.replace("_", " "), *values])
+    return "\n".join(make_table(header, cells))
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from .markdown import make_table
 from .rows import Row
 
 Format = Callable[[Any], str]
@@ -74,7 +75,7 @@ def table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     ]
     lines: List[str] = []
     if shown:
-        lines += _grid(
+        lines += make_table(
             [column[0] for column in columns],
             [[_cell(row.get(key), form) for _, key, form in columns] for row in shown],
         )
@@ -97,7 +98,7 @@ def ratio_table(rows: Sequence[Row]) -> str:
         [row["peer"], *(_cell(row["faster_than"].get(peer), _times) for peer in peers)]
         for row in rows
     ]
-    return "\n".join(_grid(["times as fast as", *peers], cells))
+    return "\n".join(make_table(["times as fast as", *peers], cells))
 
 
 def _times(value: float) -> str:
@@ -106,8 +107,3 @@ def _times(value: float) -> str:
 
 def _cell(value: Optional[Any], form: Format) -> str:
     return "" if value is None else form(value)
-
-
-def _grid(header: Sequence[str], cells: Sequence[Sequence[str]]) -> List[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return [f"| {' | '.join(line)} |" for line in [header, rule, *cells]]

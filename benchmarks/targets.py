@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder.availability import BFLOAT16_FLAGS
 
+from .markdown import make_table
 from .rows import Row
 
 Parts = Dict[str, Dict[str, Any]]
@@ -53,23 +54,25 @@ def write_targets(folder: Path) -> str:
         "the quickest of the backends that were measured, in the precision that a line",
         "names, or in any if it names none.",
         "",
-        "| | wanted | found | |",
-        "| --- | ---: | ---: | --- |",
-        *(_describe(target, target.find(parts)) for target in TARGETS),
+        *make_table(
+            ["", "wanted", "found", ""],
+            [_describe(target, target.find(parts)) for target in TARGETS],
+            words=(0, 3),
+        ),
     ]
     text = "\n".join(lines) + "\n"
     write_text(folder / "targets.md", text)
     return text
 
 
-def _describe(target: Target, found: Found) -> str:
+def _describe(target: Target, found: Found) -> List[str]:
+    """RETURNS (List[str]): The cells of a row."""
     value, why_not = found
-    sign = "≤" if target.at_most else "≥"
+    cells = [target.what, f"{'≤' if target.at_most else '≥'} {target.wanted:,g}"]
     if value is None:
-        return f"| {target.what} | {sign} {target.wanted:,g} | | {why_not} |"
+        return [*cells, "", why_not]
     reached = value <= target.wanted if target.at_most else value >= target.wanted
-    verdict = "reached" if reached else "**not reached**"
-    return f"| {target.what} | {sign} {target.wanted:,g} | {value:,.4g} | {verdict} |"
+    return [*cells, f"{value:,.4g}", "reached" if reached else "**not reached**"]
 
 
 def _section(parts: Parts, part: str, title: str) -> Optional[Dict[str, Any]]:

@@ -51,7 +51,7 @@ def test_a_peer_that_truncates_says_so() -> None:
     whole = measured("whole", OURS, [1.0], documents=3)
     text = table(make_rows("w", [whole, cuts]), SPEED)
     assert "| documents/s | truncated documents |" in text
-    assert "| whole | 1 | 1 | 1 | 1 | 3 |  |" in text
+    assert "| whole | 1 | 1 | 1 | 1 | 3 | |" in text
     assert "| cuts | 1 | 1 | 1 | 1 | 3 | 2 |" in text
     assert "truncated" not in table(make_rows("w", [whole]), SPEED)
 
