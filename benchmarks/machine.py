@@ -3,8 +3,9 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict
+
+from spacy_modernbert.encoder.processor import processor_flags, processor_name
 
 PACKAGES = (
     "spacy-modernbert",
@@ -43,12 +44,9 @@ _FLAGS = (
 
 def describe_machine() -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): Processor, memory, GPU if there is one."""
-    lines = _read("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    flags = [line for line in lines if line.startswith(("flags", "Features"))]
-    known = set(flags[0].split(":", 1)[1].split()) if flags else set()
+    known = processor_flags()
     machine = {
-        "processor": models[0] if models else platform.processor(),
+        "processor": processor_name(),
         "architecture": platform.machine(),
         "flags": [flag for flag in _FLAGS if flag in known],
         "cores": os.cpu_count(),
@@ -88,10 +86,3 @@ def _describe_gpu() -> str:
         f"{torch.cuda.get_device_name(0)}, {memory / 1e9:.0f} GB, "
         f"CUDA {torch.version.cuda}"
     )
-
-
-def _read(path: str) -> List[str]:
-    try:
-        return Path(path).read_text(encoding="utf8").splitlines()
-    except OSError:
-        return []

@@ -9,10 +9,10 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
-from functools import cache
-from typing import Callable, Collection, Dict, FrozenSet, Iterator, Tuple
+from typing import Callable, Collection, Dict, Iterator, Tuple
 
 from ..errors import Errors, Missing
+from .processor import processor_flags, processor_name
 
 BACKENDS = ("auto", "cuda", "mps", "mlx", "cpu", "openvino", "onnx")
 
@@ -132,19 +132,19 @@ def multiplies_bfloat16() -> bool:
     (AVX512-BF16, AMX; on ARM, BF16). Elsewhere bfloat16 is emulated, and slower than
     float32.
     """
-    return bool(_processor_flags() & BFLOAT16_FLAGS)
+    return bool(processor_flags() & BFLOAT16_FLAGS)
 
 
 def has_amx() -> bool:
     """RETURNS (bool): Whether the processor multiplies bfloat16 by tiles (AMX)."""
-    return "amx_bf16" in _processor_flags()
+    return "amx_bf16" in processor_flags()
 
 
 def multiplies_int8() -> bool:
     """RETURNS (bool): Whether the processor multiplies matrices of int8 natively
     (VNNI, AMX; on ARM, I8MM). Elsewhere int8 saves memory and no time.
     """
-    return bool(_processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
+    return bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
 
 
 def find_onnx_provider(precision: str) -> str:
@@ -165,19 +165,6 @@ def find_onnx_provider(precision: str) -> str:
     return next((name for name in wanted[precision] if name in found), "")
 
 
-@cache
-def _processor_flags() -> FrozenSet[str]:
-    """RETURNS (FrozenSet[str]): What the processor can do, by the names of Linux; empty
-    where the system does not say, as on macOS and Windows.
-    """
-    try:
-        with open("/proc/cpuinfo", encoding="utf8") as file:
-            lines = [line for line in file if line.startswith(("flags", "Features"))]
-        return frozenset(lines[0].split(":", 1)[1].split())
-    except (OSError, IndexError):
-        return frozenset()
-
-
 def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB"
 
@@ -194,7 +181,7 @@ def _preferences(precision: str) -> Iterator[Tuple[str, str]]:
 def _is_quickest_by_openvino() -> bool:
     # In float32, OpenVINO and ONNX Runtime are no quicker than torch on long documents,
     # and take more memory. In bfloat16, OpenVINO is half as quick again, in no more.
-    return bool(_processor_flags() & _BFLOAT16_OF_X86)
+    return bool(processor_flags() & _BFLOAT16_OF_X86)
 
 
 def _is_apple_silicon() -> bool:
@@ -244,13 +231,13 @@ def _mlx() -> Tuple[str, str]:
 def _cpu() -> Tuple[str, str]:
     if not _is_installed("torch"):
         return "", Missing.TORCH
-    return f"cpu, {_processor_name()}", ""
+    return f"cpu, {processor_name()}", ""
 
 
 def _openvino() -> Tuple[str, str]:
     if not _is_installed("openvino"):
         return "", Missing.OPENVINO
-    return f"openvino:CPU, {_processor_name()}", ""
+    return f"openvino:CPU, {processor_name()}", ""
 
 
 def _onnx() -> Tuple[str, str]:
@@ -258,17 +245,8 @@ def _onnx() -> Tuple[str, str]:
     if not (_is_installed("onnx") and _is_installed("onnxruntime")):
         return "", Missing.ONNX
     provider = find_onnx_provider("float32")
-    where = _processor_name() if provider == "CPUExecutionProvider" else "GPU"
+    where = processor_name() if provider == "CPUExecutionProvider" else "GPU"
     return f"onnx:{provider}, {where}", ""
-
-
-def _processor_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf8") as file:
-            names = [line for line in file if line.startswith("model name")]
-        return names[0].split(":", 1)[1].strip()
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
 
 
 _LOOK: Dict[str, Callable[[], Tuple[str, str]]] = {

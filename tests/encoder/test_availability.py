@@ -31,7 +31,7 @@ def has(monkeypatch):
     def pretend(*backends, apple=False, flags=()):
         flags = frozenset(flags)
         monkeypatch.setattr(availability, "_is_apple_silicon", lambda: apple)
-        monkeypatch.setattr(availability, "_processor_flags", lambda: flags)
+        monkeypatch.setattr(availability, "processor_flags", lambda: flags)
         monkeypatch.setattr(
             availability, "_is_quickest_by_openvino", _is_quickest_by_openvino
         )
@@ -181,7 +181,7 @@ def test_names():
     ],
 )
 def test_what_the_processor_multiplies(flags, bfloat16, int8, amx, monkeypatch):
-    monkeypatch.setattr(availability, "_processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(availability, "processor_flags", lambda: frozenset(flags))
     assert multiplies_bfloat16() == bfloat16
     assert multiplies_int8() == int8
     assert has_amx() == amx

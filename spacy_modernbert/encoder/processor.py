@@ -1,0 +1,38 @@
+"""What processor this is, and what it can do, as far as Linux tells."""
+
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Dict, FrozenSet
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def processor_name() -> str:
+    """RETURNS (str): What the processor is called, be it by its architecture only."""
+    named = _read_cpuinfo().get("model name", "")
+    return named or platform.processor() or platform.machine()
+
+
+@cache  # asked for by every product
+def processor_flags() -> FrozenSet[str]:
+    """RETURNS (FrozenSet[str]): What the processor can do, by the names of Linux; empty
+    where the system does not say, as on macOS and Windows.
+    """
+    found = _read_cpuinfo()
+    # On ARM, they are called features.
+    return frozenset((found.get("flags") or found.get("Features", "")).split())
+
+
+@cache
+def _read_cpuinfo() -> Dict[str, str]:
+    """RETURNS (Dict[str, str]): What is said of the first core; empty off Linux."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf8").splitlines()
+    except OSError:
+        return {}
+    found: Dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    return found
