@@ -162,9 +162,9 @@ def targets(context: typer.Context) -> None:
 @app.command("all")
 def everything(
     context: typer.Context,
-    documents: int = typer.Option(4, min=1, help="Documents of each corpus"),
+    documents: int = typer.Option(4, min=1, help="Documents of LitBank"),
 ) -> None:
-    """All parts, one after another, with few documents of each corpus."""
+    """All parts, one after another, with few documents of LitBank."""
     session: Session = context.obj
     encoder(context, "512,2048,8192", True)
     pipeline(context, ["litbank"], documents, True)

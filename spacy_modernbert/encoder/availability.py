@@ -180,7 +180,7 @@ def _preferences(precision: str) -> Iterator[Tuple[str, str]]:
 
 def _is_quickest_by_openvino() -> bool:
     # In float32, OpenVINO and ONNX Runtime are no quicker than torch on long documents,
-    # and take more memory. In bfloat16, OpenVINO is half as quick again, in no more.
+    # and take more memory. In bfloat16, OpenVINO is half as quick again on long ones.
     return bool(processor_flags() & _BFLOAT16_OF_X86)
 
 
