@@ -110,11 +110,11 @@ class ModernBertNER(EntityRecognizer):
         """
         # Here and below: not before the encoder is at hand anyway.
         from .layers.encode import find_layers
-        from .layers.tok2vec import show_no_text
+        from .layers.tok2vec import show_one_word
 
         init = self.model.init
         if find_layers(self.model):
-            self.model.init = show_no_text(init)
+            self.model.init = show_one_word(init)
         try:
             super().initialize(get_examples, nlp=nlp, labels=labels)
         finally:

@@ -33,7 +33,12 @@ from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
 from .pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
-from .span_getters import LONG_CONTEXT_SPANS, LongContextSpans, check_window
+from .span_getters import (
+    LONG_CONTEXT_SPANS,
+    MIN_WINDOW,
+    LongContextSpans,
+    check_window,
+)
 from .types import PackedBatch
 
 Floats = npt.NDArray[np.float32]
@@ -102,6 +107,7 @@ class Embedder:
         normalize (bool): Whether to give vectors the length 1.
         RETURNS (Floats): `(n_texts, width)`, in the order of the texts. A text without
             wordpieces has zeros.
+        RAISES (TypeError): If it is one text.
         """
         none = np.zeros((0, self.width), np.float32)
         parts = self.stream(texts, normalize=normalize)
@@ -115,6 +121,7 @@ class Embedder:
         texts (Iterable[str]): The texts. No more are read than are encoded next.
         normalize (bool): Whether to give vectors the length 1.
         YIELDS (Embedded): The vectors of the next texts, one at least.
+        RAISES (TypeError): If it is one text.
         """
         for chunk in self._chunks(texts):
             plan = self._plan(chunk)
@@ -131,7 +138,9 @@ class Embedder:
         YIELDS (Floats): `(n_wordpieces, width)` for each text, its special wordpieces
             included: transformers' `last_hidden_state`. Of a text longer than the
             window, each wordpiece as seen by the window that speaks for it.
+        RAISES (TypeError): If it is one text.
         """
+        _check_texts(texts)
         for text in texts:
             plan = self._plan([text])
             output, _ = encode_batches(
@@ -151,6 +160,7 @@ class Embedder:
         most = _CHARACTERS_PER_WORDPIECE * self.max_batch_wordpieces
         chunk: List[str] = []
         n_chars = 0
+        _check_texts(texts)
         for text in texts:
             chunk.append(text)
             # An empty text takes memory, too.
@@ -171,7 +181,7 @@ class Embedder:
             [make_doc(text, vocab, longest) for text in texts],
             self.tokenizer,
             self.get_spans,
-            self.encoder.config.max_wordpieces,
+            min(self.encoder.config.max_wordpieces, self.max_batch_wordpieces),
             self.max_batch_wordpieces,
         )
 
@@ -251,7 +261,8 @@ def load_embedder(
     loaded = shim.loaded
     limit = min(loaded.encoder.config.max_wordpieces, max_batch_wordpieces)
     if window is None:
-        window = min(spans.get("window", _WINDOW), limit)
+        # Where that is too much, the error is to name what is too small for a window.
+        window = max(MIN_WINDOW, min(spans.get("window", _WINDOW), limit))
     if overlap is None:
         overlap = min(spans.get("overlap", _OVERLAP), window // 2)
     return Embedder(
@@ -261,6 +272,12 @@ def load_embedder(
         pooling=resolve_pooling(pooling, loaded.encoder.config),
         max_batch_wordpieces=max_batch_wordpieces,
     )
+
+
+def _check_texts(texts: Iterable[str]) -> None:
+    # It is an iterable of texts, too: of its characters.
+    if isinstance(texts, str):
+        raise TypeError(Errors.TEXTS_ARE_ONE.format(value=texts[:20]))
 
 
 def normalized(vectors: Floats) -> Floats:

@@ -350,6 +350,10 @@ class Errors:
         "encoder of its own to make a vector with. Set it to false, or give the model "
         "a tok2vec with the architecture 'spacy-modernbert.Tok2VecModernBert.v1'."
     )
+    TEXTS_ARE_ONE = (
+        "Texts must be several, such as a list, but they are the one text {value!r}: "
+        "each of its characters would be a text. Put it into a list."
+    )
     DOC_WITHOUT_VECTOR = (
         "The Doc has no vector to use: none was set by a component with "
         "set_doc_vector = true, or its user data was left out when it was saved "

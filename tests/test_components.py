@@ -18,7 +18,14 @@ from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from .conftest import train_ner
-from .util import count_passes, entities, make_checkpoint, make_examples, make_text
+from .util import (
+    count_passes,
+    entities,
+    make_checkpoint,
+    make_examples,
+    make_text,
+    tok2vec_config,
+)
 
 TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
 
@@ -125,6 +132,30 @@ def test_initializing_encodes_nothing(checkpoint):
     # The next time, models are initialized as ever.
     nlp.update(examples[:2])
     assert len(passes.trained) == 1
+
+
+def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
+    """As an LSTM does. And still nothing is encoded."""
+    tok2vec = {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": tok2vec_config(checkpoint),
+        "encode": {
+            "@architectures": "spacy.TorchBiLSTMEncoder.v1",
+            "width": 32,
+            "depth": 1,
+            "dropout": 0.0,
+        },
+    }
+    model = {**components.DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
+    config = {"components": {"ner": {"factory": "modernbert_ner", "model": model}}}
+    nlp = spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
+    shim_of(nlp, "ner").start()
+    passes = count_passes(nlp.get_pipe("ner").model)
+    examples = make_examples(nlp, 4)
+    nlp.initialize(lambda: examples)
+    assert passes.encoded == passes.trained == []
+    assert nlp.update(examples)["ner"] > 0
+    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
 
 
 def test_labels_of_a_file(checkpoint):

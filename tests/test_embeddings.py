@@ -234,6 +234,19 @@ def test_the_doc_has_the_text(text, longest):
     assert max(map(len, doc), default=0) <= longest
 
 
+def test_one_text_is_no_list(checkpoint):
+    """Its characters would be taken for texts."""
+    embedder = load_embedder(str(checkpoint), backend="cpu")
+    for embed in (embedder.embed, embedder.stream, embedder.last_hidden_states):
+        with pytest.raises(TypeError, match=r"one text 'Anna Berg'.* into a list"):
+            list(embed("Anna Berg"))
+
+
+def test_passes_too_short_for_any_window(checkpoint):
+    with pytest.raises(ValueError, match="max_batch_wordpieces is 8, less than"):
+        load_embedder(str(checkpoint), backend="cpu", max_batch_wordpieces=8)
+
+
 def test_no_texts(checkpoint):
     embedder = load(checkpoint)
     assert embedder.embed([]).shape == (0, 32)

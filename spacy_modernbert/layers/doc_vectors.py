@@ -77,7 +77,9 @@ def predict_with_doc_vectors(
         pooled, _ = pool_rows(pool, output, rows, False)
         return model.ops.to_numpy(pooled)
 
-    return replace(run_plan(model, plan, pool_pass), docs=list(doc_vectors))
+    vectors = run_plan(model, plan, pool_pass)
+    # Copies: a Doc that is kept keeps no vectors of others.
+    return replace(vectors, docs=[row.copy() for row in doc_vectors])
 
 
 def set_doc_vector(doc: Doc, vector: Floats) -> None:
@@ -118,7 +120,10 @@ def register_extension() -> None:
 
 
 def _get_vector(doc: Doc) -> Floats:
-    return doc._.get(EXTENSION)
+    vector = doc._.get(EXTENSION)
+    if vector is None:  # it was taken away since
+        raise ValueError(Errors.DOC_WITHOUT_VECTOR)
+    return vector
 
 
 def _get_norm(doc: Doc) -> float:

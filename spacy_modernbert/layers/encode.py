@@ -86,11 +86,12 @@ def plan_docs(model: Model[List[Doc], Any], docs: Sequence[Doc]) -> Plan:
     run_single_threaded_if_forked()
     bind(model)
     shim = get_shim(model)
+    limit = shim.loaded.encoder.config.max_wordpieces
     return make_plan(
         docs,
         shim.loaded.tokenizer,
         model.attrs["get_spans"],
-        shim.loaded.encoder.config.max_wordpieces,
+        min(limit, shim.settings.max_batch_wordpieces),
         shim.budget.wordpieces,
     )
 

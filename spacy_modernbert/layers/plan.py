@@ -65,9 +65,10 @@ def make_plan(
     get_spans (SpanGetter): Where to cut. This package's own counts wordpieces
         exactly; what any other gives is cut further where it is longer than the
         encoder takes, or than a pass.
-    limit (int): The longest sequence that the encoder takes, special wordpieces
-        counted.
-    max_batch_wordpieces (int): The most wordpieces of a pass.
+    limit (int): The longest sequence that the encoder takes and a pass may hold,
+        special wordpieces counted. It is the same whatever memory there is: windows
+        decide what the vectors are.
+    max_batch_wordpieces (int): The most wordpieces of a pass of several sequences.
     RETURNS (Plan): The plan.
     RAISES (ValueError): If the spans of a Doc leave a token out.
     """
@@ -76,8 +77,7 @@ def make_plan(
         align(doc_pieces, *token_offsets(doc))
         for doc, doc_pieces in zip(docs, pieces, strict=True)
     ]
-    longest = min(limit, max_batch_wordpieces)
-    windows = _cut(docs, pieces, alignments, get_spans, longest, tokenizer.n_special)
+    windows = _cut(docs, pieces, alignments, get_spans, limit, tokenizer.n_special)
     sequences = [
         _sequence(doc_pieces.ids[window.piece_start : window.piece_end], tokenizer)
         for doc_pieces, doc_windows in zip(pieces, windows, strict=True)
@@ -98,7 +98,7 @@ def _cut(
     pieces: Sequence[Wordpieces],
     alignments: Sequence[Alignment],
     get_spans: SpanGetter,
-    longest: int,
+    limit: int,
     n_special: int,
 ) -> Tuple[List[Window], ...]:
     """Each Doc's windows."""
@@ -114,7 +114,7 @@ def _cut(
             alignment,
             len(doc_pieces),
             doc_breaks(doc),
-            capacity=longest - n_special,
+            capacity=limit - n_special,
         )
         for doc, spans, doc_pieces, alignment in zip(
             docs, get_spans(list(docs)), pieces, alignments, strict=True

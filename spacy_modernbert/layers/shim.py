@@ -336,6 +336,9 @@ class EncoderShim(Shim):
     def __setstate__(self, state: Dict[str, Any]) -> None:
         EncoderShim.__init__(self, state["settings"])
         self.id = state["id"]
+        # Optimizers tell encoders apart by it: none that is made here may have it, too.
+        with Shim.global_id_lock:
+            Shim.global_id = max(Shim.global_id, self.id)
         self.from_bytes(state["bytes"])
 
     def _set(

@@ -44,6 +44,13 @@ class EncodedDocList(List[Doc]):
         self.vectors = vectors
 
 
+class OneWord(List[Doc]):
+    """A Doc of one word that no encoder reads: its vector is zeros."""
+
+    def __init__(self) -> None:
+        super().__init__([Doc(Vocab(), words=["word"])])
+
+
 def modernbert_tok2vec(
     encode: Model[List[Doc], EncodedDocs], pool: Model[EncodedDocs, List[Floats2d]]
 ) -> Model[List[Doc], List[Floats2d]]:
@@ -68,7 +75,9 @@ def forward(
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
     if is_train:
         return forward_chain(model, docs, is_train)
-    if isinstance(docs, EncodedDocList):
+    if isinstance(docs, OneWord):
+        vectors = DocVectors([model.ops.alloc2f(1, model.get_dim("nO"))])
+    elif isinstance(docs, EncodedDocList):
         vectors = docs.vectors
     else:
         vectors = predict_vectors(model, plan_docs(model.layers[0], docs))
@@ -127,7 +136,7 @@ def find_tok2vec(model: Model) -> Optional[Model]:
 
 
 def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a model initialized by an empty Doc, whatever Docs are given.
+    """Have our own layers initialized by an empty Doc, whatever Docs are given.
 
     Thinc sends the sample that a model is initialized with through every layer, once
     for each chain it is in, only to see how wide the outputs are. spaCy's sample is
@@ -136,13 +145,28 @@ def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:
     init (Callable[..., Any]): The `init` of a model of Docs.
     RETURNS (Callable[..., Any]): What to put in its place.
     """
-    return partial(_init_by_empty_doc, init)
+    return partial(_init_by, _make_no_text, init)
 
 
-def _init_by_empty_doc(
+def show_one_word(init: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a model that holds our layers: nothing is encoded, and layers of
+    others have a token to see, which some need (an LSTM refuses to read none).
+
+    init (Callable[..., Any]): The `init` of a model of Docs.
+    RETURNS (Callable[..., Any]): What to put in its place.
+    """
+    return partial(_init_by, OneWord, init)
+
+
+def _make_no_text() -> List[Doc]:
+    return [Doc(Vocab())]
+
+
+def _init_by(
+    make_sample: Callable[[], List[Doc]],
     init: Callable[..., Any],
     model: Model,
     X: Optional[List[Doc]] = None,
     Y: Optional[Any] = None,
 ) -> None:
-    init(model, X=[Doc(Vocab())], Y=Y)
+    init(model, X=make_sample(), Y=Y)

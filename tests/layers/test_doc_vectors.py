@@ -60,6 +60,19 @@ def test_vectors(nlp, trained, wanted, compiled, monkeypatch):
     assert not docs[1].vector.any() and docs[1].vector.shape == (32,)
 
 
+def test_a_doc_keeps_no_vectors_of_others(nlp):
+    for doc in nlp.pipe(TEXTS):
+        assert doc._.modernbert_vector.base is None
+
+
+def test_a_vector_that_was_taken_away(nlp):
+    doc = nlp(TEXTS[0])
+    doc._.modernbert_vector = None
+    for ask in (lambda: doc.has_vector, lambda: doc.vector_norm, lambda: doc.vector):
+        with pytest.raises(ValueError, match="has no vector to use"):
+            ask()
+
+
 def test_no_second_pass(nlp):
     passes = count_passes(nlp.get_pipe("modernbert_ner").model)
     list(nlp.pipe(TEXTS))

@@ -7,7 +7,7 @@ from spacy.tokens import Doc
 from spacy_modernbert.encoder.backend import EncoderOutOfMemory
 from spacy_modernbert.encoder.pooling import pool_means
 from spacy_modernbert.layers.budget import Budget
-from spacy_modernbert.layers.encode import get_shim
+from spacy_modernbert.layers.encode import get_shim, plan_docs
 from spacy_modernbert.layers.passes import encode_batches, pool_passes
 from spacy_modernbert.layers.plan import Plan
 from spacy_modernbert.types import PackedBatch, TokenRows
@@ -105,6 +105,22 @@ def test_smaller_passes_where_memory_is_short(checkpoint, docs):
         layer.predict(docs)
     assert len(device.refused) == n_refused
     assert get_shim(layer).budget.wordpieces <= 150
+
+
+def test_windows_do_not_depend_on_memory(checkpoint, docs):
+    """Those of other span getters are cut to a pass as the settings have it, and not as
+    there happened to be memory."""
+    pytest.importorskip("spacy_transformers")
+    whole = {"@span_getters": "spacy-transformers.doc_spans.v1"}
+    model = make_tok2vec(checkpoint, get_spans=whole, max_batch_wordpieces=512)
+    wanted = model.predict(docs)
+    longest = max(plan_docs(model.layers[0], docs).window_lengths)
+    put_on_small_device(model, longest)
+    with pytest.warns(UserWarning, match="passes hold"):
+        model.predict(docs)
+    assert get_shim(model.layers[0]).budget.wordpieces < longest
+    for rows, wanted_rows in zip(model.predict(docs), wanted, strict=True):
+        np.testing.assert_allclose(rows, wanted_rows, atol=1e-5)
 
 
 def test_no_memory_for_one_window(checkpoint, docs):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from spacy.util import registry
-from thinc.api import SGD, Adam
+from thinc.api import SGD, Adam, Shim
 
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.encode import find_layers, get_shim
@@ -164,6 +164,15 @@ def test_sent_to_another_process(shim):
     other = pickle.loads(pickle.dumps(shim))
     assert other.id == shim.id and other.settings == shim.settings
     assert_equal(weights(other), weights(shim))
+
+
+def test_those_made_after_one_that_was_sent_have_other_ids(shim, monkeypatch):
+    """Optimizers tell encoders apart by their ids."""
+    sent = pickle.dumps(shim)
+    # A fresh process counts from 0.
+    monkeypatch.setattr(Shim, "global_id", 0)
+    other = pickle.loads(sent)
+    assert other.copy().id > other.id == shim.id
 
 
 # -- Learning -------------------------------------------------------------------
