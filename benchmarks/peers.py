@@ -68,11 +68,17 @@ def list_ours_as_chosen(device: str, *, to_train: bool = False) -> List[Peer]:
     ]
     chosen = choose(to_train=to_train, among=backends).backend
     backends.sort(key=lambda backend: (backend != chosen, backend != "cpu"))
-    precisions = {name: resolve_precision("auto", name) for name in backends}
+    precisions = {name: _precision_of(name) for name in backends}
     return [
         Peer(f"ours {backend} {precision}", OURS, backend, precision)
         for backend, precision in precisions.items()
     ]
+
+
+def _precision_of(backend: str) -> str:
+    # One that cannot run here has a line that says why, whatever it would compute in.
+    missing = look_for(backend).missing
+    return "float32" if missing else resolve_precision("auto", backend)
 
 
 def list_stock_pipelines(device: str) -> List[Peer]:

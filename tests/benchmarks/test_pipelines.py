@@ -45,6 +45,23 @@ def test_what_auto_takes_of_a_device_comes_first(
     assert peers.list_ours_as_chosen(device)[0].device == chosen
 
 
+def test_of_a_library_that_is_not_there_no_precision_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The line of the peer says that it is missing; the other peers run."""
+    monkeypatch.setitem(availability._LOOK, "openvino", lambda: ("", "Install it"))
+    resolve = peers.resolve_precision
+
+    def refuse(precision: str, backend: str) -> str:
+        if backend == "openvino":
+            raise ImportError(backend)
+        return resolve(precision, backend)
+
+    monkeypatch.setattr(peers, "resolve_precision", refuse)
+    found = {peer.device: peer for peer in peers.list_ours_as_chosen("cpu")}
+    assert found["openvino"].precision == "float32" and "cpu" in found
+
+
 def test_an_instant_encoder_runs_no_layer_and_is_pooled(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
