@@ -55,6 +55,7 @@ REFERENCE = Cell("mini", window=8192)
 
 _CNN = Cell("cnn", weights=None)
 STOCK = Cell("spacy-transformers")
+STANDARDIZED = Cell("mini-standardized", window=8192)
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ EXPERIMENTS: Dict[str, Experiment] = {
     "pretraining": Experiment(
         "The pretrained encoder, and the same one from random weights",
         (REFERENCE, replace(REFERENCE, weights="random")),
+    ),
+    "standardized": Experiment(
+        "Vectors that are centred and scaled for a wider recognizer, and as they are",
+        (REFERENCE, STANDARDIZED, replace(STANDARDIZED, weights="random")),
     ),
     "averages": Experiment(
         "Weights that are averaged over the steps, and those of the last step",

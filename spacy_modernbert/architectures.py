@@ -13,6 +13,7 @@ from .errors import Errors
 from .layers.encode import encode_docs
 from .layers.pool import pool_tokens
 from .layers.shim import EncoderSettings, EncoderShim
+from .layers.standardize import standardize
 from .layers.tok2vec import modernbert_tok2vec
 from .span_getters import SpanGetter
 
@@ -86,6 +87,22 @@ def Tok2VecModernBert_v1(
     return modernbert_tok2vec(
         encode_docs(EncoderShim(settings), get_spans), pool_tokens(pooling, grad_factor)
     )
+
+
+@registry.architectures("spacy-modernbert.StandardizedTok2Vec.v1")
+def StandardizedTok2Vec_v1(
+    tok2vec: Model[List[Doc], List[Floats2d]],
+) -> Model[List[Doc], List[Floats2d]]:
+    """Centre and scale the vectors of tokens, by their mean and deviation in the Docs
+    that the component is initialized with. What is made of them is learned in fewer
+    steps.
+
+    tok2vec (Model[List[Doc], List[Floats2d]]): What makes the vectors, such as
+        `spacy-modernbert.Tok2VecModernBert.v1`. A listener to a shared encoder has none
+        when it is initialized: they stay as they are.
+    RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
+    """
+    return standardize(tok2vec)
 
 
 @registry.architectures(_BATCH_NAME)

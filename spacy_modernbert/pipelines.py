@@ -11,7 +11,11 @@ CONFIG = "config.cfg"
 # Where a component keeps its encoder, beside its own files.
 ENCODER_FOLDER = "encoder"
 
-_ARCHITECTURES = "spacy-modernbert."
+# Those with an encoder, in any version.
+_ARCHITECTURES = (
+    "spacy-modernbert.Tok2VecModernBert.",
+    "spacy-modernbert.ModernBertModel.",
+)
 
 
 @dataclass(frozen=True)

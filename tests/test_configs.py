@@ -21,6 +21,7 @@ from spacy_modernbert.corpora.__main__ import app
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import expected_shapes
+from spacy_modernbert.pipelines import find_encoder_blocks
 from spacy_modernbert.pretraining.settings import PretrainingSettings
 
 from .util import ROOT
@@ -90,10 +91,8 @@ def read_recipe(recipe, paths):
 
 def find_encoder(config):
     """The block of the encoder: in its own component, or one that others listen to."""
-    components = config["components"]
-    if "transformer" in components:
-        return components["transformer"]["model"]
-    return components["modernbert_ner"]["model"]["tok2vec"]
+    (block,) = find_encoder_blocks(config)
+    return block.settings
 
 
 def test_recipes():

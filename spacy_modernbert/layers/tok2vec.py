@@ -45,10 +45,14 @@ class EncodedDocList(List[Doc]):
 
 
 class OneWord(List[Doc]):
-    """A Doc of one word that no encoder reads: its vector is zeros."""
+    """A Doc of one word that no encoder reads: its vector is zeros.
 
-    def __init__(self) -> None:
+    given (Sequence[Doc]): The Docs in whose place it stands.
+    """
+
+    def __init__(self, given: Sequence[Doc]):
         super().__init__([Doc(Vocab(), words=["word"])])
+        self.given = given
 
 
 def modernbert_tok2vec(
@@ -145,7 +149,7 @@ def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:
     init (Callable[..., Any]): The `init` of a model of Docs.
     RETURNS (Callable[..., Any]): What to put in its place.
     """
-    return partial(_init_by, _make_no_text, init)
+    return partial(_init_by, _no_text, init)
 
 
 def show_one_word(init: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,15 +162,15 @@ def show_one_word(init: Callable[..., Any]) -> Callable[..., Any]:
     return partial(_init_by, OneWord, init)
 
 
-def _make_no_text() -> List[Doc]:
+def _no_text(given: Sequence[Doc]) -> List[Doc]:
     return [Doc(Vocab())]
 
 
 def _init_by(
-    make_sample: Callable[[], List[Doc]],
+    make_sample: Callable[[Sequence[Doc]], List[Doc]],
     init: Callable[..., Any],
     model: Model,
     X: Optional[List[Doc]] = None,
     Y: Optional[Any] = None,
 ) -> None:
-    init(model, X=make_sample(), Y=Y)
+    init(model, X=make_sample(X or []), Y=Y)

@@ -208,7 +208,7 @@ def test_the_page_has_all_seeds_and_corpora(settings):
         write_record(settings, cell, **asdict(cell), **values)
     (settings.results / "NOTE.md").write_text("On two cores.\n")
     page = make_page(settings.results)
-    assert page.count("| mini | pretrained (012345) | 8,192 | 1 | 50.0 |") == 8
+    assert page.count("| mini | pretrained (012345) | 8,192 | 1 | 50.0 |") == 10
     assert page.index("### litbank") < page.index("### mine")
     assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
 

@@ -1,0 +1,92 @@
+"""Vectors of tokens → the same, centred and scaled.
+
+Most of what an encoder gives can be one and the same vector for all tokens (88 % of the
+squared norm, for `modernbert-mini`): a step of training along it moves all tokens at
+once, and what tells tokens apart is learned slowly. See Mu and Viswanath 2018,
+"All-but-the-Top".
+"""
+
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+import numpy as np
+from spacy.tokens import Doc
+from thinc.api import Model
+from thinc.types import Floats2d
+
+from .tok2vec import OneWord
+
+MEAN, SCALE = "mean", "scale"
+
+# Tokens that are enough to tell a mean and a deviation from.
+_SAMPLE = 2000
+
+
+def standardize(
+    tok2vec: Model[List[Doc], List[Floats2d]],
+) -> Model[List[Doc], List[Floats2d]]:
+    """Take the mean of token vectors away from each, and divide what is left by its
+    deviation: by what they are on the Docs that the model is initialized with. Both are
+    saved with the model, and neither is trained.
+
+    tok2vec (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
+    RETURNS (Model[List[Doc], List[Floats2d]]): The same shapes.
+    """
+    return Model(
+        "standardize",
+        forward,
+        init=init,
+        dims={"nO": None},
+        params={MEAN: None, SCALE: None},
+        layers=[tok2vec],
+    )
+
+
+def forward(
+    model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
+    mean, scale = model.get_param(MEAN), model.get_param(SCALE)
+    vectors, backprop_vectors = model.layers[0](docs, is_train)
+
+    def backprop(d_outputs: List[Floats2d]) -> List[Doc]:
+        return backprop_vectors([each * scale for each in d_outputs])
+
+    return [(each - mean) * scale for each in vectors], backprop
+
+
+def init(
+    model: Model[List[Doc], List[Floats2d]],
+    X: Optional[List[Doc]] = None,
+    Y: Optional[Any] = None,
+) -> None:
+    tok2vec = model.layers[0]
+    tok2vec.initialize(X=X)
+    width = tok2vec.get_dim("nO")
+    model.set_dim("nO", width)
+    sample = _sample(X.given if isinstance(X, OneWord) else X or [])
+    vectors = tok2vec.predict(sample) if sample else []
+    rows = [model.ops.to_numpy(each) for each in vectors]
+    mean, scale = _measure(np.concatenate([np.zeros((0, width)), *rows]))
+    model.set_param(MEAN, model.ops.asarray1f(mean))
+    model.set_param(SCALE, model.ops.asarray1f(scale))
+
+
+def _sample(docs: Sequence[Doc]) -> List[Doc]:
+    """As much of each Doc."""
+    docs = [doc for doc in docs if len(doc)]
+    share = -(-_SAMPLE // max(1, len(docs)))
+    return [doc if len(doc) <= share else doc[:share].as_doc() for doc in docs]
+
+
+def _measure(rows: Any) -> Tuple[Any, Any]:
+    """RETURNS (Tuple[Any, Any]): `(width,)` each: the mean, and what to multiply by. If
+    there is nothing to measure, 0 and 1: vectors stay as they are.
+    """
+    # Tokens without wordpieces have zeros.
+    rows = rows[rows.any(axis=1)]
+    width = rows.shape[1]
+    deviation = rows.std(axis=0) if len(rows) > 1 else np.zeros(width)
+    if not deviation.any():
+        return np.zeros(width), np.ones(width)
+    # What hardly varies on the sample is not blown up where it does.
+    least = 0.1 * np.sqrt(np.mean(deviation**2))
+    return rows.mean(axis=0), 1 / np.maximum(deviation, least)

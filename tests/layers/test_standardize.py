@@ -1,0 +1,175 @@
+"""Vectors of tokens, centred and scaled."""
+
+import pickle
+
+import numpy as np
+import pytest
+import spacy
+from spacy.tokens import Doc
+from spacy.util import registry
+from spacy.vocab import Vocab
+from thinc.api import Model
+
+from spacy_modernbert import components
+from spacy_modernbert.layers.encode import find_layers, get_shim
+from spacy_modernbert.layers.standardize import standardize
+from spacy_modernbert.layers.tok2vec import OneWord
+
+from ..util import (
+    count_passes,
+    entities,
+    make_examples,
+    make_text,
+    make_tok2vec,
+    tok2vec_config,
+)
+
+TEXTS = [make_text(seed, 5) for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def docs(nlp):
+    return [nlp(text) for text in [TEXTS[0], "", *TEXTS[1:]]]
+
+
+def standardized_config(checkpoint):
+    return {
+        "@architectures": "spacy-modernbert.StandardizedTok2Vec.v1",
+        "tok2vec": tok2vec_config(checkpoint, window=64, overlap=16),
+    }
+
+
+@pytest.fixture
+def model(checkpoint):
+    return registry.resolve({"model": standardized_config(checkpoint)})["model"]
+
+
+def gradients_of(model):
+    (layer,) = find_layers(model)
+    return dict(get_shim(layer).loaded.encoder.gradients())
+
+
+def make_nlp(checkpoint):
+    block = {
+        "factory": "modernbert_ner",
+        "model": {
+            **components.DEFAULT_CONFIG["modernbert_ner"]["model"],
+            "tok2vec": standardized_config(checkpoint),
+        },
+    }
+    return spacy.blank("en").from_config(
+        {"nlp": {"pipeline": ["ner"]}, "components": {"ner": block}}
+    )
+
+
+def test_mean_and_deviation(model, docs):
+    model.initialize(X=docs)
+    vectors = model.predict(docs)
+    assert [rows.shape for rows in vectors] == [(len(doc), 32) for doc in docs]
+    rows = np.concatenate(vectors)
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-4)
+    (plain,) = model.layers
+    wanted = np.concatenate(plain.predict(docs))
+    wanted = (wanted - wanted.mean(axis=0)) / wanted.std(axis=0)
+    np.testing.assert_allclose(rows, wanted, atol=1e-4)
+
+
+def test_the_gradient(model, checkpoint, docs):
+    model.initialize(X=docs)
+    vectors, backprop = model.begin_update(docs)
+    rng = np.random.default_rng(0)
+    d_vectors = [rng.normal(size=rows.shape).astype("f") for rows in vectors]
+    assert backprop(d_vectors) == docs
+    plain = make_tok2vec(checkpoint, window=64, overlap=16)
+    _, backprop = plain.begin_update(docs)
+    backprop([each * model.get_param("scale") for each in d_vectors])
+    found, wanted = gradients_of(model), gradients_of(plain)
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        np.testing.assert_allclose(gradient, wanted[name], atol=1e-3, err_msg=name)
+
+
+def test_a_sample_is_enough(model, nlp):
+    """Of each document, and not the first ones whole."""
+    long = [nlp(make_text(seed, 400)) for seed in range(3)]
+    model.initialize(X=long[:1])
+    passes = count_passes(model)
+    model.initialize(X=long)
+    read = sum(passes.encoded)
+    assert 2000 < read < 0.5 * sum(map(len, long))
+    assert passes.trained == []
+    rows = np.concatenate(model.predict(long))
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=0.2)
+    np.testing.assert_allclose(rows.std(axis=0), 1, atol=0.2)
+
+
+@pytest.mark.parametrize("texts", [None, [], [""], ["", " "], ["Oslo"]])
+def test_nothing_to_measure(model, docs, nlp, texts):
+    model.initialize(X=None if texts is None else [nlp(text) for text in texts])
+    for found, wanted in zip(
+        model.predict(docs), model.layers[0].predict(docs), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_word_that_stands_for_docs(model, docs):
+    model.initialize(X=OneWord(docs))
+    assert abs(np.concatenate(model.predict(docs)).mean()) < 1e-5
+
+
+def test_what_hardly_varies_is_not_blown_up():
+    rows = np.zeros((4, 3), "f")
+    rows[:, 0] = [1, 2, 3, 4]
+    rows[:, 1] = [1, 1, 1, 1 + 1e-6]
+    words = ["a", "b", "c", "d"]
+    table = dict(zip(words, rows, strict=True))
+
+    def forward(model, docs, is_train):
+        found = [np.stack([table[token.text] for token in doc]) for doc in docs]
+        return found, lambda d_vectors: docs
+
+    model = standardize(Model("lookup", forward, dims={"nO": 3}))
+    doc = Doc(Vocab(), words=words)
+    model.initialize(X=[doc])
+    (found,) = model.predict([doc])
+    assert np.abs(found[:, 1:]).max() < 1e-4 < 1 < np.abs(found[:, 0]).max()
+
+
+def test_a_pipeline(checkpoint, tmp_path):
+    nlp = make_nlp(checkpoint)
+    examples = make_examples(nlp, 8)
+    nlp.initialize(lambda: examples)
+    sgd = nlp.create_optimizer()
+    losses = [nlp.update(examples, sgd=sgd, losses={})["ner"] for _ in range(8)]
+    assert losses[-1] < losses[0]
+    model = nlp.get_pipe("ner").model
+    scaling = next(node for node in model.walk() if node.name == "standardize")
+    assert not np.allclose(scaling.get_param("scale"), 1)
+    wanted = entities(nlp.pipe(TEXTS))
+    nlp.to_disk(tmp_path / "nlp")
+    assert (tmp_path / "nlp" / "ner" / "encoder").is_dir()
+    loaded = spacy.load(tmp_path / "nlp")
+    assert entities(loaded.pipe(TEXTS)) == wanted
+    assert entities(pickle.loads(pickle.dumps(nlp)).pipe(TEXTS)) == wanted
+    assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted
+
+
+def test_whatever_decodes(checkpoint, monkeypatch):
+    nlp = make_nlp(checkpoint)
+    examples = make_examples(nlp, 8)
+    nlp.initialize(lambda: examples)
+    for _ in range(4):
+        nlp.update(examples)
+    wanted = entities(nlp.pipe(TEXTS))
+    monkeypatch.setattr(components, "import_decoder", lambda: None)
+    assert entities(nlp.pipe(TEXTS)) == wanted
+
+
+def test_beside_the_bare_encoder(checkpoint, docs):
+    """What is saved of one is not taken for the other."""
+    bare = make_tok2vec(checkpoint).to_bytes()
+    config = {"model": standardized_config(checkpoint)}
+    model = registry.resolve(config)["model"]
+    with pytest.raises(ValueError, match="mismatched"):
+        model.from_bytes(bare)
