@@ -163,7 +163,7 @@ def test_a_tokenizer_of_the_hub(nlp, tmp_path, monkeypatch):
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf8")
     asked = []
 
-    def snapshot_download(name, revision, allow_patterns):
+    def snapshot_download(name, revision, allow_patterns, ignore_patterns):
         asked.extend([name, *allow_patterns])
         return str(tmp_path)
 

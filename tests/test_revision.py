@@ -63,7 +63,7 @@ def test_it_is_fetched(fetch, checkpoint, tmp_path, monkeypatch):
         pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     asked = []
 
-    def snapshot_download(name, revision, allow_patterns):
+    def snapshot_download(name, revision, allow_patterns, ignore_patterns):
         asked.append((name, revision))
         return str(checkpoint)
 

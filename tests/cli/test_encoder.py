@@ -226,7 +226,7 @@ def test_copy_onto_itself(published, tmp_path, monkeypatch):
 def test_copy_from_the_hub(published, tmp_path, monkeypatch):
     asked = []
 
-    def snapshot_download(name, revision, allow_patterns):
+    def snapshot_download(name, revision, allow_patterns, ignore_patterns):
         asked.append((name, revision))
         if name != "owner/model":
             raise ConnectionError("no network")
