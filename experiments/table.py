@@ -4,6 +4,8 @@ import statistics
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+from benchmarks.markdown import make_table
+
 from .cells import EXPERIMENTS, Cell, Experiment
 from .run import Record, read_records
 
@@ -72,16 +74,12 @@ def _find_corpora(experiment: Experiment, records: Sequence[Record]) -> List[str
 
 def _make_table(variants: Sequence[Cell], records: Sequence[Record]) -> List[str]:
     """RETURNS (List[str]): The table of a corpus; empty if nothing was run."""
-    lines = []
+    rows = []
     for variant in variants:
         of_variant = [record for record in records if _is_of(record, variant)]
         for alike in _group(of_variant):
-            cells = [*_describe(variant, alike[0]), *_summarize(alike).values()]
-            lines.append(_line(cells))
-    if not lines:
-        return []
-    rule = ["---"] * 2 + ["---:"] * (len(_HEADER) - 2)
-    return [_line(_HEADER), _line(rule), *lines]
+            rows.append([*_describe(variant, alike[0]), *_summarize(alike).values()])
+    return make_table(_HEADER, rows, words=(0, 1)) if rows else []
 
 
 def _is_of(record: Record, variant: Cell) -> bool:
@@ -131,7 +129,3 @@ def spread(values: Sequence[float]) -> str:
     if len(values) < 2:
         return mean
     return f"{mean} ± {statistics.stdev(values):.1f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -43,14 +43,14 @@ def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
     points: List[Point] = []
     step_before = -1  # steps are counted from 0
     for line in path.read_text(encoding="utf8", errors="replace").splitlines():
-        step = _read_step(line)
-        if step is None:
+        entry = _read_entry(line)
+        if entry is None:
             continue
-        point = _read_point(line, step - step_before)
+        point = _make_point(entry, entry["step"] - step_before)
         if point is not None:
             points.append(point)
         # Of an evaluation that is left out, too: losses are added up from there.
-        step_before = step
+        step_before = entry["step"]
     return tuple(points)
 
 
@@ -78,18 +78,19 @@ def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:
     }
 
 
-def _read_step(line: str) -> Optional[int]:
+def _read_entry(line: str) -> Optional[Dict[str, Any]]:
+    """RETURNS (Optional[Dict[str, Any]]): An evaluation; None if the line is none."""
     try:
-        return int(json.loads(line)["step"])
+        entry = json.loads(line)
+        return {**entry, "step": int(entry["step"])}
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _read_point(line: str, n_steps: int) -> Optional[Point]:
+def _make_point(entry: Mapping[str, Any], n_steps: int) -> Optional[Point]:
     try:
-        entry = json.loads(line)
         return Point(
-            step=int(entry["step"]),
+            step=entry["step"],
             score=float(entry["score"]),
             loss=float(sum(entry["losses"].values())) / max(1, n_steps),
         )

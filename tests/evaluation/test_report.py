@@ -23,14 +23,25 @@ from .toys import score
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
-# What a reader does, and what is then to be seen. It runs in the page.
-PROBE = """
+# What a script finds in a page is put at its end, for the browser to print.
+FINDING = """
 <script>
 addEventListener("load", () => {
+  const found = {};
+%s
+  const result = document.createElement("pre");
+  result.id = "found";
+  result.textContent = JSON.stringify(found);
+  document.body.append(result);
+});
+</script>
+"""
+
+# What a reader does, and what is then to be seen. It runs in the page.
+PROBE = """
   const all = (selector) => [...document.querySelectorAll(selector)];
   const key = (name) => document.body.dispatchEvent(
     new KeyboardEvent("keydown", { key: name, bubbles: true }));
-  const found = {};
   found.wide = document.documentElement.scrollWidth - innerWidth;
   found.background = getComputedStyle(document.body).backgroundColor;
   found.plots = all(".plot svg").map((svg) => svg.getBoundingClientRect().height > 50);
@@ -54,19 +65,11 @@ addEventListener("load", () => {
   found.shown = document.getElementById("shown").textContent;
   all("[name=kind]:checked").forEach((box) => box.click());
   found.listed = all("details.doc").filter((doc) => !doc.hidden).length;
-  const result = document.createElement("pre");
-  result.id = "found";
-  result.textContent = JSON.stringify(found);
-  document.body.append(result);
-});
-</script>
 """
 
 
 # In many documents, of which the first 25 are shown.
 STEPS = """
-<script>
-addEventListener("load", () => {
   const $ = (selector) => document.querySelector(selector);
   const key = (name, options = {}, target = document.body) => target.dispatchEvent(
     new KeyboardEvent("keydown", { key: name, bubbles: true, ...options }));
@@ -76,7 +79,6 @@ addEventListener("load", () => {
     const place = doc && [...doc.querySelectorAll("mark")].indexOf(each);
     return doc && [Number(doc.dataset.index), place, doc.checkVisibility()];
   };
-  const found = {};
   $("nav a").focus();
   key("n", {}, $("nav a"));
   found.elsewhere = at();
@@ -96,25 +98,12 @@ addEventListener("load", () => {
   $("[name=label][value=A]").click();
   key("n");
   found.farther = at();
-  const result = document.createElement("pre");
-  result.id = "found";
-  result.textContent = JSON.stringify(found);
-  document.body.append(result);
-});
-</script>
 """
 
 SHOW_ALL = """
-<script>
-addEventListener("load", () => {
   document.getElementById("all").focus();
   document.getElementById("all").click();
-  const result = document.createElement("pre");
-  result.id = "found";
-  result.textContent = JSON.stringify(document.activeElement.parentElement.dataset);
-  document.body.append(result);
-});
-</script>
+  Object.assign(found, document.activeElement.parentElement.dataset);
 """
 
 
@@ -282,7 +271,8 @@ def browser():
 def look(browser, folder, html, width, *options, probe=PROBE):
     """RETURNS (Dict[str, Any]): What the probe found."""
     path = folder / "report.html"
-    path.write_text(html.replace("</body>", f"{probe}</body>"), encoding="utf8")
+    script = FINDING % probe
+    path.write_text(html.replace("</body>", f"{script}</body>"), encoding="utf8")
     # The page is in a frame: windows have a least width, frames have none.
     frame = folder / "frame.html"
     frame.write_text(
