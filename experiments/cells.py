@@ -55,7 +55,8 @@ REFERENCE = Cell("mini", window=8192)
 
 _CNN = Cell("cnn", weights=None)
 STOCK = Cell("spacy-transformers")
-STANDARDIZED = Cell("mini-standardized", window=8192)
+# With a recognizer as in `STOCK`.
+PLAIN = Cell("mini-plain", window=8192)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ EXPERIMENTS: Dict[str, Experiment] = {
         "Beside spaCy's CNN, and the same encoder in spacy-transformers",
         (
             REFERENCE,
+            PLAIN,
             *(
                 replace(cell, budget=budget)
                 for cell in (_CNN, STOCK)
@@ -103,15 +105,19 @@ EXPERIMENTS: Dict[str, Experiment] = {
         "The pretrained encoder, and the same one from random weights",
         (REFERENCE, replace(REFERENCE, weights="random")),
     ),
-    "standardized": Experiment(
+    "plain": Experiment(
         "Vectors that are centred and scaled for a wider recognizer, and as they are",
-        (REFERENCE, STANDARDIZED, replace(STANDARDIZED, weights="random")),
+        (
+            REFERENCE,
+            *(replace(PLAIN, window=window) for window in reversed(OVERLAPS)),
+            replace(PLAIN, weights="random"),
+        ),
     ),
     "averages": Experiment(
         "Weights that are averaged over the steps, and those of the last step",
         (
-            REFERENCE,
-            replace(REFERENCE, average=False),
+            PLAIN,
+            replace(PLAIN, average=False),
             STOCK,
             replace(STOCK, average=False),
         ),

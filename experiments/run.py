@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from thinc.api import Config
+
 from benchmarks.machine import describe_machine, list_versions
 from benchmarks.process import make_environment
 from spacy_modernbert.atomic import write_text
@@ -225,7 +227,7 @@ def _name_sources(cell: Cell, settings: Settings) -> Dict[str, Optional[str]]:
     return {
         "encoder": None if cell.weights is None else str(settings.encoder),
         "encoder_digest": digest(weights) if cell.weights == "pretrained" else None,
-        "recipe_digest": digest([recipe]),
+        "recipe_digest": digest_recipe(recipe),
     }
 
 
@@ -235,6 +237,15 @@ def digest(paths: Sequence[Path]) -> str:
     for path in paths:
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
+
+
+def digest_recipe(path: Path) -> str:
+    """RETURNS (str): What tells the settings of a recipe from others: wherever they
+    stand, and whatever its comments say.
+    """
+    settings = Config().from_disk(path, interpolate=False)
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode("utf8")).hexdigest()[:16]
 
 
 def _name_machine(record: Record) -> str:

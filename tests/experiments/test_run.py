@@ -12,6 +12,7 @@ from experiments.run import (
     Settings,
     count_steps,
     digest,
+    digest_recipe,
     is_done,
     make_random_encoder,
     make_train_command,
@@ -57,10 +58,29 @@ def write_done(settings, cell, processor="x", **values):
         steps=settings.steps,
         encoder=str(settings.encoder) if cell.weights else None,
         encoder_digest=digest([weights]) if cell.weights == "pretrained" else None,
-        recipe_digest=digest([settings.recipes / f"{cell.recipe}.cfg"]),
+        recipe_digest=digest_recipe(settings.recipes / f"{cell.recipe}.cfg"),
         threads=2,
         machine={"processor": processor},
         **values,
+    )
+
+
+def test_the_digest_of_a_recipe_is_that_of_its_settings(tmp_path):
+    path = tmp_path / "recipe.cfg"
+
+    def make(text):
+        path.write_text(text)
+        return digest_recipe(path)
+
+    first = make("[paths]\ntrain = null\ndev = null\n\n[corpus]\npath = ${paths.dev}\n")
+    # Comments and the order are of no account; a value and a variable are.
+    assert first == make(
+        "# Mine.\n[corpus]\npath = ${paths.dev}\n[paths]\ndev = null\ntrain = null\n"
+    )
+    changed = "[paths]\ntrain = null\ndev = 1\n\n[corpus]\npath = ${paths.dev}\n"
+    assert first != make(changed)
+    assert first != make(
+        changed.replace("dev = 1", "dev = null").replace("{paths.dev", "{paths.train")
     )
 
 
@@ -148,7 +168,7 @@ def test_what_is_done(settings):
     named = {
         "steps": 3,
         "encoder": str(settings.encoder),
-        "recipe_digest": digest([settings.recipes / "mini.cfg"]),
+        "recipe_digest": digest_recipe(settings.recipes / "mini.cfg"),
     }
     write_done(settings, cell)
     assert is_done(cell, settings)
@@ -208,7 +228,7 @@ def test_the_page_has_all_seeds_and_corpora(settings):
         write_record(settings, cell, **asdict(cell), **values)
     (settings.results / "NOTE.md").write_text("On two cores.\n")
     page = make_page(settings.results)
-    assert page.count("| mini | pretrained (012345) | 8,192 | 1 | 50.0 |") == 10
+    assert page.count("| mini | pretrained (012345) | 8,192 | 1 | 50.0 |") == 8
     assert page.index("### litbank") < page.index("### mine")
     assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
 
