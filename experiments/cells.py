@@ -50,7 +50,7 @@ class Cell:
         return f"{self.corpus}-{self.variant}-seed{self.seed}"
 
 
-# What all others are compared with.
+# What others are compared with.
 REFERENCE = Cell("mini", window=8192)
 
 _CNN = Cell("cnn", weights=None)
@@ -106,7 +106,7 @@ EXPERIMENTS: Dict[str, Experiment] = {
         (REFERENCE, replace(REFERENCE, weights="random")),
     ),
     "plain": Experiment(
-        "Vectors that are centred and scaled for a wider recognizer, and as they are",
+        "Vectors as they are, and a narrower recognizer: windows and random weights",
         (
             REFERENCE,
             *(replace(PLAIN, window=window) for window in reversed(OVERLAPS)),

@@ -13,7 +13,7 @@ from .errors import Errors
 from .layers.encode import encode_docs
 from .layers.pool import pool_tokens
 from .layers.shim import EncoderSettings, EncoderShim
-from .layers.standardize import standardize
+from .layers.standardize import standardized
 from .layers.tok2vec import modernbert_tok2vec
 from .span_getters import SpanGetter
 
@@ -34,6 +34,7 @@ def Tok2VecModernBert_v1(
     frozen_layers: int = 0,
     layer_lr_decay: float = 1.0,
     grad_factor: float = 1.0,
+    standardize: bool = False,
 ) -> Model[List[Doc], List[Floats2d]]:
     """A ModernBERT encoder that belongs to one component.
 
@@ -68,6 +69,10 @@ def Tok2VecModernBert_v1(
         learn at the full rate. 1.0 lets all learn alike; at most 1.
     grad_factor (float): Multiplies the gradient on its way to the encoder. 0 keeps
         the encoder as it is.
+    standardize (bool): Centre and scale the vectors of tokens, by their mean and
+        deviation in the Docs that the component is initialized with (the beginnings of
+        the first ten, as spaCy gives no more). What is made of them is learned in fewer
+        steps.
     RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
     RAISES (ValueError): If a value is none that can be used.
     """
@@ -84,25 +89,10 @@ def Tok2VecModernBert_v1(
     )
     if not is_number(grad_factor) or grad_factor < 0:
         raise ValueError(Errors.BAD_GRAD_FACTOR.format(value=grad_factor))
-    return modernbert_tok2vec(
+    tok2vec = modernbert_tok2vec(
         encode_docs(EncoderShim(settings), get_spans), pool_tokens(pooling, grad_factor)
     )
-
-
-@registry.architectures("spacy-modernbert.StandardizedTok2Vec.v1")
-def StandardizedTok2Vec_v1(
-    tok2vec: Model[List[Doc], List[Floats2d]],
-) -> Model[List[Doc], List[Floats2d]]:
-    """Centre and scale the vectors of tokens, by their mean and deviation in the Docs
-    that the component is initialized with. What is made of them is learned in fewer
-    steps.
-
-    tok2vec (Model[List[Doc], List[Floats2d]]): What makes the vectors, such as
-        `spacy-modernbert.Tok2VecModernBert.v1`. A listener to a shared encoder has none
-        when it is initialized: they stay as they are.
-    RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
-    """
-    return standardize(tok2vec)
+    return standardized(tok2vec) if standardize else tok2vec
 
 
 @registry.architectures(_BATCH_NAME)

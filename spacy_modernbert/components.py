@@ -56,6 +56,7 @@ gradient_checkpointing = "auto"
 frozen_layers = 0
 layer_lr_decay = 1.0
 grad_factor = 1.0
+standardize = false
 pooling = {"@layers": "reduce_mean.v1"}
 
 [modernbert_ner.model.tok2vec.get_spans]
@@ -81,11 +82,12 @@ class PredictedDocs:
 class ModernBertNER(EntityRecognizer):
     """spaCy's named entity recognizer, with an encoder that reads whole documents.
 
-    Everything is inherited but four things. Initializing encodes nothing: how wide the
-    vectors are is in the encoder's config. On disk, the encoder is a folder of its own,
-    which is an ordinary Hugging Face checkpoint. Where Numba is installed, Docs are
-    decoded by compiled code, to the same entities, and an encoder on a GPU works on the
-    next Docs meanwhile. And Docs can be given a vector.
+    Everything is inherited but four things. Initializing encodes nothing but what
+    `standardize` measures: how wide the vectors are is in the encoder's config. On
+    disk, the encoder is a folder of its own, which is an ordinary Hugging Face
+    checkpoint. Where Numba is installed, Docs are decoded by compiled code, to the same
+    entities, and an encoder on a GPU works on the next Docs meanwhile. And Docs can be
+    given a vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.

@@ -21,6 +21,7 @@ from thinc.api import Model, fix_random_seed
 from wasabi import msg
 
 from ..atomic import check_writable, write_text
+from ..doc_files import read_docs
 from ..errors import Errors
 from ..evaluation.curve import find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
@@ -32,7 +33,6 @@ from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
 from ..layers.encode import find_layers, get_shim
 from ..pipelines import find_pipeline
-from ..pretraining.texts import read_docs
 from ..span_getters import LongContextSpans
 from ..types import Ints
 

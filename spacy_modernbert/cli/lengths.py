@@ -11,10 +11,11 @@ import typer
 from wasabi import msg
 
 from ..atomic import check_writable, write_text
+from ..doc_files import read_docs
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.checkpoint import resolve_tokenizer
 from ..errors import Errors
-from ..pretraining.texts import read_docs, read_texts
+from ..pretraining.texts import read_texts
 
 WINDOWS = (512, 2048, 8192)
 

@@ -17,16 +17,18 @@ from .tok2vec import OneWord
 
 MEAN, SCALE = "mean", "scale"
 
-# Tokens that are enough to tell a mean and a deviation from.
-_SAMPLE = 2000
+# Tokens that are enough to tell a mean and a deviation from, and those without which
+# nothing can be told.
+_ENOUGH, _LEAST = 2000, 50
 
 
-def standardize(
+def standardized(
     tok2vec: Model[List[Doc], List[Floats2d]],
 ) -> Model[List[Doc], List[Floats2d]]:
     """Take the mean of token vectors away from each, and divide what is left by its
-    deviation: by what they are on the Docs that the model is initialized with. Both are
-    saved with the model, and neither is trained.
+    deviation: by what they are in the Docs that the model is initialized with. Both are
+    saved with the model, and neither is trained. Zeros, which a token has that no
+    wordpiece covers, stay zeros.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
     RETURNS (Model[List[Doc], List[Floats2d]]): The same shapes.
@@ -44,13 +46,21 @@ def standardize(
 def forward(
     model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
-    mean, scale = model.get_param(MEAN), model.get_param(SCALE)
+    # First what tells that a pipeline was not initialized.
     vectors, backprop_vectors = model.layers[0](docs, is_train)
+    mean, scale = model.get_param(MEAN), model.get_param(SCALE)
+
+    def standardize(rows: Floats2d) -> Floats2d:
+        found = rows - mean
+        found *= scale
+        found[~rows.any(axis=1)] = 0
+        return found
 
     def backprop(d_outputs: List[Floats2d]) -> List[Doc]:
+        # Where there is no wordpiece, there is nothing that learns.
         return backprop_vectors([each * scale for each in d_outputs])
 
-    return [(each - mean) * scale for each in vectors], backprop
+    return [standardize(each) for each in vectors], backprop
 
 
 def init(
@@ -71,22 +81,20 @@ def init(
 
 
 def _sample(docs: Sequence[Doc]) -> List[Doc]:
-    """As much of each Doc."""
+    """The beginning of each Doc, equally long."""
     docs = [doc for doc in docs if len(doc)]
-    share = -(-_SAMPLE // max(1, len(docs)))
+    share = -(-_ENOUGH // max(1, len(docs)))
     return [doc if len(doc) <= share else doc[:share].as_doc() for doc in docs]
 
 
 def _measure(rows: Any) -> Tuple[Any, Any]:
     """RETURNS (Tuple[Any, Any]): `(width,)` each: the mean, and what to multiply by. If
-    there is nothing to measure, 0 and 1: vectors stay as they are.
+    there is too little to measure, 0 and 1: vectors stay as they are.
     """
-    # Tokens without wordpieces have zeros.
     rows = rows[rows.any(axis=1)]
-    width = rows.shape[1]
-    deviation = rows.std(axis=0) if len(rows) > 1 else np.zeros(width)
+    deviation = rows.std(axis=0) if len(rows) >= _LEAST else np.zeros(rows.shape[1])
     if not deviation.any():
-        return np.zeros(width), np.ones(width)
-    # What hardly varies on the sample is not blown up where it does.
+        return np.zeros_like(deviation), np.ones_like(deviation)
+    # What hardly varies in the sample is not blown up where it does.
     least = 0.1 * np.sqrt(np.mean(deviation**2))
     return rows.mean(axis=0), 1 / np.maximum(deviation, least)

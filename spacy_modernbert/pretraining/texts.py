@@ -1,12 +1,9 @@
 """Raw texts from files: what an encoder learns its tokenizer and its weights from."""
 
-import zlib
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List
 
-from spacy.tokens import Doc, DocBin
-from spacy.vocab import Vocab
-
+from ..doc_files import read_docs
 from ..errors import Errors
 from ..text_files import TextSource
 
@@ -32,22 +29,6 @@ def read_texts(path: Path) -> List[str]:
 def _read_jsonl(path: Path) -> List[str]:
     source = TextSource(str(path), "text")
     return [source.text_of(record) for record in source.read()]
-
-
-def read_docs(path: Path, vocab: Optional[Vocab] = None) -> List[Doc]:
-    """Read the documents of a `.spacy` file, whatever its name.
-
-    path (Path): The file.
-    vocab (Optional[Vocab]): The vocabulary of the documents; None for a new one.
-    RETURNS (List[Doc]): The documents.
-    RAISES (ValueError): If it is damaged.
-    """
-    # A vocabulary without any word is falsy.
-    vocab = Vocab() if vocab is None else vocab
-    try:
-        return list(DocBin().from_disk(path).get_docs(vocab))
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise ValueError(Errors.BAD_DOCBIN.format(path=path, error=error)) from error
 
 
 def _read_plain(path: Path) -> List[str]:

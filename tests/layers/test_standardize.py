@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import spacy
 from spacy.tokens import Doc
-from spacy.util import registry
 from spacy.vocab import Vocab
 from thinc.api import Model
 
 from spacy_modernbert import components
 from spacy_modernbert.layers.encode import find_layers, get_shim
-from spacy_modernbert.layers.standardize import standardize
+from spacy_modernbert.layers.standardize import standardized
 from spacy_modernbert.layers.tok2vec import OneWord
 
 from ..util import (
@@ -32,16 +31,12 @@ def docs(nlp):
     return [nlp(text) for text in [TEXTS[0], "", *TEXTS[1:]]]
 
 
-def standardized_config(checkpoint):
-    return {
-        "@architectures": "spacy-modernbert.StandardizedTok2Vec.v1",
-        "tok2vec": tok2vec_config(checkpoint, window=64, overlap=16),
-    }
+SETTINGS = {"window": 64, "overlap": 16}
 
 
 @pytest.fixture
 def model(checkpoint):
-    return registry.resolve({"model": standardized_config(checkpoint)})["model"]
+    return make_tok2vec(checkpoint, standardize=True, **SETTINGS)
 
 
 def gradients_of(model):
@@ -54,7 +49,7 @@ def make_nlp(checkpoint):
         "factory": "modernbert_ner",
         "model": {
             **components.DEFAULT_CONFIG["modernbert_ner"]["model"],
-            "tok2vec": standardized_config(checkpoint),
+            "tok2vec": tok2vec_config(checkpoint, standardize=True, **SETTINGS),
         },
     }
     return spacy.blank("en").from_config(
@@ -81,7 +76,7 @@ def test_the_gradient(model, checkpoint, docs):
     rng = np.random.default_rng(0)
     d_vectors = [rng.normal(size=rows.shape).astype("f") for rows in vectors]
     assert backprop(d_vectors) == docs
-    plain = make_tok2vec(checkpoint, window=64, overlap=16)
+    plain = make_tok2vec(checkpoint, **SETTINGS)
     _, backprop = plain.begin_update(docs)
     backprop([each * model.get_param("scale") for each in d_vectors])
     found, wanted = gradients_of(model), gradients_of(plain)
@@ -104,7 +99,9 @@ def test_a_sample_is_enough(model, nlp):
     np.testing.assert_allclose(rows.std(axis=0), 1, atol=0.2)
 
 
-@pytest.mark.parametrize("texts", [None, [], [""], ["", " "], ["Oslo"]])
+@pytest.mark.parametrize(
+    "texts", [None, [], [""], ["", " "], ["Oslo"], ["no " * 40], ["x y z"]]
+)
 def test_nothing_to_measure(model, docs, nlp, texts):
     model.initialize(X=None if texts is None else [nlp(text) for text in texts])
     for found, wanted in zip(
@@ -114,8 +111,10 @@ def test_nothing_to_measure(model, docs, nlp, texts):
 
 
 def test_a_word_that_stands_for_docs(model, docs):
-    model.initialize(X=OneWord(docs))
+    word = OneWord(docs)
+    model.initialize(X=word)
     assert abs(np.concatenate(model.predict(docs)).mean()) < 1e-5
+    assert not model.predict(word)[0].any()
 
 
 def test_what_hardly_varies_is_not_blown_up():
@@ -123,17 +122,20 @@ def test_what_hardly_varies_is_not_blown_up():
     rows[:, 0] = [1, 2, 3, 4]
     rows[:, 1] = [1, 1, 1, 1 + 1e-6]
     words = ["a", "b", "c", "d"]
-    table = dict(zip(words, rows, strict=True))
+    # A token that no wordpiece covers has zeros.
+    table = {" ": np.zeros(3, "f"), **dict(zip(words, rows, strict=True))}
 
     def forward(model, docs, is_train):
         found = [np.stack([table[token.text] for token in doc]) for doc in docs]
         return found, lambda d_vectors: docs
 
-    model = standardize(Model("lookup", forward, dims={"nO": 3}))
-    doc = Doc(Vocab(), words=words)
+    model = standardized(Model("lookup", forward, dims={"nO": 3}))
+    doc = Doc(Vocab(), words=[*words, " "] * 20)
     model.initialize(X=[doc])
     (found,) = model.predict([doc])
     assert np.abs(found[:, 1:]).max() < 1e-4 < 1 < np.abs(found[:, 0]).max()
+    np.testing.assert_allclose(found[:, 0].mean(), 0, atol=1e-6)
+    assert not found[4::5].any()
 
 
 def test_a_pipeline(checkpoint, tmp_path):
@@ -169,7 +171,25 @@ def test_whatever_decodes(checkpoint, monkeypatch):
 def test_beside_the_bare_encoder(checkpoint, docs):
     """What is saved of one is not taken for the other."""
     bare = make_tok2vec(checkpoint).to_bytes()
-    config = {"model": standardized_config(checkpoint)}
-    model = registry.resolve(config)["model"]
+    model = make_tok2vec(checkpoint, standardize=True)
     with pytest.raises(ValueError, match="mismatched"):
         model.from_bytes(bare)
+
+
+def test_before_it_is_initialized(checkpoint):
+    nlp = make_nlp(checkpoint)
+    with pytest.raises(ValueError, match=r"Call nlp\.initialize"):
+        list(nlp.pipe(TEXTS))
+
+
+def test_another_backend(checkpoint, tmp_path):
+    """Settings of the encoder stand where they stand without it."""
+    nlp = make_nlp(checkpoint)
+    examples = make_examples(nlp, 8)
+    nlp.initialize(lambda: examples)
+    nlp.to_disk(tmp_path / "nlp")
+    changes = {"components.ner.model.tok2vec.max_batch_wordpieces": 128}
+    loaded = spacy.load(tmp_path / "nlp", config=changes)
+    (layer,) = find_layers(loaded.get_pipe("ner").model)
+    assert get_shim(layer).settings.max_batch_wordpieces == 128
+    assert entities(loaded.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
