@@ -236,7 +236,7 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
                 f"{row['gold']:,}",
                 f"{row['found']:,}",
                 *(f"{100 * row[key]:.2f}" for key in "prf"),
-                " – ".join(f"{100 * end:.2f}" for end in row["f_interval"]),
+                " – ".join(f"{100 * end:.2f}" for end in row["f_interval"] or ()),
             )
             for name, row in rows
         ],

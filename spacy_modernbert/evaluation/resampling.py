@@ -10,7 +10,7 @@ https://aclanthology.org/C00-2137.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Dict, Iterable, Iterator
+from typing import Callable, Dict, Iterable, Iterator, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +55,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Where the scores of some documents lie. precision, recall, f_score (Interval)."""
+    """Where the scores of some documents lie. precision, recall, f_score
+    (Optional[Interval]); None where a single document has what is scored, or none has:
+    nothing can be said of chance then.
+    """
 
-    precision: Interval
-    recall: Interval
-    f_score: Interval
+    precision: Optional[Interval]
+    recall: Optional[Interval]
+    f_score: Optional[Interval]
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,20 @@ def bootstrap(counts: Ints, resampling: Resampling) -> Intervals:
     draws = _draw_documents(len(counts), resampling)
     totals = np.concatenate([times @ counts for times in draws])
     _, gold, found = totals.T
+
+    _, gold_of_doc, found_of_doc = counts.T
+
+    def find(
+        score: Callable[[Ints], Floats], of_doc: Ints, drawn: Ints
+    ) -> Optional[Interval]:
+        if np.count_nonzero(of_doc) < 2:
+            return None
+        return _interval(score(totals[drawn > 0]), resampling.level)
+
     return Intervals(
-        _interval(precisions(totals[found > 0]), resampling.level),
-        _interval(recalls(totals[gold > 0]), resampling.level),
-        _interval(f_scores(totals[gold + found > 0]), resampling.level),
+        find(precisions, found_of_doc, found),
+        find(recalls, gold_of_doc, gold),
+        find(f_scores, gold_of_doc + found_of_doc, gold + found),
     )
 
 

@@ -8,7 +8,7 @@ from .counts import Counts
 from .documents import ScoredDoc
 from .matching import Kind, Match
 from .modes import count_modes
-from .resampling import Resampling, bootstrap, compare, to_array
+from .resampling import Interval, Resampling, bootstrap, compare, to_array
 from .slices import slice_by_edge, slice_by_length, slice_by_mention, slice_by_seen
 
 # A row or column of the confusion matrix: on the other side there is nothing.
@@ -65,15 +65,19 @@ def score_counts(counts: Sequence[Counts], resampling: Resampling) -> Dict[str, 
     counts (Sequence[Counts]): What was counted in each.
     resampling (Resampling): How to find intervals.
     RETURNS (Dict[str, Any]): Counts, scores, and `p_interval`, `r_interval` and
-        `f_interval`, `[low, high]`.
+        `f_interval`, `[low, high]`, or None if there are too few documents for one.
     """
     intervals = bootstrap(to_array(counts), resampling)
     return {
         **sum(counts, Counts()).to_dict(),
-        "p_interval": [intervals.precision.low, intervals.precision.high],
-        "r_interval": [intervals.recall.low, intervals.recall.high],
-        "f_interval": [intervals.f_score.low, intervals.f_score.high],
+        "p_interval": _to_list(intervals.precision),
+        "r_interval": _to_list(intervals.recall),
+        "f_interval": _to_list(intervals.f_score),
     }
+
+
+def _to_list(interval: Optional[Interval]) -> Optional[List[float]]:
+    return None if interval is None else [interval.low, interval.high]
 
 
 def score_labels(docs: Sequence[ScoredDoc], resampling: Resampling) -> Dict[str, Any]:

@@ -215,6 +215,8 @@ def test_a_comparison_by_one_document(docs):
     html = render_report(make_data(docs[:1]), docs[:1])
     assert "With one document, nothing can be said of chance" in html
     assert "p = " not in html and ">Interval<" not in html
+    # Nor has F one.
+    assert "draws of documents lie" not in html and 'class="range"' not in html
 
 
 def test_matrix():

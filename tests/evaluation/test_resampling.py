@@ -47,10 +47,13 @@ def test_intervals(docs):
     # A score of several documents lies between those of its documents.
     for name in ("precision", "recall", "f_score"):
         interval = getattr(intervals, name)
+        if interval is None:
+            continue
         scores = [0.0, *(getattr(doc, name) for doc in docs)]
         assert 0 <= interval.low <= interval.high <= max(scores) + 1e-9
     scores = [doc.f_score for doc in docs if doc.gold or doc.found]
-    if len(scores) == len(docs):
+    assert (intervals.f_score is None) == (len(scores) < 2)
+    if intervals.f_score and len(scores) == len(docs):
         assert intervals.f_score.low >= min(scores) - 1e-9
 
 
@@ -72,18 +75,25 @@ def test_bootstrap_against_a_loop():
         )
 
 
-def test_a_label_of_one_document():
-    """Draws without that document do not tell how well the label is found."""
-    docs = to_array([Counts(5, 5, 5), *[Counts()] * 9])
-    assert bootstrap(docs, FEW) == Intervals(*[Interval(1.0, 1.0)] * 3)
-    # Found where it is not: there is no recall, and F is 0.
-    docs = to_array([Counts(0, 0, 5), *[Counts()] * 9])
-    assert bootstrap(docs, FEW) == Intervals(*[Interval(0.0, 0.0)] * 3)
+@pytest.mark.parametrize("counts", [Counts(3, 5, 5), Counts(0, 0, 5), Counts()])
+@pytest.mark.parametrize("n_others", [0, 9])
+def test_a_label_of_one_document(counts, n_others):
+    """Draws without that document do not tell how well the label is found, and all
+    others tell the same.
+    """
+    docs = to_array([counts, *[Counts()] * n_others])
+    assert bootstrap(docs, FEW) == Intervals(None, None, None)
+
+
+def test_a_label_of_two_documents():
     # Precision is of what was found, in one document; recall of what there is, in two.
     docs = to_array([Counts(5, 5, 5), Counts(0, 5, 0), *[Counts()] * 8])
     intervals = bootstrap(docs, FEW)
-    assert intervals.precision == Interval(1.0, 1.0)
+    assert intervals.precision is None
     assert intervals.recall == Interval(0.0, 1.0)
+    # Draws with neither of them do not tell.
+    docs = to_array([Counts(5, 5, 5), Counts(5, 5, 5), *[Counts()] * 8])
+    assert bootstrap(docs, FEW) == Intervals(*[Interval(1.0, 1.0)] * 3)
 
 
 def test_comparing_a_label_of_one_document():
