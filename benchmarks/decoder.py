@@ -97,7 +97,7 @@ def measure(
 
     hidden = decoder.hidden_vectors(pipe.model.layers[0], docs)
     full = pipe.model.layers[0]
-    given = Model("given", lambda model, docs, is_train: (hidden, None))
+    given: Model = Model("given", lambda model, docs, is_train: (hidden, None))
     seconds = {
         "from vectors: stock": timed(stock, repeats),
         "from vectors: fast": timed(fast, repeats),
@@ -139,7 +139,7 @@ def make_pipe(
     model.initialize()
     for node in model.walk():
         for name in node.param_names:
-            values = node.get_param(name)
+            values: Any = node.get_param(name)
             values[...] = rng.normal(size=values.shape, scale=0.1)
     return pipe
 

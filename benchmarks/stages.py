@@ -27,7 +27,7 @@ from dataclasses import replace  # noqa: E402
 from functools import wraps  # noqa: E402
 from pathlib import Path  # noqa: E402
 from tempfile import TemporaryDirectory  # noqa: E402
-from typing import Any, Callable, Dict, List  # noqa: E402
+from typing import Any, Callable, Dict, List, cast  # noqa: E402
 
 import numpy as np  # noqa: E402
 import spacy  # noqa: E402
@@ -39,7 +39,9 @@ from wasabi import msg  # noqa: E402
 
 from spacy_modernbert import decoder  # noqa: E402
 from spacy_modernbert.atomic import write_text  # noqa: E402
+from spacy_modernbert.components import ModernBertNER  # noqa: E402
 from spacy_modernbert.documents import wordpieces  # noqa: E402
+from spacy_modernbert.encoder.backend import Encoder  # noqa: E402
 from spacy_modernbert.encoder.checkpoint import save_checkpoint  # noqa: E402
 from spacy_modernbert.encoder.config import ModernBertConfig  # noqa: E402
 from spacy_modernbert.encoder.pooling import pool_means  # noqa: E402
@@ -141,7 +143,7 @@ class Stopwatch:
     """
 
     def __init__(self, nlp: Language):
-        encoder = get_shim(find_layers(nlp.get_pipe("modernbert_ner").model)[0])
+        encoder = get_shim(find_layers(_recognizer(nlp).model)[0])
         self._functions = [
             ("spaCy's tokenizer", nlp, "make_doc"),
             ("wordpiece tokenizer", wordpieces.WordpieceTokenizer, "__call__"),
@@ -234,17 +236,23 @@ def make_pipeline(tokenizer: Path, n_labels: int) -> Language:
         text = tokenizer.read_text(encoding="utf8")
         save_checkpoint(folder, config, init_tensors(config, 0), text)
         settings = {"name": str(folder), "backend": "cpu"}
-        ner = nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": settings}})
+        nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": settings}})
         nlp.initialize(lambda: [example])
+    ner = _recognizer(nlp)
     rng = np.random.default_rng(0)
     for node in ner.model.walk():
         for name in node.param_names:
-            values = node.get_param(name)
+            values: Any = node.get_param(name)
             values[...] = rng.normal(size=values.shape, scale=0.1)
     shim = get_shim(find_layers(ner.model)[0])
     instant = InstantEncoder(config, shim.settings.max_batch_wordpieces)
-    shim._loaded = replace(shim.loaded, encoder=instant)
+    # It has of an encoder what predicting asks for.
+    shim._loaded = replace(shim.loaded, encoder=cast(Encoder, instant))
     return nlp
+
+
+def _recognizer(nlp: Language) -> ModernBertNER:
+    return cast(ModernBertNER, nlp.get_pipe("modernbert_ner"))
 
 
 def calibrate(nlp: Language, texts: List[str]) -> float:
@@ -252,7 +260,7 @@ def calibrate(nlp: Language, texts: List[str]) -> float:
 
     RETURNS (float): The share.
     """
-    ner = nlp.get_pipe("modernbert_ner")
+    ner = _recognizer(nlp)
     out = [ner.moves.get_class_name(i) for i in range(ner.moves.n_moves)].index("O")
     bias = ner.model.layers[1].get_param("b")
     low, high = 0.0, 30.0

@@ -33,8 +33,8 @@ def make(point: Point) -> Job:
     optimizer = nlp.create_optimizer()
 
     # From the first step on, the state of the optimizer is part of what is held.
-    words = Example.from_dict(nlp.make_doc(PROBE), {"entities": []})
-    nlp.update([words], sgd=optimizer)
+    first = Example.from_dict(nlp.make_doc(PROBE), {"entities": []})
+    nlp.update([first], sgd=optimizer)
 
     def run() -> Dict[str, float]:
         losses: Dict[str, float] = nlp.update([example], sgd=optimizer)
