@@ -75,7 +75,7 @@ def run(
                 msg.info("Done before")
                 continue
             if read_record(cell, results):
-                msg.info("Done before with other steps, or another encoder: again")
+                msg.info("Done before with other steps, encoder or recipe: again")
             record = run_cell(cell, settings)
         except (LookupError, OSError, ValueError) as error:
             msg.fail(str(error), exits=1)

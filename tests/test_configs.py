@@ -98,8 +98,20 @@ def find_encoder(config):
 def test_recipes():
     found = {path.stem for path in RECIPES}
     assert found > BASELINES
-    assert found > {"mini", "base", "large", "laptop", "shared"}
+    assert found > {"mini", "mini-plain", "base", "large", "laptop", "shared"}
     assert {path.stem for path in OURS} > {"roster", "roster-long", "roster-tiny"}
+
+
+def test_what_is_compared_differs_in_nothing_else():
+    mini, plain = (
+        load_training_config(ROOT / "configs" / f"{name}.cfg", interpolate=False)
+        for name in ("mini", "mini-plain")
+    )
+    model = plain["components"]["modernbert_ner"]["model"]
+    assert mini != plain
+    model.update(hidden_width=128, maxout_pieces=3)
+    model["tok2vec"]["standardize"] = True
+    assert mini == plain
 
 
 @all_recipes

@@ -259,14 +259,12 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
 
 def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
     comparison = evaluation["comparison"]
-    difference, low, high = (
-        f"{100 * comparison[key]:+.2f}" for key in ("difference", "low", "high")
-    )
+    difference = f"{100 * comparison['difference']:+.2f}"
     f_score = f"{100 * comparison['other']['f']:.2f}"
     shown = f"Against {comparison['pipeline']}, with F {f_score}: {difference} points"
-    if evaluation["documents"] == 1:
-        # The interval would have no width, and p would be 1 whatever the difference.
-        return f"{shown}. With one document, nothing can be said of chance."
+    if comparison["p_value"] is None:
+        return f"{shown}. With entities in one document, nothing can be said of chance."
+    low, high = (f"{100 * comparison[key]:+.2f}" for key in ("low", "high"))
     return f"{shown} ({low} to {high}), p = {comparison['p_value']:.4f}"
 
 

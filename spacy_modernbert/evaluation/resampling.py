@@ -9,7 +9,7 @@ Noreen (1989), Computer-Intensive Methods for Testing Hypotheses; for F-scores, 
 https://aclanthology.org/C00-2137.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Callable, Dict, Iterable, Iterator, Optional
 
 import numpy as np
@@ -20,6 +20,9 @@ from ..types import Ints
 from .counts import Counts
 
 Floats = npt.NDArray[np.float64]
+
+# Columns of counts.
+_GOLD, _FOUND = 1, 2
 
 # Draws that are made at once, so that memory is bounded.
 _BLOCK = 256
@@ -70,20 +73,26 @@ class Comparison:
     """The F of one pipeline against that of another, on the same documents.
 
     difference (float): The F of the one less that of the other.
-    interval (Interval): Where that difference lies, by paired bootstrap.
-    p_value (float): How often so large a difference, in either direction, comes about
-        if it does not matter which of the two a document's entities are from.
+    interval (Optional[Interval]): Where that difference lies, by paired bootstrap.
+    p_value (Optional[float]): How often so large a difference, in either direction,
+        comes about if it does not matter which of the two a document's entities are
+        from.
+
+    With entities in one document or none, nothing can be said of chance, and the last
+    two are None.
     """
 
     difference: float
-    interval: Interval
-    p_value: float
+    interval: Optional[Interval]
+    p_value: Optional[float]
 
-    def to_dict(self) -> Dict[str, float]:
-        """RETURNS (Dict[str, float]): All that, flat."""
+    def to_dict(self) -> Dict[str, Optional[float]]:
+        """RETURNS (Dict[str, Optional[float]]): All that, flat."""
+        interval = self.interval
         return {
             "difference": self.difference,
-            **asdict(self.interval),
+            "low": None if interval is None else interval.low,
+            "high": None if interval is None else interval.high,
             "p_value": self.p_value,
         }
 
@@ -111,30 +120,26 @@ def f_scores(totals: Ints) -> Floats:
 
 def bootstrap(counts: Ints, resampling: Resampling) -> Intervals:
     """Find where scores lie, by drawing as many documents as there are, with
-    replacement, again and again. A draw with nothing to score, such as one without the
-    only document that has a label, says nothing of where that score lies.
+    replacement, again and again. A draw with nothing to score, such as one with none of
+    the few documents that have a label, says nothing of where that score lies.
 
     counts (Ints): `(n_docs, 3)`, see `to_array`. At least one document.
     resampling (Resampling): How to draw.
-    RETURNS (Intervals): Where they lie.
+    RETURNS (Intervals): Where they lie, as far as that can be said.
     """
     draws = _draw_documents(len(counts), resampling)
     totals = np.concatenate([times @ counts for times in draws])
-    _, gold, found = totals.T
 
-    _, gold_of_doc, found_of_doc = counts.T
-
-    def find(
-        score: Callable[[Ints], Floats], of_doc: Ints, drawn: Ints
-    ) -> Optional[Interval]:
-        if np.count_nonzero(of_doc) < 2:
+    def find(score: Callable[[Ints], Floats], *columns: int) -> Optional[Interval]:
+        if not _tells_of_chance(counts[:, columns]):
             return None
-        return _interval(score(totals[drawn > 0]), resampling.level)
+        has_any = totals[:, columns].any(axis=1)
+        return _interval(score(totals[has_any]), resampling.level)
 
     return Intervals(
-        find(precisions, found_of_doc, found),
-        find(recalls, gold_of_doc, gold),
-        find(f_scores, gold_of_doc + found_of_doc, gold + found),
+        precision=find(precisions, _FOUND),
+        recall=find(recalls, _GOLD),
+        f_score=find(f_scores, _GOLD, _FOUND),
     )
 
 
@@ -147,6 +152,8 @@ def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
     """
     observed = float(_difference(one.sum(axis=0), other.sum(axis=0)))
     both = np.stack((one, other))
+    if not _tells_of_chance(np.hstack((one, other))):
+        return Comparison(observed, None, None)
     # (2, samples, 3)
     totals = np.concatenate(
         [times @ both for times in _draw_documents(len(one), resampling)], axis=1
@@ -154,6 +161,9 @@ def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
     # As in `bootstrap`: the other draws have nothing to compare.
     has_any = totals[..., 1:].sum(axis=(0, 2)) > 0
     differences = _difference(totals[0, has_any], totals[1, has_any])
+    interval = _interval(differences, resampling.level)
+    if interval is None:
+        return Comparison(observed, None, None)
     swapped = np.concatenate(
         [
             _difference(
@@ -167,9 +177,16 @@ def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
     as_large = int((np.abs(swapped) >= abs(observed) - 1e-12).sum())
     return Comparison(
         difference=observed,
-        interval=_interval(differences, resampling.level),
+        interval=interval,
         p_value=(as_large + 1) / (resampling.samples + 1),
     )
+
+
+def _tells_of_chance(counts: Ints) -> bool:
+    """RETURNS (bool): Whether more than one document has any. From one, all draws are
+    the same.
+    """
+    return int(np.count_nonzero(counts.any(axis=1))) > 1
 
 
 def _difference(one: Ints, other: Ints) -> Floats:
@@ -195,9 +212,9 @@ def _blocks(samples: int) -> Iterator[int]:
         yield min(_BLOCK, samples - start)
 
 
-def _interval(scores: Floats, level: float) -> Interval:
-    if scores.size == 0:  # as `counts.ratio`: 0 of nothing
-        return Interval(0.0, 0.0)
+def _interval(scores: Floats, level: float) -> Optional[Interval]:
+    if scores.size == 0:  # too few draws
+        return None
     tail = (1 - level) / 2
     low, high = np.quantile(scores, [tail, 1 - tail])
     return Interval(float(low), float(high))

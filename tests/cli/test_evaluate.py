@@ -251,9 +251,12 @@ def test_a_comparison_by_one_document(ruler, tmp_path):
     arguments = ["--compare", tmp_path / "other", "--samples", 2]
     result = run(ruler, data, *arguments, "-r", tmp_path / "a.html")
     assert result.exit_code == 0, result.output
-    assert "+100.00 points. With one document, nothing can be said" in words_of(result)
+    assert "+100.00 points. With entities in one document, nothing" in words_of(result)
     html = (tmp_path / "a.html").read_text()
-    assert "With one document, nothing can be said" in html and "p = " not in html
+    assert (
+        "With entities in one document, nothing can be said" in html
+        and "p = " not in html
+    )
 
 
 def test_the_home_folder(ruler, tmp_path, monkeypatch):

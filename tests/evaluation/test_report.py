@@ -209,11 +209,23 @@ def test_nothing_to_show():
     assert "training data were not given" not in html
 
 
+def test_a_label_of_one_document(docs):
+    """It has no interval, and all others have."""
+    data = make_data(docs)
+    label = next(iter(data["labels"]))
+    n_ranges = render_report(data, docs).count('class="range"')
+    data["labels"][label]["f_interval"] = None
+    data["comparison"]["labels"][label].update(low=None, high=None, p_value=None)
+    html = render_report(data, docs)
+    assert html.count('class="range"') == n_ranges - 1
+    assert html.count("in one document</td>") == 1
+
+
 def test_a_comparison_by_one_document(docs):
     """Its interval would have no width, and p would be 1."""
     assert "p = " in render_report(make_data(docs), docs)
     html = render_report(make_data(docs[:1]), docs[:1])
-    assert "With one document, nothing can be said of chance" in html
+    assert "With entities in one document, nothing can be said of chance" in html
     assert "p = " not in html and ">Interval<" not in html
     # Nor has F one.
     assert "draws of documents lie" not in html and 'class="range"' not in html

@@ -19,7 +19,7 @@ def test_cells(experiment):
         assert (ROOT / "configs" / f"{cell.recipe}.cfg").is_file()
         assert cell.window is None or cell.window in OVERLAPS
     # What is compared with sees whole documents, by a pretrained encoder; on the real
-    # corpora, experiments share it.
+    # corpora, it is that of `mini` or of `mini-plain`.
     first = experiment.cells[0]
     assert first == replace(REFERENCE, recipe=first.recipe)
     assert first in (REFERENCE, PLAIN) or experiment.corpora == (first.recipe,)

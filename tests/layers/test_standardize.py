@@ -44,12 +44,13 @@ def gradients_of(model):
     return dict(get_shim(layer).loaded.encoder.gradients())
 
 
-def make_nlp(checkpoint):
+def make_nlp(checkpoint, standardize=True, **settings):
     block = {
         "factory": "modernbert_ner",
+        **settings,
         "model": {
             **components.DEFAULT_CONFIG["modernbert_ner"]["model"],
-            "tok2vec": tok2vec_config(checkpoint, standardize=True, **SETTINGS),
+            "tok2vec": tok2vec_config(checkpoint, standardize=standardize, **SETTINGS),
         },
     }
     return spacy.blank("en").from_config(
@@ -157,6 +158,23 @@ def test_a_pipeline(checkpoint, tmp_path):
     assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted
 
 
+def test_vectors_of_docs_are_the_encoder_s(checkpoint):
+    vectors = []
+    for standardize in (True, False):
+        nlp = make_nlp(checkpoint, standardize, set_doc_vector=True)
+        examples = make_examples(nlp, 8)
+        nlp.initialize(lambda examples=examples: examples)
+        vectors.append(nlp(TEXTS[0]).vector)
+    np.testing.assert_array_equal(*vectors)
+
+
+@pytest.mark.parametrize("n_tokens", [49, 50])
+def test_the_least(model, nlp, n_tokens):
+    doc = nlp(make_text(0, 20))[:n_tokens].as_doc()
+    model.initialize(X=[doc])
+    assert (model.get_param("scale") == 1).all() == (n_tokens < 50)
+
+
 def test_whatever_decodes(checkpoint, monkeypatch):
     nlp = make_nlp(checkpoint)
     examples = make_examples(nlp, 8)
@@ -182,7 +200,7 @@ def test_before_it_is_initialized(checkpoint):
         list(nlp.pipe(TEXTS))
 
 
-def test_another_backend(checkpoint, tmp_path):
+def test_settings_of_the_encoder(checkpoint, tmp_path):
     """Settings of the encoder stand where they stand without it."""
     nlp = make_nlp(checkpoint)
     examples = make_examples(nlp, 8)
