@@ -151,9 +151,9 @@ def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
     RETURNS (Comparison): How they compare.
     """
     observed = float(_difference(one.sum(axis=0), other.sum(axis=0)))
-    both = np.stack((one, other))
     if not _tells_of_chance(np.hstack((one, other))):
         return Comparison(observed, None, None)
+    both = np.stack((one, other))
     # (2, samples, 3)
     totals = np.concatenate(
         [times @ both for times in _draw_documents(len(one), resampling)], axis=1
