@@ -34,13 +34,12 @@ from spacy_modernbert.atomic import write_text  # noqa: E402
 from spacy_modernbert.components import ModernBertNER  # noqa: E402
 
 from .machine import describe_machine, list_versions  # noqa: E402
+from .recognizer import calibrate, draw_weights  # noqa: E402
 
 RESULTS = Path(__file__).parent / "decoder.json"
 WIDTH = 768
 HIDDEN_WIDTH = 64
 PIECES = 2
-# The bias of "O", so that about this share of the tokens is in an entity.
-IN_ENTITIES = 0.15
 
 
 def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
@@ -83,7 +82,7 @@ def measure(
     rng = np.random.default_rng(0)
     pipe = make_pipe(n_labels, use_upper, rng)
     docs = make_docs(pipe, n_docs, length, rng)
-    share = calibrate(pipe, docs)
+    share = calibrate(pipe, lambda: share_in_entities(pipe, docs))
     total = n_docs * length
 
     def stock() -> Any:
@@ -137,10 +136,7 @@ def make_pipe(
     pipe.moves.initialize_actions(pipe.moves.get_actions(entity_types=labels))
     pipe.set_output(pipe.moves.n_moves)
     model.initialize()
-    for node in model.walk():
-        for name in node.param_names:
-            values: Any = node.get_param(name)
-            values[...] = rng.normal(size=values.shape, scale=0.1)
+    draw_weights(pipe, rng)
     return pipe
 
 
@@ -154,22 +150,10 @@ def make_docs(
     return docs
 
 
-def calibrate(pipe: ModernBertNER, docs: List[Doc]) -> float:
-    """Set the bias of "O" to where the wanted share of the tokens is in an entity.
-
-    RETURNS (float): The share.
-    """
-    names = [pipe.moves.get_class_name(i) for i in range(pipe.moves.n_moves)]
-    out = names.index("O")
-    scorer = pipe.model.layers[2 if pipe.model.attrs["has_upper"] else 1]
-    low, high = 0.0, 30.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        scorer.get_param("b")[out] = middle
-        found = entities_of(pipe, docs, decoder.predict_entities(pipe, docs))
-        share = sum(end - start for _, start, end, _ in found) / sum(map(len, docs))
-        low, high = (middle, high) if share > IN_ENTITIES else (low, middle)
-    return share
+def share_in_entities(pipe: ModernBertNER, docs: List[Doc]) -> float:
+    """RETURNS (float): Which share of the tokens is in an entity."""
+    found = entities_of(pipe, docs, decoder.predict_entities(pipe, docs))
+    return sum(end - start for _, start, end, _ in found) / sum(map(len, docs))
 
 
 def entities_of(pipe: ModernBertNER, docs: List[Doc], found: Any) -> List[Any]:

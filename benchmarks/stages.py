@@ -52,13 +52,11 @@ from spacy_modernbert.types import PackedBatch, TokenRows  # noqa: E402
 
 from .machine import describe_machine, list_versions  # noqa: E402
 from .markdown import make_table  # noqa: E402
+from .recognizer import calibrate, draw_weights  # noqa: E402
 
 RESULTS = Path(__file__).parent / "stages.json"
 WIDTH = 768
 LABELS = (6, 18)
-# The bias of "O", so that about this share of the tokens is in an entity.
-IN_ENTITIES = 0.15
-
 
 CORPUS = typer.Argument(..., help="Folder of .spacy files")
 TOKENIZER = typer.Option(..., help="A tokenizer.json")
@@ -106,7 +104,7 @@ def measure(
 ) -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): Tokens per second, and microseconds of each stage."""
     nlp = make_pipeline(tokenizer, n_labels)
-    share = calibrate(nlp, texts[:3])
+    share = calibrate(_recognizer(nlp), lambda: share_in_entities(nlp, texts[:3]))
     with Stopwatch(nlp) as watch:
         runs = [watch.run(lambda: [len(doc) for doc in nlp.pipe(texts)])]
         n_tokens = sum(runs[0].result)
@@ -239,11 +237,7 @@ def make_pipeline(tokenizer: Path, n_labels: int) -> Language:
         nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": settings}})
         nlp.initialize(lambda: [example])
     ner = _recognizer(nlp)
-    rng = np.random.default_rng(0)
-    for node in ner.model.walk():
-        for name in node.param_names:
-            values: Any = node.get_param(name)
-            values[...] = rng.normal(size=values.shape, scale=0.1)
+    draw_weights(ner, np.random.default_rng(0))
     shim = get_shim(find_layers(ner.model)[0])
     instant = InstantEncoder(config, shim.settings.max_batch_wordpieces)
     # It has of an encoder what predicting asks for.
@@ -255,23 +249,10 @@ def _recognizer(nlp: Language) -> ModernBertNER:
     return cast(ModernBertNER, nlp.get_pipe("modernbert_ner"))
 
 
-def calibrate(nlp: Language, texts: List[str]) -> float:
-    """Set the bias of "O" to where the wanted share of the tokens is in an entity.
-
-    RETURNS (float): The share.
-    """
-    ner = _recognizer(nlp)
-    out = [ner.moves.get_class_name(i) for i in range(ner.moves.n_moves)].index("O")
-    bias = ner.model.layers[1].get_param("b")
-    low, high = 0.0, 30.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        bias[out] = middle
-        docs = list(nlp.pipe(texts))
-        found = sum(len(ent) for doc in docs for ent in doc.ents)
-        share = found / sum(map(len, docs))
-        low, high = (middle, high) if share > IN_ENTITIES else (low, middle)
-    return share
+def share_in_entities(nlp: Language, texts: List[str]) -> float:
+    """RETURNS (float): Which share of the tokens is in an entity."""
+    docs = list(nlp.pipe(texts))
+    return sum(len(ent) for doc in docs for ent in doc.ents) / sum(map(len, docs))
 
 
 def read_texts(corpus: Path) -> List[str]:
