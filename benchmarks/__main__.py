@@ -28,7 +28,7 @@ app = typer.Typer(
 @app.callback()
 def main(
     context: typer.Context,
-    shape: str = typer.Option("base", help="A file of configs/encoders"),
+    shape: str = typer.Option("base", help="A size of fresh encoders"),
     device: str = typer.Option("auto", help="cpu, cuda or mps; auto takes the best"),
     threads: int = typer.Option(2, min=1, help="Threads of every library"),
     repeats: int = typer.Option(5, min=1, help="The most passes of a peer"),

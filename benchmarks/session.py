@@ -26,7 +26,7 @@ from .texts import generate_texts, make_text, read_corpus, write_texts
 class Session:
     """How the benchmarks are run.
 
-    shape (str): A file of `configs/encoders`, without its suffix.
+    shape (str): A size of fresh encoders.
     device (str): "cpu", "cuda" or "mps".
     threads (int): Of every library.
     patience (Patience): How long a point is measured.

@@ -15,10 +15,8 @@ from spacy_modernbert.encoder.checkpoint import (
     TOKENIZER_CONFIG,
     save_checkpoint,
 )
-from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.config import SIZES, ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
-
-CONFIGS = Path(__file__).parents[1] / "configs" / "encoders"
 
 # Of what a projection makes of normed vectors. The published recipe comes to 0.55 in
 # the base shape: attention is then all but uniform, and parity would hardly show a
@@ -35,12 +33,12 @@ _SPECIAL_IDS = {
 
 
 def read_config(shape: str) -> ModernBertConfig:
-    """RETURNS (ModernBertConfig): A shape of `configs/encoders`, with larger weights.
+    """RETURNS (ModernBertConfig): A size of fresh encoders, with larger weights.
     RAISES (ValueError): If there is none of that name.
     """
-    path = CONFIGS / f"{shape}.json"
+    path = SIZES / f"{shape}.json"
     if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.json")))
+        known = ", ".join(sorted(path.stem for path in SIZES.glob("*.json")))
         raise ValueError(f"No shape {shape!r}. There are {known}.")
     config = ModernBertConfig.from_dict(_read(path))
     return replace(config, initializer_range=_DEVIATION * config.hidden_size**-0.5)
@@ -51,7 +49,7 @@ def make_checkpoint(
 ) -> ModernBertConfig:
     """Write a checkpoint.
 
-    shape (str): A file of `configs/encoders`, without its suffix.
+    shape (str): A size of fresh encoders.
     folder (Path): Where to.
     tokenizer (Optional[Path]): A folder with the tokenizer of a published checkpoint.
         Without one, a tokenizer is learned from the texts.

@@ -631,9 +631,9 @@ class Errors:
         "makes one."
     )
     UNKNOWN_SIZE = (
-        "There is no size '{name}' in {configs} (there is: {sizes}), and no folder of "
-        "that name. Give one of the sizes, where --configs says in which folder they "
-        "are; or the folder of a checkpoint; or a hub id with its owner, such as "
+        "There is no size '{name}' in {folder} (there is: {sizes}), and no folder of "
+        "that name. Give one of the sizes, or --configs for the folder of others; or "
+        "the folder of a checkpoint; or a hub id with its owner, such as "
         "'answerdotai/ModernBERT-base'."
     )
     ONNX_BITS = (

@@ -19,7 +19,7 @@ from transformers import ModernBertConfig as HfConfig
 from spacy_modernbert.batchers import WordpieceBatcher
 from spacy_modernbert.corpora.__main__ import app
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
-from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.config import SIZES, ModernBertConfig
 from spacy_modernbert.encoder.weights import expected_shapes
 from spacy_modernbert.pipelines import find_encoder_blocks
 from spacy_modernbert.pretraining.settings import PretrainingSettings
@@ -31,7 +31,7 @@ RECIPES = sorted((ROOT / "configs").glob("*.cfg"))
 # What is measured against: these do not have our encoder.
 BASELINES = {"cnn", "spacy-transformers"}
 OURS = [path for path in RECIPES if path.stem not in BASELINES]
-SIZES = sorted((ROOT / "configs" / "encoders").glob("*.json"))
+SIZE_FILES = sorted(SIZES.glob("*.json"))
 PROJECT = srsly.read_yaml(ROOT / "project.yml")
 
 all_recipes = pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_baselines_train(name, paths, tmp_path):
 # -- The sizes of encoders --------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", SIZES, ids=[path.stem for path in SIZES])
+@pytest.mark.parametrize("path", SIZE_FILES, ids=[path.stem for path in SIZE_FILES])
 def test_sizes_are_configs_of_modernbert(path):
     data = json.loads(path.read_text(encoding="utf8"))
     config = ModernBertConfig.from_dict(data)
@@ -204,7 +204,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name):
-    path = ROOT / "configs" / "encoders" / f"{name}.json"
+    path = SIZES / f"{name}.json"
     config = ModernBertConfig.from_dict(json.loads(path.read_text(encoding="utf8")))
     n_weights = sum(map(math.prod, expected_shapes(config).values()))
     assert PUBLISHED[name] == (
@@ -236,7 +236,7 @@ def test_pretraining(path):
     )
     size = shlex.split(script)[5]
     assert path.stem.removesuffix("-cpu") == size
-    assert size in {each.stem for each in SIZES}
+    assert size in {each.stem for each in SIZE_FILES}
 
 
 # -- The project ------------------------------------------------------------------

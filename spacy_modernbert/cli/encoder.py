@@ -26,7 +26,7 @@ from ..encoder.checkpoint import (
     resolve,
     save_checkpoint,
 )
-from ..encoder.config import ModernBertConfig
+from ..encoder.config import SIZES, ModernBertConfig
 from ..encoder.weights import expected_shapes, init_tensors, with_matching_keys
 from ..errors import Errors
 from ..pretraining.texts import read_texts
@@ -52,7 +52,7 @@ _VOCAB_MULTIPLE = 64
 def encoder(
     name: str = typer.Argument(
         ...,
-        help="Size of a fresh encoder (a file of --configs, without .json), or a "
+        help="Size of a fresh encoder (tiny, micro, mini, base, large), or a "
         "checkpoint to copy: a folder or a Hugging Face hub id",
         show_default=False,
     ),
@@ -64,8 +64,8 @@ def encoder(
         help="A .spacy, .jsonl or .txt file for a fresh encoder to learn its "
         "tokenizer from",
     ),
-    configs: Path = typer.Option(  # noqa: B008
-        Path("configs/encoders"), help="Folder with the sizes of fresh encoders"
+    configs: Optional[Path] = typer.Option(  # noqa: B008
+        None, help="Folder with other sizes: <size>.json, as a checkpoint's config.json"
     ),
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"
@@ -75,13 +75,14 @@ def encoder(
     """Put a checkpoint in place to start training from: a fresh one of a given size,
     or a copy of one on the disk or on the Hugging Face hub.
     """
-    size = configs / f"{name}.json"
+    sizes = SIZES if configs is None else configs
+    size = sizes / f"{name}.json"
     try:
         if size.is_file():
             make_checkpoint(size, output, corpus, seed)
         elif Path(name).name == name and not Path(name).exists():
             # One word. The ids of checkpoints on the hub have two.
-            raise ValueError(_describe_sizes(name, configs))
+            raise ValueError(_describe_sizes(name, sizes))
         else:
             copy_checkpoint(name, revision, output)
         config = load_config(output)
@@ -177,6 +178,6 @@ def _read_texts(corpus: Path) -> List[str]:
     return texts[::step]
 
 
-def _describe_sizes(name: str, configs: Path) -> str:
-    sizes = ", ".join(sorted(path.stem for path in configs.glob("*.json")))
-    return Errors.UNKNOWN_SIZE.format(name=name, configs=configs, sizes=sizes or "none")
+def _describe_sizes(name: str, sizes: Path) -> str:
+    known = ", ".join(sorted(path.stem for path in sizes.glob("*.json")))
+    return Errors.UNKNOWN_SIZE.format(name=name, folder=sizes, sizes=known or "none")

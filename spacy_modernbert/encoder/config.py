@@ -12,6 +12,7 @@ may leave out what equals its default.
 
 import json
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
@@ -19,6 +20,9 @@ import numpy.typing as npt
 
 from ..checks import is_int, is_number
 from ..errors import Errors
+
+# Of fresh encoders, a `config.json` each; `base` and `large` are as published.
+SIZES = Path(__file__).parent / "sizes"
 
 FULL = "full_attention"
 SLIDING = "sliding_attention"

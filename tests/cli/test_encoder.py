@@ -21,11 +21,11 @@ from spacy_modernbert.cli import app
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.config import SIZES
 
 from ..encoder.util import make_masked_lm
-from ..util import ROOT, make_tokenizer
+from ..util import make_tokenizer
 
-SIZES = ROOT / "configs" / "encoders"
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 TEXTS = ["The ship is called Brailo.", "", "naïve  \n\n[SEP] 蛇 👩‍🚀"]
 
@@ -36,7 +36,7 @@ def run(*arguments):
 
 
 def make(name, output, corpus, *options):
-    result = run(name, output, "--corpus", corpus, "--configs", SIZES, *options)
+    result = run(name, output, "--corpus", corpus, *options)
     assert result.exit_code == 0, result.output
     return output
 
@@ -86,7 +86,7 @@ def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
     command = [sys.executable, "-m", "spacy", "modernbert", "encoder", "tiny"]
     done = subprocess.run(
         [*command, str(tmp_path / "out"), "--corpus", str(corpus)],
-        cwd=ROOT,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
     )
@@ -380,8 +380,7 @@ def test_wrong(wrong, corpus, fresh, tmp_path):
     shutil.copytree(fresh, tmp_path / "there")
     before = sorted(tmp_path.rglob("*"))
     for output in (tmp_path / "not-there", tmp_path / "there"):
-        # The last of two --configs counts.
-        result = run(name, output, "--configs", SIZES, *options)
+        result = run(name, output, *options)
         assert result.exit_code == 1, result.output
         assert isinstance(result.exception, SystemExit)
         assert "".join(message.split()) in "".join(result.output.split())
@@ -400,7 +399,7 @@ def test_nothing_else_is_replaced(copied, corpus, fresh, tmp_path):
         (tmp_path / "notes", "which is a file"),
     ):
         name = fresh if copied else "tiny"
-        result = run(name, output, "--configs", SIZES, "--corpus", corpus)
+        result = run(name, output, "--corpus", corpus)
         assert result.exit_code == 1
         assert "".join(message.split()) in "".join(result.output.split())
     assert contents(tmp_path / "thesis") == {"chapter-1.txt": b"mine"}

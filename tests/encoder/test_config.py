@@ -2,7 +2,6 @@ import json
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,9 +9,8 @@ from hypothesis import strategies as st
 from transformers import AutoConfig
 from transformers import ModernBertConfig as HfConfig
 
-from spacy_modernbert.encoder.config import ModernBertConfig, every_n
+from spacy_modernbert.encoder.config import SIZES, ModernBertConfig, every_n
 
-ENCODERS = Path(__file__).parents[2] / "configs" / "encoders"
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -272,7 +270,7 @@ def test_other_models_are_named(model_type, remedy):
 
 @pytest.mark.parametrize("name", ["tiny", "micro", "mini", "base", "large"])
 def test_shipped_configs(name):
-    data = json.loads((ENCODERS / f"{name}.json").read_text())
+    data = json.loads((SIZES / f"{name}.json").read_text())
     config = ModernBertConfig.from_dict(data)
     assert ModernBertConfig.from_dict(config.to_dict()) == config
     # Both kinds of layer, and the length that the project is about.
@@ -281,7 +279,7 @@ def test_shipped_configs(name):
 
 
 def test_shipped_base_is_the_published_one():
-    data = json.loads((ENCODERS / "base.json").read_text())
+    data = json.loads((SIZES / "base.json").read_text())
     hf = HfConfig().to_dict()
     for key, value in data.items():
         if key not in ("architectures", "torch_dtype", "classifier_pooling"):
