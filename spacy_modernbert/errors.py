@@ -477,8 +477,9 @@ class Errors:
         "pretrained further here."
     )
     NO_MASK_TOKEN = (
-        "The tokenizer of {folder} has no wordpiece that hides others: neither [MASK] "
-        "nor <mask>. Pretraining needs one."
+        "The tokenizer of {folder} has no wordpiece that hides others: neither the "
+        "mask_token of tokenizer_config.json, nor [MASK], nor <mask>. Pretraining "
+        "needs one."
     )
     PRETRAINING_NO_SETTING = (
         "[{where}] of the config says no {key}. Add it to the file, or on the command "
@@ -506,6 +507,13 @@ class Errors:
     PRETRAINING_EXPORT_ONTO_RUN = (
         "--export cannot be the output folder of the run, {folder}, which has its "
         "state and its log. Give another folder."
+    )
+    PRETRAINING_OUT_OF_MEMORY = (
+        "The device {device} has too little memory left for a pass of {total} "
+        "wordpieces in {n_seqs} sequences. If it has several, set max_batch_wordpieces "
+        "lower ({max_batch_wordpieces}). If much is kept for the gradient, set "
+        "gradient_checkpointing = true (it was {checkpointing} for this pass). Else "
+        "make sequences shorter (length in [pretraining.phases]). {saved}"
     )
     PRETRAINING_NOT_FINITE = (
         "Step {step} of pretraining came to a loss of {loss} and gradients of norm "

@@ -24,6 +24,7 @@ from ..errors import Errors
 from ..types import PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan
 from .backend import resolve_quantization
+from .checkpointing import recomputes
 from .config import FULL, ModernBertConfig
 from .flash import FlashAttention, find_flash_attention
 from .fused import forward_fused
@@ -46,11 +47,6 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-# Gradient checkpointing set to "auto" begins where the activations that a pass would
-# keep are larger than this.
-_AUTO_CHECKPOINTING_BYTES = 2 << 30
-
 
 # Attention, forward: what it takes to compute grows with the square of the length, what
 # it takes to keep does not.
@@ -448,15 +444,8 @@ class TorchEncoder:
         return ids, make_plan(batch, self.config, self._device, kernel)
 
     def _recomputes(self, total: int) -> bool:
-        if isinstance(self._checkpointing, bool):
-            return self._checkpointing
-        # Of each layer, autograd keeps about nine arrays as wide as the hidden state
-        # and three as wide as the MLP.
-        config = self.config
-        widths = 9 * config.hidden_size + 3 * config.intermediate_size
-        n_trained = config.num_hidden_layers - self._model.frozen_layers
-        kept = 4 * total * n_trained * widths
-        return kept > _AUTO_CHECKPOINTING_BYTES
+        n_trained = self.config.num_hidden_layers - self._model.frozen_layers
+        return recomputes(self._checkpointing, self.config, n_trained, total)
 
 
 def _current(device: torch.device) -> ContextManager[Any]:

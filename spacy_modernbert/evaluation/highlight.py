@@ -45,6 +45,7 @@ def render_doc(doc: ScoredDoc) -> List[str]:
     """
     text = doc.doc.text
     renderer = EntityRenderer(options={"template": _MARK})
+    renderer.direction = direction(doc.doc)
     # The text of a Doc is put together whenever it is asked for.
     entities = [_entity(doc.doc, text, group) for group in _group(doc.matches)]
     return [
@@ -59,6 +60,11 @@ def render_doc(doc: ScoredDoc) -> List[str]:
         )
         for start, end in _chunks(text, entities)
     ]
+
+
+def direction(doc: Doc) -> str:
+    """RETURNS (str): "ltr" or "rtl", by the language."""
+    return str(doc.vocab.writing_system.get("direction", "ltr"))
 
 
 def _group(matches: Sequence[Match]) -> Iterator[List[Match]]:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from .charts import PERCENT, Chart, draw, length_axis, linear_axis
 from .documents import ScoredDoc
-from .highlight import CLASSES, SIGNS, describe_match, render_doc
+from .highlight import CLASSES, SIGNS, describe_match, direction, render_doc
 from .matching import Kind
 from .summary import NOTHING
 
@@ -172,7 +172,13 @@ def _show(doc: ScoredDoc, described: Mapping[str, Any]) -> Dict[str, Any]:
     # could end that element is escaped in it.
     html = "".join(f'<section class="block">{block}</section>' for block in blocks)
     pairs = [describe_match(match) for match in doc.matches]
-    return {**described, "html": Markup(html), "pairs": pairs}
+    return {
+        **described,
+        "html": Markup(html),
+        "pairs": pairs,
+        "lang": doc.doc.vocab.lang,
+        "dir": direction(doc.doc),
+    }
 
 
 def _read(name: str) -> Markup:

@@ -3,9 +3,10 @@
 import itertools
 import json
 import math
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -13,7 +14,11 @@ from tokenizers import Tokenizer
 
 from ..atomic import write_text
 from ..documents.wordpieces import WordpieceTokenizer
-from ..encoder.backend import resolve_backend, resolve_precision
+from ..encoder.backend import (
+    EncoderOutOfMemory,
+    resolve_backend,
+    resolve_precision,
+)
 from ..encoder.checkpoint import (
     load_config,
     open_tensors,
@@ -22,7 +27,9 @@ from ..encoder.checkpoint import (
     resolve,
     save_checkpoint,
 )
+from ..encoder.checkpointing import recomputes
 from ..encoder.head import init_head, open_head
+from ..encoder.out_of_memory import watch_memory
 from ..errors import Errors
 from ..types import PackedBatch
 from .masked_lm import MaskedLM
@@ -39,6 +46,8 @@ ENCODER = "encoder"
 STATE = "state.safetensors"
 LOG = "log.jsonl"
 
+# Where a checkpoint does not name it.
+_MASK_TOKENS = ("[MASK]", "<mask>")
 _TORCH_BACKENDS = ("cuda", "mps", "cpu")
 _SHORT_SIGHT = 512
 # Streams of chance: each use has its own, so that a run that is resumed has the same.
@@ -100,12 +109,16 @@ class Pretraining:
         self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json)
         self._tokenizer.check_fits(self._config.vocab_size, settings.encoder)
         self._masking = _make_masking(
-            self._tokenizer_json, settings, self._config.vocab_size, source
+            self._tokenizer_json,
+            find_mask_token(self._tokenizer_json, self._tokenizer_config, source),
+            settings,
+            self._config.vocab_size,
         )
         head = open_head(source, self._config)
+        tensors = open_tensors(source, self._config)
         self.model = MaskedLM.from_tensors(
             self._config,
-            open_tensors(source, self._config),
+            tensors,
             init_head(self._config, settings.seed) if head is None else head,
             self._device,
             getattr(torch, precision),
@@ -114,7 +127,7 @@ class Pretraining:
             self.model, settings, getattr(torch, precision)
         )
         config_json = json.dumps(self._config.to_dict(), sort_keys=True)
-        self._digest = digest_of(config_json, self._tokenizer_json)
+        self._digest = digest_of((config_json, self._tokenizer_json), tensors)
         self.step = self._saved = 0
         if (output / STATE).is_file():
             self.step = self._saved = load_state(
@@ -241,8 +254,10 @@ class Pretraining:
         for optimizer in self._optimizers:  # of a step that failed half-way
             optimizer.zero_grad(set_to_none=True)
         for part in _split(masked, self.settings.max_batch_wordpieces):
-            part_loss, part_found = self.model.score(part)
-            (part_loss / n_hidden).backward()
+            with self._watch_memory(part.batch):
+                recompute = self._recomputes(part.batch.total)
+                part_loss, part_found = self.model.score(part, recompute)
+                (part_loss / n_hidden).backward()
             loss += part_loss.detach()
             n_found += part_found
         clip = self.settings.grad_clip
@@ -267,6 +282,31 @@ class Pretraining:
                 )
             )
         return mean, share
+
+    def _recomputes(self, total: int) -> bool:
+        setting, config = self.settings.gradient_checkpointing, self._config
+        return recomputes(setting, config, config.num_hidden_layers, total)
+
+    @contextmanager
+    def _watch_memory(self, batch: PackedBatch) -> Iterator[None]:
+        """Say what to do where a pass is too large for the device.
+
+        batch (PackedBatch): What is in the pass.
+        RAISES (ValueError): If it is.
+        """
+        try:
+            with watch_memory(batch, self._device):
+                yield
+        except EncoderOutOfMemory as error:
+            message = Errors.PRETRAINING_OUT_OF_MEMORY.format(
+                device=self._device,
+                total=batch.total,
+                n_seqs=batch.n_seqs,
+                max_batch_wordpieces=self.settings.max_batch_wordpieces,
+                checkpointing=self._recomputes(batch.total),
+                saved=self._describe_saved(),
+            )
+            raise ValueError(message) from error
 
     def _describe_saved(self) -> str:
         if not self._saved:
@@ -326,19 +366,36 @@ def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBat
         start = end
 
 
+def find_mask_token(
+    tokenizer_json: str, tokenizer_config: Optional[Mapping[str, Any]], folder: Path
+) -> str:
+    """The wordpiece that hides others.
+
+    tokenizer_json (str): The tokenizer.
+    tokenizer_config (Optional[Mapping[str, Any]]): What transformers is told of it.
+    folder (Path): The checkpoint. Only for messages.
+    RETURNS (str): What that is told, else one with the usual name.
+    RAISES (ValueError): If the tokenizer has none such.
+    """
+    told = (tokenizer_config or {}).get("mask_token")
+    if isinstance(told, Mapping):  # an AddedToken, with what it strips
+        told = told.get("content")
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    for token in (told, *_MASK_TOKENS):
+        if isinstance(token, str) and tokenizer.token_to_id(token) is not None:
+            return token
+    raise ValueError(Errors.NO_MASK_TOKEN.format(folder=folder))
+
+
 def _make_masking(
-    tokenizer_json: str, settings: PretrainingSettings, vocab_size: int, folder: Path
+    tokenizer_json: str, mask_token: str, settings: PretrainingSettings, vocab_size: int
 ) -> Masking:
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    ids = [tokenizer.token_to_id(token) for token in ("[MASK]", "<mask>")]
-    mask_id = next((each for each in ids if each is not None), None)
-    if mask_id is None:
-        raise ValueError(Errors.NO_MASK_TOKEN.format(folder=folder))
     added = tokenizer.get_added_tokens_decoder()
     special = [i for i, token in added.items() if token.special]
     return Masking(
         rate=settings.mask_rate,
-        mask_id=mask_id,
+        mask_id=tokenizer.token_to_id(mask_token),
         special_ids=np.array(special, np.int64),
         vocab_size=min(vocab_size, tokenizer.get_vocab_size()),
     )

@@ -1,7 +1,7 @@
 """What a run of pretraining is told, read from a config file."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from ..checks import is_int, is_number
 from ..errors import Errors
@@ -61,6 +61,8 @@ class PretrainingSettings:
     grad_clip (float): The largest norm of all gradients together.
     max_batch_wordpieces (int): The most wordpieces of a pass. A larger batch is split,
         and the gradients are summed.
+    gradient_checkpointing (Union[bool, str]): True, False or "auto": whether a pass
+        keeps little of what it computes, which takes less memory and more time.
     evaluate_every (int): Steps between evaluations, after which the run can be resumed.
     evaluate_wordpieces (int): How much of the held-out texts is looked at.
 
@@ -87,6 +89,7 @@ class PretrainingSettings:
     weight_decay: float = 1e-2
     grad_clip: float = 1.0
     max_batch_wordpieces: int = 16384
+    gradient_checkpointing: Union[bool, str] = "auto"
     evaluate_every: int = 200
     evaluate_wordpieces: int = 65536
 
@@ -111,6 +114,9 @@ class PretrainingSettings:
         _check(self.precision in _PRECISIONS, "precision", self.precision, wanted)
         wanted = ", ".join(_OPTIMIZERS)
         _check(self.optimizer in _OPTIMIZERS, "optimizer", self.optimizer, wanted)
+        value = self.gradient_checkpointing
+        ok = isinstance(value, bool) or value == "auto"
+        _check(ok, "gradient_checkpointing", value, "true, false or auto")
         _check(bool(self.phases), "phases", {}, "at least one phase")
         wanted = f"with warmup ({self.warmup}) no more than all steps ({self.total})"
         fits = self.warmup + self.decay <= self.total

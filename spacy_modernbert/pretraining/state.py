@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -25,10 +25,17 @@ _STEP = "step"
 _DIGEST = "digest"
 
 
-def digest_of(*texts: str) -> Words:
-    """RETURNS (Words): `(8,)` uint32, the SHA-256 of texts."""
-    digest = hashlib.sha256("\0".join(texts).encode("utf8")).digest()
-    return np.frombuffer(digest, np.uint32)
+def digest_of(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
+    """What tells an encoder from others.
+
+    texts (Iterable[str]): Its config and tokenizer.
+    tensors (Mapping[str, NDArray]): Its weights. They are looked at one at a time.
+    RETURNS (Words): `(8,)` uint32, a SHA-256.
+    """
+    found = hashlib.sha256("\0".join(texts).encode("utf8"))
+    for name in sorted(tensors):
+        found.update(np.ascontiguousarray(tensors[name], np.float32).data)
+    return np.frombuffer(found.digest(), np.uint32)
 
 
 def save_state(
@@ -41,8 +48,8 @@ def save_state(
     model (nn.Module): The model.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     step (int): The steps that were taken, below 2 ** 24.
-    digest (Words): `(8,)` uint32, what tells the config and the tokenizer of the model
-        from others.
+    digest (Words): `(8,)` uint32, what tells the encoder that the run began with from
+        others.
     """
     tensors: Dict[str, Any] = {
         _STEP: np.array([step], np.float32),
@@ -64,7 +71,7 @@ def load_state(
     path (Path): The file.
     model (nn.Module): A model of the same shape.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
-    digest (Words): That of the model's config and tokenizer.
+    digest (Words): That of the encoder that this run would begin with.
     RETURNS (int): The steps that were taken.
     RAISES (ValueError): If the file is damaged, no such file, or of another model or
         optimizer.
@@ -75,7 +82,7 @@ def load_state(
         if key not in entries:
             raise ValueError(Errors.PRETRAINING_NO_STATE.format(path=path, key=key))
     if not np.array_equal(read_words(entries[_DIGEST], _DIGEST), digest):
-        _refuse(path, "its config or its tokenizer is not the same")
+        _refuse(path, "the config, tokenizer or weights that it began with differ")
     step = int(found[_STEP][0])
     if step:  # else there are no moments yet
         for optimizer in optimizers:

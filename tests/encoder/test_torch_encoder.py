@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spacy_modernbert.encoder import torch_encoder
+from spacy_modernbert.encoder import checkpointing
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import SLIDING, ModernBertConfig
 from spacy_modernbert.types import PackedBatch
@@ -185,7 +185,7 @@ def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
     encoder = load(oracle, None, "auto", frozen_layers=3)
     n_bytes = 4 * len(ids) * (9 * 32 + 3 * 48)
     for budget, recomputes in ((n_bytes, False), (n_bytes - 1, True)):
-        monkeypatch.setattr(torch_encoder, "_AUTO_CHECKPOINTING_BYTES", budget)
+        monkeypatch.setattr(checkpointing, "_AUTO_BYTES", budget)
         assert encoder._recomputes(len(ids)) == recomputes
 
 

@@ -3,7 +3,10 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
+import spacy
 from hypothesis import given
+from spacy.tokens import Doc, Span
+from spacy.training import Example
 
 from spacy_modernbert.evaluation.documents import read_examples
 from spacy_modernbert.evaluation.highlight import (
@@ -60,6 +63,18 @@ def test_by_hand():
     assert "PER → GPE" in html and f"{SIGNS[Kind.MISLABELLED]}&nbsp;" in html
     assert 'title="boundary; true: Port Said, GPE; found: old Port, GPE"' in html
     assert "A&amp;B" in html and "<saw>" not in html
+
+
+def test_documents_read_as_their_language_does():
+    assert 'class="entities" style="line-height: 2.5; direction: ltr"' in "".join(
+        render_doc(score("Ann saw it .", [(0, 1, "PER")], []))
+    )
+    docs = [Doc(spacy.blank("he").vocab, words=["דן", "ראה", "."]) for _ in range(2)]
+    docs[1].ents = [Span(docs[1], 0, 1, "PER")]
+    (doc,) = read_examples([Example(*docs)])
+    (html,) = render_doc(doc)
+    assert "direction: rtl" in html and "direction: ltr" not in html
+    assert visible(html) == doc.doc.text.strip()
 
 
 def test_kinds_differ_by_more_than_colour():

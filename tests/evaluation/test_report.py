@@ -173,6 +173,7 @@ def test_it_needs_nothing_else(docs):
     assert page.links and all(link[1:] in page.ids for link in page.links)
     assert len(page.ids) == len(set(page.ids))
     assert "<pipeline>" not in html and "&lt;pipeline&gt;" in html
+    assert html.count('<div class="text" lang="en" dir="ltr">') == len(docs)
 
 
 def test_its_numbers_are_those_of_the_data(docs):

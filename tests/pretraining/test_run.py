@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from spacy_modernbert.encoder import availability
+from spacy_modernbert.encoder import availability, checkpointing
 from spacy_modernbert.encoder.backend import resolve_backend
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
@@ -185,10 +185,19 @@ def test_the_state_of_another_tokenizer(paths, tmp_path):
     one, two = text.index('"a":'), text.index('"b":')
     swapped = text[:one] + '"b":' + text[one + 4 : two] + '"a":' + text[two + 4 :]
     (folder / "tokenizer.json").write_text(swapped, encoding="utf8")
-    with pytest.raises(
-        ValueError, match=r"state\.safetensors.*tokenizer is not the same"
-    ):
+    with pytest.raises(ValueError, match=r"state\.safetensors.*tokenizer.*differ"):
         Pretraining(told, tmp_path)
+
+
+def test_the_state_of_other_weights(paths, tmp_path):
+    """Of the same shape: those that the settings name would be of no account."""
+    Pretraining(settings(paths), tmp_path).save()
+    config = load_config(paths / "encoder")
+    text = make_tokenizer().to_str()
+    save_checkpoint(tmp_path / "other", config, init_tensors(config, 1), text)
+    other = settings(paths, encoder=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"state\.safetensors.*weights.*differ"):
+        Pretraining(other, tmp_path)
 
 
 @pytest.mark.parametrize("key", ["step", "digest"])
@@ -235,6 +244,42 @@ def test_a_step_that_failed_leaves_no_gradient(paths, tmp_path, monkeypatch):
     assert [r.loss for r in run.steps()] == pytest.approx(whole, rel=1e-5)
 
 
+def test_what_is_computed_anew_is_the_same(paths, tmp_path):
+    losses = [
+        [report.loss for report in islice(Pretraining(told, tmp_path).steps(), 4)]
+        for told in (
+            settings(paths, gradient_checkpointing=False),
+            settings(paths, gradient_checkpointing=True),
+        )
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_auto_keeps_little_of_a_large_pass(paths, tmp_path, monkeypatch):
+    run = Pretraining(settings(paths), tmp_path)
+    score, asked = run.model.score, []
+    monkeypatch.setattr(
+        run.model, "score", lambda part, anew: (asked.append(anew), score(part))[1]
+    )
+    next(run.steps())
+    monkeypatch.setattr(checkpointing, "_AUTO_BYTES", 1000)
+    next(run.steps())
+    assert asked == [False, True]
+
+
+def test_too_little_memory(paths, tmp_path, monkeypatch):
+    run = Pretraining(settings(paths), tmp_path)
+    next(run.steps())
+    run.save()
+
+    def score(part, recompute):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(run.model, "score", score)
+    with pytest.raises(ValueError, match=r"(?s)max_batch_wordpieces lower.*step 1 is"):
+        next(run.steps())
+
+
 def interrupt(*args):
     raise KeyboardInterrupt
 
@@ -279,6 +324,20 @@ def test_a_tokenizer_without_a_mask(paths, tmp_path):
     save_checkpoint(tmp_path / "encoder", config, init_tensors(config, 0), text)
     with pytest.raises(ValueError, match="neither"):
         Pretraining(settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
+
+
+def test_a_mask_of_another_name(paths, tmp_path):
+    """As that of llm-jp, which its tokenizer_config.json names."""
+    config = load_config(paths / "encoder")
+    text = make_tokenizer().to_str().replace("[MASK]", "<mask|LLM-jp>")
+    mask = {"content": "<mask|LLM-jp>", "lstrip": True}
+    for i, told in enumerate(("<mask|LLM-jp>", mask)):
+        folder = tmp_path / str(i)
+        tensors = init_tensors(config, 0)
+        save_checkpoint(folder, config, tensors, text, {"mask_token": told})
+        run = Pretraining(settings(paths, encoder=str(folder)), tmp_path / "run")
+        mask_id = Tokenizer.from_str(text).token_to_id("<mask|LLM-jp>")
+        assert run._masking.mask_id == mask_id
 
 
 def test_a_tokenizer_of_another_encoder(paths, tmp_path):

@@ -1,0 +1,29 @@
+"""When the backward pass computes anew what the forward pass could have kept (gradient
+checkpointing: Chen et al., 2016, https://arxiv.org/abs/1604.06174).
+"""
+
+from typing import Union
+
+from .config import ModernBertConfig
+
+# "auto" computes anew where the activations that a pass would keep are larger.
+_AUTO_BYTES = 2 << 30
+
+
+def recomputes(
+    setting: Union[bool, str], config: ModernBertConfig, n_trained: int, total: int
+) -> bool:
+    """Whether a pass keeps what enters its layers only.
+
+    setting (Union[bool, str]): True, False or "auto".
+    config (ModernBertConfig): The config.
+    n_trained (int): How many layers are trained.
+    total (int): The wordpieces of the pass.
+    RETURNS (bool): Whether it computes the rest anew.
+    """
+    if isinstance(setting, bool):
+        return setting
+    # Of each layer, autograd keeps about nine arrays as wide as the hidden state and
+    # three as wide as the MLP.
+    widths = 9 * config.hidden_size + 3 * config.intermediate_size
+    return 4 * total * n_trained * widths > _AUTO_BYTES
