@@ -97,8 +97,10 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     settings (Settings): Where everything is.
     RETURNS (Record): JSON-serializable.
     RAISES (subprocess.CalledProcessError): If training or testing fails.
-    RAISES (LookupError): If the budget is a time and what it is measured by is missing.
+    RAISES (LookupError): If the budget is a time and what it is measured by is missing,
+        or the records that are there are of another machine.
     """
+    check_machine(settings)
     steps = count_steps(cell, settings)
     # As they are now: training takes a while.
     sources = _name_sources(cell, settings)
@@ -154,15 +156,25 @@ def count_steps(cell: Cell, settings: Settings) -> int:
             raise LookupError(f"Run {each.name} first: {cell.name} takes its time.")
     reference, paced = (read_record(each, settings.results) for each in needed)
     assert reference is not None and paced is not None
-    machines = [_name_machine(reference), _name_machine(paced)]
-    if machines[0] != machines[1]:
-        raise LookupError(
-            f"{needed[0].name} ran on {machines[0]}, and {needed[1].name} on "
-            f"{machines[1]}: no time of the one is one of the other. Run the "
-            "experiment with a folder of this machine's own records (--results)."
-        )
     pace = paced["train_seconds"] / paced["steps"]
     return max(1, round(reference["train_seconds"] / pace))
+
+
+def check_machine(settings: Settings) -> None:
+    """Refuse to put a record beside those of another machine: a mean of both would be
+    of neither, and no time of the one is one of the other.
+
+    settings (Settings): Where the records are, and how many threads there are.
+    RAISES (LookupError): If a record there is of another machine or number of threads.
+    """
+    here = _name_machine(describe_machine(), settings.threads)
+    for record in read_records(settings.results):
+        there = _name_machine(record["machine"], record["threads"])
+        if there != here:
+            raise LookupError(
+                f"{settings.results} has records of {there}, and this is {here}. Give "
+                "this machine a folder of its own: --results."
+            )
 
 
 def make_random_encoder(source: Path, output: Path, seed: int) -> None:
@@ -248,9 +260,8 @@ def digest_recipe(path: Path) -> str:
     return hashlib.sha256(text.encode("utf8")).hexdigest()[:16]
 
 
-def _name_machine(record: Record) -> str:
-    machine = record["machine"]
-    parts = [machine["processor"], machine.get("gpu"), f"{record['threads']} threads"]
+def _name_machine(machine: Dict[str, Any], threads: int) -> str:
+    parts = [machine["processor"], machine.get("gpu"), f"{threads} threads"]
     return ", ".join(filter(None, parts))
 
 

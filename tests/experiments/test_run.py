@@ -6,10 +6,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.cells import REFERENCE, STOCK, Cell
 from experiments.run import (
     Settings,
+    check_machine,
     count_steps,
     digest,
     digest_recipe,
@@ -22,6 +24,7 @@ from experiments.run import (
 from experiments.table import make_page, spread
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.processor import processor_name
 
 from ..util import ROOT
 
@@ -154,11 +157,20 @@ def test_steps_in_the_same_time(settings):
     paced = replace(timed, budget="steps")
     write_done(settings, paced, train_seconds=15.0)
     assert count_steps(timed, settings) == 12
-    write_done(settings, paced, train_seconds=15.0, processor="y")
-    with pytest.raises(
-        LookupError, match=r"ran on x, 2 threads, and .* on y, 2 threads"
-    ):
-        count_steps(timed, settings)
+
+
+def test_one_folder_for_each_machine(settings):
+    """Or means would be of several."""
+    check_machine(settings)
+    cell = Cell("cnn", None, corpus="litbank")
+    write_done(settings, cell, processor=processor_name())
+    with pytest.raises(LookupError, match=r"2 threads, and this is .*1 threads"):
+        run_cell(replace(cell, seed=1), settings)
+    if not torch.cuda.is_available():
+        check_machine(replace(settings, threads=2))
+    write_done(settings, replace(cell, seed=2), processor="y")
+    with pytest.raises(LookupError, match=r"records of y, 2 threads.*--results"):
+        check_machine(replace(settings, threads=2))
 
 
 def test_what_is_done(settings):
