@@ -60,8 +60,7 @@ def _describe_machines(records: Sequence[Record]) -> List[str]:
     found: Dict[str, None] = {}
     for record in records:
         machine = record["machine"]
-        # The first records do not have the number; all of them took two.
-        line = f"threads: {record.get('threads', 2)}, {machine['processor']}"
+        line = f"threads: {record['threads']}, {machine['processor']}"
         found[line + (f", {machine['gpu']}" if "gpu" in machine else "")] = None
     return [f"- {each}" for each in found]
 

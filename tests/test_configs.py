@@ -4,7 +4,9 @@ import json
 import math
 import re
 import shlex
+import shutil
 
+import numpy as np
 import pytest
 import spacy
 import srsly
@@ -15,12 +17,18 @@ from spacy.cli.train import train
 from spacy.util import load_config as load_training_config
 from spacy.util import registry
 from transformers import ModernBertConfig as HfConfig
+from weasel.cli.run import project_run
 
 from spacy_modernbert.batchers import WordpieceBatcher
 from spacy_modernbert.corpora.__main__ import app
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
+from spacy_modernbert.encoder.checkpoint import (
+    load_config,
+    open_tensors,
+    save_checkpoint,
+)
 from spacy_modernbert.encoder.config import SIZES, ModernBertConfig
-from spacy_modernbert.encoder.weights import expected_shapes
+from spacy_modernbert.encoder.weights import expected_shapes, init_tensors
 from spacy_modernbert.pipelines import find_encoder_blocks
 from spacy_modernbert.pretraining.settings import PretrainingSettings
 
@@ -253,6 +261,26 @@ def test_project():
     assert (ROOT / "configs" / f"{default['config']}.cfg").is_file()
     assert (ROOT / default["encoder"] / "model.safetensors").is_file()
     assert default["pretraining"] in {path.stem for path in PRETRAINING}
+
+
+def test_an_encoder_that_changed_is_taken_anew(checkpoint, tmp_path):
+    """As one that was pretrained further in its place."""
+    shutil.copy(ROOT / "project.yml", tmp_path)
+    (tmp_path / "corpus" / "roster").mkdir(parents=True)
+    (tmp_path / "corpus" / "roster" / "train.spacy").touch()
+    shutil.copytree(checkpoint, tmp_path / "mine")
+    config = load_config(checkpoint)
+    text = (checkpoint / "tokenizer.json").read_text(encoding="utf8")
+    taken = []
+    for seed in (0, 1):
+        tensors = init_tensors(config, seed)
+        save_checkpoint(tmp_path / "mine", config, tensors, text)
+        project_run(tmp_path, "encoder", overrides={"vars.encoder": "mine"})
+        copied = open_tensors(tmp_path / "encoders" / "roster" / "mine", config)
+        name = "embeddings.tok_embeddings.weight"
+        np.testing.assert_array_equal(copied[name], tensors[name])
+        taken.append(copied[name])
+    assert not np.array_equal(*taken)
 
 
 def test_every_corpus_has_a_command():

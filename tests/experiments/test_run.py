@@ -204,6 +204,7 @@ def test_no_mean_of_two_encoders(settings):
         "train_peak_mb": 1000,
         "test": {"f": 0.5, "p": 0.5, "r": 0.5},
         "machine": {"processor": "x"},
+        "threads": 2,
     }
     made = [
         (0, "aaaaaaaa", 3),
@@ -234,6 +235,7 @@ def test_the_page_has_all_seeds_and_corpora(settings):
         "train_peak_mb": 1000,
         "test": {"f": 0.5, "p": 0.5, "r": 0.5},
         "machine": {"processor": "x"},
+        "threads": 2,
     }
     for corpus, seed in (("litbank", 7), ("mine", 8)):
         cell = replace(REFERENCE, corpus=corpus, seed=seed)

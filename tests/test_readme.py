@@ -1,0 +1,101 @@
+"""What the README shows can be used as it stands there."""
+
+import json
+import re
+from configparser import ConfigParser
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import spacy
+from spacy.cli.init_config import fill_config
+from spacy.tokens import DocBin
+from spacy.training import Example
+from spacy.util import load_config, load_model_from_config
+from thinc.api import Config
+
+from spacy_modernbert.pretraining.settings import PretrainingSettings
+
+from .util import ROOT
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf8")
+
+
+def blocks(language):
+    pattern = rf"^( *)```{language}\n(.*?)^\1```$"
+    found = re.finditer(pattern, TEXT, re.MULTILINE | re.DOTALL)
+    return [dedent(match.group(2)) for match in found]
+
+
+def find(language, what):
+    (block,) = (block for block in blocks(language) if what in block)
+    return block
+
+
+@pytest.mark.parametrize("block", blocks("ini"))
+def test_values_are_json(block):
+    """What follows a value on its line, such as a comment, would be a part of it."""
+    parser = ConfigParser(interpolation=None)
+    parser.optionxform = str
+    parser.read_string(block)
+    values = [
+        value for section in parser.sections() for value in parser[section].values()
+    ]
+    assert values
+    for value in values:
+        json.loads(value)
+
+
+def test_the_config_can_be_filled(tmp_path, checkpoint):
+    path = tmp_path / "base.cfg"
+    path.write_text(find("ini", "[training.batcher]"), encoding="utf8")
+    fill_config(tmp_path / "filled.cfg", path)
+    name = "components.modernbert_ner.model.tok2vec.name"
+    config = load_config(tmp_path / "filled.cfg", overrides={name: str(checkpoint)})
+    nlp = load_model_from_config(config)
+    assert nlp.pipe_names == ["modernbert_ner"]
+    # As the recipe has it for the same encoder.
+    recipe = load_config(ROOT / "configs" / "base.cfg", interpolate=True)
+    rates = [
+        each["training"]["optimizer"]["learn_rate"]["initial_rate"]
+        for each in (config, recipe)
+    ]
+    assert rates[0] == rates[1]
+
+
+def test_the_settings_of_pretraining(tmp_path):
+    config = Config().from_str(find("ini", "[pretraining]"))
+    settings = PretrainingSettings.from_config(config)
+    assert [phase.length for phase in settings.phases] == [1024, 8192]
+
+
+def test_data_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "spacy": spacy,
+        "DocBin": DocBin,
+        "Path": Path,
+        # The first ends within a word.
+        "my_data": [("Tom Sawyer is there.", [(0, 9, "PER")]), ("Nobody is.", [])],
+    }
+    exec(find("python", "my_data"), names)
+    docs = (
+        DocBin().from_disk("corpus/mine/train.spacy").get_docs(spacy.blank("en").vocab)
+    )
+    first, second = docs
+    assert [(ent.text, ent.label_) for ent in first.ents] == [("Tom Sawyer", "PER")]
+    assert not second.ents
+
+
+def test_in_a_pipeline(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make = find("python", "import spacy\nfrom thinc").replace(
+        "answerdotai/ModernBERT-base", str(checkpoint).replace("\\", "/")
+    )
+    nlp = spacy.blank("en")
+    annotation = {"entities": [(0, 3, "PER")]}
+    example = Example.from_dict(nlp.make_doc("Tom is there."), annotation)
+    names = {"examples": [example], "texts": ["Tom is there."]}
+    exec(make, names)
+    exec(find("python", "nlp.initialize"), names)
+    assert names["nlp"].pipe_names == ["modernbert_ner"]
