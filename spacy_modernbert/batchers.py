@@ -56,8 +56,9 @@ def batch_by_wordpieces_v1(
     get_length (Optional[Callable[[Any], int]]): Another way to find the length of
         a document (an Example or a Doc).
     RETURNS (WordpieceBatcher): The batcher.
-    RAISES ValueError: if a value makes no sense, or if both a tokenizer and
-        get_length are given, or if there is no tokenizer.
+    RAISES (ValueError): If a value makes no sense, both a tokenizer and get_length are
+        given, or the tokenizer cannot be had.
+    RAISES (FileNotFoundError): If a folder has no tokenizer.
     """
     if tokenizer is not None and get_length is not None:
         raise ValueError(Errors.BATCHER_TWO_LENGTHS.format(tokenizer=tokenizer))

@@ -302,7 +302,8 @@ def make_modernbert_ner(
     set_doc_vector (bool): Whether to set `doc.vector`, too: one vector for the whole
         Doc, pooled as the encoder's checkpoint says.
     RETURNS (ModernBertNER): The component.
-    RAISES (ValueError): If vectors are to be set by a model without an encoder.
+    RAISES (ValueError): If vectors are to be set by a model that has not exactly one
+        encoder.
     """
     if set_doc_vector:
         _prepare_doc_vectors(model, name)
@@ -321,9 +322,12 @@ def make_modernbert_ner(
 
 def _prepare_doc_vectors(model: Model, name: str) -> None:
     from .layers.doc_vectors import register_extension
+    from .layers.encode import find_layers
     from .layers.tok2vec import find_tok2vec
 
     if find_tok2vec(model) is None:
-        raise ValueError(Errors.NO_DOC_VECTOR.format(component=name))
+        n_encoders = len(find_layers(model))
+        message = Errors.NO_DOC_VECTOR.format(component=name, n_encoders=n_encoders)
+        raise ValueError(message)
     # Here, too, where Docs come from other processes.
     register_extension()

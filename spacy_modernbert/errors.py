@@ -55,8 +55,8 @@ class Errors:
         "take, which is {limit}. Set window to {limit} or less."
     )
     BAD_BATCHER_SIZE = (
-        "The batcher's size must be a number of wordpieces, at least 1, or a schedule "
-        "of such numbers, but it is {value!r}."
+        "The batcher's size must be a whole number of wordpieces, at least 1, or a "
+        "schedule of numbers that are at least 1, but it is {value!r}."
     )
     BAD_BATCHER_BUFFER = (
         "The batcher's buffer must be a whole number of documents, at least 1, or "
@@ -346,9 +346,10 @@ class Errors:
         "1.0; 0 keeps the encoder as it is."
     )
     NO_DOC_VECTOR = (
-        "The component '{component}' has set_doc_vector = true, but its model has no "
-        "encoder of its own to make a vector with. Set it to false, or give the model "
-        "a tok2vec with the architecture 'spacy-modernbert.Tok2VecModernBert.v1'."
+        "The component '{component}' has set_doc_vector = true, but its model has "
+        "{n_encoders} encoders of its own, and one is to make the vector. Set it to "
+        "false, or give the model one tok2vec with the architecture "
+        "'spacy-modernbert.Tok2VecModernBert.v1'."
     )
     TEXTS_ARE_ONE = (
         "Texts must be several, such as a list, but they are the one text {value!r}: "

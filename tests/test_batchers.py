@@ -119,10 +119,10 @@ def test_documents_of_spacy(nlp):
 
 
 @pytest.mark.parametrize(
-    "size", [0, -1, True, None, "2000", [], [0], ["a"], math.nan, [math.inf], 2.5]
+    "size", [0, -1, True, None, "2000", [], [0], ["a"], math.nan, [math.inf], 2.5, 2.0]
 )
 def test_bad_sizes(size):
-    with pytest.raises(ValueError, match="size must be a number of wordpieces"):
+    with pytest.raises(ValueError, match="size must be a whole number of wordpieces"):
         batch_by_wordpieces_v1(size)
 
 

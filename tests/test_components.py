@@ -158,6 +158,31 @@ def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
     assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
 
 
+def test_initializing_beside_word_vectors(checkpoint):
+    """Which layers of others find in the vocab of the Docs."""
+    tok2vec = {
+        "@layers": "concatenate.v1",
+        "*": {
+            "ours": tok2vec_config(checkpoint),
+            "theirs": {
+                "@architectures": "spacy.MultiHashEmbed.v2",
+                "width": 16,
+                "attrs": ["NORM"],
+                "rows": [20],
+                "include_static_vectors": True,
+            },
+        },
+    }
+    model = {**components.DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
+    config = {"components": {"ner": {"factory": "modernbert_ner", "model": model}}}
+    nlp = spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
+    nlp.vocab.set_vector("Oslo", np.ones(3, "f"))
+    examples = make_examples(nlp, 4)
+    nlp.initialize(lambda: examples)
+    assert nlp.update(examples)["ner"] > 0
+    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
+
+
 def test_labels_of_a_file(checkpoint):
     nlp = make_nlp(checkpoint)
     ner = nlp.get_pipe("modernbert_ner")

@@ -7,7 +7,7 @@ hooks along, and warns of it (W109); `use_doc_vector` puts them in place again.
 """
 
 from dataclasses import replace
-from typing import Any, List
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -104,12 +104,8 @@ def use_doc_vector(doc: Doc) -> Doc:
     register_extension()
     if doc._.get(EXTENSION) is None:
         raise ValueError(Errors.DOC_WITHOUT_VECTOR)
-    doc.user_hooks.update(
-        vector=_get_vector,
-        vector_norm=_get_norm,
-        has_vector=_has_vector,
-        similarity=_get_similarity,
-    )
+    # Not in place: a Doc of a part (`Span.as_doc`) has the same dict as the whole.
+    doc.user_hooks = {**doc.user_hooks, **_HOOKS}
     return doc
 
 
@@ -119,28 +115,44 @@ def register_extension() -> None:
         Doc.set_extension(EXTENSION, default=None)
 
 
+def _unhook(doc: Doc) -> Doc:
+    """Let a Doc be as without our hooks: one that has no vector of ours. It was taken
+    away, or the Doc is of a part (`Span.as_doc`), which has the hooks of the whole.
+    """
+    doc.user_hooks = {
+        name: hook
+        for name, hook in doc.user_hooks.items()
+        if hook is not _HOOKS.get(name)
+    }
+    return doc
+
+
 def _get_vector(doc: Doc) -> Floats:
-    vector = doc._.get(EXTENSION)
-    if vector is None:  # it was taken away since
-        raise ValueError(Errors.DOC_WITHOUT_VECTOR)
-    return vector
+    vector: Optional[Floats] = doc._.get(EXTENSION)
+    return _unhook(doc).vector if vector is None else vector
 
 
 def _get_norm(doc: Doc) -> float:
-    return float(np.linalg.norm(_get_vector(doc)))
+    vector = doc._.get(EXTENSION)
+    if vector is None:
+        return float(_unhook(doc).vector_norm)
+    return float(np.linalg.norm(vector))
 
 
 def _has_vector(doc: Doc) -> bool:
-    return bool(_get_vector(doc).any())
+    vector = doc._.get(EXTENSION)
+    return _unhook(doc).has_vector if vector is None else bool(vector.any())
 
 
 def _get_similarity(doc: Doc, other: Any) -> float:
     """The cosine; 0 where there is no vector. spaCy's own would warn that there are no
     word vectors."""
+    vector = doc._.get(EXTENSION)
+    if vector is None:
+        return float(_unhook(doc).similarity(other))
     norms = _get_norm(doc) * float(other.vector_norm)
     if not norms:
         return 0.0
-    vector = _get_vector(doc)
     if other.vector.shape != vector.shape:
         raise ValueError(
             Errors.OTHER_VECTORS.format(
@@ -148,3 +160,11 @@ def _get_similarity(doc: Doc, other: Any) -> float:
             )
         )
     return float(np.dot(vector, other.vector)) / norms
+
+
+_HOOKS: Dict[str, Callable[..., Any]] = {
+    "vector": _get_vector,
+    "vector_norm": _get_norm,
+    "has_vector": _has_vector,
+    "similarity": _get_similarity,
+}

@@ -45,13 +45,17 @@ class EncodedDocList(List[Doc]):
 
 
 class OneWord(List[Doc]):
-    """A Doc of one word that no encoder reads: its vector is zeros.
+    """A Doc of one word that no encoder reads: its vector is zeros. It has the vocab of
+    the Docs given, in which layers of others may look for word vectors.
 
     given (Sequence[Doc]): The Docs in whose place it stands.
     """
 
     def __init__(self, given: Sequence[Doc]):
-        super().__init__([Doc(Vocab(), words=["word"])])
+        vocab = given[0].vocab if given else Vocab()
+        # A word that the vocab has already.
+        word = next((token.text for doc in given for token in doc), "word")
+        super().__init__([Doc(vocab, words=[word])])
         self.given = given
 
 
@@ -123,17 +127,14 @@ def run_plan(
         the rows of `n` tokens.
     RETURNS (DocVectors): The vectors of the tokens.
     """
-    encode, pool = model.layers
-    shim = get_shim(encode)
-    config = shim.loaded.encoder.config
-    width = pool.layers[0].maybe_get_dim("nO") or config.hidden_size
-    vectors = pool_passes(plan, pool_pass, width, shim.budget)
+    shim = get_shim(model.layers[0])
+    vectors = pool_passes(plan, pool_pass, model.get_dim("nO"), shim.budget)
     return DocVectors([model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors])
 
 
 def find_tok2vec(model: Model) -> Optional[Model]:
     """RETURNS (Optional[Model]): The layer of `modernbert_tok2vec` in a model, if there
-    is one and no other layer has an encoder.
+    is exactly one.
     """
     found = [node for node in model.walk() if node._func is forward]
     return found[0] if len(found) == 1 else None

@@ -19,7 +19,14 @@ from spacy_modernbert.encoder.sentences import resolve_pooling
 from spacy_modernbert.layers.doc_vectors import EXTENSION, use_doc_vector
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from ..util import ROOT, count_passes, entities, make_text, put_on_small_device
+from ..util import (
+    ROOT,
+    count_passes,
+    entities,
+    make_examples,
+    make_text,
+    put_on_small_device,
+)
 
 TEXTS = [make_text(0, 4), "", make_text(1, 2), "  \n", make_text(2, 9)]
 SETTING = "components.modernbert_ner.set_doc_vector"
@@ -66,11 +73,35 @@ def test_a_doc_keeps_no_vectors_of_others(nlp):
 
 
 def test_a_vector_that_was_taken_away(nlp):
-    doc = nlp(TEXTS[0])
-    doc._.modernbert_vector = None
-    for ask in (lambda: doc.has_vector, lambda: doc.vector_norm, lambda: doc.vector):
-        with pytest.raises(ValueError, match="has no vector to use"):
-            ask()
+    """Then a Doc is as spaCy makes it."""
+    for ask in ("has_vector", "vector_norm", "vector"):
+        doc = nlp(TEXTS[0])
+        doc._.modernbert_vector = None
+        np.testing.assert_array_equal(getattr(doc, ask), getattr(doc.copy(), ask))
+        assert not doc.user_hooks
+    with pytest.raises(ValueError, match="has no vector to use"):
+        use_doc_vector(doc)
+
+
+def test_parts(nlp):
+    """Docs of parts have the hooks of the whole, in the same dict."""
+    vectors = Vectors(shape=(1, 3))
+    nlp.vocab.vectors = vectors
+    nlp.vocab.set_vector("Oslo", np.ones(3, "f"))
+    whole = nlp.make_doc("Anna Berg went to Oslo. Tomas Lind never saw Bergen.")
+    plain = whole.vector.copy()
+    part = nlp(whole[:6].as_doc())
+    assert part.vector.shape == (32,) and not whole.user_hooks
+    np.testing.assert_array_equal(whole.vector, plain)
+    # And the other way round.
+    whole = nlp(whole)
+    vector = whole.vector.copy()
+    part, other = whole[:5].as_doc(), whole[6:].as_doc()
+    assert part.has_vector and part.vector.shape == (3,) and part.vector_norm > 0
+    assert part.similarity(part) == pytest.approx(1)
+    assert not other.has_vector and not other.vector.any()
+    assert whole.vector.shape == (32,) and (whole.vector == vector).all()
+    assert nlp(part).vector.shape == (32,)
 
 
 def test_no_second_pass(nlp):
@@ -185,10 +216,11 @@ def test_saved_and_loaded(nlp, wanted, tmp_path):
 
 
 def test_training_leaves_docs_alone(nlp):
-    doc = nlp.make_doc(TEXTS[0])
-    example = spacy.training.Example(doc, doc.copy())
-    nlp.update([example])
-    assert not example.predicted.user_data
+    (example,) = make_examples(nlp, 1)
+    ner = nlp.get_pipe("modernbert_ner")
+    losses = ner.update([example], sgd=nlp.create_optimizer())
+    assert losses["modernbert_ner"] > 0
+    assert not example.predicted.user_data and not example.predicted.user_hooks
 
 
 def test_without_an_encoder():
@@ -205,7 +237,7 @@ def test_without_an_encoder():
         "model": {**default, "tok2vec": listener},
         "set_doc_vector": True,
     }
-    with pytest.raises(ValueError, match="no encoder of its own"):
+    with pytest.raises(ValueError, match="has 0 encoders of its own"):
         spacy.blank("en").from_config(whole)
 
 

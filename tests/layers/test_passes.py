@@ -47,6 +47,24 @@ def test_vectors_do_not_depend_on_the_budget(checkpoint, docs, budget, pooling):
         np.testing.assert_allclose(rows, wanted_rows, atol=1e-5)
 
 
+def test_a_pooling_that_changes_the_width(checkpoint, docs):
+    """And does not say so: thinc's has no `nO` for what it puts together."""
+    pooling = {
+        "@layers": "concatenate.v1",
+        "*": {"a": {"@layers": "reduce_mean.v1"}, "b": {"@layers": "reduce_max.v1"}},
+    }
+    wanted = make_tok2vec(checkpoint, window=64, pooling=pooling).predict(docs)
+    model = make_tok2vec(
+        checkpoint, window=64, pooling=pooling, max_batch_wordpieces=64
+    )
+    found = model.predict(docs)
+    assert [rows.shape for rows in found] == [(len(doc), 64) for doc in docs]
+    for rows, wanted_rows in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(rows, wanted_rows, atol=1e-5)
+    (rows,) = model.predict([docs[2]])
+    assert rows.shape == (0, 64)
+
+
 def test_prediction_and_training_give_the_same_vectors(checkpoint, docs):
     model = make_tok2vec(checkpoint, window=64, max_batch_wordpieces=200)
     trained, _ = model.begin_update(docs)
