@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Iterator, Pattern
@@ -13,6 +14,16 @@ from .errors import Errors
 
 # What file managers leave in every folder that somebody looks into.
 _NOBODYS = re.compile(r"\.DS_Store|\._.*|\.directory|Thumbs\.db|desktop\.ini")
+
+# What takes the place of a folder, and what was there, while they change places. A
+# process that is killed leaves it behind.
+_PASSING = r"\.{name}\.[0-9a-f]{{8}}\.(tmp|old)"
+# Whoever still writes to one has done so within this time.
+_STALE_SECONDS = 3600
+
+# How a file system says that something cannot be renamed where it is: a mount point, or
+# a folder from a lower layer of a container.
+_NOT_TO_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
 
 
 @contextmanager
@@ -33,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield fresh
-        os.replace(fresh, path)
+        _put_file_in_place(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -41,7 +52,8 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     """Fill a folder beside its place, and let it replace the old one when it is whole.
-    If that fails, the old one is still there.
+    If that fails, the old one is still there. Where a folder cannot be renamed, as a
+    mount point cannot, its files are replaced one after the other.
 
     folder (Path): The folder; a link stays a link. The one around it is made if it does
         not exist.
@@ -53,11 +65,13 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     folder = folder.resolve()
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    around = _around(folder)
+    _sweep(around, folder.name)
+    fresh = around / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     fresh.mkdir()
     try:
         yield fresh
-        _put_in_place(fresh, folder)
+        _put_folder_in_place(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -87,7 +101,7 @@ def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
     folder = folder.resolve()  # as `replacing_folder` writes it
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_access(folder.parent, folder)
+    _check_access(_around(folder), folder)
 
 
 def sync(stream: BinaryIO) -> None:
@@ -130,11 +144,12 @@ def _check_contents(folder: Path, own_files: Pattern[str]) -> None:
         return
     if not folder.is_dir():
         raise ValueError(Errors.SAVE_IS_FILE.format(path=folder))
+    passing = _passing(folder.name)
     names = sorted(path.name for path in folder.iterdir())
     foreign = [
         name
         for name in names
-        if not own_files.fullmatch(name) and not _NOBODYS.fullmatch(name)
+        if not any(each.fullmatch(name) for each in (own_files, _NOBODYS, passing))
     ]
     if foreign:
         raise ValueError(
@@ -144,15 +159,75 @@ def _check_contents(folder: Path, own_files: Pattern[str]) -> None:
         )
 
 
-def _put_in_place(fresh: Path, folder: Path) -> None:
+def _passing(name: str) -> Pattern[str]:
+    return re.compile(_PASSING.format(name=re.escape(name)))
+
+
+def _around(folder: Path) -> Path:
+    """RETURNS (Path): Where what takes the place of a folder is filled: beside it, or
+    within a mount point, since what is beside that is on another disk.
+    """
+    return folder if os.path.ismount(folder) else folder.parent
+
+
+def _sweep(around: Path, name: str) -> None:
+    """Remove what processes that were killed have left of a folder."""
+    passing = _passing(name)
+    for path in around.iterdir():
+        if passing.fullmatch(path.name) and _is_stale(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_stale(folder: Path) -> bool:
+    try:
+        times = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
+    except OSError:  # somebody else removes it
+        return False
+    return time.time() - max(times) > _STALE_SECONDS
+
+
+def _put_file_in_place(fresh: Path, path: Path) -> None:
+    try:
+        os.replace(fresh, path)
+    except OSError as error:
+        if error.errno not in _NOT_TO_BE_RENAMED:
+            raise
+        shutil.copyfile(fresh, path)
+
+
+def _put_folder_in_place(fresh: Path, folder: Path) -> None:
     if not folder.exists():
         os.rename(fresh, folder)
         return
+    if fresh.parent == folder:
+        _put_contents_in_place(fresh, folder)
+        return
     old = fresh.with_suffix(".old")
-    os.rename(folder, old)
+    try:
+        os.rename(folder, old)
+    except OSError as error:
+        if error.errno not in _NOT_TO_BE_RENAMED:
+            raise
+        _put_contents_in_place(fresh, folder)
+        return
     try:
         os.rename(fresh, folder)
     except BaseException:
         os.rename(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_contents_in_place(fresh: Path, folder: Path) -> None:
+    """One after the other, and what is not replaced is removed."""
+    contents = list(fresh.iterdir())
+    names = {path.name for path in contents}
+    for path in contents:
+        if (folder / path.name).is_dir():
+            shutil.rmtree(folder / path.name)
+        os.replace(path, folder / path.name)
+    spared = (_NOBODYS, _passing(folder.name))
+    for path in folder.iterdir():
+        if path.name in names or any(each.fullmatch(path.name) for each in spared):
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

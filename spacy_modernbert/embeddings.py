@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from thinc.api import Config
 
 from .documents.doc_pooling import own_rows, plan_doc_pooling, with_special
 from .documents.wordpieces import WordpieceTokenizer
-from .encoder.backend import Encoder
+from .encoder.backend import Encoder, resolve_backend, resolve_precision
 from .encoder.checkpoint import resolve
 from .encoder.sentences import resolve_pooling
 from .errors import Errors
@@ -75,6 +75,9 @@ class Embedder:
     get_spans (LongContextSpans): The window and the overlap for long texts.
     pooling (str): "cls" or "mean".
     max_batch_wordpieces (int): The most wordpieces of a pass.
+    backend (str): Where the encoder runs, not "auto".
+    precision (str): What matrices are multiplied in, not "auto".
+    quantization (Optional[Mapping[str, Any]]): How weights are quantized, if they are.
 
     Invariant: a pass holds a window, and the encoder takes one.
     """
@@ -84,6 +87,9 @@ class Embedder:
     get_spans: LongContextSpans
     pooling: str
     max_batch_wordpieces: int
+    backend: str
+    precision: str
+    quantization: Optional[Mapping[str, Any]]
     _budget: Budget = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -208,8 +214,8 @@ def load_embedder(
     name: str,
     *,
     revision: Optional[str] = None,
-    backend: str = "auto",
-    precision: str = "auto",
+    backend: Optional[str] = None,
+    precision: Optional[str] = None,
     quantization: Optional[Mapping[str, Any]] = None,
     pooling: str = "auto",
     window: Optional[int] = None,
@@ -221,10 +227,13 @@ def load_embedder(
     name (str): The folder of a checkpoint, its id on the Hugging Face hub, or a saved
         pipeline, whose first encoder is taken.
     revision (Optional[str]): Commit, tag or branch on the hub.
-    backend (str): Where the encoder runs: "auto" or the name of a backend.
-    precision (str): "auto", "float32", "bfloat16" or "float16".
-    quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`: see
-        `spacy-modernbert.Tok2VecModernBert.v1`.
+    backend (Optional[str]): Where the encoder runs: "auto" or the name of a backend.
+        None for that of the pipeline, or "auto".
+    precision (Optional[str]): "auto", "float32", "bfloat16" or "float16". None for that
+        of the pipeline, or "auto".
+    quantization (Optional[Mapping[str, Any]]): `{"bits": 8}`, say: see
+        `spacy-modernbert.Tok2VecModernBert.v1`. None for that of the pipeline, if
+        backend and precision are those of the pipeline, too; else none.
     pooling (str): "cls", "mean", or "auto": as the checkpoint says, in the
         `1_Pooling/config.json` of sentence-transformers, else by
         `classifier_pooling` in its `config.json`, else "cls".
@@ -236,18 +245,18 @@ def load_embedder(
     RETURNS (Embedder): The embedder.
     RAISES (ValueError): If the encoder cannot be had, or cannot be run like this.
     """
-    settings = EncoderSettings(
-        name=name,
-        revision=revision,
-        backend=backend,
-        precision=precision,
-        quantization=quantization,
-        max_batch_wordpieces=max_batch_wordpieces,
+    settings: Dict[str, Any] = {"backend": backend, "precision": precision}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if settings or quantization is not None:
+        # That of the pipeline may be none of another backend's.
+        settings["quantization"] = quantization
+    checked = EncoderSettings(
+        name, revision, max_batch_wordpieces=max_batch_wordpieces, **settings
     )
     spans: Mapping[str, Any] = {}
     folder = find_pipeline(name)
     if folder is None:
-        shim = EncoderShim(settings)
+        shim = EncoderShim(checked)
         shim.load(resolve(name, revision))
     else:
         config = load_config(folder / CONFIG, interpolate=True)
@@ -265,12 +274,18 @@ def load_embedder(
         window = max(MIN_WINDOW, min(spans.get("window", _WINDOW), limit))
     if overlap is None:
         overlap = min(spans.get("overlap", _OVERLAP), window // 2)
+    found_backend = resolve_backend(
+        shim.settings.backend, to_train=False, precision=shim.settings.precision
+    )
     return Embedder(
         encoder=loaded.encoder,
         tokenizer=loaded.tokenizer,
         get_spans=LongContextSpans(window, overlap),
         pooling=resolve_pooling(pooling, loaded.encoder.config),
         max_batch_wordpieces=max_batch_wordpieces,
+        backend=found_backend,
+        precision=resolve_precision(shim.settings.precision, found_backend),
+        quantization=shim.settings.quantization,
     )
 
 
@@ -306,23 +321,22 @@ def make_doc(text: str, vocab: Vocab, longest: int) -> Doc:
 
 
 def load_shim(
-    folder: Path, config: Config, block: EncoderBlock, settings: EncoderSettings
+    folder: Path, config: Config, block: EncoderBlock, settings: Mapping[str, Any]
 ) -> EncoderShim:
     """Load the encoder of a pipeline, and nothing else of it.
 
     folder (Path): The pipeline.
     config (Config): Its config, interpolated.
     block (EncoderBlock): Which encoder.
-    settings (EncoderSettings): Where it is to run, and how.
+    settings (Mapping[str, Any]): Settings of `EncoderSettings`, in the place of its
+        own.
     RETURNS (EncoderShim): The shim, with the encoder.
     """
     others = [name for name in config["components"] if name != block.component]
     # As `spacy.load` does it, whose overrides put no block in the place of a value.
     changed = config.copy()
     section = reduce(getitem, block.path.split("."), changed)
-    section.update(backend=settings.backend, precision=settings.precision)
-    if settings.quantization is not None:
-        section["quantization"] = dict(settings.quantization)
+    section.update(settings)
     nlp = load_model_from_config(changed, exclude=others)
     nlp.from_disk(folder, exclude=others)
     model = nlp.get_pipe(block.component).model  # type: ignore[attr-defined]

@@ -645,6 +645,12 @@ class Errors:
         "the folder of a checkpoint; or a hub id with its owner, such as "
         "'answerdotai/ModernBERT-base'."
     )
+    ONNX_PROVIDER = (
+        "ONNX Runtime was built with {provider}, which does not start here: libraries "
+        "that it loads are missing, as a rule (CUDA and cuDNN, of the versions that "
+        "this onnxruntime-gpu asks for). Install them; or the package onnxruntime in "
+        "its place, which computes on the processor; or set another backend."
+    )
     ONNX_BITS = (
         "--bits is {value}, but ONNX Runtime quantizes to 8 bits only. Give --bits 8, "
         "or leave it out for float32."
@@ -670,13 +676,13 @@ class Missing:
         "`nvidia-smi`."
     )
     MPS = (
-        "torch {torch} finds no Apple GPU. It takes a Mac with Apple silicon, macOS "
-        "12.3 or later, and a build of torch for it."
+        "torch {torch} finds no Apple GPU. It takes a Mac with Apple silicon, a macOS "
+        "that this torch supports (14 or later), and a build of torch for it."
     )
     MLX = "MLX is not installed. Install it: pip install 'spacy-modernbert[mlx]'."
     MLX_ELSEWHERE = (
-        "There is MLX for Apple silicon and for Linux, and not for {system} on "
-        "{machine}."
+        "This package takes MLX on Apple silicon and on Linux, and not on {system} "
+        "with {machine}."
     )
     MLX_BACK_END = (
         "MLX is installed, but not the part of it that computes ({error}). Install "
@@ -690,6 +696,11 @@ class Missing:
     ONNX = (
         "ONNX Runtime is not installed, or the package onnx is not. Install both: "
         "pip install 'spacy-modernbert[onnx]'."
+    )
+    BROKEN = (
+        "{module} cannot be imported ({error}). If a folder of that name is where "
+        "Python was started, it is taken for the library: rename it. Else install it "
+        "anew: pip install --force-reinstall 'spacy-modernbert[{extra}]'."
     )
     NUMBA = (
         "spaCy's own. The compiled one is many times as quick: "

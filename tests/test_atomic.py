@@ -1,5 +1,8 @@
+import errno
 import os
 import re
+import time
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +100,89 @@ def test_a_folder_that_can_be_replaced(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="which is a file"):
         check_replaceable(tmp_path / "file", re.compile("a"))
+
+
+FILES = re.compile(r"[abc]\.txt|d")
+
+
+def fill(folder, **texts):
+    with replacing_folder(folder, FILES) as fresh:
+        for name, text in texts.items():
+            (fresh / f"{name}.txt").write_text(text)
+        (fresh / "d").mkdir()
+        (fresh / "d" / "e").write_text("e")
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def refuse(monkeypatch, number, path):
+    """Let something not be renamed."""
+
+    def guard(rename):
+        def guarded(source, target):
+            if path in (Path(source), Path(target)):
+                raise OSError(number, os.strerror(number))
+            rename(source, target)
+
+        return guarded
+
+    monkeypatch.setattr(os, "rename", guard(os.rename))
+    monkeypatch.setattr(os, "replace", guard(os.replace))
+
+
+@pytest.mark.parametrize("is_mount", [True, False])
+def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch, is_mount):
+    """A mount point, beside which nothing can be written; or a folder of a lower layer
+    of a container.
+    """
+    folder = tmp_path / "out"
+    fill(folder, a="old", b="old")
+    (folder / ".DS_Store").touch()
+    if is_mount:
+        monkeypatch.setattr(os.path, "ismount", lambda path: path == folder)
+        monkeypatch.setattr(os, "access", lambda path, mode: path == folder)
+    refuse(monkeypatch, errno.EBUSY if is_mount else errno.EXDEV, folder)
+    check_replaceable(folder, FILES)
+    with pytest.raises(OSError, match="full"), replacing_folder(folder, FILES) as fresh:
+        assert fresh.parent == (folder if is_mount else tmp_path)
+        (fresh / "a.txt").write_text("half")
+        raise OSError("full")
+    old = {"a.txt": "old", "b.txt": "old", "d/e": "e", ".DS_Store": ""}
+    assert contents(folder) == old
+    fill(folder, a="new", c="new")
+    new = {"a.txt": "new", "c.txt": "new", "d/e": "e", ".DS_Store": ""}
+    assert contents(folder) == new
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
+
+
+def test_a_file_that_cannot_be_renamed(tmp_path, monkeypatch):
+    """As one that is mounted by itself."""
+    path = tmp_path / "a.txt"
+    write_text(path, "before")
+    refuse(monkeypatch, errno.EBUSY, path)
+    write_text(path, "after")
+    assert path.read_text() == "after" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_left_by_a_process_that_was_killed(tmp_path):
+    fill(tmp_path / "out", a="a")
+    long_ago = time.time() - 100_000
+    for name in (".out.01234567.tmp", ".out.89abcdef.old", ".out.99999999.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").touch()
+    # Somebody still writes to the last.
+    for name in (".out.01234567.tmp", ".out.89abcdef.old"):
+        os.utime(tmp_path / name / "a.txt", (long_ago, long_ago))
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    others = tmp_path / ".output.01234567.tmp"
+    others.mkdir()
+    os.utime(others, (long_ago, long_ago))
+    fill(tmp_path / "out", a="b")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"out", ".out.99999999.tmp", others.name}

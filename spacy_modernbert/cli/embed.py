@@ -52,8 +52,13 @@ def embed(
     normalize: bool = typer.Option(
         False, "--normalize", help="Give all vectors the length 1"
     ),
-    backend: str = typer.Option("auto", help="Where to run: see `modernbert info`"),
-    precision: str = typer.Option("auto", help="auto, float32, bfloat16 or float16"),
+    backend: Optional[str] = typer.Option(
+        None, help="Where to run: see `modernbert info` [as the pipeline says, or auto]"
+    ),
+    precision: Optional[str] = typer.Option(
+        None,
+        help="auto, float32, bfloat16 or float16 [as the pipeline says, or auto]",
+    ),
     max_batch_wordpieces: int = typer.Option(
         16384, min=1, help="The most wordpieces of a pass"
     ),
@@ -73,6 +78,8 @@ def embed(
     when it is started again with the same arguments.
     """
     try:
+        if output.is_symlink():  # it stays one
+            output = output.resolve()
         source = TextSource.of(input, text_key)
         check_output(output, text_key=source.key, overwrite=overwrite)
         # Errors of the input come up now, and not after hours.
@@ -81,7 +88,6 @@ def embed(
             raise ValueError(Errors.EMBED_EMPTY.format(place=input))
 
         from ..embeddings import load_embedder
-        from ..encoder.backend import resolve_backend, resolve_precision
 
         embedder = load_embedder(
             model,
@@ -93,17 +99,17 @@ def embed(
             overlap=overlap,
             max_batch_wordpieces=max_batch_wordpieces,
         )
-        # What "auto" takes may be another one when the command is started again: on
-        # another machine, or when something was installed.
-        taken = resolve_backend(backend, to_train=False, precision=precision)
         arguments = {
             "input": str(Path(input).resolve()) if source.is_file else input,
             "text_key": source.key,
             "model": model,
             "revision": revision,
             "weights": fingerprint(embedder),
-            "backend": taken,
-            "precision": resolve_precision(precision, taken),
+            # What "auto" takes may be another one when the command is started again: on
+            # another machine, or when something was installed.
+            "backend": embedder.backend,
+            "precision": embedder.precision,
+            "quantization": embedder.quantization,
             "pooling": embedder.pooling,
             "normalize": normalize,
             "window": embedder.get_spans.window,

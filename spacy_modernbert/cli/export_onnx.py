@@ -17,14 +17,13 @@ from ..encoder.availability import require
 from ..encoder.backend import make_encoder
 from ..encoder.checkpoint import (
     CONFIG,
-    TOKENIZER,
-    TOKENIZER_CONFIG,
     dump_json,
     load_config,
     open_tensors,
     read_tokenizer_config,
     read_tokenizer_json,
     resolve,
+    write_tokenizer,
 )
 from ..encoder.config import ModernBertConfig
 from ..encoder.tensor_files import Floats
@@ -130,9 +129,9 @@ def open_checkpoint(
     # That of a component of spaCy's own, or of one that others listen to, is among its
     # weights.
     from ..embeddings import load_shim
-    from ..layers.shim import EncoderSettings
 
-    settings = EncoderSettings(name=source, backend="cpu", precision="float32")
+    # Only to be saved, by what everybody has.
+    settings = {"backend": "cpu", "precision": "float32", "quantization": None}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / ENCODER_FOLDER
         load_shim(pipeline, pipeline_config, chosen[0], settings).save(folder)
@@ -155,13 +154,12 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
 
     config = load_config(folder)
     tensors = open_tensors(folder, config)
+    tokenizer_json = read_tokenizer_json(folder)
     tokenizer_config = read_tokenizer_config(folder)
     with replacing_folder(output, _OWN_FILES) as fresh:
         model = write_model(fresh, config, tensors, bits)
         write_file(fresh / CONFIG, dump_json(config.to_dict()))
-        write_file(fresh / TOKENIZER, read_tokenizer_json(folder).encode("utf8"))
-        if tokenizer_config is not None:
-            write_file(fresh / TOKENIZER_CONFIG, dump_json(tokenizer_config))
+        write_tokenizer(fresh, config, tokenizer_json, tokenizer_config)
         parity = compare(model, config, tensors)
         if bits is None and parity.error > _TOLERANCE * max(1.0, parity.largest):
             raise ValueError(Errors.EXPORT_DIFFERS.format(error=parity.error))

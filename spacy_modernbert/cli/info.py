@@ -134,9 +134,9 @@ def _print_backends() -> None:
     msg.text(
         'Weights of 8 bits, to predict with: quantization = {"bits": 8}. '
         + (
-            "This processor multiplies them natively."
+            "On this processor, torch multiplies them natively."
             if multiplies_int8()
-            else "This processor does not: they hardly save time."
+            else "On this processor, torch does not: they save memory, and no time."
         )
     )
 

@@ -11,6 +11,7 @@ Until all is there, the results are in a folder beside the file that they are fo
 The file itself comes into being by a rename, when it is complete.
 """
 
+import errno
 import hashlib
 import importlib.util
 import io
@@ -41,6 +42,9 @@ _VECTORS, _RECORDS, _STATE, _WHOLE = (
     "state.json",
     "whole",
 )
+
+# Where a file system has no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 # Rows of Parquet that are in memory at a time.
 _ROWS = 4096
@@ -239,8 +243,12 @@ def with_lock(output: Path) -> Iterator[None]:
         try:
             # Let go by the system when the process ends, however it does.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ValueError(Errors.EMBED_RUNNING.format(output=output)) from error
+        except OSError as error:
+            # As that of many a cluster. Nobody looks, then.
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
 
 

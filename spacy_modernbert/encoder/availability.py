@@ -9,6 +9,7 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable, Collection, Dict, Iterator, Tuple
 
 from ..errors import Errors, Missing
@@ -22,6 +23,9 @@ PREDICTING = frozenset({"openvino", "onnx"})
 # By the names of Linux: what multiplies matrices of bfloat16, on x86 and on ARM.
 _BFLOAT16_OF_X86 = frozenset({"avx512_bf16", "amx_bf16"})
 BFLOAT16_FLAGS = _BFLOAT16_OF_X86 | {"bf16"}
+
+
+_MEMORY_FILE = Path("/proc/meminfo")  # of Linux
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,8 @@ def find_memory(backend: str) -> str:
         page, n_pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows
         return "unknown"
-    try:
-        free = page * os.sysconf("SC_AVPHYS_PAGES")
-    except (OSError, ValueError):  # macOS
+    free = _free_memory()
+    if not free:
         return _gigabytes(page * n_pages)
     return f"{_gigabytes(free)} free of {_gigabytes(page * n_pages)}"
 
@@ -141,10 +144,11 @@ def has_amx() -> bool:
 
 
 def multiplies_int8() -> bool:
-    """RETURNS (bool): Whether the processor multiplies matrices of int8 natively
-    (VNNI, AMX; on ARM, I8MM). Elsewhere int8 saves memory and no time.
+    """RETURNS (bool): Whether torch multiplies matrices of int8 by what the processor
+    has for it (VNNI, AMX): on ARM, it does not. Elsewhere int8 saves memory and no
+    time.
     """
-    return bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
+    return bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 def find_onnx_provider(precision: str) -> str:
@@ -163,6 +167,19 @@ def find_onnx_provider(precision: str) -> str:
     }
     found = onnxruntime.get_available_providers()
     return next((name for name in wanted[precision] if name in found), "")
+
+
+def _free_memory() -> int:
+    """RETURNS (int): Bytes that can be had, with those in which Linux keeps files that
+    were read; 0 where the system does not say.
+    """
+    try:
+        lines = _MEMORY_FILE.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    kilobytes, *_ = found.get("MemAvailable", "0 kB").split()
+    return 1024 * int(kilobytes)
 
 
 def _gigabytes(n_bytes: int) -> str:
@@ -190,6 +207,19 @@ def _is_apple_silicon() -> bool:
 
 def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
+
+
+def _why_broken(extra: str, *modules: str) -> str:
+    """RETURNS (str): Why modules of an extra that is installed cannot be imported, and
+    what to do about it; empty if they can. A folder of the name of a library is found
+    like one, but has no such modules.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError) as error:  # the latter for what it loads
+            return Missing.BROKEN.format(module=module, error=error, extra=extra)
+    return ""
 
 
 def _cuda() -> Tuple[str, str]:
@@ -237,6 +267,9 @@ def _cpu() -> Tuple[str, str]:
 def _openvino() -> Tuple[str, str]:
     if not _is_installed("openvino"):
         return "", Missing.OPENVINO
+    broken = _why_broken("openvino", "openvino.opset13")
+    if broken:
+        return "", broken
     return f"openvino:CPU, {processor_name()}", ""
 
 
@@ -244,6 +277,9 @@ def _onnx() -> Tuple[str, str]:
     # The graph is written by one and run by the other.
     if not (_is_installed("onnx") and _is_installed("onnxruntime")):
         return "", Missing.ONNX
+    broken = _why_broken("onnx", "onnx.helper", "onnxruntime")
+    if broken:
+        return "", broken
     provider = find_onnx_provider("float32")
     where = processor_name() if provider == "CPUExecutionProvider" else "GPU"
     return f"onnx:{provider}, {where}", ""

@@ -236,8 +236,6 @@ def save_checkpoint(
     RAISES (ValueError): If the folder holds other files, or a tensor is missing or
         has another shape.
     """
-    if tokenizer_config is None:
-        tokenizer_config = _make_tokenizer_config(config, tokenizer_json)
     data = _describe(config, tensors)
     data["torch_dtype"] = {"F32": "float32", "F16": "float16"}[dtype]
     shapes: Mapping[str, Shape] = expected_shapes(config)
@@ -258,11 +256,29 @@ def save_checkpoint(
         )
     with replacing_folder(folder, _OWN_FILES) as fresh:
         write_file(fresh / CONFIG, dump_json(data))
-        write_file(fresh / TOKENIZER, tokenizer_json.encode("utf8"))
-        write_file(fresh / TOKENIZER_CONFIG, dump_json(_portable(tokenizer_config)))
+        write_tokenizer(fresh, config, tokenizer_json, tokenizer_config)
         with open(fresh / TENSORS, "wb") as stream:
             _write_tensors(stream, shapes, tensors, dtype)
             sync(stream)
+
+
+def write_tokenizer(
+    folder: Path,
+    config: ModernBertConfig,
+    tokenizer_json: str,
+    tokenizer_config: Optional[Mapping[str, Any]],
+) -> None:
+    """Write a tokenizer that transformers' `AutoTokenizer` reads, of version 4 or 5.
+
+    folder (Path): Where to write: see `replacing_folder`.
+    config (ModernBertConfig): The config of its encoder.
+    tokenizer_json (str): The text of `tokenizer.json`.
+    tokenizer_config (Optional[Mapping[str, Any]]): See `save_checkpoint`.
+    """
+    if tokenizer_config is None:
+        tokenizer_config = _make_tokenizer_config(config, tokenizer_json)
+    write_file(folder / TOKENIZER, tokenizer_json.encode("utf8"))
+    write_file(folder / TOKENIZER_CONFIG, dump_json(_portable(tokenizer_config)))
 
 
 def check_folder(folder: Path) -> None:
@@ -432,7 +448,22 @@ def _select(
             if ours in found:
                 raise ValueError(Errors.CHECKPOINT_TWICE.format(where=where, name=ours))
             found[ours] = entry
-    shapes = expected_shapes(config)
+    return open_entries(found, expected_shapes(config), where)
+
+
+def open_entries(
+    found: Dict[str, TensorEntry], shapes: Mapping[str, Shape], where: str
+) -> Mapping[str, Floats]:
+    """Open tensors, some of which may be quantized.
+
+    found (Dict[str, TensorEntry]): Where each stands, by name. Those of quantized
+        weights are taken out.
+    shapes (Mapping[str, Tuple[int, ...]]): The shape of each that there should be.
+    where (str): What messages call the file.
+    RETURNS (Mapping[str, NDArray]): The tensors of `shapes`, float32, each read when it
+        is asked for. If some are quantized, `QuantizedTensors`.
+    RAISES (ValueError): If one is absent, not expected, or of another shape or dtype.
+    """
     quantized = take_quantized(found, shapes, where)
     plain = {name: shapes[name] for name in shapes if name not in quantized}
     missing = [name for name in plain if name not in found]

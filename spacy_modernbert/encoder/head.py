@@ -11,9 +11,10 @@ from typing import Dict, Mapping, Optional
 import numpy as np
 
 from ..errors import Errors
-from .checkpoint import read_all_entries
+from .checkpoint import open_entries, read_all_entries
 from .config import ModernBertConfig
-from .tensor_files import FLOAT_DTYPES, Floats, Shape, read_tensors
+from .quantize import part_names
+from .tensor_files import Floats, Shape
 
 DECODER_WEIGHT = "decoder.weight"
 
@@ -72,12 +73,7 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
         return None
     if DECODER_WEIGHT in entries and not config.extras.get("tie_word_embeddings", True):
         raise ValueError(Errors.HEAD_NOT_TIED.format(folder=folder))
-    for name, shape in shapes.items():
-        entry = entries[name]
-        if entry.shape != shape or entry.dtype not in FLOAT_DTYPES:
-            raise ValueError(
-                Errors.CHECKPOINT_BAD_SHAPE.format(
-                    where=f"'{folder}'", name=name, found=entry.shape, wanted=shape
-                )
-            )
-    return read_tensors({name: entries[name] for name in shapes})
+    # A quantized weight has parts beside it.
+    names = {*shapes, *(part for name in shapes for part in part_names(name))}
+    found = {name: entry for name, entry in entries.items() if name in names}
+    return open_entries(found, shapes, f"'{folder}'")

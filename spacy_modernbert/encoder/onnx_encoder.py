@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from ..errors import Errors
 from ..types import PackedBatch
 from .availability import find_onnx_provider
 from .backend import resolve_precision, resolve_quantization
@@ -126,6 +127,7 @@ def open_session(
     n_threads (Optional[int]): The threads; 0 for one on each core, None for as many as
         torch has.
     RETURNS (InferenceSession): The session.
+    RAISES (ValueError): If the provider is there and cannot work.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors
@@ -136,12 +138,16 @@ def open_session(
     options.enable_mem_pattern = False
     if weights:
         options.add_external_initializers(list(weights), list(weights.values()))
-    return ort.InferenceSession(
+    session = ort.InferenceSession(
         model if isinstance(model, bytes) else str(model),
         options,
         providers=[(provider, _PROVIDER_OPTIONS.get(provider, {}))]
         + [("CPUExecutionProvider", {})] * (provider != "CPUExecutionProvider"),
     )
+    # Without the libraries of CUDA, all would be done by the processor, in silence.
+    if provider not in session.get_providers():
+        raise ValueError(Errors.ONNX_PROVIDER.format(provider=provider))
+    return session
 
 
 def run_session(session: ort.InferenceSession, batch: PackedBatch) -> Floats:

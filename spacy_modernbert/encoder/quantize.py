@@ -382,6 +382,11 @@ def _read_scheme(shape: Shape, words: Shape, scales: Shape) -> Optional[Scheme]:
     return None
 
 
+def part_names(name: str) -> Tuple[str, str]:
+    """RETURNS (Tuple[str, str]): What stands beside a weight if it is quantized."""
+    return _part(name, "scales"), _part(name, "biases")
+
+
 def _part(name: str, part: str) -> str:
     return name.removesuffix("weight") + part
 

@@ -5,7 +5,6 @@ wordpiece, found as they come ("dynamic quantization"). Both are symmetric, from
 -127 to 127, so that there are no zero points to correct for.
 """
 
-import platform
 from typing import Optional, Tuple
 
 import torch
@@ -38,8 +37,8 @@ def multiply_int8(x: Tensor, weight: Tensor) -> Tensor:
     RETURNS (Tensor): `(rows, n_out)`, int32 where the processor multiplies int8, else
         float32, in which products of int8 are exact and their sums all but exact.
     """
-    # torch has a quick product of int8 for x86 only. Elsewhere it is a plain loop.
-    if multiplies_int8() and platform.machine() in ("x86_64", "AMD64"):
+    # Without, torch's product of int8 is a plain loop.
+    if multiplies_int8():
         return torch._int_mm(x, weight.t())
     return x.float() @ weight.float().t()
 

@@ -7,7 +7,7 @@ hooks along, and warns of it (W109); `use_doc_vector` puts them in place again.
 """
 
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +128,8 @@ def _unhook(doc: Doc) -> Doc:
 
 
 def _get_vector(doc: Doc) -> Floats:
-    vector: Optional[Floats] = doc._.get(EXTENSION)
-    return _unhook(doc).vector if vector is None else vector
+    vector = doc._.get(EXTENSION)
+    return cast(Floats, _unhook(doc).vector if vector is None else vector)
 
 
 def _get_norm(doc: Doc) -> float:

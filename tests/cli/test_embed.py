@@ -1,6 +1,7 @@
 """`python -m spacy modernbert embed`."""
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from spacy.util import load_config as load_pipeline_config
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app, vector_files
@@ -173,6 +175,28 @@ def test_a_pipeline(trained, text_file, tmp_path):
     done(CliRunner().invoke(app, [*arguments, "--backend", "cpu"]))
     wanted = load_embedder(str(trained), backend="cpu").embed(TEXTS)
     assert_vectors(np.load(output), wanted)
+
+
+def test_the_settings_of_a_pipeline(trained, text_file, tmp_path):
+    """Are those that vectors are made by, unless others are given."""
+    shutil.copytree(trained, tmp_path / "nlp")
+    config = load_pipeline_config(trained / "config.cfg")
+    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
+    tok2vec.update(backend="cpu", precision="bfloat16", quantization={"bits": 8})
+    config.to_disk(tmp_path / "nlp" / "config.cfg")
+    own = load_embedder(str(tmp_path / "nlp"))
+    assert (own.backend, own.precision) == ("cpu", "bfloat16")
+    assert own.quantization == {"bits": 8}
+    other = load_embedder(str(tmp_path / "nlp"), precision="float32")
+    assert (other.backend, other.precision) == ("cpu", "float32")
+    assert other.quantization is None
+    wanted = {"own": own.embed(TEXTS), "other": other.embed(TEXTS)}
+    assert not np.allclose(*wanted.values(), atol=1e-4)
+    for name, options in (("own", []), ("other", ["--precision", "float32"])):
+        output = tmp_path / f"{name}.npy"
+        command = ["embed", str(text_file), str(output), "--model", tmp_path / "nlp"]
+        done(CliRunner().invoke(app, [*map(str, command), *options]))
+        assert_vectors(np.load(output), wanted[name])
 
 
 # -- Interrupted ------------------------------------------------------------------
@@ -403,6 +427,17 @@ def test_two_at_once(run, text_file, tmp_path):
     done(run(text_file, tmp_path / "out.npy"))
 
 
+def test_a_file_system_without_locks(run, text_file, wanted, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(stream, how):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    done(run(text_file, tmp_path / "out.npy"))
+    assert_vectors(np.load(tmp_path / "out.npy"), wanted)
+
+
 # -- What cannot be ---------------------------------------------------------------
 
 
@@ -473,6 +508,16 @@ def test_an_output_that_exists(run, text_file, wanted, tmp_path):
     assert output.read_bytes() == b"mine"
     done(run(text_file, output, "--overwrite"))
     assert_vectors(np.load(output), wanted)
+
+
+def test_a_link_stays_one(run, text_file, wanted, tmp_path):
+    target, link = tmp_path / "scratch" / "out.npy", tmp_path / "out.npy"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    done(run(text_file, link, "--overwrite"))
+    assert link.is_symlink() and list(target.parent.iterdir()) == [target]
+    assert_vectors(np.load(target), wanted)
 
 
 def test_out_of_memory(run, text_file, tmp_path, monkeypatch):

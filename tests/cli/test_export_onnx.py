@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import spacy
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app, export_onnx
@@ -16,6 +17,7 @@ from spacy_modernbert.types import PackedBatch
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 pytest.importorskip("onnx", reason="needs the extra onnx")
 
+TEXT = "Anna Berg went to Oslo."
 FILES = {
     "config.json",
     "model.onnx",
@@ -132,6 +134,50 @@ def test_a_component_of_spacy(checkpoint, tmp_path, shared):
     ids, cu_seqlens, wanted = draw(checkpoint)
     found = use(tmp_path / "onnx", ids, cu_seqlens)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_of_a_pipeline_with_settings_of_its_own(checkpoint, tmp_path):
+    """A quantization, say, which is none of what exports."""
+    nlp = spacy.blank("en")
+    spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
+    tok2vec = {
+        "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
+        "name": str(checkpoint),
+        "backend": "cpu",
+        "quantization": {"bits": 8},
+        "get_spans": spans,
+        "pooling": {"@layers": "reduce_mean.v1"},
+    }
+    model = nlp.get_factory_meta("ner").default_config["model"]
+    nlp.add_pipe("ner", config={"model": {**model, "tok2vec": tok2vec}})
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "nlp")
+    config = spacy.util.load_config(tmp_path / "nlp" / "config.cfg")
+    block = config["components"]["ner"]["model"]["tok2vec"]
+    block.update(backend="mlx", quantization={"bits": 4, "group_size": 32})
+    config.to_disk(tmp_path / "nlp" / "config.cfg")
+    result = run(tmp_path / "nlp", tmp_path / "onnx")
+    assert result.exit_code == 0, result.output
+    ids, cu_seqlens, wanted = draw(checkpoint)
+    found = use(tmp_path / "onnx", ids, cu_seqlens)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_the_tokenizer_of_transformers_5(checkpoint, tmp_path):
+    """It is read by transformers 4, as that of a checkpoint; also where there was no
+    more than tokenizer.json.
+    """
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    path = folder / "tokenizer_config.json"
+    told = json.loads(path.read_text(encoding="utf8"))
+    path.write_text(json.dumps({**told, "tokenizer_class": "TokenizersBackend"}))
+    wanted = AutoTokenizer.from_pretrained(checkpoint)(TEXT)["input_ids"]
+    for name in ("a", "b"):
+        assert run(folder, tmp_path / name).exit_code == 0
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
+        assert tokenizer(TEXT)["input_ids"] == wanted
+        path.unlink(missing_ok=True)
 
 
 def test_over_an_export(checkpoint, tmp_path):

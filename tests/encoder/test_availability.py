@@ -110,7 +110,48 @@ def test_mlx_is_not_to_be_installed_where_it_cannot_be(
     monkeypatch.setattr(platform, "machine", lambda: machine)
     missing = look_for("mlx").missing
     assert ("Install it" in missing) == can_be_had
-    assert can_be_had or f"not for {system} on {machine}" in missing
+    assert can_be_had or f"not on {system} with {machine}" in missing
+
+
+@pytest.mark.parametrize(
+    "backend, module",
+    [
+        ("openvino", "openvino.opset13"),
+        ("onnx", "onnx.helper"),
+        ("onnx", "onnxruntime"),
+    ],
+)
+def test_a_library_that_is_broken(monkeypatch, backend, module):
+    """Or a folder of its name, where Python was started."""
+    monkeypatch.setattr(availability, "_is_installed", lambda module: True)
+    monkeypatch.setitem(sys.modules, module, None)
+    missing = look_for(backend).missing
+    assert f"{module} cannot be imported" in missing
+    assert f"'spacy-modernbert[{backend}]'" in missing
+
+
+def test_a_folder_of_the_name_of_a_library(monkeypatch, tmp_path):
+    """As clones from the hub have them."""
+    (tmp_path / "openvino").mkdir()
+    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert "rename it" in look_for("openvino").missing
+    monkeypatch.setattr(
+        availability, "processor_flags", lambda: frozenset({"avx512_bf16"})
+    )
+    assert choose(to_train=False).backend != "openvino"
+
+
+def test_free_memory(monkeypatch, tmp_path):
+    """With what Linux keeps of files, which it gives back."""
+    monkeypatch.setattr(availability, "_MEMORY_FILE", tmp_path / "meminfo")
+    pytest.importorskip("resource")
+    assert "free" not in find_memory("cpu") and find_memory("cpu").endswith(" GiB")
+    (tmp_path / "meminfo").write_text(
+        "MemTotal: 9 kB\nMemFree:   1024 kB\nMemAvailable:    3145728 kB\n"
+    )
+    assert find_memory("cpu").startswith("3.0 GiB free of ")
 
 
 def test_mlx_without_the_part_that_computes(monkeypatch):
@@ -176,7 +217,8 @@ def test_names():
         ({"avx512_vnni"}, False, True, False),
         ({"avx512_bf16", "avx512_vnni"}, True, True, False),
         ({"amx_tile", "amx_bf16", "amx_int8"}, True, True, True),
-        ({"asimd", "bf16", "i8mm"}, True, True, False),
+        # ARM, where torch has no product of int8 that uses them.
+        ({"asimd", "bf16", "i8mm"}, True, False, False),
         (set(), False, False, False),
     ],
 )

@@ -19,7 +19,7 @@ from spacy_modernbert.types import PackedBatch
 from .util import assert_close, draw_ids, make_oracle, state
 
 pytest.importorskip("onnx", reason="needs the extra onnx")
-pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 160]
 LENGTHS += [192, 255, 256, 257, 288, 512, 1000]
@@ -191,6 +191,20 @@ def test_the_provider_of_a_precision(provider, monkeypatch):
     # CoreML computes in float16, whatever the graph says.
     is_exact = provider == "CUDAExecutionProvider"
     assert (find_onnx_provider("float32") == provider) == is_exact
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_does_not_start(oracle, monkeypatch):
+    """As that of CUDA without its libraries: the processor would do all, in silence."""
+    if (
+        "CUDAExecutionProvider"
+        in onnxruntime.capi._pybind_state.get_available_providers()
+    ):
+        pytest.skip("CUDA is there")
+    found = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: found)
+    with pytest.raises(ValueError, match="CUDAExecutionProvider, which does not start"):
+        load(oracle).encode(PackedBatch.of(draw([5])))
 
 
 def test_the_graph_in_float16(oracle):

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from transformers import ModernBertForMaskedLM
 
@@ -15,6 +17,7 @@ from spacy_modernbert.encoder.checkpoint import (
 )
 from spacy_modernbert.encoder.flash import FlashAttention
 from spacy_modernbert.encoder.head import head_shapes, init_head, open_head
+from spacy_modernbert.encoder.quantize import Scheme, quantize
 from spacy_modernbert.pretraining import masked_lm
 from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import Masking
@@ -124,6 +127,25 @@ def test_an_encoder_alone_has_no_head(tmp_path):
     assert open_head(tmp_path / "encoder", config) is None
     fresh = init_head(config, seed=0)
     assert {name: each.shape for name, each in fresh.items()} == head_shapes(config)
+
+
+def test_a_quantized_head(tmp_path):
+    """In the layout of MLX, as the encoder's weights may be."""
+    save(tmp_path)
+    config = load_config(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_arrays(path)
+    exact = tensors["head.dense.weight"]
+    made = quantize(exact, Scheme(8, 32))
+    tensors["head.dense.weight"] = made.words
+    tensors["head.dense.scales"] = made.scales
+    tensors["head.dense.biases"] = made.biases
+    save_arrays(tensors, path)
+    head = open_head(tmp_path, config)
+    assert set(head) == set(head_shapes(config))
+    np.testing.assert_allclose(head["head.dense.weight"], exact, atol=2e-3)
+    assert not np.array_equal(head["head.dense.weight"], exact)
+    np.testing.assert_array_equal(head["decoder.bias"], tensors["decoder.bias"])
 
 
 def test_a_decoder_with_weights_of_its_own(tmp_path):
