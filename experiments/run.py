@@ -261,7 +261,9 @@ def digest_recipe(path: Path) -> str:
 
 
 def _name_machine(machine: Dict[str, Any], threads: int) -> str:
-    parts = [machine["processor"], machine.get("gpu"), f"{threads} threads"]
+    # Of a card, its memory and the CUDA that torch was built for come after its name.
+    gpu = machine.get("gpu", "").partition(",")[0]
+    parts = [machine["processor"], gpu, f"{threads} threads"]
     return ", ".join(filter(None, parts))
 
 

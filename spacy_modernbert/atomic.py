@@ -6,14 +6,17 @@ import re
 import secrets
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Iterator, Pattern
 
 from .errors import Errors
 
 # What file managers leave in every folder that somebody looks into.
-_NOBODYS = re.compile(r"\.DS_Store|\._.*|\.directory|Thumbs\.db|desktop\.ini")
+# And what the root of a volume has.
+_NOBODYS = re.compile(
+    r"\.DS_Store|\._.*|\.directory|Thumbs\.db|desktop\.ini|lost\+found"
+)
 
 # What takes the place of a folder, and what was there, while they change places. A
 # process that is killed leaves it behind.
@@ -29,7 +32,8 @@ _NOT_TO_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file beside its place, and rename it when it is complete. If that fails,
-    what was there before is left as it was.
+    what was there before is left as it was. A file that cannot be replaced, as one that
+    is mounted by itself, is overwritten when the new one is complete.
 
     path (Path): The file; a link stays a link. Its folder is made if it does not
         exist. What is there and no regular file, such as `/dev/stdout`, is written to
@@ -65,13 +69,13 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     folder = folder.resolve()
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    around = _around(folder)
-    _sweep(around, folder.name)
-    fresh = around / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    fresh = _around(folder) / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     fresh.mkdir()
     try:
         yield fresh
         _put_folder_in_place(fresh, folder)
+        # Not before: it may be all that there is.
+        _sweep(fresh.parent, folder.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -173,17 +177,17 @@ def _around(folder: Path) -> Path:
 def _sweep(around: Path, name: str) -> None:
     """Remove what processes that were killed have left of a folder."""
     passing = _passing(name)
-    for path in around.iterdir():
-        if passing.fullmatch(path.name) and _is_stale(path):
-            shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # of a folder that one may write to and not read
+        for path in around.iterdir():
+            if passing.fullmatch(path.name) and _is_stale(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_stale(folder: Path) -> bool:
-    try:
-        times = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
-    except OSError:  # somebody else removes it
-        return False
-    return time.time() - max(times) > _STALE_SECONDS
+    stats = [path.stat() for path in (folder, *folder.iterdir())]
+    # The latter tells when it was renamed.
+    last = max(max(each.st_mtime, each.st_ctime) for each in stats)
+    return time.time() - last > _STALE_SECONDS
 
 
 def _put_file_in_place(fresh: Path, path: Path) -> None:
@@ -192,7 +196,13 @@ def _put_file_in_place(fresh: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NOT_TO_BE_RENAMED:
             raise
-        shutil.copyfile(fresh, path)
+        _copy(fresh, path)
+
+
+def _copy(source: "str | Path", target: "str | Path") -> None:
+    with open(source, "rb") as read, open(target, "wb") as written:
+        shutil.copyfileobj(read, written)
+        sync(written)
 
 
 def _put_folder_in_place(fresh: Path, folder: Path) -> None:
@@ -208,7 +218,7 @@ def _put_folder_in_place(fresh: Path, folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NOT_TO_BE_RENAMED:
             raise
-        _put_contents_in_place(fresh, folder)
+        _copy_in_place(fresh, folder)
         return
     try:
         os.rename(fresh, folder)
@@ -218,8 +228,18 @@ def _put_folder_in_place(fresh: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _copy_in_place(fresh: Path, folder: Path) -> None:
+    """From beside a folder, where nothing can be renamed into it."""
+    within = folder / fresh.name
+    try:
+        shutil.copytree(fresh, within, copy_function=_copy)
+        _put_contents_in_place(within, folder)
+    finally:
+        shutil.rmtree(within, ignore_errors=True)
+
+
 def _put_contents_in_place(fresh: Path, folder: Path) -> None:
-    """One after the other, and what is not replaced is removed."""
+    """From within a folder, one after the other; what is not replaced is removed."""
     contents = list(fresh.iterdir())
     names = {path.name for path in contents}
     for path in contents:

@@ -322,11 +322,10 @@ def make_modernbert_ner(
 
 def _prepare_doc_vectors(model: Model, name: str) -> None:
     from .layers.doc_vectors import register_extension
-    from .layers.encode import find_layers
-    from .layers.tok2vec import find_tok2vec
+    from .layers.tok2vec import find_tok2vecs
 
-    if find_tok2vec(model) is None:
-        n_encoders = len(find_layers(model))
+    n_encoders = len(find_tok2vecs(model))
+    if n_encoders != 1:
         message = Errors.NO_DOC_VECTOR.format(component=name, n_encoders=n_encoders)
         raise ValueError(message)
     # Here, too, where Docs come from other processes.

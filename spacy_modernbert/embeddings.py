@@ -220,7 +220,7 @@ def load_embedder(
     pooling: str = "auto",
     window: Optional[int] = None,
     overlap: Optional[int] = None,
-    max_batch_wordpieces: int = 16384,
+    max_batch_wordpieces: Optional[int] = None,
 ) -> Embedder:
     """Make an embedder.
 
@@ -241,18 +241,21 @@ def load_embedder(
         or as much as the encoder takes and a pass holds.
     overlap (Optional[int]): The wordpieces that two windows share. None for that of
         the pipeline, or 512, or half of a small window.
-    max_batch_wordpieces (int): The most wordpieces of a pass.
+    max_batch_wordpieces (Optional[int]): The most wordpieces of a pass. None for that
+        of the pipeline, or 16,384.
     RETURNS (Embedder): The embedder.
     RAISES (ValueError): If the encoder cannot be had, or cannot be run like this.
     """
-    settings: Dict[str, Any] = {"backend": backend, "precision": precision}
+    settings: Dict[str, Any] = {
+        "backend": backend,
+        "precision": precision,
+        "max_batch_wordpieces": max_batch_wordpieces,
+    }
     settings = {key: value for key, value in settings.items() if value is not None}
-    if settings or quantization is not None:
+    if quantization is not None or {"backend", "precision"} & set(settings):
         # That of the pipeline may be none of another backend's.
         settings["quantization"] = quantization
-    checked = EncoderSettings(
-        name, revision, max_batch_wordpieces=max_batch_wordpieces, **settings
-    )
+    checked = EncoderSettings(name, revision, **settings)
     spans: Mapping[str, Any] = {}
     folder = find_pipeline(name)
     if folder is None:
@@ -268,7 +271,8 @@ def load_embedder(
         spans = found if found.get("@span_getters") == LONG_CONTEXT_SPANS else {}
         shim = load_shim(folder, config, blocks[0], settings)
     loaded = shim.loaded
-    limit = min(loaded.encoder.config.max_wordpieces, max_batch_wordpieces)
+    most = shim.settings.max_batch_wordpieces
+    limit = min(loaded.encoder.config.max_wordpieces, most)
     if window is None:
         # Where that is too much, the error is to name what is too small for a window.
         window = max(MIN_WINDOW, min(spans.get("window", _WINDOW), limit))
@@ -282,7 +286,7 @@ def load_embedder(
         tokenizer=loaded.tokenizer,
         get_spans=LongContextSpans(window, overlap),
         pooling=resolve_pooling(pooling, loaded.encoder.config),
-        max_batch_wordpieces=max_batch_wordpieces,
+        max_batch_wordpieces=most,
         backend=found_backend,
         precision=resolve_precision(shim.settings.precision, found_backend),
         quantization=shim.settings.quantization,

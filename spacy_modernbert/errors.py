@@ -361,9 +361,9 @@ class Errors:
         "(DocBin keeps it with store_user_data=True)."
     )
     OTHER_VECTORS = (
-        "The Doc's vector is {width} wide, of its encoder, and that of the {kind} is "
-        "{other} wide: of the word vectors of the vocab, say. They cannot be compared. "
-        "Compare Docs that have vectors of the same encoder."
+        "The Doc's vector is {width} wide, and that of the {kind} is {other} wide: one "
+        "is of an encoder, say, and the other of the word vectors of the vocab. They "
+        "cannot be compared. Compare Docs that have vectors of the same encoder."
     )
     BAD_OUTPUT_FILE = (
         "The output_file of the logger must be a path or null, but it is {value!r}. "
@@ -698,9 +698,9 @@ class Missing:
         "pip install 'spacy-modernbert[onnx]'."
     )
     BROKEN = (
-        "{module} cannot be imported ({error}). If a folder of that name is where "
-        "Python was started, it is taken for the library: rename it. Else install it "
-        "anew: pip install --force-reinstall 'spacy-modernbert[{extra}]'."
+        "{module} cannot be imported ({error}). If a folder {library} is where Python "
+        "was started, it is taken for the library: rename it. Else install it anew: "
+        "pip install --force-reinstall --no-deps {library}."
     )
     NUMBA = (
         "spaCy's own. The compiled one is many times as quick: "

@@ -11,7 +11,7 @@ from .errors import Errors
 
 STDIN = "-"
 
-_JSONL = (".jsonl", ".ndjson")
+JSONL = (".jsonl", ".ndjson")
 _DEFAULT_KEY = "text"
 
 
@@ -40,7 +40,7 @@ class TextSource:
         # A pipe such as <(zcat texts.gz) is no file, and can be read all the same.
         if place != STDIN and (not Path(place).exists() or Path(place).is_dir()):
             raise ValueError(Errors.NO_TEXT_FILE.format(path=place))
-        if key is None and place.lower().endswith(_JSONL):
+        if key is None and place.lower().endswith(JSONL):
             key = _DEFAULT_KEY
         return cls(place, key)
 

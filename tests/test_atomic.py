@@ -122,11 +122,12 @@ def contents(folder):
 
 
 def refuse(monkeypatch, number, path):
-    """Let something not be renamed."""
+    """Let something not be renamed, nor anything into it."""
 
     def guard(rename):
         def guarded(source, target):
-            if path in (Path(source), Path(target)):
+            within = [path in Path(each).parents for each in (source, target)]
+            if path in (Path(source), Path(target)) or within[0] != within[1]:
                 raise OSError(number, os.strerror(number))
             rename(source, target)
 
@@ -136,18 +137,22 @@ def refuse(monkeypatch, number, path):
     monkeypatch.setattr(os, "replace", guard(os.replace))
 
 
-@pytest.mark.parametrize("is_mount", [True, False])
-def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch, is_mount):
-    """A mount point, beside which nothing can be written; or a folder of a lower layer
-    of a container.
+@pytest.mark.parametrize(
+    ("is_mount", "number"),
+    [(True, errno.EBUSY), (False, errno.EBUSY), (False, errno.EXDEV)],
+)
+def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch, is_mount, number):
+    """A mount point, beside which nothing can be written; one of the same file system,
+    which is not told from a folder; or a folder of a lower layer of a container.
     """
     folder = tmp_path / "out"
     fill(folder, a="old", b="old")
     (folder / ".DS_Store").touch()
+    (folder / "lost+found").mkdir()
     if is_mount:
         monkeypatch.setattr(os.path, "ismount", lambda path: path == folder)
         monkeypatch.setattr(os, "access", lambda path, mode: path == folder)
-    refuse(monkeypatch, errno.EBUSY if is_mount else errno.EXDEV, folder)
+    refuse(monkeypatch, number, folder)
     check_replaceable(folder, FILES)
     with pytest.raises(OSError, match="full"), replacing_folder(folder, FILES) as fresh:
         assert fresh.parent == (folder if is_mount else tmp_path)
@@ -170,19 +175,24 @@ def test_a_file_that_cannot_be_renamed(tmp_path, monkeypatch):
     assert path.read_text() == "after" and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_was_left_by_a_process_that_was_killed(tmp_path):
+def test_what_was_left_by_a_process_that_was_killed(tmp_path, monkeypatch):
     fill(tmp_path / "out", a="a")
-    long_ago = time.time() - 100_000
-    for name in (".out.01234567.tmp", ".out.89abcdef.old", ".out.99999999.tmp"):
+    left = [".out.01234567.tmp", ".out.89abcdef.old"]
+    for name in (*left, ".output.01234567.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.txt").touch()
-    # Somebody still writes to the last.
-    for name in (".out.01234567.tmp", ".out.89abcdef.old"):
-        os.utime(tmp_path / name / "a.txt", (long_ago, long_ago))
-        os.utime(tmp_path / name, (long_ago, long_ago))
-    others = tmp_path / ".output.01234567.tmp"
-    others.mkdir()
-    os.utime(others, (long_ago, long_ago))
+    # Somebody may still write to it.
     fill(tmp_path / "out", a="b")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"out", ".out.99999999.tmp", others.name}
+    assert all((tmp_path / name).is_dir() for name in left)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 100_000)
+    # Until there is a new one, they may be all that there is.
+    with (
+        pytest.raises(OSError, match="full"),
+        replacing_folder(tmp_path / "out", FILES),
+    ):
+        raise OSError("full")
+    assert all((tmp_path / name).is_dir() for name in left)
+    fill(tmp_path / "out", a="c")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"out", ".output.01234567.tmp"}

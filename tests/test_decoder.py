@@ -317,9 +317,8 @@ def test_training_goes_on(pipelines):
         example = make_example(pipeline, TEXTS[0])
         for _ in range(3):
             pipeline.update([example], sgd=optimizer)
-    examples = [Example.from_dict(fast.make_doc(TEXTS[0]), {})]
-    fast.rehearse(examples, sgd=optimizer)
-    stock.rehearse(examples, sgd=optimizer)
+        unlabelled = Example.from_dict(pipeline.make_doc(TEXTS[0]), {})
+        pipeline.rehearse([unlabelled], sgd=optimizer)
     assert entities(fast.pipe(TEXTS)) == entities(stock.pipe(TEXTS))
 
 

@@ -61,7 +61,7 @@ def test_wheel(tmp_path):
         assert f"spacy_modernbert/{module}" in names
     for part in ("report.html.jinja", "report.css", "report.js"):
         assert f"spacy_modernbert/evaluation/page/{part}" in names
-    for size in ("tiny", "mini", "base", "large"):
+    for size in ("tiny", "micro", "mini", "base", "large"):
         assert f"spacy_modernbert/encoder/sizes/{size}.json" in names
     assert not any(name.startswith("tests") for name in names)
 

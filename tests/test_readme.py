@@ -3,7 +3,6 @@
 import json
 import re
 from configparser import ConfigParser
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -71,14 +70,9 @@ def test_the_settings_of_pretraining(tmp_path):
 
 def test_data_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = {
-        "spacy": spacy,
-        "DocBin": DocBin,
-        "Path": Path,
-        # The first ends within a word.
-        "my_data": [("Tom Sawyer is there.", [(0, 9, "PER")]), ("Nobody is.", [])],
-    }
-    exec(find("python", "my_data"), names)
+    # The first ends within a word.
+    data = [("Tom Sawyer is there.", [(0, 9, "PER")]), ("Nobody is.", [])]
+    exec(find("python", "my_data"), {"my_data": data})
     docs = (
         DocBin().from_disk("corpus/mine/train.spacy").get_docs(spacy.blank("en").vocab)
     )

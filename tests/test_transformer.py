@@ -183,6 +183,7 @@ def test_sourced_with_replaced_listeners(nlp, tmp_path):
     for name in ("transformer", "ner"):
         both.add_pipe(name, source=spacy.load(tmp_path / "source"))
     assert both.pipe_names == ["transformer", "ner"]
+    assert entities(both.pipe(TEXTS)) == wanted
 
 
 def test_frozen_and_annotating(nlp, checkpoint):

@@ -59,8 +59,10 @@ def embed(
         None,
         help="auto, float32, bfloat16 or float16 [as the pipeline says, or auto]",
     ),
-    max_batch_wordpieces: int = typer.Option(
-        16384, min=1, help="The most wordpieces of a pass"
+    max_batch_wordpieces: Optional[int] = typer.Option(
+        None,
+        min=1,
+        help="The most wordpieces of a pass [as the pipeline says, or 16384]",
     ),
     window: Optional[int] = typer.Option(
         None, help="Wordpieces of a window [as many as the encoder takes]"
@@ -78,8 +80,6 @@ def embed(
     when it is started again with the same arguments.
     """
     try:
-        if output.is_symlink():  # it stays one
-            output = output.resolve()
         source = TextSource.of(input, text_key)
         check_output(output, text_key=source.key, overwrite=overwrite)
         # Errors of the input come up now, and not after hours.

@@ -29,7 +29,7 @@ from ..encoder.checkpoint import (
 from ..encoder.config import SIZES, ModernBertConfig
 from ..encoder.weights import expected_shapes, init_tensors, with_matching_keys
 from ..errors import Errors
-from ..pretraining.texts import read_texts
+from ..raw_texts import read_texts
 
 # Their ids are their places here. The names are those of the published tokenizer.
 SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
@@ -77,11 +77,12 @@ def encoder(
     """
     sizes = SIZES if configs is None else configs
     size = sizes / f"{name}.json"
+    # One word. The ids of checkpoints on the hub have two.
+    is_word = Path(name).name == name and not Path(name).exists()
     try:
-        if size.is_file():
+        if is_word and size.is_file():
             make_checkpoint(size, output, corpus, seed)
-        elif Path(name).name == name and not Path(name).exists():
-            # One word. The ids of checkpoints on the hub have two.
+        elif is_word:
             raise ValueError(_describe_sizes(name, sizes))
         else:
             copy_checkpoint(name, revision, output)

@@ -161,7 +161,8 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
         write_file(fresh / CONFIG, dump_json(config.to_dict()))
         write_tokenizer(fresh, config, tokenizer_json, tokenizer_config)
         parity = compare(model, config, tensors)
-        if bits is None and parity.error > _TOLERANCE * max(1.0, parity.largest):
+        # Negated, so that what is no number is too far.
+        if bits is None and not parity.error <= _TOLERANCE * max(1.0, parity.largest):
             raise ValueError(Errors.EXPORT_DIFFERS.format(error=parity.error))
     return parity
 

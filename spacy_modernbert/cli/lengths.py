@@ -15,7 +15,7 @@ from ..doc_files import read_docs
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.checkpoint import resolve_tokenizer
 from ..errors import Errors
-from ..pretraining.texts import read_texts
+from ..raw_texts import read_texts
 
 WINDOWS = (512, 2048, 8192)
 

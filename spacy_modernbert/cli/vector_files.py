@@ -44,7 +44,7 @@ _VECTORS, _RECORDS, _STATE, _WHOLE = (
 )
 
 # Where a file system has no locks.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 # Rows of Parquet that are in memory at a time.
 _ROWS = 4096
@@ -172,7 +172,7 @@ class PartialFile:
             with open(self.folder / _RECORDS, encoding="utf8") as records:
                 write(path, vectors, map(json.loads, records))
             del vectors  # a mapped file cannot be removed on Windows
-        os.replace(path, self.output)
+        os.replace(path, os.path.realpath(self.output))
         self.discard()
 
     def discard(self) -> None:
@@ -221,8 +221,11 @@ class PartialFile:
 
 
 def partial_folder(output: Path) -> Path:
-    """RETURNS (Path): Where the results are until the file is complete."""
-    return output.with_name(output.name + ".partial")
+    """RETURNS (Path): Where the results are until the file is complete: beside it, and
+    not beside a link to it.
+    """
+    place = Path(os.path.realpath(output))
+    return place.with_name(place.name + ".partial")
 
 
 @contextmanager
@@ -247,7 +250,7 @@ def with_lock(output: Path) -> Iterator[None]:
             raise ValueError(Errors.EMBED_RUNNING.format(output=output)) from error
         except OSError as error:
             # As that of many a cluster. Nobody looks, then.
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
         yield
 

@@ -209,16 +209,16 @@ def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _why_broken(extra: str, *modules: str) -> str:
-    """RETURNS (str): Why modules of an extra that is installed cannot be imported, and
-    what to do about it; empty if they can. A folder of the name of a library is found
-    like one, but has no such modules.
+def _why_broken(module: str) -> str:
+    """RETURNS (str): Why a module of a library that is installed cannot be imported,
+    and what to do about it; empty if it can. A folder of the name of a library is found
+    like one, but has no such module.
     """
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except (ImportError, OSError) as error:  # the latter for what it loads
-            return Missing.BROKEN.format(module=module, error=error, extra=extra)
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # of any kind, where it was built for other versions
+        library = module.partition(".")[0]
+        return Missing.BROKEN.format(module=module, error=error, library=library)
     return ""
 
 
@@ -267,7 +267,7 @@ def _cpu() -> Tuple[str, str]:
 def _openvino() -> Tuple[str, str]:
     if not _is_installed("openvino"):
         return "", Missing.OPENVINO
-    broken = _why_broken("openvino", "openvino.opset13")
+    broken = _why_broken("openvino.opset13")
     if broken:
         return "", broken
     return f"openvino:CPU, {processor_name()}", ""
@@ -277,7 +277,9 @@ def _onnx() -> Tuple[str, str]:
     # The graph is written by one and run by the other.
     if not (_is_installed("onnx") and _is_installed("onnxruntime")):
         return "", Missing.ONNX
-    broken = _why_broken("onnx", "onnx.helper", "onnxruntime")
+    broken = _why_broken("onnx.helper") or _why_broken(
+        "onnxruntime.capi.onnxruntime_pybind11_state"
+    )
     if broken:
         return "", broken
     provider = find_onnx_provider("float32")

@@ -52,6 +52,9 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 TENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
+# What hides others is called so, where a checkpoint does not name it.
+MASK_TOKENS = ("[MASK]", "<mask>")
+
 # All that is fetched from the hub.
 _HUB_FILES = [
     CONFIG,
@@ -539,7 +542,7 @@ def _make_tokenizer_config(
         "sep_token": by_id.get(config.sep_token_id),
         "pad_token": by_id.get(config.pad_token_id),
         "unk_token": next((t for t in ("[UNK]", "<unk>") if t in special), None),
-        "mask_token": next((t for t in ("[MASK]", "<mask>") if t in special), None),
+        "mask_token": next((t for t in MASK_TOKENS if t in special), None),
     }
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -147,9 +147,7 @@ def _has_vector(doc: Doc) -> bool:
 def _get_similarity(doc: Doc, other: Any) -> float:
     """The cosine; 0 where there is no vector. spaCy's own would warn that there are no
     word vectors."""
-    vector = doc._.get(EXTENSION)
-    if vector is None:
-        return float(_unhook(doc).similarity(other))
+    vector = _get_vector(doc)
     norms = _get_norm(doc) * float(other.vector_norm)
     if not norms:
         return 0.0

@@ -136,8 +136,13 @@ def find_tok2vec(model: Model) -> Optional[Model]:
     """RETURNS (Optional[Model]): The layer of `modernbert_tok2vec` in a model, if there
     is exactly one.
     """
-    found = [node for node in model.walk() if node._func is forward]
+    found = find_tok2vecs(model)
     return found[0] if len(found) == 1 else None
+
+
+def find_tok2vecs(model: Model) -> List[Model]:
+    """RETURNS (List[Model]): The layers of `modernbert_tok2vec` in a model."""
+    return [node for node in model.walk() if node._func is forward]
 
 
 def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:

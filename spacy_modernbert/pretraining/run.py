@@ -20,6 +20,7 @@ from ..encoder.backend import (
     resolve_precision,
 )
 from ..encoder.checkpoint import (
+    MASK_TOKENS,
     load_config,
     open_tensors,
     read_tokenizer_config,
@@ -31,6 +32,7 @@ from ..encoder.checkpointing import recomputes
 from ..encoder.head import init_head, open_head
 from ..encoder.out_of_memory import watch_memory
 from ..errors import Errors
+from ..raw_texts import read_texts
 from ..types import PackedBatch
 from .masked_lm import MaskedLM
 from .masking import MaskedBatch, Masking, unigram_baseline
@@ -40,14 +42,11 @@ from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize
 from .settings import Phase, PretrainingSettings
 from .state import digest_of, load_state, save_state
-from .texts import read_texts
 
 ENCODER = "encoder"
 STATE = "state.safetensors"
 LOG = "log.jsonl"
 
-# Where a checkpoint does not name it.
-_MASK_TOKENS = ("[MASK]", "<mask>")
 _TORCH_BACKENDS = ("cuda", "mps", "cpu")
 _SHORT_SIGHT = 512
 # Streams of chance: each use has its own, so that a run that is resumed has the same.
@@ -109,10 +108,11 @@ class Pretraining:
         self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json)
         self._tokenizer.check_fits(self._config.vocab_size, settings.encoder)
         self._masking = _make_masking(
-            self._tokenizer_json,
-            find_mask_token(self._tokenizer_json, self._tokenizer_config, source),
+            Tokenizer.from_str(self._tokenizer_json),
+            self._tokenizer_config or {},
             settings,
             self._config.vocab_size,
+            source,
         )
         head = open_head(source, self._config)
         tensors = open_tensors(source, self._config)
@@ -366,36 +366,34 @@ def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBat
         start = end
 
 
-def find_mask_token(
-    tokenizer_json: str, tokenizer_config: Optional[Mapping[str, Any]], folder: Path
-) -> str:
-    """The wordpiece that hides others.
-
-    tokenizer_json (str): The tokenizer.
-    tokenizer_config (Optional[Mapping[str, Any]]): What transformers is told of it.
-    folder (Path): The checkpoint. Only for messages.
-    RETURNS (str): What that is told, else one with the usual name.
-    RAISES (ValueError): If the tokenizer has none such.
-    """
-    told = (tokenizer_config or {}).get("mask_token")
-    if isinstance(told, Mapping):  # an AddedToken, with what it strips
-        told = told.get("content")
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    for token in (told, *_MASK_TOKENS):
-        if isinstance(token, str) and tokenizer.token_to_id(token) is not None:
-            return token
-    raise ValueError(Errors.NO_MASK_TOKEN.format(folder=folder))
-
-
 def _make_masking(
-    tokenizer_json: str, mask_token: str, settings: PretrainingSettings, vocab_size: int
+    tokenizer: Tokenizer,
+    tokenizer_config: Mapping[str, Any],
+    settings: PretrainingSettings,
+    vocab_size: int,
+    folder: Path,
 ) -> Masking:
-    tokenizer = Tokenizer.from_str(tokenizer_json)
     added = tokenizer.get_added_tokens_decoder()
     special = [i for i, token in added.items() if token.special]
     return Masking(
         rate=settings.mask_rate,
-        mask_id=tokenizer.token_to_id(mask_token),
+        mask_id=_find_mask_id(tokenizer, tokenizer_config, folder),
         special_ids=np.array(special, np.int64),
         vocab_size=min(vocab_size, tokenizer.get_vocab_size()),
     )
+
+
+def _find_mask_id(
+    tokenizer: Tokenizer, tokenizer_config: Mapping[str, Any], folder: Path
+) -> int:
+    """The wordpiece that hides others: the one that transformers is told of, else one
+    with a usual name.
+    """
+    told = tokenizer_config.get("mask_token")
+    if isinstance(told, Mapping):  # with what it strips
+        told = told.get("content")
+    for token in (told, *MASK_TOKENS):
+        found = tokenizer.token_to_id(token) if isinstance(token, str) else None
+        if found is not None:
+            return found
+    raise ValueError(Errors.NO_MASK_TOKEN.format(folder=folder))

@@ -427,13 +427,19 @@ def test_two_at_once(run, text_file, tmp_path):
     done(run(text_file, tmp_path / "out.npy"))
 
 
-def test_a_file_system_without_locks(run, text_file, wanted, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [*vector_files.NO_LOCKS, errno.EIO])
+def test_a_file_system_without_locks(
+    run, text_file, wanted, tmp_path, monkeypatch, number
+):
     fcntl = pytest.importorskip("fcntl")
 
     def flock(stream, how):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
+    if number == errno.EIO:
+        assert os.strerror(number) in failed(run(text_file, tmp_path / "out.npy"))
+        return
     done(run(text_file, tmp_path / "out.npy"))
     assert_vectors(np.load(tmp_path / "out.npy"), wanted)
 
@@ -511,7 +517,8 @@ def test_an_output_that_exists(run, text_file, wanted, tmp_path):
 
 
 def test_a_link_stays_one(run, text_file, wanted, tmp_path):
-    target, link = tmp_path / "scratch" / "out.npy", tmp_path / "out.npy"
+    # The format is told by the name that was given.
+    target, link = tmp_path / "scratch" / "9f86d0", tmp_path / "out.npy"
     target.parent.mkdir()
     target.write_bytes(b"old")
     link.symlink_to(target)

@@ -1,4 +1,5 @@
 import platform
+import subprocess
 import sys
 
 import pytest
@@ -17,6 +18,8 @@ from spacy_modernbert.encoder.availability import (
     multiplies_int8,
     require,
 )
+
+from ..util import ROOT
 
 NAMED = [backend for backend in BACKENDS if backend != "auto"]
 
@@ -114,33 +117,45 @@ def test_mlx_is_not_to_be_installed_where_it_cannot_be(
 
 
 @pytest.mark.parametrize(
-    "backend, module",
+    ("backend", "library", "module"),
     [
-        ("openvino", "openvino.opset13"),
-        ("onnx", "onnx.helper"),
-        ("onnx", "onnxruntime"),
+        ("openvino", "openvino", "openvino.opset13"),
+        ("onnx", "onnx", "onnx.helper"),
+        ("onnx", "onnxruntime", "onnxruntime.capi.onnxruntime_pybind11_state"),
     ],
 )
-def test_a_library_that_is_broken(monkeypatch, backend, module):
-    """Or a folder of its name, where Python was started."""
+def test_a_library_that_is_broken(monkeypatch, backend, library, module):
+    for each in ("onnx", library):
+        pytest.importorskip(each)
     monkeypatch.setattr(availability, "_is_installed", lambda module: True)
     monkeypatch.setitem(sys.modules, module, None)
     missing = look_for(backend).missing
     assert f"{module} cannot be imported" in missing
-    assert f"'spacy-modernbert[{backend}]'" in missing
+    assert f"--no-deps {library}." in missing
 
 
-def test_a_folder_of_the_name_of_a_library(monkeypatch, tmp_path):
-    """As clones from the hub have them."""
-    (tmp_path / "openvino").mkdir()
-    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert "rename it" in look_for("openvino").missing
-    monkeypatch.setattr(
-        availability, "processor_flags", lambda: frozenset({"avx512_bf16"})
+def test_a_folder_of_the_name_of_a_library(tmp_path):
+    """As clones from the hub have them: where Python was started, it is found."""
+    for library in ("openvino", "onnx", "onnxruntime"):
+        (tmp_path / library).mkdir()
+    script = """
+import sys
+from spacy_modernbert.encoder import availability
+availability.processor_flags = lambda: frozenset({"avx512_bf16"})
+# The folders, and nothing that is installed.
+sys.path[:] = [sys.argv[1]]
+print([availability.look_for(name).missing for name in ("openvino", "onnx")])
+print(availability.choose(to_train=False, among=("cpu", "openvino")).backend)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
-    assert choose(to_train=False).backend != "openvino"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("rename it") == 2
+    assert done.stdout.split()[-1] == "cpu"
 
 
 def test_free_memory(monkeypatch, tmp_path):

@@ -36,10 +36,11 @@ def test_groups_of_two_kinds():
 
 @pytest.mark.parametrize("half_window", [0, 1, 16, 64, 100])
 @pytest.mark.parametrize("n_rows", [1, 15, 16, 17, 130])
-def test_blocks_see_the_window(half_window, n_rows):
+@pytest.mark.parametrize("half_windows", [1, 2])
+def test_blocks_see_the_window(half_window, n_rows, half_windows):
     """Said once more, of every pair of rows."""
     owners = np.repeat([0, -1, 1, 2], [40, 3, 50, 500])[:n_rows]
-    blocks = Blocks(max(half_window, 16), half_window)
+    blocks = Blocks(max(half_windows * half_window, 16), half_window)
     cut = blocks.cut(owners)
     queries = cut["query_rows"].reshape(-1, blocks.size)
     keys = cut["key_rows"].reshape(-1, blocks.n_keys)
@@ -54,6 +55,12 @@ def test_blocks_see_the_window(half_window, n_rows):
                 far = np.abs(np.arange(n_rows) - row) > half_window
                 visible = np.flatnonzero((owners == owners[row]) & ~far)
                 np.testing.assert_array_equal(keys[block][seen[i]], visible)
+
+
+def test_blocks_are_as_long_as_the_window():
+    for window, size in ((128, 128), (10, 16)):
+        config = ModernBertConfig(local_attention=window)
+        assert Blocks.of(config) == Blocks(size, window // 2)
 
 
 def test_inputs():

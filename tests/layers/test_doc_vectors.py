@@ -99,6 +99,9 @@ def test_parts(nlp):
     part, other = whole[:5].as_doc(), whole[6:].as_doc()
     assert part.has_vector and part.vector.shape == (3,) and part.vector_norm > 0
     assert part.similarity(part) == pytest.approx(1)
+    for one, two in ((whole, part), (whole[:5].as_doc(), whole)):
+        with pytest.raises(ValueError, match="cannot be compared"):
+            one.similarity(two)
     assert not other.has_vector and not other.vector.any()
     assert whole.vector.shape == (32,) and (whole.vector == vector).all()
     assert nlp(part).vector.shape == (32,)

@@ -3,26 +3,27 @@
 from pathlib import Path
 from typing import Callable, Dict, List
 
-from ..doc_files import read_docs
-from ..errors import Errors
-from ..text_files import TextSource
+from .doc_files import read_docs
+from .errors import Errors
+from .text_files import JSONL, TextSource
 
 
 def read_texts(path: Path) -> List[str]:
     """Read the texts of a file.
 
     path (Path): A `.jsonl` file with a "text" on each line, as `spacy pretrain` reads
-        it; a `.spacy` file; or a `.txt` file, which is one text.
+        it, or `.ndjson`; a `.spacy` file; or a `.txt` file, which is one text.
     RETURNS (List[str]): The texts, as they are, without empty ones.
     RAISES (ValueError): If there is no such file, it is of no kind that is known, or
         is damaged.
     """
     if not path.is_file():
         raise ValueError(Errors.NO_TEXTS.format(path=path))
-    if path.suffix not in _READERS:
+    kind = path.suffix.lower()
+    if kind not in _READERS:
         known = ", ".join(_READERS)
         raise ValueError(Errors.UNKNOWN_TEXTS.format(path=path, known=known))
-    texts = _READERS[path.suffix](path)
+    texts = _READERS[kind](path)
     return [text for text in texts if text.strip()]
 
 
@@ -41,7 +42,7 @@ def _read_plain(path: Path) -> List[str]:
 
 
 _READERS: Dict[str, Callable[[Path], List[str]]] = {
-    ".jsonl": _read_jsonl,
+    **dict.fromkeys(JSONL, _read_jsonl),
     ".spacy": lambda path: [doc.text for doc in read_docs(path)],
     ".txt": _read_plain,
 }

@@ -1,10 +1,11 @@
 import json
+import shutil
 
 import pytest
 import spacy
 from spacy.tokens import DocBin
 
-from spacy_modernbert.pretraining.texts import read_texts
+from spacy_modernbert.raw_texts import read_texts
 
 TEXTS = ["One.", "Two\nthree 🐈."]
 
@@ -18,6 +19,9 @@ def test_formats(tmp_path):
     assert read_texts(tmp_path / "a.jsonl") == TEXTS
     assert read_texts(tmp_path / "a.spacy") == TEXTS
     assert read_texts(tmp_path / "a.txt") == TEXTS[1:]
+    for name in ("a.ndjson", "a.JSONL"):
+        shutil.copy(tmp_path / "a.jsonl", tmp_path / name)
+        assert read_texts(tmp_path / name) == TEXTS
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
