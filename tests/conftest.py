@@ -10,8 +10,9 @@ from spacy.language import Language
 from spacy.util import fix_random_seed
 
 from spacy_modernbert.encoder import availability, backend
+from spacy_modernbert.encoder.availability import BACKENDS
 
-from .util import make_checkpoint, make_examples
+from .util import make_checkpoint, make_examples, skip_unless_here
 
 # What a user has set is for pipelines, and no test needs a model hub.
 os.environ.pop(backend.BACKEND_VARIABLE, None)
@@ -35,6 +36,20 @@ def float32_is_auto() -> Iterator[None]:
         patch.setattr(backend, "multiplies_bfloat16", lambda: False)
         patch.setattr(availability, "_is_quickest_by_openvino", lambda: False)
         yield
+
+
+_MARKS = {"cuda": [pytest.mark.gpu], "mps": [pytest.mark.mps]}
+
+
+@pytest.fixture(
+    name="backend",
+    params=[pytest.param(name, marks=_MARKS.get(name, [])) for name in BACKENDS[1:]],
+)
+def each_backend(request: pytest.FixtureRequest) -> str:
+    """A backend that can run here."""
+    name: str = request.param
+    skip_unless_here(name)
+    return name
 
 
 @pytest.fixture(scope="session")

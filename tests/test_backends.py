@@ -13,28 +13,19 @@ from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import BACKENDS, PREDICTING, look_for
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .util import entities, make_examples, make_text, tok2vec_config
+from .util import (
+    entities,
+    make_examples,
+    make_text,
+    skip_unless_here,
+    tok2vec_config,
+)
 
 NAMES = BACKENDS[1:]
-MARKS = {"cuda": [pytest.mark.gpu], "mps": [pytest.mark.mps]}
 TEXTS = [make_text(seed, 1 + seed % 5) for seed in range(300, 312)]
 
 # One with no token, one of white space, one of three windows.
 ODD = [TEXTS[0], "", "\n ", make_text(7, 12), TEXTS[1]]
-
-
-def skip_unless_here(backend):
-    missing = look_for(backend).missing
-    if missing:
-        pytest.skip(missing)
-
-
-@pytest.fixture(
-    params=[pytest.param(name, marks=MARKS.get(name, [])) for name in NAMES]
-)
-def backend(request):
-    skip_unless_here(request.param)
-    return request.param
 
 
 def load(folder, backend, **tok2vec):

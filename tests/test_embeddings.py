@@ -16,7 +16,6 @@ from spacy.vocab import Vocab
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_modernbert.embeddings import load_embedder, make_doc
-from spacy_modernbert.encoder.availability import BACKENDS, look_for
 from spacy_modernbert.types import PackedBatch
 
 from .util import CountingEncoder, SmallDevice, make_checkpoint, make_text
@@ -31,15 +30,6 @@ TEXTS = [
     make_text(2, 30),
 ]
 ATOL = 1e-4
-
-
-@pytest.fixture(params=BACKENDS[1:])
-def backend(request) -> str:
-    """A backend that can run here."""
-    missing = look_for(request.param).missing
-    if missing:
-        pytest.skip(missing)
-    return request.param
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
+import pytest
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
@@ -22,6 +23,7 @@ from tokenizers import (
 )
 
 import spacy_modernbert.components  # noqa: F401  (makes the registry of span getters)
+from spacy_modernbert.encoder.availability import look_for
 from spacy_modernbert.encoder.backend import Encoder, EncoderOutOfMemory
 from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.config import ModernBertConfig
@@ -256,3 +258,10 @@ def make_tok2vec(checkpoint: Path, **changes: Any) -> Model:
     config = {"model": tok2vec_config(checkpoint, **changes)}
     model = registry.resolve(config)["model"]
     return model.initialize()
+
+
+def skip_unless_here(backend: str) -> None:
+    """Skip a test where a backend cannot run."""
+    missing = look_for(backend).missing
+    if missing:
+        pytest.skip(missing)

@@ -25,12 +25,14 @@ LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 160]
 LENGTHS += [192, 255, 256, 257, 288, 512, 1000]
 
 
-@pytest.fixture(autouse=True)
-def on_the_processor(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def on_the_processor():
     """Also where there is a GPU, whose last bits differ."""
-    monkeypatch.setattr(
-        "onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"]
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"]
+        )
+        yield
 
 
 def load(model, **settings):
@@ -64,7 +66,7 @@ def cosines(found, wanted):
 
 
 @pytest.fixture(scope="module")
-def encoder(oracle):
+def encoder(oracle, on_the_processor):
     config = ModernBertConfig.from_dict(oracle.config.to_dict())
     return make_encoder(config, state(oracle), backend="onnx")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from spacy_modernbert.encoder import torch_encoder
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
@@ -15,7 +16,7 @@ from spacy_modernbert.encoder.checkpoint import (
 )
 from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
-from spacy_modernbert.types import PackedBatch
+from spacy_modernbert.types import PackedBatch, TokenRows
 
 from .util import (
     assert_close,
@@ -317,3 +318,25 @@ def test_saved_and_loaded_by_transformers(tmp_path):
     assert_close(
         encoder.encode(PackedBatch.of(sequences)), np.concatenate(wanted), "states"
     )
+
+
+@pytest.mark.parametrize("lengths", [(300, 20, 700, 1, 255, 256, 800), (2000,)])
+def test_a_batch_that_is_computed_in_parts(oracle, lengths, monkeypatch):
+    """As one of the base shape is from 2,730 wordpieces on."""
+    sequences, _ = draw(lengths)
+    batch = PackedBatch.of(sequences)
+    encoder = load(oracle)
+    rows = TokenRows(np.arange(batch.total), np.ones(batch.total, np.int64))
+    whole = encoder.encode(batch)
+    places, place = [], encoder._place
+    monkeypatch.setattr(torch_encoder, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(
+        encoder,
+        "_place",
+        lambda part, kernel: places.append(part.total) or place(part, kernel),
+    )
+    np.testing.assert_allclose(encoder.encode(batch), whole, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_tokens(batch, rows), whole, atol=1e-5)
+    assert sum(places) == 2 * batch.total
+    # A sequence is never cut.
+    assert max(places) == max(lengths) and len(places) == 2 * (6 if lengths[1:] else 1)

@@ -11,7 +11,6 @@ from spacy_modernbert.documents.wordpieces import (
     align,
     token_offsets,
 )
-from spacy_modernbert.encoder.availability import BACKENDS, look_for
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.types import PackedBatch
@@ -29,11 +28,7 @@ def published(request, tmp_path_factory):
     return layout, folder, layouts.make(layout, folder)
 
 
-@pytest.mark.parametrize("backend", BACKENDS[1:])
 def test_hidden_states(published, backend):
-    missing = look_for(backend).missing
-    if missing:
-        pytest.skip(missing)
     _, folder, model = published
     config = load_config(folder)
     encoder = make_encoder(
