@@ -55,6 +55,8 @@ REFERENCE = Cell("mini", window=8192)
 
 _CNN = Cell("cnn", weights=None)
 STOCK = Cell("spacy-transformers")
+# With what a word looks like beside the encoder's vector.
+WORDS = Cell("mini-words", window=8192)
 # With a recognizer as in `STOCK`.
 PLAIN = Cell("mini-plain", window=8192)
 
@@ -112,6 +114,10 @@ EXPERIMENTS: Dict[str, Experiment] = {
             *(replace(PLAIN, window=window) for window in reversed(OVERLAPS)),
             replace(PLAIN, weights="random"),
         ),
+    ),
+    "words": Experiment(
+        "Beside the vector of the encoder, one of the word itself",
+        (REFERENCE, WORDS, replace(WORDS, weights="random"), _CNN),
     ),
     "averages": Experiment(
         "Weights that are averaged over the steps, and those of the last step",

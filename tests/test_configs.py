@@ -106,15 +106,20 @@ def find_encoder(config):
 def test_recipes():
     found = {path.stem for path in RECIPES}
     assert found > BASELINES
-    assert found > {"mini", "mini-plain", "base", "large", "laptop", "shared"}
+    ours = {"mini", "mini-words", "mini-plain", "base", "large", "laptop", "shared"}
+    assert found > ours
     assert {path.stem for path in OURS} > {"roster", "roster-long", "roster-tiny"}
 
 
 def test_what_is_compared_differs_in_nothing_else():
-    mini, plain = (
+    mini, plain, words = (
         load_training_config(ROOT / "configs" / f"{name}.cfg", interpolate=False)
-        for name in ("mini", "mini-plain")
+        for name in ("mini", "mini-plain", "mini-words")
     )
+    model = words["components"]["modernbert_ner"]["model"]
+    model["tok2vec"] = model["tok2vec"]["*"]["encoder"]
+    words["training"]["dropout"] = 0.0
+    assert mini == words
     model = plain["components"]["modernbert_ner"]["model"]
     assert mini != plain
     model.update(hidden_width=128, maxout_pieces=3)
