@@ -17,11 +17,11 @@ import srsly
 import typer
 from spacy.language import Language
 from spacy.scorer import Scorer
-from spacy.tokens import DocBin
 from spacy.training import Example
 from spacy.util import load_config, load_model_from_config
 from wasabi import msg
 
+from spacy_modernbert.doc_files import read_docs
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
 from .machine import describe_machine, list_versions
@@ -142,7 +142,7 @@ def load(
 
 def evaluate(nlp: Language, data: Path) -> Tuple[float, List[Entities]]:
     """RETURNS (Tuple[float, List[Entities]]): F, 0 to 100, and each Doc's entities."""
-    truth = list(DocBin().from_disk(data).get_docs(nlp.vocab))
+    truth = read_docs(data, nlp.vocab)
     docs = list(nlp.pipe(doc.text for doc in truth))
     examples = [Example(*pair) for pair in zip(docs, truth, strict=True)]
     f = 100 * (Scorer(nlp).score(examples)["ents_f"] or 0.0)

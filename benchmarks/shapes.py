@@ -1,15 +1,11 @@
 """Checkpoints of a shape with random weights, as every peer reads them."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-import spacy
-from spacy.tokens import DocBin
-
-from spacy_modernbert.cli.encoder import train_tokenizer
+from spacy_modernbert.cli.encoder import SPECIAL_IDS, train_tokenizer
 from spacy_modernbert.encoder.checkpoint import (
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -22,14 +18,6 @@ from spacy_modernbert.encoder.weights import init_tensors
 # the base shape: attention is then all but uniform, and parity would hardly show a
 # wrong mask. Speed does not depend on it.
 _DEVIATION = 1.1
-
-_SPECIAL_IDS = {
-    "cls_token_id": 1,
-    "bos_token_id": 1,
-    "sep_token_id": 2,
-    "eos_token_id": 2,
-    "pad_token_id": 3,
-}
 
 
 def read_config(shape: str) -> ModernBertConfig:
@@ -67,23 +55,11 @@ def make_checkpoint(
         ids = {name: getattr(published, name) for name in special}
         config = replace(config, vocab_size=published.vocab_size, **ids)
     else:
-        config = replace(config, cls_token_id=1, sep_token_id=2, pad_token_id=3)
-        config = ModernBertConfig.from_dict({**config.to_dict(), **_SPECIAL_IDS})
-        tokenizer_json = _learn_tokenizer(folder, texts, config.vocab_size)
+        config = ModernBertConfig.from_dict({**config.to_dict(), **SPECIAL_IDS})
+        tokenizer_json = train_tokenizer(texts, config.vocab_size).to_str()
     tensors = init_tensors(config, seed=0)
     save_checkpoint(folder, config, tensors, tokenizer_json, tokenizer_config)
     return config
-
-
-def _learn_tokenizer(folder: Path, texts: Sequence[str], vocab_size: int) -> str:
-    nlp = spacy.blank("en")
-    corpus = folder.with_suffix(f".{os.getpid()}.spacy")
-    corpus.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        DocBin(docs=[nlp.tokenizer(text) for text in texts]).to_disk(corpus)
-        return str(train_tokenizer(corpus, vocab_size).to_str())
-    finally:
-        corpus.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Dict[str, Any]:

@@ -23,7 +23,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json  # noqa: E402
 import time  # noqa: E402
-from dataclasses import replace  # noqa: E402
 from functools import wraps  # noqa: E402
 from pathlib import Path  # noqa: E402
 from tempfile import TemporaryDirectory  # noqa: E402
@@ -33,25 +32,24 @@ import numpy as np  # noqa: E402
 import spacy  # noqa: E402
 import typer  # noqa: E402
 from spacy.language import Language  # noqa: E402
-from spacy.tokens import Doc, DocBin  # noqa: E402
+from spacy.tokens import Doc  # noqa: E402
 from spacy.training import Example  # noqa: E402
 from wasabi import msg  # noqa: E402
 
 from spacy_modernbert import decoder  # noqa: E402
 from spacy_modernbert.atomic import write_text  # noqa: E402
 from spacy_modernbert.components import ModernBertNER  # noqa: E402
+from spacy_modernbert.doc_files import read_docs  # noqa: E402
 from spacy_modernbert.documents import wordpieces  # noqa: E402
-from spacy_modernbert.encoder.backend import Encoder  # noqa: E402
 from spacy_modernbert.encoder.checkpoint import save_checkpoint  # noqa: E402
 from spacy_modernbert.encoder.config import ModernBertConfig  # noqa: E402
-from spacy_modernbert.encoder.pooling import pool_means  # noqa: E402
 from spacy_modernbert.encoder.weights import init_tensors  # noqa: E402
 from spacy_modernbert.layers import encode, plan, tok2vec  # noqa: E402
 from spacy_modernbert.layers.encode import find_layers, get_shim  # noqa: E402
-from spacy_modernbert.types import PackedBatch, TokenRows  # noqa: E402
 
 from .machine import describe_machine, list_versions  # noqa: E402
 from .markdown import make_table  # noqa: E402
+from .pipelines.fake import make_instant  # noqa: E402
 from .recognizer import calibrate, draw_weights  # noqa: E402
 
 RESULTS = Path(__file__).parent / "stages.json"
@@ -195,24 +193,6 @@ class Stopwatch:
         return timed
 
 
-class InstantEncoder:
-    """Has the numbers at hand that it gives for any batch."""
-
-    device = "cpu"
-    can_train = False
-
-    def __init__(self, config: ModernBertConfig, most: int):
-        self.config = config
-        rng = np.random.default_rng(0)
-        self._hidden = rng.normal(size=(most, WIDTH)).astype(np.float32)
-
-    def encode(self, batch: PackedBatch) -> np.ndarray:
-        return self._hidden[: batch.total]
-
-    def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> np.ndarray:
-        return pool_means(self.encode(batch), rows)
-
-
 def make_pipeline(tokenizer: Path, n_labels: int) -> Language:
     """RETURNS (Language): `modernbert_ner` as by default, with random weights."""
     nlp = spacy.blank("en")
@@ -239,9 +219,7 @@ def make_pipeline(tokenizer: Path, n_labels: int) -> Language:
     ner = _recognizer(nlp)
     draw_weights(ner, np.random.default_rng(0))
     shim = get_shim(find_layers(ner.model)[0])
-    instant = InstantEncoder(config, shim.settings.max_batch_wordpieces)
-    # It has of an encoder what predicting asks for.
-    shim._loaded = replace(shim.loaded, encoder=cast(Encoder, instant))
+    make_instant(shim.loaded.encoder, shim.settings.max_batch_wordpieces)
     return nlp
 
 
@@ -257,12 +235,8 @@ def share_in_entities(nlp: Language, texts: List[str]) -> float:
 
 def read_texts(corpus: Path) -> List[str]:
     """RETURNS (List[str]): The texts of all files of a corpus."""
-    vocab = spacy.blank("en").vocab
-    return [
-        doc.text
-        for path in sorted(corpus.glob("*.spacy"))
-        for doc in DocBin().from_disk(path).get_docs(vocab)
-    ]
+    paths = sorted(corpus.glob("*.spacy"))
+    return [doc.text for path in paths for doc in read_docs(path)]
 
 
 if __name__ == "__main__":

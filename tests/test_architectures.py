@@ -124,22 +124,6 @@ def test_whole_numbers_are_numbers():
     registry.resolve({"model": config})
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"window": 15, "overlap": 0},
-        {"window": 64, "overlap": 64},
-        {"window": 64, "overlap": -1},
-        {"window": True, "overlap": 0},
-        {"window": 64, "overlap": 2.5},
-    ],
-    ids=str,
-)
-def test_wrong_windows(change):
-    with pytest.raises(ValueError):
-        registry.resolve({"model": tok2vec_config("nowhere", **change)})
-
-
 def test_grad_factor(checkpoint):
     nlp = spacy.blank("en")
     docs = [nlp(make_text(0))]

@@ -199,6 +199,7 @@ def test_sizes_are_configs_of_modernbert(path):
     theirs = HfConfig(**data)
     for name in ("hidden_size", "num_hidden_layers", "local_attention", "pad_token_id"):
         assert getattr(theirs, name) == getattr(config, name)
+    assert set(config.layer_types) == {"full_attention", "sliding_attention"}
     # As the published ones, but for the size: a document of 8,192 in one look.
     assert config.max_wordpieces == 8192
     assert config.global_rope_theta == 160_000 and config.local_rope_theta == 10_000

@@ -19,7 +19,7 @@ def start(tmp_path):
     EncoderShim(EncoderSettings(backend="cpu", **NAME)).start()
 
 
-def embed(tmp_path):
+def embedder(tmp_path):
     load_embedder(backend="cpu", **NAME)
 
 
@@ -39,7 +39,9 @@ def pretrain(tmp_path):
 
 def command(*arguments):
     def run(tmp_path):
-        words = [each.format(out=tmp_path / "out") for each in arguments]
+        texts = tmp_path / "texts.txt"
+        texts.write_text("Anna went to Oslo.")
+        words = [each.format(out=tmp_path / "out", texts=texts) for each in arguments]
         result = CliRunner().invoke(app, [*words, "--revision", "abc"])
         assert result.exit_code == 0, result.output
 
@@ -50,13 +52,22 @@ def command(*arguments):
     "fetch",
     [
         start,
-        embed,
+        embedder,
         pretrain,
+        command("embed", "{texts}", "{out}.npy", "--model", "owner/name"),
         command("encoder", "owner/name", "{out}"),
         command("convert", "owner/name", "{out}", "--bits", "32"),
         command("export-onnx", "owner/name", "{out}"),
     ],
-    ids=["pipeline", "embed", "pretrain", "encoder", "convert", "export-onnx"],
+    ids=[
+        "pipeline",
+        "embedder",
+        "pretrain",
+        "embed",
+        "encoder",
+        "convert",
+        "export-onnx",
+    ],
 )
 def test_it_is_fetched(fetch, checkpoint, tmp_path, monkeypatch):
     if fetch.__name__ == "run":

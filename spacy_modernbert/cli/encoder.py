@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterable, List, Optional
 
 import typer
 from tokenizers import (
@@ -33,7 +33,7 @@ from ..raw_texts import read_texts
 
 # Their ids are their places here. The names are those of the published tokenizer.
 SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
-_SPECIAL_IDS = {
+SPECIAL_IDS = {
     "cls_token_id": SPECIAL_TOKENS.index("[CLS]"),
     "bos_token_id": SPECIAL_TOKENS.index("[CLS]"),
     "sep_token_id": SPECIAL_TOKENS.index("[SEP]"),
@@ -115,8 +115,8 @@ def make_checkpoint(
     if corpus is None or not corpus.is_file():
         raise ValueError(Errors.NO_TOKENIZER_CORPUS.format(path=corpus))
     data = read_json(size.parent, size.name)
-    config = ModernBertConfig.from_dict({**data, **_SPECIAL_IDS})
-    tokenizer = train_tokenizer(corpus, config.vocab_size)
+    config = ModernBertConfig.from_dict({**data, **SPECIAL_IDS})
+    tokenizer = train_tokenizer(_thin_out(read_texts(corpus)), config.vocab_size)
     n_rows = -(-tokenizer.get_vocab_size() // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
     config = replace(config, vocab_size=n_rows)
     tensors = with_matching_keys(init_tensors(config, seed), config)
@@ -144,11 +144,11 @@ def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
         save_checkpoint(output, config, tensors, tokenizer_json, tokenizer_config)
 
 
-def train_tokenizer(corpus: Path, vocab_size: int) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn a tokenizer that works as the published one of ModernBERT does: byte-level
     BPE on NFC text, `[CLS] … [SEP]`.
 
-    corpus (Path): A file with texts: see `read_texts`.
+    texts (Iterable[str]): What it is learned from.
     vocab_size (int): The most wordpieces that it may know.
     RETURNS (Tokenizer): The tokenizer.
     """
@@ -162,7 +162,7 @@ def train_tokenizer(corpus: Path, vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_read_texts(corpus), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     template = {token: tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]")}
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -172,8 +172,7 @@ def train_tokenizer(corpus: Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _read_texts(corpus: Path) -> List[str]:
-    texts = read_texts(corpus)
+def _thin_out(texts: List[str]) -> List[str]:
     # From the whole corpus, evenly: its documents may be sorted by length.
     step = max(1, -(-sum(map(len, texts)) // _MAX_CHARACTERS))
     return texts[::step]

@@ -19,8 +19,8 @@ from .splits import check_splits
 LABELS = ("CHEBI", "CL", "GO_CC", "NCBITaxon", "PR", "SO", "UBERON")
 SPLITS = ("train", "dev", "test")
 # The names of a split's documents (PubMed's numbers), one a line
-_IDS = "articles/ids/craft-ids-{split}.txt"
-_TEXT = "articles/txt/{name}.txt"
+IDS = "articles/ids/craft-ids-{split}.txt"
+TEXT = "articles/txt/{name}.txt"
 _ANNOTATIONS = "concept-annotation/{label}/{label}/knowtator/{name}.txt.knowtator.xml"
 
 
@@ -38,14 +38,12 @@ def convert_craft(source: Path) -> ConvertedCorpus:
     files = load_files(
         source,
         (
-            *(_IDS.format(split=split) for split in SPLITS),
-            _TEXT.format(name="*"),
+            *(IDS.format(split=split) for split in SPLITS),
+            TEXT.format(name="*"),
             *(_ANNOTATIONS.format(label=label, name="*") for label in LABELS),
         ),
     )
-    splits = {
-        split: decode(files, _IDS.format(split=split)).split() for split in SPLITS
-    }
+    splits = {split: decode(files, IDS.format(split=split)).split() for split in SPLITS}
     check_splits("craft", splits, _names(files))
     return convert("craft", LABELS, splits, lambda name: _read(files, name))
 
@@ -55,10 +53,10 @@ def _read(files: Mapping[str, bytes], name: str) -> RawDocument:
     for label in LABELS:
         path = _ANNOTATIONS.format(label=label, name=name)
         annotations += parse_knowtator(content(files, path), label, path)
-    text = decode(files, _TEXT.format(name=name))
+    text = decode(files, TEXT.format(name=name))
     return RawDocument(name, text, tuple(annotations))
 
 
 def _names(files: Mapping[str, bytes]) -> Set[str]:
-    folder = PurePosixPath(_TEXT).parent
+    folder = PurePosixPath(TEXT).parent
     return {path.stem for path in map(PurePosixPath, files) if path.parent == folder}

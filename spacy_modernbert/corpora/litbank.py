@@ -19,7 +19,7 @@ from .splits import LITBANK, check_splits
 LABELS = ("PER", "FAC", "GPE", "LOC", "VEH", "ORG")
 # `{}` is the name of a document
 _ANNOTATIONS = "entities/brat/{}_brat.ann"
-_TEXT = "entities/brat/{}_brat.txt"
+TEXT = "entities/brat/{}_brat.txt"
 
 
 def convert_litbank(
@@ -35,13 +35,13 @@ def convert_litbank(
     RAISES (ValueError): If a file is not what it should be, or a work is not in
         exactly one split.
     """
-    files = load_files(source, (_ANNOTATIONS.format("*"), _TEXT.format("*")))
+    files = load_files(source, (_ANNOTATIONS.format("*"), TEXT.format("*")))
     check_splits("litbank", splits, _names(files))
 
     def read(name: str) -> RawDocument:
         path = _ANNOTATIONS.format(name)
         annotations = parse_brat(decode(files, path), path)
-        return RawDocument(name, decode(files, _TEXT.format(name)), tuple(annotations))
+        return RawDocument(name, decode(files, TEXT.format(name)), tuple(annotations))
 
     return convert("litbank", LABELS, splits, read)
 

@@ -14,13 +14,11 @@ from typing import List, Mapping, Tuple
 
 from ..atomic import replacing
 from ..errors import Errors
+from . import craft, litbank
 from .files import decode, load_files
 from .splits import LITBANK
 
 _NOVEL = "original/{}.txt"
-_PASSAGE = "entities/brat/{}_brat.txt"
-_ARTICLE = "articles/txt/{}.txt"
-_ARTICLE_IDS = "articles/ids/craft-ids-train.txt"
 
 # Every so many works are held out, to see how well hidden wordpieces are found.
 _HELD_OUT_NOVELS = 25
@@ -115,22 +113,27 @@ def cut_out(text: str, passage: str, name: str) -> str:
 def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], int]:
     held_out = {*LITBANK["dev"], *LITBANK["test"]}
     texts = load_files(novels, (_NOVEL.format("*"),))
-    annotated = load_files(passages, tuple(_PASSAGE.format(name) for name in held_out))
+    annotated = load_files(
+        passages, tuple(litbank.TEXT.format(name) for name in held_out)
+    )
     works = []
     n_cut = 0
     for name in _names(texts):
         text = decode(texts, _NOVEL.format(name))
         if name in held_out:
-            text = cut_out(text, decode(annotated, _PASSAGE.format(name)), name)
+            text = cut_out(text, decode(annotated, litbank.TEXT.format(name)), name)
             n_cut += 1
         works.append(RawText(name, text))
     return works, n_cut
 
 
 def _read_articles(articles: Path) -> List[RawText]:
-    files = load_files(articles, (_ARTICLE_IDS, _ARTICLE.format("*")))
-    names = sorted(decode(files, _ARTICLE_IDS).split())
-    return [RawText(name, decode(files, _ARTICLE.format(name))) for name in names]
+    ids = craft.IDS.format(split="train")
+    files = load_files(articles, (ids, craft.TEXT.format(name="*")))
+    names = sorted(decode(files, ids).split())
+    return [
+        RawText(name, decode(files, craft.TEXT.format(name=name))) for name in names
+    ]
 
 
 def _names(files: Mapping[str, bytes]) -> List[str]:

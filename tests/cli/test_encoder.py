@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from spacy_modernbert.cli import app
+from spacy_modernbert.cli.encoder import make_checkpoint
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
@@ -94,6 +95,14 @@ def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
     assert "3 layers, 32 wide, 512 wordpieces" in " ".join(done.stdout.split())
     assert contents(tmp_path / "out") == contents(fresh)
     assert sorted(contents(fresh)) == FILES
+
+
+def test_a_tokenizer_is_learned_from_all_over_a_large_corpus(monkeypatch):
+    module = sys.modules[make_checkpoint.__module__]
+    monkeypatch.setattr(module, "_MAX_CHARACTERS", 30)
+    texts = [f"{i:010}" for i in range(10)]
+    assert module._thin_out(texts) == texts[::4]
+    assert module._thin_out(texts[:3]) == texts[:3]
 
 
 def test_transformers_reads_it(fresh):

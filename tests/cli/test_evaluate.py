@@ -287,6 +287,58 @@ def test_too_little_memory(trained, data, monkeypatch):
     assert "too much" in result.output
 
 
+def test_a_log_elsewhere(trained, data, tmp_path):
+    log = [{"step": i, "score": i / 5, "losses": {"ner": 5 - i}} for i in range(4)]
+    path = tmp_path / "elsewhere.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in log))
+    result = run(
+        trained, data, "--log", path, "-o", tmp_path / "m.json", "--samples", 9
+    )
+    assert result.exit_code == 0, result.output
+    curve = json.loads((tmp_path / "m.json").read_text())["evaluation"][
+        "learning_curve"
+    ]
+    assert [each["step"] for each in curve] == [0, 1, 2, 3]
+
+
+def test_the_seed_of_the_draws(trained, data, tmp_path):
+    intervals = []
+    for seed in (1, 1, 2):
+        arguments = ["-o", tmp_path / "m.json", "--samples", 40, "--seed", seed]
+        assert run(trained, data, *arguments).exit_code == 0
+        found = json.loads((tmp_path / "m.json").read_text())["evaluation"]
+        intervals.append(found["overall"]["f_interval"])
+    assert intervals[0] == intervals[1] != intervals[2]
+
+
+def test_code_of_ones_own(trained, data, tmp_path):
+    """In a process that has not met it."""
+    (tmp_path / "code.py").write_text(
+        "from spacy.language import Language\n\n"
+        "@Language.component('of_ones_own')\ndef of_ones_own(doc):\n    return doc\n"
+    )
+    config = spacy.load(trained).config.copy()
+    config["nlp"]["pipeline"].append("of_ones_own")
+    config["components"]["of_ones_own"] = {"factory": "of_ones_own"}
+    shutil.copytree(trained, tmp_path / "nlp")
+    config.to_disk(tmp_path / "nlp" / "config.cfg")
+    command = [
+        sys.executable,
+        "-m",
+        "spacy",
+        "modernbert",
+        "evaluate",
+        tmp_path / "nlp",
+    ]
+    command += [data, "--samples", "9", "-o", tmp_path / "m.json"]
+    for more, works in (([], False), (["--code", tmp_path / "code.py"], True)):
+        done = subprocess.run(
+            [*map(str, command), *map(str, more)], cwd=ROOT, capture_output=True
+        )
+        assert (done.returncode == 0) == works, done.stdout
+    assert (tmp_path / "m.json").is_file()
+
+
 def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
     """A component behind it may find other ends of sentences."""
     nlp = spacy.load(pipeline)
