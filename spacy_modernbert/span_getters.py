@@ -51,7 +51,7 @@ def long_context_spans_v1(window: int = 8192, overlap: int = 512) -> "LongContex
     window (int): The wordpieces of a window, special tokens counted.
     overlap (int): The wordpieces that two windows of one Doc share.
     RETURNS (LongContextSpans): The span getter.
-    RAISES ValueError: if the window is not a whole number, or below 16; if the
+    RAISES (ValueError): If the window is not a whole number, or below 16; if the
         overlap is not a whole number, below 0, or not less than the window.
     """
     return LongContextSpans(window=window, overlap=overlap)
@@ -124,7 +124,7 @@ def check_window(get_spans: SpanGetter, limit: int, max_batch_wordpieces: int) -
         cut to what the model takes and a pass holds, if that is not too little.
     limit (int): The most wordpieces that the model takes, special tokens counted.
     max_batch_wordpieces (int): The most wordpieces of a pass.
-    RAISES ValueError: if the window is larger than the limit, or a pass smaller than
+    RAISES (ValueError): If the window is larger than the limit, or a pass smaller than
         the window.
     """
     if isinstance(get_spans, LongContextSpans):

@@ -1,7 +1,6 @@
 """The recipes in `configs/`, and the commands of `project.yml` that use them."""
 
 import json
-import math
 import re
 import shlex
 import shutil
@@ -28,7 +27,10 @@ from spacy_modernbert.encoder.checkpoint import (
     save_checkpoint,
 )
 from spacy_modernbert.encoder.config import SIZES, ModernBertConfig
-from spacy_modernbert.encoder.weights import expected_shapes, init_tensors
+from spacy_modernbert.encoder.weights import (
+    count_weights,
+    init_tensors,
+)
 from spacy_modernbert.pipelines import find_encoder_blocks
 from spacy_modernbert.pretraining.settings import PretrainingSettings
 
@@ -220,7 +222,7 @@ PUBLISHED = {
 def test_published_sizes(name):
     path = SIZES / f"{name}.json"
     config = ModernBertConfig.from_dict(json.loads(path.read_text(encoding="utf8")))
-    n_weights = sum(map(math.prod, expected_shapes(config).values()))
+    n_weights = count_weights(config)
     assert PUBLISHED[name] == (
         config.num_hidden_layers,
         config.hidden_size,

@@ -1,6 +1,5 @@
 """`python -m spacy modernbert encoder`: a checkpoint to start training from."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Iterable, List, Optional
@@ -27,7 +26,11 @@ from ..encoder.checkpoint import (
     save_checkpoint,
 )
 from ..encoder.config import SIZES, ModernBertConfig
-from ..encoder.weights import expected_shapes, init_tensors, with_matching_keys
+from ..encoder.weights import (
+    count_weights,
+    init_tensors,
+    with_matching_keys,
+)
 from ..errors import Errors
 from ..raw_texts import read_texts
 
@@ -89,7 +92,7 @@ def encoder(
         config = load_config(output)
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
-    n_weights = sum(map(math.prod, expected_shapes(config).values()))
+    n_weights = count_weights(config)
     msg.good(
         f"{output}: {config.num_hidden_layers} layers, {config.hidden_size} wide, "
         f"{config.vocab_size} wordpieces, {n_weights:,} weights"

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import math
 import os
 import platform
 import shutil
@@ -36,7 +35,7 @@ from ..encoder.checkpoint import open_tensors
 from ..encoder.config import ModernBertConfig
 from ..encoder.quantize import QuantizedTensors
 from ..encoder.sentences import resolve_pooling
-from ..encoder.weights import expected_shapes
+from ..encoder.weights import count_weights
 from ..errors import Errors, Missing
 from ..pipelines import (
     CONFIG,
@@ -250,7 +249,7 @@ def _describe_encoder(
     start = str(block.settings.get("name"))
     if config is None:
         return {"encoder": f"none yet: {start} when it is initialized"}
-    n_weights = sum(map(math.prod, expected_shapes(config).values()))
+    n_weights = count_weights(config)
     return {
         "started from": start,
         "encoder": f"{config.num_hidden_layers} layers, {config.hidden_size} wide, "

@@ -149,7 +149,7 @@ def windows_from_spans(
         Empty spans are left out.
     alignment, n_pieces, breaks, capacity: As in `cut_windows`.
     RETURNS (List[Window]): The windows, in the order of the spans.
-    RAISES ValueError: if a token is in no span.
+    RAISES (ValueError): If a token is in no span.
     """
     n_tokens = len(alignment)
     spans = [(start, end) for start, end in spans if start < end]

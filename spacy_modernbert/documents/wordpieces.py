@@ -85,7 +85,7 @@ class WordpieceTokenizer:
     tokenizer (tokenizers.Tokenizer): The tokenizer to wrap. It is changed: give
         one that nothing else uses.
 
-    RAISES ValueError: if the tokenizer finds no wordpieces in plain text, or
+    RAISES (ValueError): If the tokenizer finds no wordpieces in plain text, or
         gives no character offsets for them.
     """
 
@@ -105,7 +105,8 @@ class WordpieceTokenizer:
 
         path (Union[str, Path]): The file, or the folder that holds it.
         RETURNS (WordpieceTokenizer): The tokenizer.
-        RAISES FileNotFoundError: if there is no such file. ValueError: if it is
+        RAISES (FileNotFoundError): If there is no such file.
+        RAISES (ValueError): If it is
             not a tokenizer this package can use.
         """
         file = Path(path)
@@ -127,7 +128,7 @@ class WordpieceTokenizer:
 
         text (str): The text.
         RETURNS (WordpieceTokenizer): The tokenizer.
-        RAISES ValueError: if it is not a tokenizer this package can use.
+        RAISES (ValueError): If it is not a tokenizer this package can use.
         """
         return cls._parse(text, source="the text given")
 

@@ -57,6 +57,11 @@ def expected_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
     return shapes
 
 
+def count_weights(config: ModernBertConfig) -> int:
+    """RETURNS (int): How many numbers the tensors of an encoder are."""
+    return sum(map(math.prod, expected_shapes(config).values()))
+
+
 def init_tensors(config: ModernBertConfig, seed: int) -> Mapping[str, Floats]:
     """Fresh weights, as published.
 
