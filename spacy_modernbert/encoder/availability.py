@@ -24,7 +24,6 @@ PREDICTING = frozenset({"openvino", "onnx"})
 _BFLOAT16_OF_X86 = frozenset({"avx512_bf16", "amx_bf16"})
 BFLOAT16_FLAGS = _BFLOAT16_OF_X86 | {"bf16"}
 
-
 _MEMORY_FILE = Path("/proc/meminfo")  # of Linux
 
 

@@ -97,6 +97,15 @@ def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
     assert sorted(contents(fresh)) == FILES
 
 
+def test_a_folder_of_the_name_of_a_size(corpus, checkpoint, tmp_path, monkeypatch):
+    """Is what is meant."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, tmp_path / "tiny")
+    for name in ("tiny", "./tiny"):
+        make(name, tmp_path / "out", corpus)
+        assert load_config(tmp_path / "out") == load_config(checkpoint)
+
+
 def test_a_tokenizer_is_learned_from_all_over_a_large_corpus(monkeypatch):
     module = sys.modules[make_checkpoint.__module__]
     monkeypatch.setattr(module, "_MAX_CHARACTERS", 30)
