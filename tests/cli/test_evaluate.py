@@ -302,6 +302,12 @@ def test_a_log_elsewhere(trained, data, tmp_path):
 
 
 def test_the_seed_of_the_draws(trained, data, tmp_path):
+    # Of some documents, entities are wrong.
+    docs = list(DocBin().from_disk(data).get_docs(spacy.blank("en").vocab))
+    for i, doc in enumerate(docs):
+        doc.ents = doc.ents[i:]
+    DocBin(docs=docs).to_disk(tmp_path / "some.spacy")
+    data = tmp_path / "some.spacy"
     intervals = []
     for seed in (1, 1, 2):
         arguments = ["-o", tmp_path / "m.json", "--samples", 40, "--seed", seed]
