@@ -48,7 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield fresh
-        _put_file_in_place(fresh, path)
+        if not _could_rename(fresh, path):
+            _copy(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -190,13 +191,15 @@ def _is_stale(folder: Path) -> bool:
     return time.time() - last > _STALE_SECONDS
 
 
-def _put_file_in_place(fresh: Path, path: Path) -> None:
+def _could_rename(source: Path, target: Path) -> bool:
+    """RETURNS (bool): Whether it is renamed now; or else cannot be, where it is."""
     try:
-        os.replace(fresh, path)
+        os.replace(source, target)
     except OSError as error:
         if error.errno not in _NOT_TO_BE_RENAMED:
             raise
-        _copy(fresh, path)
+        return False
+    return True
 
 
 def _copy(source: "str | Path", target: "str | Path") -> None:
@@ -213,11 +216,7 @@ def _put_folder_in_place(fresh: Path, folder: Path) -> None:
         _put_contents_in_place(fresh, folder)
         return
     old = fresh.with_suffix(".old")
-    try:
-        os.rename(folder, old)
-    except OSError as error:
-        if error.errno not in _NOT_TO_BE_RENAMED:
-            raise
+    if not _could_rename(folder, old):
         _copy_in_place(fresh, folder)
         return
     try:

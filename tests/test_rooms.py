@@ -41,6 +41,12 @@ def test_rooms(room):
     assert not any(found.values()), found
 
 
+@pytest.mark.parametrize("name", ["components.py", "span_getters.py"])
+def test_what_spacy_imports_for_the_factories(name):
+    """With every `spacy.blank()`: nothing heavy."""
+    assert not {*FRAMEWORKS, "spacy_transformers"} & set(imports(PACKAGE / name))
+
+
 def test_it_sees_imports():
     """Of every form."""
     found = set(imports(PACKAGE / "layers" / "plan.py"))

@@ -286,12 +286,12 @@ def take_quantized(
         if name in entries and entries[name].dtype == WORDS_DTYPE and len(shape) == 2:
             words = entries.pop(name)
             parts = []
-            for part in ("scales", "biases"):
-                entry = entries.pop(_part(name, part), None)
+            for part in part_names(name):
+                entry = entries.pop(part, None)
                 if entry is None or entry.dtype not in FLOAT_DTYPES:
                     raise ValueError(
                         Errors.QUANTIZED_OTHERWISE.format(
-                            where=where, name=name, part=_part(name, part)
+                            where=where, name=name, part=part
                         )
                     )
                 parts.append(entry)

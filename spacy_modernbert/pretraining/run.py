@@ -115,10 +115,9 @@ class Pretraining:
             source,
         )
         head = open_head(source, self._config)
-        tensors = open_tensors(source, self._config)
         self.model = MaskedLM.from_tensors(
             self._config,
-            tensors,
+            open_tensors(source, self._config),
             init_head(self._config, settings.seed) if head is None else head,
             self._device,
             getattr(torch, precision),
@@ -127,7 +126,10 @@ class Pretraining:
             self.model, settings, getattr(torch, precision)
         )
         config_json = json.dumps(self._config.to_dict(), sort_keys=True)
-        self._digest = digest_of((config_json, self._tokenizer_json), tensors)
+        # Of the weights that were read, before a state takes their place.
+        self._digest = digest_of(
+            (config_json, self._tokenizer_json), self.model.tensors()
+        )
         self.step = self._saved = 0
         if (output / STATE).is_file():
             self.step = self._saved = load_state(

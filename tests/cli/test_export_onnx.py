@@ -109,6 +109,24 @@ def test_one_of_several_components(trained, tmp_path):
     assert result.exit_code == 0, result.output
 
 
+def assert_exported(pipeline, output, checkpoint):
+    result = run(pipeline, output)
+    assert result.exit_code == 0, result.output
+    ids, cu_seqlens, wanted = draw(checkpoint)
+    np.testing.assert_allclose(use(output, ids, cu_seqlens), wanted, atol=1e-4)
+
+
+def add_ner(nlp, **encoder):
+    """spaCy's own component, on an encoder of ours."""
+    model = nlp.get_factory_meta("ner").default_config["model"]
+    tok2vec = {
+        "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
+        "pooling": {"@layers": "reduce_mean.v1"},
+        **encoder,
+    }
+    nlp.add_pipe("ner", config={"model": {**model, "tok2vec": tok2vec}})
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_component_of_spacy(checkpoint, tmp_path, shared):
     """Its encoder is among its weights, or in a component that it listens to."""
@@ -120,47 +138,25 @@ def test_a_component_of_spacy(checkpoint, tmp_path, shared):
         model = {"@architectures": "spacy-modernbert.ModernBertModel.v1", **encoder}
         nlp.add_pipe("transformer", config={"model": model})
     else:
-        model = nlp.get_factory_meta("ner").default_config["model"]
-        tok2vec = {
-            "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
-            "pooling": {"@layers": "reduce_mean.v1"},
-            **encoder,
-        }
-        nlp.add_pipe("ner", config={"model": {**model, "tok2vec": tok2vec}})
+        add_ner(nlp, **encoder)
     nlp.initialize()
     nlp.to_disk(tmp_path / "nlp")
-    result = run(tmp_path / "nlp", tmp_path / "onnx")
-    assert result.exit_code == 0, result.output
-    ids, cu_seqlens, wanted = draw(checkpoint)
-    found = use(tmp_path / "onnx", ids, cu_seqlens)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert_exported(tmp_path / "nlp", tmp_path / "onnx", checkpoint)
 
 
 def test_of_a_pipeline_with_settings_of_its_own(checkpoint, tmp_path):
     """A quantization, say, which is none of what exports."""
     nlp = spacy.blank("en")
     spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
-    tok2vec = {
-        "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
-        "name": str(checkpoint),
-        "backend": "cpu",
-        "quantization": {"bits": 8},
-        "get_spans": spans,
-        "pooling": {"@layers": "reduce_mean.v1"},
-    }
-    model = nlp.get_factory_meta("ner").default_config["model"]
-    nlp.add_pipe("ner", config={"model": {**model, "tok2vec": tok2vec}})
+    encoder = {"name": str(checkpoint), "backend": "cpu", "get_spans": spans}
+    add_ner(nlp, **encoder, quantization={"bits": 8})
     nlp.initialize()
     nlp.to_disk(tmp_path / "nlp")
     config = spacy.util.load_config(tmp_path / "nlp" / "config.cfg")
     block = config["components"]["ner"]["model"]["tok2vec"]
     block.update(backend="mlx", quantization={"bits": 4, "group_size": 32})
     config.to_disk(tmp_path / "nlp" / "config.cfg")
-    result = run(tmp_path / "nlp", tmp_path / "onnx")
-    assert result.exit_code == 0, result.output
-    ids, cu_seqlens, wanted = draw(checkpoint)
-    found = use(tmp_path / "onnx", ids, cu_seqlens)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert_exported(tmp_path / "nlp", tmp_path / "onnx", checkpoint)
 
 
 def test_the_tokenizer_of_transformers_5(checkpoint, tmp_path):

@@ -78,15 +78,18 @@ def test_a_hub_id_is_fetched(hub, folder, oracle):
 def test_only_the_needed_files_are_fetched(hub, folder):
     hub.folder = folder
     resolve("name")
+    needed = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
     wanted = huggingface_hub.utils.filter_repo_objects(
         [
-            "config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "model.safetensors",
-            "model-00001-of-00002.safetensors",
-            "model.safetensors.index.json",
+            *needed,
             "pytorch_model.bin",
             "onnx/model.onnx",
             "checkpoint-1000/model.safetensors",
@@ -98,15 +101,7 @@ def test_only_the_needed_files_are_fetched(hub, folder):
         allow_patterns=hub.calls[-1][-1],
         ignore_patterns=hub.ignored[-1],
     )
-    assert set(wanted) == {
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "model.safetensors",
-        "model-00001-of-00002.safetensors",
-        "model.safetensors.index.json",
-    }
+    assert list(wanted) == needed
 
 
 def test_a_tokenizer_is_fetched_alone(hub, folder):
