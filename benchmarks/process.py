@@ -44,7 +44,7 @@ class Process:
             stderr=self.errors,
             text=True,
             encoding="utf8",
-            env=_without_backend(make_environment(point.threads)),
+            env=make_environment(point.threads),
         )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -107,21 +107,18 @@ class Process:
 
 def make_environment(threads: int) -> Dict[str, str]:
     """RETURNS (Dict[str, str]): The environment of a process that is measured: so many
-    threads in every library, and no network.
+    threads in every library, no network, and not the variable that wins over every
+    config: what runs where is for the one who measures to say.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    inherited = {
+        name: os.environ[name] for name in os.environ if name != BACKEND_VARIABLE
+    }
     return {
-        **os.environ,
+        **inherited,
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
         "PYTHONPATH": path,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
-
-
-def _without_backend(environment: Dict[str, str]) -> Dict[str, str]:
-    """RETURNS (Dict[str, str]): The same without the variable that wins over every
-    config: a peer runs on the backend that it is called after.
-    """
-    return {name: environment[name] for name in environment if name != BACKEND_VARIABLE}

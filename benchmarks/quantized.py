@@ -17,7 +17,11 @@ import typer
 from wasabi import msg
 
 from spacy_modernbert.atomic import write_text
-from spacy_modernbert.cli.convert import compare, convert_checkpoint, find_size
+from spacy_modernbert.cli.convert import (
+    compare_checkpoints,
+    convert_checkpoint,
+    find_size,
+)
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.encoder.quantize import Scheme
 
@@ -44,7 +48,7 @@ def main(model: Path = Path("assets/modernbert-mini")) -> None:
 
 def measure(model: Path, scheme: Scheme) -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): The size as a share of that in float32, and how far
-    the hidden states are apart.
+    the hidden states agree.
     """
     config = load_config(model)
     with TemporaryDirectory() as folder:
@@ -54,7 +58,7 @@ def measure(model: Path, scheme: Scheme) -> Dict[str, Any]:
         return {
             **asdict(scheme),
             "size": find_size(quantized) / find_size(floats),
-            **asdict(compare(floats, quantized, config)),
+            **asdict(compare_checkpoints(floats, quantized, config)),
         }
 
 

@@ -14,7 +14,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from .parity import Parity, compare, objection
+from spacy_modernbert.encoder.comparing import Parity, compare
+
+from .parity import objection
 from .points import Point
 from .process import Failed, Process
 

@@ -43,6 +43,11 @@ def run(
     gpu_id: int = typer.Option(
         -1, help="GPU for spacy-transformers, or -1; ours take one by themselves"
     ),
+    replace: bool = typer.Option(
+        False,
+        "--replace",
+        help="Make anew what was run with other steps, encoder or recipe",
+    ),
 ) -> None:
     """Run what was not run yet of an experiment. It can be stopped at any time: each
     pipeline that was tested has its record.
@@ -74,8 +79,12 @@ def run(
             if is_done(cell, settings):
                 msg.info("Done before")
                 continue
-            if read_record(cell, results):
-                msg.info("Done before with other steps, encoder or recipe: again")
+            if read_record(cell, results) and not replace:
+                msg.warn(
+                    "Done before with other steps, encoder or recipe. That record is "
+                    "kept: --replace makes it anew, --results keeps both"
+                )
+                continue
             record = run_cell(cell, settings)
         except (LookupError, OSError, ValueError) as error:
             msg.fail(str(error), exits=1)

@@ -89,13 +89,14 @@ def _is_of(record: Record, variant: Cell) -> bool:
 
 
 def _group(records: Sequence[Record]) -> List[List[Record]]:
-    """Those of one mean: with the same encoder, and as many steps but where the time
-    sets them.
+    """Those of one mean: with the same encoder, by the same settings, and with as many
+    steps but where the time sets them.
     """
     groups: Dict[Any, List[Record]] = {}
     for record in records:
         steps = None if record["budget"] == "time" else record["steps"]
-        groups.setdefault((record.get("encoder_digest"), steps), []).append(record)
+        made_by = (record.get("encoder_digest"), record.get("recipe_digest"), steps)
+        groups.setdefault(made_by, []).append(record)
     return list(groups.values())
 
 

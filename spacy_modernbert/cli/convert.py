@@ -1,6 +1,5 @@
 """`python -m spacy modernbert convert`: quantize checkpoints, and the way back."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Optional
 
@@ -21,6 +20,7 @@ from ..encoder.checkpoint import (
     resolve,
     save_checkpoint,
 )
+from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.quantize import Scheme, quantize_tensors
 from ..encoder.tensor_files import Floats, OnDemand
@@ -41,19 +41,6 @@ midnight the wind had gone round to the north-west; at 3.40 a.m. the second mate
 the light of Lindesnes, and nobody has seen the Aurora since. What was found of her,
 years later and 2,000 miles away, was one of the pianos. It was hardly out of tune.
 """
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far the hidden states of two encoders are apart.
-
-    mean_cosine, min_cosine (float): Over the wordpieces, of the two vectors of each.
-    max_abs (float): The largest difference of two numbers.
-    """
-
-    mean_cosine: float
-    min_cosine: float
-    max_abs: float
 
 
 def convert(
@@ -89,16 +76,16 @@ def convert(
         before = resolve(source, revision)
         config = load_config(before)
         convert_checkpoint(before, config, output, scheme, force=force)
-        difference = compare(before, output, config)
+        parity = compare_checkpoints(before, output, config)
     except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     in_floats = sum(4 * int(np.prod(s)) for s in expected_shapes(config).values())
     size = find_size(output)
     msg.table(
         {
-            "cosine of hidden states": f"mean {difference.mean_cosine:.6f}, "
-            f"least {difference.min_cosine:.6f}",
-            "largest difference": f"{difference.max_abs:.2g}",
+            "cosine of hidden states": f"mean {parity.mean_cosine:.6f}, "
+            f"least {parity.least_cosine:.6f}",
+            "largest difference": f"{parity.most_error:.2g}",
             "weights before": f"{find_size(before) / 1e6:,.1f} MB",
             "weights now": f"{size / 1e6:,.1f} MB, {size / in_floats:.1%} of float32",
         }
@@ -145,25 +132,21 @@ def convert_checkpoint(
     )
 
 
-def compare(source: Path, converted: Path, config: ModernBertConfig) -> Difference:
+def compare_checkpoints(
+    source: Path, converted: Path, config: ModernBertConfig
+) -> Parity:
     """Compare two checkpoints by what their encoders make of some text and of random
     wordpieces.
 
     source, converted (Path): The checkpoints, of one config and tokenizer.
     config (ModernBertConfig): The config.
-    RETURNS (Difference): How far they are apart.
+    RETURNS (Parity): How far what is converted agrees with what it is made of.
     """
     batch = _make_batch(read_tokenizer_json(source), config)
     wanted, found = (
         _open_encoder(folder, config).encode(batch) for folder in (source, converted)
     )
-    norms = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(found, axis=-1)
-    cosines = np.sum(wanted * found, axis=-1) / norms
-    return Difference(
-        mean_cosine=float(cosines.mean()),
-        min_cosine=float(cosines.min()),
-        max_abs=float(np.abs(wanted - found).max()),
-    )
+    return compare(found, wanted)
 
 
 def _make_batch(tokenizer_json: str, config: ModernBertConfig) -> PackedBatch:

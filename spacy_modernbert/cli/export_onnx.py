@@ -2,10 +2,9 @@
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Iterator, Mapping, Optional
+from typing import Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import typer
@@ -25,6 +24,7 @@ from ..encoder.checkpoint import (
     resolve,
     write_tokenizer,
 )
+from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.tensor_files import Floats
 from ..errors import Errors
@@ -43,20 +43,6 @@ _LENGTHS = (7, 130, 700)
 
 # How far the exported encoder may be off in float32, of the largest number in it.
 _TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How an exported encoder compares with torch, on random wordpieces.
-
-    cosine (float): The smallest between two vectors of one wordpiece.
-    error (float): The largest difference between two numbers.
-    largest (float): The largest number, of torch.
-    """
-
-    cosine: float
-    error: float
-    largest: float
 
 
 def export_onnx(
@@ -92,8 +78,8 @@ def export_onnx(
         msg.fail(str(error), exits=1)
     size = sum(path.stat().st_size for path in output.glob("model.onnx*"))
     msg.good(
-        f"{output}: {size / 1e6:,.1f} MB; against torch, cosine {parity.cosine:.6f} "
-        f"at least, error {parity.error:.1e} at most (of {parity.largest:.1f})"
+        f"{output}: {size / 1e6:,.1f} MB; against torch, cosine "
+        f"{parity.least_cosine:.6f} at least, error {parity.most_error:.1e} at most"
     )
 
 
@@ -145,7 +131,7 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
     output (Path): Where to write. If it exists, it may only hold files of an export,
         and is replaced.
     bits (Optional[int]): 8, or None for float32.
-    RETURNS (Parity): How they compare.
+    RETURNS (Parity): How far it agrees with torch.
     RAISES (ValueError): If the checkpoint is not sound, the folder holds other files,
         or the numbers are not those of torch.
     """
@@ -160,23 +146,19 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
         model = write_model(fresh, config, tensors, bits)
         write_file(fresh / CONFIG, dump_json(config.to_dict()))
         write_tokenizer(fresh, config, tokenizer_json, tokenizer_config)
-        parity = compare(model, config, tensors)
+        found, wanted = _run_both(model, config, tensors)
+        parity = compare(found, wanted)
+        most = _TOLERANCE * max(1.0, float(np.abs(wanted).max()))
         # Negated, so that what is no number is too far.
-        if bits is None and not parity.error <= _TOLERANCE * max(1.0, parity.largest):
-            raise ValueError(Errors.EXPORT_DIFFERS.format(error=parity.error))
+        if bits is None and not parity.most_error <= most:
+            raise ValueError(Errors.EXPORT_DIFFERS.format(error=parity.most_error))
     return parity
 
 
-def compare(
+def _run_both(
     model: Path, config: ModernBertConfig, tensors: Mapping[str, Floats]
-) -> Parity:
-    """Run an exported encoder, and the same in torch.
-
-    model (Path): The graph.
-    config (ModernBertConfig): The config.
-    tensors (Mapping[str, NDArray]): The weights.
-    RETURNS (Parity): How they compare.
-    """
+) -> Tuple[Floats, Floats]:
+    """An exported encoder's vectors of random wordpieces, and those of torch."""
     from ..encoder.onnx_encoder import open_session, run_session
 
     batch = _draw_batch(config)
@@ -184,13 +166,7 @@ def compare(
     encoder = make_encoder(
         config, tensors, backend="cpu", precision="float32", heed_variable=False
     )
-    wanted = encoder.encode(batch)
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    return Parity(
-        cosine=float(((found * wanted).sum(axis=1) / norms).min()),
-        error=float(np.abs(found - wanted).max()),
-        largest=float(np.abs(wanted).max()),
-    )
+    return found, encoder.encode(batch)
 
 
 def _draw_batch(config: ModernBertConfig) -> PackedBatch:

@@ -55,6 +55,26 @@ def test_what_was_done_before_is_not_done_again(here, monkeypatch):
     assert "stopped at litbank-mini-pretrained-2048-equal-steps-seed0" in after
 
 
+def test_what_was_done_otherwise_is_kept(here, monkeypatch):
+    """A trial with other steps leaves the record alone, unless it is told."""
+    path = here / "results" / "litbank-mini-pretrained-8192-equal-steps-seed0.json"
+    before = path.read_bytes()
+    run_cells = []
+
+    def run_cell(cell, settings):
+        run_cells.append(cell.window)
+        return {"train_seconds": 60.0, "test": {"f": 0.5}}
+
+    monkeypatch.setattr("experiments.__main__.run_cell", run_cell)
+    options = ["--corpus", "litbank", "--seed", "0", "--results", "results"]
+    result = run("run", "windows", *options, "--steps", "10")
+    assert result.exit_code == 0, result.output
+    assert "--replace" in result.output and run_cells == [2048, 512, 128]
+    assert path.read_bytes() == before
+    run("run", "windows", *options, "--steps", "10", "--replace")
+    assert run_cells[3:] == [8192, 2048, 512, 128]
+
+
 def test_the_page(here):
     assert run("table", "--results", "results").exit_code == 0
     page = (here / "results" / "README.md").read_text(encoding="utf8")

@@ -198,7 +198,7 @@ def test_what_is_done(settings):
     assert is_done(bare, replace(settings, encoder=settings.work))
 
 
-def test_no_mean_of_two_encoders(settings):
+def test_no_mean_of_two_encoders_or_recipes(settings):
     values = {
         "train_seconds": 60.0,
         "train_peak_mb": 1000,
@@ -207,12 +207,13 @@ def test_no_mean_of_two_encoders(settings):
         "threads": 2,
     }
     made = [
-        (0, "aaaaaaaa", 3),
-        (1, "bbbbbbbb", 3),
-        (2, "aaaaaaaa", 3),
-        (3, "aaaaaaaa", 4),
+        (0, "aaaaaaaa", 3, "mine"),
+        (1, "bbbbbbbb", 3, "mine"),
+        (2, "aaaaaaaa", 3, "mine"),
+        (3, "aaaaaaaa", 4, "mine"),
+        (4, "bbbbbbbb", 3, "theirs"),
     ]
-    for seed, encoder_digest, steps in made:
+    for seed, encoder_digest, steps, recipe_digest in made:
         cell = replace(REFERENCE, corpus="litbank", seed=seed)
         write_record(
             settings,
@@ -220,11 +221,16 @@ def test_no_mean_of_two_encoders(settings):
             **asdict(cell),
             steps=steps,
             encoder_digest=encoder_digest,
+            recipe_digest=recipe_digest,
             **values,
         )
-    page = make_page(settings.results)
-    for start, n_seeds in (("aaaaaa", 2), ("bbbbbb", 1), ("aaaaaa", 1)):
-        assert f"| mini | pretrained ({start}) | 8,192 | {n_seeds} | 50.0" in page
+    page, _, _ = make_page(settings.results).partition("### craft")
+    table = page[page.index("### litbank") :].partition("\n## ")[0]
+    lines = [
+        f"| mini | pretrained ({start}) | 8,192 | {n_seeds} | 50.0"
+        for start, n_seeds in (("aaaaaa", 2), ("aaaaaa", 1), ("bbbbbb", 1))
+    ]
+    assert [table.count(line) for line in lines] == [1, 1, 2]
 
 
 def test_the_page_has_all_seeds_and_corpora(settings):
