@@ -3,16 +3,14 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-import spacy
 import torch
 from hypothesis import settings
-from spacy.language import Language
-from spacy.util import fix_random_seed
 
 from spacy_modernbert.encoder import availability, backend
 from spacy_modernbert.encoder.availability import BACKENDS
 
-from .util import make_checkpoint, make_examples, skip_unless_here
+from .pipelines import train_ner
+from .util import make_checkpoint, skip_unless_here
 
 # What a user has set is for pipelines, and no test needs a model hub.
 os.environ.pop(backend.BACKEND_VARIABLE, None)
@@ -65,18 +63,3 @@ def trained(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     folder = tmp_path_factory.mktemp("pipelines") / "trained"
     nlp.to_disk(folder)
     return folder
-
-
-def train_ner(checkpoint: Path, steps: int = 25) -> Language:
-    """RETURNS (Language): A pipeline with `modernbert_ner`, trained for a moment."""
-    fix_random_seed(0)
-    nlp = spacy.blank("en")
-    # Other processes are to find the same, on any processor.
-    tok2vec = {"name": str(checkpoint), "backend": "cpu", "precision": "float32"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
-    examples = make_examples(nlp, 8)
-    optimizer = nlp.initialize(lambda: examples)
-    optimizer.learn_rate = 0.003
-    for _ in range(steps):
-        nlp.update(examples, sgd=optimizer)
-    return nlp

@@ -14,7 +14,7 @@ from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .conftest import train_ner
+from .pipelines import train_ner
 from .util import (
     count_passes,
     entities,

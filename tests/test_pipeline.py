@@ -17,7 +17,7 @@ from spacy.util import fix_random_seed
 
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .conftest import train_ner
+from .pipelines import train_ner
 from .util import (
     PEOPLE,
     PLACES,

@@ -7,6 +7,8 @@ import pytest
 
 import spacy_modernbert
 
+from .util import ROOT
+
 PACKAGE = Path(spacy_modernbert.__file__).parent
 FRAMEWORKS = {"torch", "mlx", "onnxruntime", "openvino", "transformers"}
 # What each room does without, functions that import for themselves included.
@@ -45,6 +47,20 @@ def test_rooms(room):
 def test_what_spacy_imports_for_the_factories(name):
     """With every `spacy.blank()`: nothing heavy."""
     assert not {*FRAMEWORKS, "spacy_transformers"} & set(imports(PACKAGE / name))
+
+
+def test_tests_share_by_modules_of_their_own():
+    """Nothing is imported from a module of tests or of fixtures: it runs by itself."""
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    assert len(paths) > 100
+    found = [
+        f"{path.relative_to(ROOT)}: {node.module}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8")))
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").split(".")[-1].startswith(("test_", "conftest"))
+    ]
+    assert not found
 
 
 def test_it_sees_imports():

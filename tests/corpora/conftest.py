@@ -8,14 +8,7 @@ from spacy_modernbert.corpora.convert import ConvertedCorpus
 from spacy_modernbert.corpora.craft import convert_craft
 from spacy_modernbert.corpora.litbank import convert_litbank
 
-RAW_CORPORA = Path(__file__).parents[2] / ".." / "shared" / "corpora"
-
-
-def raw_corpus(name: str) -> Path:
-    path = RAW_CORPORA / name
-    if not path.exists():
-        pytest.skip(f"the corpus {name} is not at {RAW_CORPORA}")
-    return path
+from .util import raw_corpus, write_craft
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +19,9 @@ def litbank() -> ConvertedCorpus:
 @pytest.fixture(scope="session")
 def craft() -> ConvertedCorpus:
     return convert_craft(raw_corpus("craft.tar.xz"))
+
+
+@pytest.fixture
+def craft_source(tmp_path: Path) -> Path:
+    """As its archive holds it, in small."""
+    return write_craft(tmp_path)

@@ -7,8 +7,6 @@ from typer.testing import CliRunner
 
 from spacy_modernbert.corpora.__main__ import app
 
-from .test_craft import source as craft_source  # noqa: F401
-
 FILES = ["dev.spacy", "report.json", "test.spacy", "train.spacy"]
 
 
@@ -24,7 +22,7 @@ def lines(output):
     return [line.split() for line in output.splitlines()]
 
 
-def test_convert(craft_source, tmp_path):  # noqa: F811
+def test_convert(craft_source, tmp_path):
     result = run("craft", tmp_path / "out", "--source", craft_source)
     assert result.exit_code == 0, result.output
     assert names(tmp_path / "out") == FILES

@@ -1,64 +1,17 @@
-from pathlib import Path
-
 import pytest
 
 from spacy_modernbert.corpora.craft import LABELS, convert_craft
 from spacy_modernbert.corpora.files import decode, load_files
 
-from .conftest import raw_corpus
-
-TEXT = "ES and somatic cells of mice express Pax6−/− .\n"
-HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
-PIECES = '<span start="15" end="20" /><span start="0" end="2" />'
+from .util import ARTICLE, raw_corpus
 
 
-def knowtator(*annotations: str) -> str:
-    return f'{HEAD}<annotations textSource="1.txt">{"".join(annotations)}</annotations>'
-
-
-def annotation(text: str, spans: str = "") -> str:
-    start = TEXT.find(text)
-    spans = spans or f'<span start="{start}" end="{start + len(text)}" />'
-    return (
-        f'<annotation><mention id="m" />{spans}'
-        f"<spannedText>{text}</spannedText></annotation>"
-    )
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    ids = tmp_path / "articles" / "ids"
-    txt = tmp_path / "articles" / "txt"
-    for folder in (ids, txt):
-        folder.mkdir(parents=True)
-    (ids / "README.txt").write_text("about the ids")
-    for split, name in zip(("train", "dev", "test"), "123", strict=True):
-        (ids / f"craft-ids-{split}.txt").write_bytes(f"{name}\r\n".encode())
-        (txt / f"{name}.txt").write_bytes(TEXT.encode())
-        (txt / f"{name}.copyright").write_text("somebody's")
-        for label in LABELS:
-            content = knowtator()
-            if label == "CL":
-                content = knowtator(
-                    annotation("ES ... cells", PIECES), annotation("somatic cells")
-                )
-            elif label in ("PR", "SO"):
-                content = knowtator(annotation("Pax6"))
-            folder = tmp_path / "concept-annotation" / label / label / "knowtator"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{name}.txt.knowtator.xml").write_bytes(content.encode())
-            extended = folder.parents[1] / f"{label}+extensions" / "knowtator"
-            extended.mkdir(parents=True, exist_ok=True)
-            (extended / f"{name}.txt.knowtator.xml").write_text("not ours")
-    return tmp_path
-
-
-def test_convert(source):
-    corpus = convert_craft(source)
+def test_convert(craft_source):
+    corpus = convert_craft(craft_source)
     assert [len(docs) for docs in corpus.splits.values()] == [1, 1, 1]
     (doc,) = corpus.splits["dev"]
     assert doc.user_data["id"] == "2"
-    assert doc.text == TEXT
+    assert doc.text == ARTICLE
     assert [(ent.label_, ent.text) for ent in doc.ents] == [
         ("CL", "somatic cells"),
         ("PR", "Pax6−/−"),
@@ -68,35 +21,35 @@ def test_convert(source):
     assert report.dropped["discontinuous"] == report.dropped["same span"] == 1
 
 
-def test_ontology_missing(source):
-    for path in (source / "concept-annotation/SO/SO/knowtator").iterdir():
+def test_ontology_missing(craft_source):
+    for path in (craft_source / "concept-annotation/SO/SO/knowtator").iterdir():
         path.unlink()
     with pytest.raises(FileNotFoundError, match="concept-annotation/SO/SO/knowtator"):
-        convert_craft(source)
+        convert_craft(craft_source)
 
 
-def test_annotations_of_an_article_missing(source):
-    (source / "concept-annotation/SO/SO/knowtator/2.txt.knowtator.xml").unlink()
+def test_annotations_of_an_article_missing(craft_source):
+    (craft_source / "concept-annotation/SO/SO/knowtator/2.txt.knowtator.xml").unlink()
     with pytest.raises(FileNotFoundError, match=r"no file .*SO/knowtator/2\.txt"):
-        convert_craft(source)
+        convert_craft(craft_source)
 
 
-def test_article_missing(source):
-    (source / "articles/txt/3.txt").unlink()
+def test_article_missing(craft_source):
+    (craft_source / "articles/txt/3.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"craft .*\['3'\]"):
-        convert_craft(source)
+        convert_craft(craft_source)
 
 
-def test_article_in_no_split(source):
-    (source / "articles/txt/4.txt").write_text("more")
+def test_article_in_no_split(craft_source):
+    (craft_source / "articles/txt/4.txt").write_text("more")
     with pytest.raises(ValueError, match=r"craft .*\['4'\]"):
-        convert_craft(source)
+        convert_craft(craft_source)
 
 
-def test_article_in_two_splits(source):
-    (source / "articles/ids/craft-ids-test.txt").write_text("3\n1\n")
+def test_article_in_two_splits(craft_source):
+    (craft_source / "articles/ids/craft-ids-test.txt").write_text("3\n1\n")
     with pytest.raises(ValueError, match=r"craft .*\['1'\]"):
-        convert_craft(source)
+        convert_craft(craft_source)
 
 
 def test_counts_of_the_corpus(craft):

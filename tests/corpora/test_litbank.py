@@ -7,7 +7,7 @@ from spacy.tokens import DocBin
 from spacy_modernbert.corpora.files import decode, load_files
 from spacy_modernbert.corpora.litbank import LABELS, convert_litbank
 
-from .conftest import raw_corpus
+from .util import raw_corpus
 
 SPLITS = {"train": ("1_emma",), "test": ("2_persuasion",)}
 ANN = "T1\tPER 0 4\tEmma\nT2\tPER 9 26\tthe King of Spain\nT3\tGPE 21 26\tSpain\n"

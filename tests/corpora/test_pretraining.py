@@ -8,7 +8,7 @@ from spacy_modernbert.corpora.__main__ import app
 from spacy_modernbert.corpora.pretraining import cut_out, gather_raw_texts
 from spacy_modernbert.corpora.splits import LITBANK
 
-from .conftest import raw_corpus
+from .util import raw_corpus
 
 
 def letters(text):

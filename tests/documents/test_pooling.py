@@ -8,7 +8,7 @@ from spacy_modernbert.documents.windows import Window, cut_windows, token_owners
 from spacy_modernbert.documents.wordpieces import Alignment
 from spacy_modernbert.types import TokenRows
 
-from .test_windows import alignment_of, alignments, no_breaks
+from .toys import alignment_of, alignments, no_breaks
 
 pytestmark = pytest.mark.filterwarnings("ignore:Of the tokens of a Doc")
 

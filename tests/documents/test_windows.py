@@ -16,14 +16,9 @@ from spacy_modernbert.documents.windows import (
 )
 from spacy_modernbert.documents.wordpieces import Alignment, align, token_offsets
 
-from .toys import texts, toy
+from .toys import alignment_of, alignments, no_breaks, texts, toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:Of the tokens of a Doc")
-
-
-def alignment_of(ranges):
-    starts, ends = np.array(ranges, dtype=np.int32).reshape(-1, 2).T
-    return Alignment(starts, ends)
 
 
 def one_each(n):
@@ -31,36 +26,8 @@ def one_each(n):
     return Alignment(np.arange(n, dtype=np.int32), np.arange(1, n + 1, dtype=np.int32))
 
 
-def no_breaks(n):
-    return np.zeros(n, dtype=np.int8)
-
-
 def bounds(windows):
     return [(w.token_start, w.token_end) for w in windows]
-
-
-@st.composite
-def alignments(draw):
-    """Alignments as tokenizers give them: tokens with no wordpieces, with one that
-    they share, with far too many; wordpieces that no token owns."""
-    ranges = []
-    end = draw(st.integers(0, 2))
-    for _ in range(draw(st.integers(0, 40))):
-        start = end + draw(st.sampled_from([0, 0, 0, 0, 1, 2]))
-        if ranges and ranges[-1][0] < ranges[-1][1] and draw(st.integers(0, 3)) == 0:
-            start = end - 1  # the last wordpiece of the token before
-        end = start + draw(st.sampled_from([0, 1, 1, 1, 1, 2, 3, 5, 30]))
-        end = max(end, ranges[-1][1] if ranges else 0)
-        ranges.append((start, end))
-    breaks = draw(st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=40, max_size=40))
-    n_pieces = end + draw(st.integers(0, 2))
-    if not ranges:
-        n_pieces = 0
-    return (
-        alignment_of(ranges),
-        n_pieces,
-        np.array(breaks[: len(ranges)], dtype=np.int8),
-    )
 
 
 def check_windows(windows, alignment, n_pieces, capacity):

@@ -161,6 +161,42 @@ def token_spans(text: str, draw) -> List[Tuple[int, int]]:
     return spans
 
 
+# -- Alignments ---------------------------------------------------------------
+
+
+def alignment_of(ranges):
+    starts, ends = np.array(ranges, dtype=np.int32).reshape(-1, 2).T
+    return Alignment(starts, ends)
+
+
+def no_breaks(n):
+    return np.zeros(n, dtype=np.int8)
+
+
+@st.composite
+def alignments(draw):
+    """Alignments as tokenizers give them: tokens with no wordpieces, with one that
+    they share, with far too many; wordpieces that no token owns."""
+    ranges = []
+    end = draw(st.integers(0, 2))
+    for _ in range(draw(st.integers(0, 40))):
+        start = end + draw(st.sampled_from([0, 0, 0, 0, 1, 2]))
+        if ranges and ranges[-1][0] < ranges[-1][1] and draw(st.integers(0, 3)) == 0:
+            start = end - 1  # the last wordpiece of the token before
+        end = start + draw(st.sampled_from([0, 1, 1, 1, 1, 2, 3, 5, 30]))
+        end = max(end, ranges[-1][1] if ranges else 0)
+        ranges.append((start, end))
+    breaks = draw(st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=40, max_size=40))
+    n_pieces = end + draw(st.integers(0, 2))
+    if not ranges:
+        n_pieces = 0
+    return (
+        alignment_of(ranges),
+        n_pieces,
+        np.array(breaks[: len(ranges)], dtype=np.int8),
+    )
+
+
 # -- Slow and obvious ---------------------------------------------------------
 
 

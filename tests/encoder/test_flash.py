@@ -20,7 +20,7 @@ from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
 from spacy_modernbert.encoder.flash import FlashAttention, find_flash_attention
 from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, draw_ids, state
+from .util import assert_close, attend_plainly, draw_ids, state
 
 CUDA = torch.device("cuda", 0)
 
@@ -151,20 +151,6 @@ def test_none_in_a_torch_without_windows(ampere, monkeypatch):
 # In the encoder, by a kernel that is slow and plain
 
 
-def attend(query, key, value, cu_seqlens, longest, window):
-    assert cu_seqlens.dtype == torch.int32 and query.stride(-1) == 1
-    assert longest == cu_seqlens.diff().max()
-    index = torch.arange(query.shape[0])
-    sequence = torch.bucketize(index, cu_seqlens[1:], right=True)
-    mask = sequence[:, None] == sequence
-    if window != (-1, -1):
-        distance = index - index[:, None]
-        mask &= (-window[0] <= distance) & (distance <= window[1])
-    scores = torch.einsum("ihd,jhd->hij", query, key) / query.shape[-1] ** 0.5
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
-    return torch.einsum("hij,jhd->ihd", weights, value)
-
-
 def load(oracle, monkeypatch, kernel, **changes):
     from spacy_modernbert.encoder import torch_encoder
 
@@ -184,7 +170,7 @@ def batch():
 def test_as_without_it(oracle, monkeypatch, batch):
     d_out = np.random.default_rng(0).standard_normal((batch.total, 32)) / 20
     found = []
-    for kernel in (None, FlashAttention("plain", attend)):
+    for kernel in (None, FlashAttention("plain", attend_plainly)):
         encoder = load(oracle, monkeypatch, kernel)
         out, backprop = encoder.encode_train(batch)
         backprop(d_out.astype(np.float32))
@@ -199,7 +185,7 @@ def test_not_where_attention_drops_out(oracle, monkeypatch, batch):
 
     def count(*args):
         calls.append(args)
-        return attend(*args)
+        return attend_plainly(*args)
 
     kernel = FlashAttention("plain", count)
     encoder = load(oracle, monkeypatch, kernel, attention_dropout=0.1)

@@ -18,9 +18,9 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
-from .test_parity import draw
 from .util import (
     assert_close,
+    draw,
     encoder_of,
     make_masked_lm,
     make_oracle,

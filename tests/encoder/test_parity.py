@@ -20,7 +20,7 @@ from spacy_modernbert.types import PackedBatch, TokenRows
 
 from .util import (
     assert_close,
-    draw_ids,
+    draw,
     encoder_of,
     make_masked_lm,
     make_oracle,
@@ -45,20 +45,6 @@ def load(model, gradient_checkpointing=False):
         precision="float32",
         gradient_checkpointing=gradient_checkpointing,
     )
-
-
-def draw(lengths, seed=0, width=32, vocab_size=300):
-    """Sequences, and for each the gradient of its hidden states, scaled so that
-    the gradients of the parameters are of the size of the parameters.
-    """
-    rng = np.random.default_rng(seed)
-    sequences = [draw_ids(rng, length, vocab_size) for length in lengths]
-    scale = 1 / np.sqrt(sum(lengths))
-    d_outs = [
-        (scale * rng.standard_normal((length, width))).astype(np.float32)
-        for length in lengths
-    ]
-    return sequences, d_outs
 
 
 def assert_parity(model, lengths, encoder=None, seed=0, **draw_args):

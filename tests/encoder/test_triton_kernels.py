@@ -20,8 +20,7 @@ from spacy_modernbert.encoder.fused import forward_fused
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 from spacy_modernbert.types import PackedBatch
 
-from .test_flash import attend
-from .util import assert_close, draw_ids, state
+from .util import assert_close, attend_plainly, draw_ids, state
 
 pytest.importorskip("triton", reason="needs Triton: pip install triton")
 
@@ -96,7 +95,7 @@ def test_geglu(dtype, total, inner):
     assert_near(found, geglu.geglu(x.float()), dtype)
 
 
-def attend_plainly(query, key, value, spans, half_window):
+def attend_within_spans(query, key, value, spans, half_window):
     index = torch.arange(query.shape[0], device=query.device)
     near = (index - index[:, None]).abs() <= half_window
     mask = (spans[0][:, None] == spans[0]) & near
@@ -124,7 +123,7 @@ def test_attend_within_window(lengths, half_window, heads, scale):
     spans = make_spans(lengths)
     query, key, value = qkv.unbind(1)
     found = triton_kernels.attend_within_window(query, key, value, spans, half_window)
-    wanted = attend_plainly(query, key, value, spans, half_window)
+    wanted = attend_within_spans(query, key, value, spans, half_window)
     assert found.dtype == torch.float16 and found.shape == query.shape
     assert (found.float() - wanted).abs().max() <= 2e-3 * scale
 
@@ -136,13 +135,16 @@ def test_attend_within_window_in_bfloat16():
     qkv = draw(sum(lengths), 3, 12, 64, dtype=torch.bfloat16)
     spans = make_spans(lengths)
     found = triton_kernels.attend_within_window(*qkv.unbind(1), spans, 64)
-    wanted = attend_plainly(*qkv.unbind(1), spans, 64)
+    wanted = attend_within_spans(*qkv.unbind(1), spans, 64)
     assert (found.float() - wanted).abs().max() <= 0.02
 
 
 @pytest.mark.parametrize(
     "kernel",
-    [None, FlashAttention("plain", attend, triton_kernels.attend_within_window)],
+    [
+        None,
+        FlashAttention("plain", attend_plainly, triton_kernels.attend_within_window),
+    ],
     ids=["blocks", "window"],
 )
 def test_a_fused_pass(oracle, kernel):

@@ -112,6 +112,23 @@ def draw_ids(rng: np.random.Generator, length: int, vocab_size: int = 300) -> An
     return ids
 
 
+def draw(
+    lengths: Sequence[int], seed: int = 0, width: int = 32, vocab_size: int = 300
+) -> Tuple[List[np.ndarray], List[np.ndarray]]:
+    """RETURNS (Tuple[List[np.ndarray], List[np.ndarray]]): Sequences, and for each the
+    gradient of its hidden states, scaled so that the gradients of the parameters are of
+    the size of the parameters.
+    """
+    rng = np.random.default_rng(seed)
+    sequences = [draw_ids(rng, length, vocab_size) for length in lengths]
+    scale = 1 / np.sqrt(sum(lengths))
+    d_outs = [
+        (scale * rng.standard_normal((length, width))).astype(np.float32)
+        for length in lengths
+    ]
+    return sequences, d_outs
+
+
 def run_oracle(
     model: ModernBertModel, sequences: Sequence[np.ndarray], d_outs: Sequence[Any]
 ) -> Tuple[List[np.ndarray], Dict[str, np.ndarray]]:
@@ -130,6 +147,28 @@ def run_oracle(
         outs.append(hidden.detach().numpy())
     gradients = {name: p.grad.numpy() for name, p in model.named_parameters()}
     return outs, gradients
+
+
+def attend_plainly(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    longest: int,
+    window: Tuple[int, int],
+) -> torch.Tensor:
+    """What a kernel of flash attention does, slow and plain."""
+    assert cu_seqlens.dtype == torch.int32 and query.stride(-1) == 1
+    assert longest == cu_seqlens.diff().max()
+    index = torch.arange(query.shape[0])
+    sequence = torch.bucketize(index, cu_seqlens[1:], right=True)
+    mask = sequence[:, None] == sequence
+    if window != (-1, -1):
+        distance = index - index[:, None]
+        mask &= (-window[0] <= distance) & (distance <= window[1])
+    scores = torch.einsum("ihd,jhd->hij", query, key) / query.shape[-1] ** 0.5
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return torch.einsum("hij,jhd->ihd", weights, value)
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray, what: str) -> None:

@@ -4,7 +4,7 @@ import torch
 from spacy_modernbert.pretraining.optimizers import Muon, make_optimizers, orthogonalize
 from spacy_modernbert.pretraining.run import Pretraining
 
-from .test_run import paths, settings  # noqa: F401
+from .util import make_settings
 
 SHAPES = ((32, 8), (8, 32), (16, 16), (8, 32))
 
@@ -47,8 +47,8 @@ def test_steps_as_torch_does():
         assert (mine - other).norm() < 0.02 * moved
 
 
-def test_each_parameter_is_stepped_by_one(paths, tmp_path):  # noqa: F811
-    run = Pretraining(settings(paths, optimizer="muon"), tmp_path)
+def test_each_parameter_is_stepped_by_one(paths, tmp_path):
+    run = Pretraining(make_settings(paths, optimizer="muon"), tmp_path)
     adamw, muon = make_optimizers(run.model, run.settings, torch.float32)
     stepped = [
         [each for group in optimizer.param_groups for each in group["params"]]
@@ -58,4 +58,4 @@ def test_each_parameter_is_stepped_by_one(paths, tmp_path):  # noqa: F811
     assert sorted(ids) == sorted(map(id, run.model.parameters()))
     assert all(each.ndim == 2 for each in stepped[1])
     assert all(each is not run.model.table for each in stepped[1])
-    assert len(make_optimizers(run.model, settings(paths), torch.float32)) == 1
+    assert len(make_optimizers(run.model, make_settings(paths), torch.float32)) == 1

@@ -21,43 +21,11 @@ from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.pretraining.masking import MaskedBatch
 from spacy_modernbert.pretraining.probe import cut_sight
 from spacy_modernbert.pretraining.run import Pretraining, cut_log, write_log
-from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
+from spacy_modernbert.pretraining.settings import Phase
 from spacy_modernbert.types import PackedBatch
 
 from ..encoder.util import SMALL, make_tokenizer
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretraining")
-    config = ModernBertConfig.from_dict(
-        {"model_type": "modernbert", **SMALL, "initializer_range": 0.1}
-    )
-    tensors = init_tensors(config, seed=0)
-    save_checkpoint(folder / "encoder", config, tensors, make_tokenizer().to_str())
-    rng = np.random.default_rng(0)
-    for name, n in (("train", 12), ("dev", 3)):
-        words = ["tom", "becky", "huck", "river", "cave", "fence"]
-        texts = [" ".join(rng.choice(words, 60)) for _ in range(n)]
-        lines = [json.dumps({"text": text}) for text in texts]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-def settings(paths, **overrides):
-    defaults = {
-        "encoder": str(paths / "encoder"),
-        "train": str(paths / "train.jsonl"),
-        "dev": str(paths / "dev.jsonl"),
-        "phases": (Phase(64, 256, 6), Phase(128, 256, 4)),
-        "backend": "cpu",
-        "precision": "float32",
-        "warmup": 2,
-        "decay": 3,
-        "learn_rate": 1e-2,
-        "evaluate_wordpieces": 300,
-    }
-    return PretrainingSettings(**{**defaults, **overrides})
+from .util import make_settings
 
 
 def weights(run):
@@ -69,17 +37,19 @@ def test_backends_that_do_not_pretrain(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(availability, "_is_apple_silicon", lambda: True)
     monkeypatch.setitem(availability._LOOK, "mlx", lambda: ("mlx:gpu", ""))
     assert resolve_backend("auto", to_train=True) == "mlx"
-    run = Pretraining(settings(paths, backend="auto"), tmp_path)
+    run = Pretraining(make_settings(paths, backend="auto"), tmp_path)
     assert next(run.model.parameters()).device.type in ("cuda", "mps", "cpu")
     with pytest.raises(ValueError, match="Pretraining runs on cuda, mps or cpu"):
-        Pretraining(settings(paths, backend="mlx"), tmp_path)
+        Pretraining(make_settings(paths, backend="mlx"), tmp_path)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_it_learns(paths, tmp_path, optimizer):
     # One letter in three can be guessed from its neighbours, once they are looked at.
     phases = (Phase(64, 512, 80),)
-    run = Pretraining(settings(paths, phases=phases, optimizer=optimizer), tmp_path)
+    run = Pretraining(
+        make_settings(paths, phases=phases, optimizer=optimizer), tmp_path
+    )
     before = run.evaluate()
     reports = list(run.steps())
     after = run.evaluate()
@@ -90,7 +60,7 @@ def test_it_learns(paths, tmp_path, optimizer):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_run_goes_on_as_if_it_had_not_been_stopped(paths, tmp_path, optimizer):
-    told = settings(paths, optimizer=optimizer)
+    told = make_settings(paths, optimizer=optimizer)
     whole = Pretraining(told, tmp_path / "whole")
     losses = [report.loss for report in whole.steps()]
     stopped = Pretraining(told, tmp_path / "stopped")
@@ -106,7 +76,7 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(paths, tmp_path, optimizer)
 
 def test_evaluations_in_bfloat16_go_by_the_weights_of_now(paths, tmp_path):
     """Not by copies in bfloat16 that were made for the evaluation before."""
-    told = settings(paths, precision="bfloat16")
+    told = make_settings(paths, precision="bfloat16")
     run = Pretraining(told, tmp_path)
     before = run.evaluate().loss
     for _ in islice(run.steps(), 5):
@@ -119,7 +89,7 @@ def test_evaluations_in_bfloat16_go_by_the_weights_of_now(paths, tmp_path):
 
 def test_small_passes_make_the_same_steps(paths, tmp_path):
     runs = [
-        Pretraining(settings(paths, max_batch_wordpieces=n), tmp_path)
+        Pretraining(make_settings(paths, max_batch_wordpieces=n), tmp_path)
         for n in (16384, 70)
     ]
     losses = [[report.loss for report in run.steps()] for run in runs]
@@ -127,7 +97,7 @@ def test_small_passes_make_the_same_steps(paths, tmp_path):
 
 
 def test_what_is_saved_is_a_checkpoint(paths, tmp_path):
-    run = Pretraining(settings(paths), tmp_path)
+    run = Pretraining(make_settings(paths), tmp_path)
     next(run.steps())
     run.save()
     config = load_config(tmp_path / "encoder")
@@ -135,14 +105,14 @@ def test_what_is_saved_is_a_checkpoint(paths, tmp_path):
     for name, tensor in run.model.tensors().items():
         np.testing.assert_array_equal(tensors[name], tensor)
     # And what is there is pretrained further, head and all.
-    further = settings(paths, encoder=str(tmp_path / "encoder"))
+    further = make_settings(paths, encoder=str(tmp_path / "encoder"))
     again = Pretraining(further, tmp_path / "again")
     for name, tensor in weights(run).items():
         torch.testing.assert_close(weights(again)[name], tensor)
 
 
 def test_probe(paths, tmp_path):
-    probe = Pretraining(settings(paths), tmp_path).probe()
+    probe = Pretraining(make_settings(paths), tmp_path).probe()
     assert set(probe) == {"unigram", "128"}
     assert probe["128"]["n_hidden"] == probe["unigram"]["n_hidden"] > 0
 
@@ -161,15 +131,15 @@ def test_short_sight_shows_the_same(length):
 
 
 def test_the_state_of_another_optimizer(paths, tmp_path):
-    run = Pretraining(settings(paths, optimizer="adamw"), tmp_path)
+    run = Pretraining(make_settings(paths, optimizer="adamw"), tmp_path)
     next(run.steps())
     run.save()
     with pytest.raises(ValueError, match=r"state\.safetensors.*has no momentum_buffer"):
-        Pretraining(settings(paths, optimizer="muon"), tmp_path)
+        Pretraining(make_settings(paths, optimizer="muon"), tmp_path)
 
 
 def test_a_state_of_before_the_first_step(paths, tmp_path):
-    told = settings(paths, optimizer="muon")
+    told = make_settings(paths, optimizer="muon")
     Pretraining(told, tmp_path).save()
     assert len(list(Pretraining(told, tmp_path).steps())) == 10
 
@@ -178,7 +148,7 @@ def test_the_state_of_another_tokenizer(paths, tmp_path):
     """Of which the shapes say nothing."""
     folder = tmp_path / "encoder"
     shutil.copytree(paths / "encoder", folder)
-    told = settings(paths, encoder=str(folder))
+    told = make_settings(paths, encoder=str(folder))
     Pretraining(told, tmp_path).save()
     text = (folder / "tokenizer.json").read_text(encoding="utf8")
     # Two wordpieces have each other's ids.
@@ -191,18 +161,18 @@ def test_the_state_of_another_tokenizer(paths, tmp_path):
 
 def test_the_state_of_other_weights(paths, tmp_path):
     """Of the same shape: those that the settings name would be of no account."""
-    Pretraining(settings(paths), tmp_path).save()
+    Pretraining(make_settings(paths), tmp_path).save()
     config = load_config(paths / "encoder")
     text = make_tokenizer().to_str()
     save_checkpoint(tmp_path / "other", config, init_tensors(config, 1), text)
-    other = settings(paths, encoder=str(tmp_path / "other"))
+    other = make_settings(paths, encoder=str(tmp_path / "other"))
     with pytest.raises(ValueError, match=r"state\.safetensors.*weights.*differ"):
         Pretraining(other, tmp_path)
 
 
 @pytest.mark.parametrize("key", ["step", "digest"])
 def test_a_file_that_is_no_state(paths, tmp_path, key):
-    told = settings(paths)
+    told = make_settings(paths)
     Pretraining(told, tmp_path).save()
     path = tmp_path / "state.safetensors"
     save_file({k: v for k, v in load_file(path).items() if k != key}, path)
@@ -213,7 +183,7 @@ def test_a_file_that_is_no_state(paths, tmp_path, key):
 
 
 def test_what_is_not_finite_before_anything_is_saved(paths, tmp_path):
-    run = Pretraining(settings(paths), tmp_path)
+    run = Pretraining(make_settings(paths), tmp_path)
     with torch.no_grad():
         run.model.table.fill_(torch.nan)
     with pytest.raises(ValueError, match=r"Step 1 .*No step was saved yet\. Set"):
@@ -221,7 +191,7 @@ def test_what_is_not_finite_before_anything_is_saved(paths, tmp_path):
 
 
 def test_nothing_is_saved_of_what_is_not_finite(paths, tmp_path):
-    run = Pretraining(settings(paths), tmp_path)
+    run = Pretraining(make_settings(paths), tmp_path)
     steps = run.steps()
     next(steps)
     run.save()
@@ -231,12 +201,12 @@ def test_nothing_is_saved_of_what_is_not_finite(paths, tmp_path):
         ValueError, match=r"Step 2 .*loss of nan.*after step 1 is untou"
     ):
         next(steps)
-    assert Pretraining(settings(paths), tmp_path).step == 1
+    assert Pretraining(make_settings(paths), tmp_path).step == 1
 
 
 def test_a_step_that_failed_leaves_no_gradient(paths, tmp_path, monkeypatch):
-    whole = [r.loss for r in Pretraining(settings(paths), tmp_path / "a").steps()]
-    run = Pretraining(settings(paths), tmp_path / "b")
+    whole = [r.loss for r in Pretraining(make_settings(paths), tmp_path / "a").steps()]
+    run = Pretraining(make_settings(paths), tmp_path / "b")
     with monkeypatch.context() as patched:
         patched.setattr(torch.nn.utils, "clip_grad_norm_", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -248,15 +218,15 @@ def test_what_is_computed_anew_is_the_same(paths, tmp_path):
     losses = [
         [report.loss for report in islice(Pretraining(told, tmp_path).steps(), 4)]
         for told in (
-            settings(paths, gradient_checkpointing=False),
-            settings(paths, gradient_checkpointing=True),
+            make_settings(paths, gradient_checkpointing=False),
+            make_settings(paths, gradient_checkpointing=True),
         )
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_auto_keeps_little_of_a_large_pass(paths, tmp_path, monkeypatch):
-    run = Pretraining(settings(paths), tmp_path)
+    run = Pretraining(make_settings(paths), tmp_path)
     score, asked = run.model.score, []
     monkeypatch.setattr(
         run.model, "score", lambda part, anew: (asked.append(anew), score(part))[1]
@@ -268,7 +238,7 @@ def test_auto_keeps_little_of_a_large_pass(paths, tmp_path, monkeypatch):
 
 
 def test_too_little_memory(paths, tmp_path, monkeypatch):
-    run = Pretraining(settings(paths), tmp_path)
+    run = Pretraining(make_settings(paths), tmp_path)
     next(run.steps())
     run.save()
 
@@ -289,11 +259,11 @@ def test_files_without_texts(paths, tmp_path, name):
     path = tmp_path / "blank.jsonl"
     path.write_text('{"text": " "}\n\n')
     with pytest.raises(ValueError, match=r"blank\.jsonl holds no text"):
-        Pretraining(settings(paths, **{name: str(path)}), tmp_path)
+        Pretraining(make_settings(paths, **{name: str(path)}), tmp_path)
 
 
 def test_the_head_of_another_shape(paths, tmp_path):
-    run = Pretraining(settings(paths), tmp_path)
+    run = Pretraining(make_settings(paths), tmp_path)
     config = load_config(paths / "encoder")
     head = dict(run.model.head_tensors())
     head["head.dense.weight"] = head["head.dense.weight"][:-1]
@@ -302,11 +272,11 @@ def test_the_head_of_another_shape(paths, tmp_path):
         tmp_path / "cut", config, tensors, make_tokenizer().to_str(), head=head
     )
     with pytest.raises(ValueError, match=r"cut.*head\.dense\.weight"):
-        Pretraining(settings(paths, encoder=str(tmp_path / "cut")), tmp_path)
+        Pretraining(make_settings(paths, encoder=str(tmp_path / "cut")), tmp_path)
 
 
 def test_the_state_of_another_encoder(paths, tmp_path):
-    Pretraining(settings(paths), tmp_path).save()
+    Pretraining(make_settings(paths), tmp_path).save()
     other = ModernBertConfig.from_dict(
         {"model_type": "modernbert", **SMALL, "hidden_size": 16}
     )
@@ -314,7 +284,7 @@ def test_the_state_of_another_encoder(paths, tmp_path):
         tmp_path / "other", other, init_tensors(other, 0), make_tokenizer().to_str()
     )
     with pytest.raises(ValueError, match=r"state\.safetensors.*another encoder"):
-        Pretraining(settings(paths, encoder=str(tmp_path / "other")), tmp_path)
+        Pretraining(make_settings(paths, encoder=str(tmp_path / "other")), tmp_path)
 
 
 def test_a_tokenizer_without_a_mask(paths, tmp_path):
@@ -323,7 +293,7 @@ def test_a_tokenizer_without_a_mask(paths, tmp_path):
     assert Tokenizer.from_str(text)
     save_checkpoint(tmp_path / "encoder", config, init_tensors(config, 0), text)
     with pytest.raises(ValueError, match="neither"):
-        Pretraining(settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
+        Pretraining(make_settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
 
 
 def test_a_mask_of_another_name(paths, tmp_path):
@@ -335,7 +305,7 @@ def test_a_mask_of_another_name(paths, tmp_path):
         folder = tmp_path / str(i)
         tensors = init_tensors(config, 0)
         save_checkpoint(folder, config, tensors, text, {"mask_token": told})
-        run = Pretraining(settings(paths, encoder=str(folder)), tmp_path / "run")
+        run = Pretraining(make_settings(paths, encoder=str(folder)), tmp_path / "run")
         mask_id = Tokenizer.from_str(text).token_to_id("<mask|LLM-jp>")
         assert run._masking.mask_id == mask_id
 
@@ -346,12 +316,12 @@ def test_a_tokenizer_of_another_encoder(paths, tmp_path):
     text = make_tokenizer().to_str()
     save_checkpoint(tmp_path / "encoder", small, init_tensors(small, 0), text)
     with pytest.raises(ValueError, match="vectors for 200 wordpieces only"):
-        Pretraining(settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
+        Pretraining(make_settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
 
 
 def test_too_long_for_the_encoder(paths, tmp_path):
     with pytest.raises(ValueError, match="9000"):
-        Pretraining(settings(paths, phases=(Phase(9000, 9000, 20),)), tmp_path)
+        Pretraining(make_settings(paths, phases=(Phase(9000, 9000, 20),)), tmp_path)
 
 
 def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
@@ -379,7 +349,7 @@ def dropping(paths, folder):
 
 def test_with_dropout(paths, tmp_path):
     """It is the same in a run that is resumed, and off where the model is asked."""
-    told = settings(paths, encoder=dropping(paths, tmp_path / "encoder"))
+    told = make_settings(paths, encoder=dropping(paths, tmp_path / "encoder"))
     whole = Pretraining(told, tmp_path / "whole")
     losses = [report.loss for report in whole.steps()]
     found = [whole.evaluate() for _ in range(2)]
@@ -396,7 +366,8 @@ def test_too_short_to_hide_anything(paths, tmp_path):
     (tmp_path / "dev.jsonl").write_text('{"text": "a"}')
     with pytest.raises(ValueError, match=r"dev\.jsonl \(1 in all\) are so short"):
         Pretraining(
-            settings(paths, dev=str(tmp_path / "dev.jsonl"), mask_rate=0.01), tmp_path
+            make_settings(paths, dev=str(tmp_path / "dev.jsonl"), mask_rate=0.01),
+            tmp_path,
         )
 
 
@@ -405,7 +376,9 @@ def test_too_short_to_hide_anything(paths, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_it_goes_on_on_a_gpu(paths, tmp_path, optimizer, precision):
-    told = settings(paths, optimizer=optimizer, backend="cuda", precision=precision)
+    told = make_settings(
+        paths, optimizer=optimizer, backend="cuda", precision=precision
+    )
     stopped = Pretraining(told, tmp_path)
     list(islice(stopped.steps(), 7))
     stopped.save()
