@@ -14,6 +14,8 @@ from spacy_modernbert.atomic import (
     write_text,
 )
 
+from .util import contents
+
 
 def test_a_file_appears_whole(tmp_path):
     path = tmp_path / "new" / "a.txt"
@@ -113,14 +115,6 @@ def fill(folder, **texts):
         (fresh / "d" / "e").write_text("e")
 
 
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_text()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def refuse(monkeypatch, number, path):
     """Let something not be renamed, nor anything into it."""
 
@@ -158,10 +152,10 @@ def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch, is_mount, number
         assert fresh.parent == (folder if is_mount else tmp_path)
         (fresh / "a.txt").write_text("half")
         raise OSError("full")
-    old = {"a.txt": "old", "b.txt": "old", "d/e": "e", ".DS_Store": ""}
+    old = {"a.txt": b"old", "b.txt": b"old", "d/e": b"e", ".DS_Store": b""}
     assert contents(folder) == old
     fill(folder, a="new", c="new")
-    new = {"a.txt": "new", "c.txt": "new", "d/e": "e", ".DS_Store": ""}
+    new = {"a.txt": b"new", "c.txt": b"new", "d/e": b"e", ".DS_Store": b""}
     assert contents(folder) == new
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
 

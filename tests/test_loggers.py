@@ -1,7 +1,6 @@
 """The logger in real training runs: in a terminal, in a log file, cut short."""
 
 import io
-import json
 import subprocess
 import sys
 
@@ -22,7 +21,7 @@ from spacy_modernbert.loggers import (
     read_memory,
 )
 
-from .util import ROOT
+from .util import ROOT, read_jsonl
 
 NAME = "spacy-modernbert.ProgressLogger.v1"
 RECIPE = ROOT / "configs" / "roster-tiny.cfg"
@@ -68,10 +67,6 @@ def nlp(overrides):
     return init_nlp(load_config(RECIPE, overrides=overrides, interpolate=False))
 
 
-def read_log(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_it_is_registered():
     assert registry.loggers.get(NAME) is progress_logger_v1
     with pytest.raises(ValueError, match="must be a path or null"):
@@ -100,7 +95,7 @@ def test_spacy_train(overrides, tmp_path):
     assert rows[0].count("-") == 2 and "-" not in rows[-1]
     assert all(len(row) == columns + ("GB" in row) for row in rows)
 
-    log = read_log(tmp_path / LOG_NAME)
+    log = read_jsonl(tmp_path / LOG_NAME)
     assert [entry["step"] for entry in log] == [0, 2, 4]
     assert (tmp_path / "model-best").is_dir()
     seen = [entry["wordpieces"] for entry in log]
@@ -165,12 +160,12 @@ def test_cut_short(nlp, tmp_path, error):
     err = Terminal()
     with pytest.raises(error):
         train(nlp, stdout=Terminal(), stderr=err)
-    assert [entry["step"] for entry in read_log(path)] == [0, 2]
+    assert [entry["step"] for entry in read_jsonl(path)] == [0, 2]
     assert not err.getvalue().split("\r")[-1].strip()
     # As the next run begins, the log does, too.
     nlp.update = update
     train(nlp, stdout=io.StringIO(), stderr=io.StringIO())
-    assert [entry["step"] for entry in read_log(path)] == [0, 2, 4]
+    assert [entry["step"] for entry in read_jsonl(path)] == [0, 2, 4]
 
 
 def test_a_pipeline_without_an_encoder(tmp_path):
@@ -184,7 +179,7 @@ def test_a_pipeline_without_an_encoder(tmp_path):
     info = {"epoch": 0, "step": 1, "losses": {"ner": 2.0}, "words": 9}
     log_step({**info, "other_scores": {}, "score": 0.0})
     close()
-    (entry,) = read_log(tmp_path / "log.jsonl")
+    (entry,) = read_jsonl(tmp_path / "log.jsonl")
     assert entry["wordpieces"] == 0 and entry["wordpieces_per_second"] is None
     assert entry["seconds_left"] is None  # nobody knows when it ends
     assert entry["scores"]["ents_f"] is None
@@ -239,6 +234,6 @@ def test_a_loss_that_is_no_number(nlp, tmp_path):
     log_step(info)
     log_step({**info, "step": 2, "losses": {"modernbert_ner": 1.0}})
     finalize()
-    found = [entry["losses"] for entry in read_log(tmp_path / "log.jsonl")]
+    found = [entry["losses"] for entry in read_jsonl(tmp_path / "log.jsonl")]
     assert found == [{"modernbert_ner": None}, {"modernbert_ner": 1.0}]
     assert [point.step for point in read_curve(tmp_path / "log.jsonl")] == [2]

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from .util import (
     entities,
     make_examples,
     make_text,
+    pickled,
     tok2vec_config,
 )
 
@@ -263,7 +263,7 @@ def test_two_processes(trained, capfd):
 
 def test_sent_to_another_process(trained):
     nlp = spacy.load(trained)
-    sent = pickle.loads(pickle.dumps(nlp.get_pipe("modernbert_ner").pipe))
+    sent = pickled(nlp.get_pipe("modernbert_ner").pipe)
     docs = [nlp.make_doc(text) for text in TEXTS]
     assert entities(sent(docs)) == entities(nlp.pipe(TEXTS))
 

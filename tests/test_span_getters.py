@@ -1,5 +1,4 @@
 import copy
-import pickle
 import subprocess
 import sys
 from unicodedata import normalize
@@ -20,7 +19,8 @@ from spacy_modernbert.span_getters import (
     long_context_spans_v1,
 )
 
-from .documents.toys import NAMES, PUBLISHED, TEXT, texts, toy
+from .documents.toys import NAMES, TEXT, texts, toy
+from .util import PUBLISHED, pickled, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore:Of the tokens of a Doc")
 
@@ -139,14 +139,6 @@ def test_window_over_what_a_pass_holds():
     check_window(whole, 512, 511)
     with pytest.raises(ValueError, match=r"max_batch_wordpieces is 15"):
         check_window(whole, 512, 15)
-
-
-def whole(docs):
-    return [[doc[:]] for doc in docs]
-
-
-def pickled(value):
-    return pickle.loads(pickle.dumps(value))
 
 
 @pytest.mark.parametrize("copied_by", [copy.deepcopy, pickled])

@@ -1,5 +1,7 @@
 """A small checkpoint of the real architecture and file layout, and texts for it."""
 
+import json
+import pickle
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 import pytest
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import registry
 from thinc.api import Model
@@ -32,6 +34,9 @@ from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.types import PackedBatch, TokenRows
 
 ROOT = Path(__file__).parents[1]
+# What is not in the repository. Where it is not beside it, the tests of it skip.
+SHARED = ROOT / ".." / "shared"
+PUBLISHED = SHARED / "tokenizers" / "modernbert"
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 PEOPLE = ["Anna Berg", "Tomas Lind", "Greta Holm", "Ida Falk", "Nils Storm"]
@@ -258,6 +263,36 @@ def make_tok2vec(checkpoint: Path, **changes: Any) -> Model:
     config = {"model": tok2vec_config(checkpoint, **changes)}
     model = registry.resolve(config)["model"]
     return model.initialize()
+
+
+def whole(docs: Sequence[Doc]) -> List[List[Span]]:
+    """A span getter: each Doc is one span."""
+    return [[doc[:]] for doc in docs]
+
+
+def pickled(value: Any) -> Any:
+    """RETURNS (Any): What another process gets that a value is sent to."""
+    return pickle.loads(pickle.dumps(value))
+
+
+def contents(folder: Path) -> Optional[Dict[str, bytes]]:
+    """RETURNS (Optional[Dict[str, bytes]]): The bytes of each file, also of those in
+    folders, or None if there is no folder.
+    """
+    if not folder.exists():
+        return None
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def read_jsonl(path: Path) -> List[Any]:
+    """RETURNS (List[Any]): What each line holds. The last one ends, too."""
+    *lines, rest = path.read_text(encoding="utf8").split("\n")
+    assert not rest
+    return [json.loads(line) for line in lines]
 
 
 def skip_unless_here(backend: str) -> None:

@@ -33,7 +33,7 @@ from spacy_modernbert.encoder.checkpoint import (
 )
 from spacy_modernbert.text_files import TextSource
 
-from ..util import ROOT, make_checkpoint, make_text
+from ..util import ROOT, make_checkpoint, make_text, read_jsonl
 
 TEXTS = [make_text(seed, seed % 4) for seed in range(24)]  # some are empty
 
@@ -78,12 +78,6 @@ def failed(result):
     assert result.exit_code == 1, result.output
     assert not isinstance(result.exception, Exception)
     return " ".join(result.output.split())
-
-
-def read_jsonl(path):
-    return [
-        json.loads(line) for line in path.read_text(encoding="utf8").split("\n")[:-1]
-    ]
 
 
 def assert_vectors(found, wanted):

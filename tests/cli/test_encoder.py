@@ -25,7 +25,7 @@ from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.config import SIZES
 
 from ..encoder.util import make_masked_lm
-from ..util import make_tokenizer
+from ..util import contents, make_tokenizer
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 TEXTS = ["The ship is called Brailo.", "", "naïve  \n\n[SEP] 蛇 👩‍🚀"]
@@ -40,13 +40,6 @@ def make(name, output, corpus, *options):
     result = run(name, output, "--corpus", corpus, *options)
     assert result.exit_code == 0, result.output
     return output
-
-
-def contents(folder):
-    """The bytes of each file, or None if there is no folder."""
-    if not folder.exists():
-        return None
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from spacy_modernbert.encoder.tensor_files import read_entries
 from spacy_modernbert.encoder.weights import init_tensors
 
 from ..encoder.util import SMALL, make_tokenizer
+from ..util import read_jsonl
 
 CONFIG = """
 [pretraining]
@@ -50,11 +51,6 @@ def run(folder, *options):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def read_log(folder):
-    lines = (folder / "out" / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def test_a_run(folder):
     result = run(folder, "--export", folder / "small")
     assert result.exit_code == 0, result.output
@@ -62,7 +58,7 @@ def test_a_run(folder):
     assert load_config(folder / "out" / "encoder") == load_config(folder / "small")
     dtypes = read_entries(folder / "small" / "model.safetensors").values()
     assert {entry.dtype for entry in dtypes} == {"F16"}
-    log = read_log(folder)
+    log = read_jsonl(folder / "out" / "log.jsonl")
     assert [record["step"] for record in log] == [2, 4, 4]
     assert all(np.isfinite(record["dev_loss"]) for record in log[:2])
     assert log[-1]["probe"]["unigram"]["n_hidden"] > 0
@@ -73,8 +69,8 @@ def test_it_goes_on(folder):
     result = run(folder)
     assert result.exit_code == 0, result.output
     assert "Goes on after step 2 of 4" in result.output
-    steps = [record["step"] for record in read_log(folder) if "loss" in record]
-    assert steps == [2, 4]
+    log = read_jsonl(folder / "out" / "log.jsonl")
+    assert [record["step"] for record in log if "loss" in record] == [2, 4]
 
 
 def test_what_was_not_written_is_written_when_it_goes_on(folder):

@@ -21,9 +21,7 @@ from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers.encode import find_layers
 
 from ..documents.toys import uncovered_tokens
-from ..util import ROOT, make_config
-
-PUBLISHED = ROOT / ".." / "shared" / "tokenizers" / "modernbert" / "tokenizer.json"
+from ..util import PUBLISHED, make_config
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ def encoder(tmp_path_factory) -> Path:
     config = make_config(
         vocab_size=50368, cls_token_id=50281, sep_token_id=50282, pad_token_id=50283
     )
-    tokenizer_json = PUBLISHED.read_text(encoding="utf8")
+    tokenizer_json = (PUBLISHED / "tokenizer.json").read_text(encoding="utf8")
     save_checkpoint(folder, config, init_tensors(config, 0), tokenizer_json)
     return folder
 

@@ -6,7 +6,9 @@ import pytest
 
 from spacy_modernbert.corpora.craft import LABELS
 
-RAW_CORPORA = Path(__file__).parents[2] / ".." / "shared" / "corpora"
+from ..util import SHARED
+
+RAW_CORPORA = SHARED / "corpora"
 
 ARTICLE = "ES and somatic cells of mice express Pax6−/− .\n"
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'

@@ -3,7 +3,8 @@ import spacy
 
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 
-from .toys import NAMES, PUBLISHED, toy
+from ..util import PUBLISHED
+from .toys import NAMES, toy
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 import copy
 import json
-import pickle
 
 import numpy as np
 import pytest
@@ -20,9 +19,9 @@ from spacy_modernbert.documents.wordpieces import (
     trim,
 )
 
+from ..util import PUBLISHED, pickled
 from .toys import (
     FRAGMENTS,
-    PUBLISHED,
     TEXT,
     byte_level,
     may_be_uncovered,
@@ -360,10 +359,6 @@ def test_token_offsets_of_an_empty_doc(nlp):
 
 
 # -- The tokenizer's file -----------------------------------------------------------
-
-
-def pickled(value):
-    return pickle.loads(pickle.dumps(value))
 
 
 @pytest.mark.parametrize("copied_by", [copy.deepcopy, pickled])

@@ -3,7 +3,6 @@ does fast."""
 
 import unicodedata
 from functools import cache
-from pathlib import Path
 from typing import List, Set, Tuple
 
 import numpy as np
@@ -20,9 +19,6 @@ from tokenizers import (
 
 from spacy_modernbert.documents.wordpieces import Alignment, WordpieceTokenizer
 from spacy_modernbert.types import Ints
-
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
-PUBLISHED = SHARED / "tokenizers" / "modernbert"
 
 TEXT = """My father's eyes had closed upon the light of this world six months, when
 mine opened on it. There is something strange to me, even now, in the reflection

@@ -20,6 +20,7 @@ from spacy_modernbert.encoder.checkpoint import (
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import expected_shapes
 
+from ..util import contents
 from .util import (
     make_masked_lm,
     make_oracle,
@@ -232,12 +233,12 @@ def _misshapen(tensors):
     ],
 )
 def test_the_old_checkpoint_stays_when_saving_fails(folder, oracle, spoil, message):
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     tensors = state(oracle)
     spoil(tensors)
     with pytest.raises(ValueError, match=message):
         save_checkpoint(folder, load_config(folder), tensors, TOKENIZER_JSON)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
     assert os.listdir(folder.parent) == ["checkpoint"]
 
 

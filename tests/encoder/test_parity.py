@@ -1,7 +1,6 @@
 """Our encoder gives what transformers' ModernBertModel gives, forward and backward."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch, TokenRows
 
+from ..util import PUBLISHED
 from .util import (
     assert_close,
     draw,
@@ -33,8 +33,6 @@ from .util import (
 # To either side of what may go wrong: one wordpiece, the edges of the local window
 # (64 to each side), of a block of it, of two of them, and beyond all of those.
 LENGTHS = [1, 2, 63, 64, 65, 66, 127, 128, 129, 130, 255, 256, 257, 1000]
-
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "tokenizers" / "modernbert"
 
 
 def load(model, gradient_checkpointing=False):
@@ -197,9 +195,9 @@ def test_irregular_layer_types():
     assert_parity(model, [1, 130, 300], encoder)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the published tokenizer")
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published tokenizer")
 def test_published_tokenizer():
-    known = json.loads((SHARED / "known_ids.json").read_text())
+    known = json.loads((PUBLISHED / "known_ids.json").read_text())
     sequences = [np.array(ids) for _, ids in known]
     model = make_oracle(vocab_size=50368, pad_token_id=50283)
     d_outs = [np.full((len(ids), 32), 0.01, np.float32) for ids in sequences]

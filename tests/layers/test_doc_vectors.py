@@ -1,6 +1,5 @@
 """`doc.vector` by `set_doc_vector = true`."""
 
-import pickle
 import subprocess
 import sys
 import warnings
@@ -25,6 +24,7 @@ from ..util import (
     entities,
     make_examples,
     make_text,
+    pickled,
     put_on_small_device,
 )
 
@@ -171,7 +171,7 @@ def test_similarity_to_what_has_word_vectors(nlp):
 def test_copies(nlp, wanted):
     docs = list(nlp.pipe(TEXTS))
     assert_vectors([doc.copy() for doc in docs], wanted)
-    assert_vectors(pickle.loads(pickle.dumps(docs)), wanted)
+    assert_vectors(pickled(docs), wanted)
 
 
 @pytest.mark.filterwarnings("ignore:.W109")

@@ -11,7 +11,7 @@ from spacy_modernbert.documents.wordpieces import (
 from spacy_modernbert.layers.plan import make_plan
 from spacy_modernbert.span_getters import LongContextSpans
 
-from ..util import make_text, make_tokenizer
+from ..util import make_text, make_tokenizer, whole
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,6 @@ def strided(docs):
         [doc[start : start + 40] for start in range(0, max(len(doc) - 10, 1), 30)]
         for doc in docs
     ]
-
-
-def whole(docs):
-    return [[doc[:]] for doc in docs]
 
 
 def ids_of_rows(plan):

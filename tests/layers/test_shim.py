@@ -16,6 +16,7 @@ from ..util import (
     make_text,
     make_tok2vec,
     make_tokenizer,
+    pickled,
     tok2vec_config,
 )
 
@@ -161,7 +162,7 @@ def test_copies_of_what_is_not_loaded(checkpoint):
 
 def test_sent_to_another_process(shim):
     # As multiprocessing does where it spawns.
-    other = pickle.loads(pickle.dumps(shim))
+    other = pickled(shim)
     assert other.id == shim.id and other.settings == shim.settings
     assert_equal(weights(other), weights(shim))
 

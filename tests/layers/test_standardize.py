@@ -1,7 +1,5 @@
 """Vectors of tokens, centred and scaled."""
 
-import pickle
-
 import numpy as np
 import pytest
 import spacy
@@ -20,6 +18,7 @@ from ..util import (
     make_examples,
     make_text,
     make_tok2vec,
+    pickled,
     tok2vec_config,
 )
 
@@ -154,7 +153,7 @@ def test_a_pipeline(checkpoint, tmp_path):
     assert (tmp_path / "nlp" / "ner" / "encoder").is_dir()
     loaded = spacy.load(tmp_path / "nlp")
     assert entities(loaded.pipe(TEXTS)) == wanted
-    assert entities(pickle.loads(pickle.dumps(nlp)).pipe(TEXTS)) == wanted
+    assert entities(pickled(nlp).pipe(TEXTS)) == wanted
     assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted
 
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +24,7 @@ from spacy_modernbert.pretraining.settings import Phase
 from spacy_modernbert.types import PackedBatch
 
 from ..encoder.util import SMALL, make_tokenizer
+from ..util import read_jsonl
 from .util import make_settings
 
 
@@ -330,13 +330,13 @@ def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
     for step in (2, 4, 6):
         write_log(log, {"step": step})
     cut_log(log, 4)
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 4]
+    assert [record["step"] for record in read_jsonl(log)] == [2, 4]
     # A run that is complete makes its probe again; one that was killed left half a
     # line.
     write_log(log, {"step": 4, "probe": {}})
     log.write_text(log.read_text() + '{"step": 6, "lo')
     cut_log(log, 4)
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 4]
+    assert [record["step"] for record in read_jsonl(log)] == [2, 4]
 
 
 def dropping(paths, folder):
