@@ -1,4 +1,4 @@
 import pytest
 
 # What these helpers assert is explained when it fails, as in the tests themselves.
-pytest.register_assert_rewrite("tests.encoder.util", "tests.util")
+pytest.register_assert_rewrite("tests.encoder.util", "tests.scripts", "tests.util")

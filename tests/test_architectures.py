@@ -1,6 +1,4 @@
 import importlib.util
-import subprocess
-import sys
 
 import pytest
 import spacy
@@ -12,8 +10,8 @@ from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.span_getters import LongContextSpans
 
+from .scripts import run_script
 from .util import (
-    ROOT,
     count_passes,
     make_examples,
     make_text,
@@ -197,4 +195,4 @@ model = make_tok2vec(Path({str(checkpoint)!r}))
 assert model.predict([Doc(Vocab(), words=["Oslo"])])[0].shape == (1, 32)
 """
     # Span getters come with entry points; nothing else is imported for them.
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    run_script(script)

@@ -1,8 +1,6 @@
 """Every backend in spaCy's hands: the same pipeline, whatever it was trained on."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import BACKENDS, PREDICTING, look_for
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
+from .scripts import run_script
 from .util import (
     entities,
     make_examples,
@@ -139,11 +138,10 @@ assert found == wanted and [doc.text for doc in docs] == texts
 
 
 def test_processes_after_use(trained, backend):
-    env = {**os.environ, "SPACY_MODERNBERT_BACKEND": backend}
-    command = [sys.executable, "-c", PROCESSES, str(trained), *TEXTS]
     if backend == "cuda":
         pytest.skip("CUDA cannot be used in a fork")
-    subprocess.run(command, env=env, check=True, timeout=300)
+    env = {**os.environ, "SPACY_MODERNBERT_BACKEND": backend}
+    run_script(PROCESSES, trained, *TEXTS, env=env)
 
 
 # -- The ways to choose one -----------------------------------------------------
@@ -188,4 +186,4 @@ nlp("Anna Berg went to Oslo.")
 others = {"mlx", "onnx", "onnxruntime", "openvino"}
 assert not others & set(sys.modules), others & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", script, str(trained)], check=True)
+    run_script(script, trained)

@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +13,7 @@ from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from .pipelines import train_ner
+from .scripts import run_script
 from .util import (
     count_passes,
     entities,
@@ -93,10 +92,8 @@ sys.modules.update(dict.fromkeys(heavy))  # Their import is an error
 import spacy_modernbert.components
 print(json.dumps([name for name in sys.modules if name.startswith("spacy_modern")]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    rooms = {name.split(".")[1] for name in json.loads(done.stdout) if "." in name}
+    found = json.loads(run_script(script))
+    rooms = {name.split(".")[1] for name in found if "." in name}
     assert not rooms & {"encoder", "layers", "architectures", "corpora"}
 
 

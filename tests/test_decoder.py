@@ -1,6 +1,5 @@
 """The compiled decoder. spaCy's parser is the oracle."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -21,6 +20,8 @@ from .util import entities, make_example, make_text
 pytest.importorskip("numba", reason="The decoder is compiled with Numba.")
 
 from spacy_modernbert import decoder
+
+from .scripts import run_script
 
 WIDTH = 12
 TEXTS = [make_text(seed, 3) for seed in range(200, 206)]
@@ -341,7 +342,7 @@ def test_numba_is_imported_when_it_is_needed():
         "import sys, spacy; nlp = spacy.blank('en'); "
         "import spacy_modernbert.components; assert 'numba' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_script(code)
 
 
 def test_without_a_folder_for_compiled_code(monkeypatch):

@@ -1,11 +1,10 @@
 """Resident memory while a stream of documents goes through a pipeline."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from .scripts import PEAKS, run_script
 from .util import make_text
 
 if not Path("/proc/self/status").exists():
@@ -15,7 +14,6 @@ SCRIPT = """
 import ctypes
 import sys
 import spacy
-from pathlib import Path
 
 libc = ctypes.CDLL(None)
 
@@ -23,8 +21,7 @@ def resident():
     # What was given back to the allocator does not count, wherever it kept it.
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) / 1024 for x in lines if x.startswith("VmRSS:"))
+    return read("VmRSS") / 2**20
 
 nlp = spacy.load(sys.argv[1])
 text = sys.stdin.read()
@@ -37,12 +34,6 @@ print(max(seen[1:]) - seen[0])
 
 
 def test_flat_over_a_thousand_documents(trained):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(trained)],
-        input=make_text(0, 15),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    grown = run_script(PEAKS + SCRIPT, trained, input=make_text(0, 15))
     # Their token vectors alone would be 20 MiB.
-    assert float(done.stdout) < 10
+    assert float(grown) < 10

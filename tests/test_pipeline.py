@@ -17,6 +17,7 @@ from spacy.util import fix_random_seed
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from .pipelines import train_ner
+from .scripts import run_script
 from .util import (
     PEOPLE,
     PLACES,
@@ -324,15 +325,8 @@ def test_fresh_process_without_network(checkpoint, tmp_path, name):
     assert len(TEXTS) == 50
     wanted = entities(nlp.pipe(TEXTS))
     assert sum(map(len, wanted)) > 50
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH, str(tmp_path / "nlp")],
-        input=json.dumps(TEXTS),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)
-    assert found == [[list(ent) for ent in ents] for ents in wanted]
+    found = run_script(FRESH, tmp_path / "nlp", input=json.dumps(TEXTS))
+    assert json.loads(found) == [[list(ent) for ent in ents] for ents in wanted]
 
 
 # -- Configs and other pipelines ------------------------------------------------

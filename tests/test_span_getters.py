@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 from unicodedata import normalize
 
 import pytest
@@ -20,6 +18,7 @@ from spacy_modernbert.span_getters import (
 )
 
 from .documents.toys import NAMES, TEXT, texts, toy
+from .scripts import run_script
 from .util import PUBLISHED, pickled, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore:Of the tokens of a Doc")
@@ -201,7 +200,7 @@ def test_import_is_light():
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; "
         "import spacy_modernbert.span_getters"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    run_script(program)
 
 
 @pytest.fixture(scope="module")

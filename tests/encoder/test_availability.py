@@ -1,5 +1,4 @@
 import platform
-import subprocess
 import sys
 
 import pytest
@@ -19,7 +18,7 @@ from spacy_modernbert.encoder.availability import (
     require,
 )
 
-from ..util import ROOT
+from ..scripts import run_script
 
 NAMED = [backend for backend in BACKENDS if backend != "auto"]
 
@@ -147,15 +146,9 @@ sys.path[:] = [sys.argv[1]]
 print([availability.look_for(name).missing for name in ("openvino", "onnx")])
 print(availability.choose(to_train=False, among=("cpu", "openvino")).backend)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("rename it") == 2
-    assert done.stdout.split()[-1] == "cpu"
+    found = run_script(script, tmp_path)
+    assert found.count("rename it") == 2
+    assert found.split()[-1] == "cpu"
 
 
 def test_free_memory(monkeypatch, tmp_path):

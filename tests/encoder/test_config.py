@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -10,6 +8,8 @@ from transformers import AutoConfig
 from transformers import ModernBertConfig as HfConfig
 
 from spacy_modernbert.encoder.config import SIZES, ModernBertConfig, every_n
+
+from ..scripts import run_script
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -282,5 +282,4 @@ def test_importing_it_imports_no_framework():
         "print([m for m in ('torch', 'mlx', 'spacy', 'thinc', 'transformers',"
         " 'huggingface_hub') if m in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert out.stdout.strip() == "[]", out.stderr
+    assert run_script(code).strip() == "[]"

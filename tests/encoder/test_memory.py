@@ -1,21 +1,15 @@
 """What the files of a checkpoint cost beyond its weights, each in a fresh process."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
+from ..scripts import PEAKS, needs_peaks, run_script
 
-if not Path("/proc/self/clear_refs").exists():
-    pytest.skip("peaks are read from /proc, which Linux has", allow_module_level=True)
+pytestmark = needs_peaks
 
-# Peaks of resident memory, in shares of the weights (107 MB). Not getrusage's: that of
-# a fresh process begins with the peak of the process that started it.
+# Peaks in shares of the weights (107 MB).
 HEAD = """
 import json, sys
 from dataclasses import replace
-from pathlib import Path
 from spacy_modernbert.encoder import checkpoint, weights
 from spacy_modernbert.encoder.config import ModernBertConfig
 
@@ -27,15 +21,9 @@ config = ModernBertConfig.from_dict({
 folder = Path(sys.argv[1])
 costs = []
 
-def read(key):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(key + ":"))
-
 def measure(run):
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
-    before = read("VmRSS")
-    result = run()
-    costs.append(read("VmHWM") - before)
+    result, n_bytes = cost(run)
+    costs.append(n_bytes)
     return result
 
 def save(tensors):
@@ -78,13 +66,7 @@ print(json.dumps([cost / size for cost in costs]))
 
 
 def run(script, folder):
-    done = subprocess.run(
-        [sys.executable, "-c", HEAD + script + TAIL, str(folder)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run_script(PEAKS + HEAD + script + TAIL, folder))
 
 
 def test_memory(tmp_path):

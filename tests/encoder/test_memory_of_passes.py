@@ -3,14 +3,12 @@ with the square of its length.
 """
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-if not Path("/proc/self/clear_refs").exists():
-    pytest.skip("peaks are read from /proc, which Linux has", allow_module_level=True)
+from ..scripts import PEAKS, needs_peaks, run_script
+
+pytestmark = needs_peaks
 
 # So long that a square of it is far more than the tiles of some megabytes in which
 # attention is computed.
@@ -20,7 +18,6 @@ LENGTH = 16384
 # what torch loads or makes once is not counted.
 SCRIPT = """
 import json, sys
-from pathlib import Path
 import numpy as np
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
@@ -44,15 +41,9 @@ def run(length):
     out, backprop = encoder.encode_train(batch)
     return backprop(out)
 
-def read(key):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(key + ":"))
-
 run(1100)
-Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
-before = read("VmRSS")
-run(length)
-print(read("VmHWM") - before)
+_, n_bytes = cost(lambda: run(length))
+print(n_bytes)
 """
 
 
@@ -65,10 +56,6 @@ print(read("VmHWM") - before)
     ],
 )
 def test_no_square(precision, train):
-    arguments = json.dumps([LENGTH, precision, train])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    peak = run_script(PEAKS + SCRIPT, json.dumps([LENGTH, precision, train]))
     # A mask of bytes, the least of all squares.
-    assert int(done.stdout) < 0.6 * LENGTH**2
+    assert int(peak) < 0.6 * LENGTH**2

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,7 +17,7 @@ from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme, quantize
 from spacy_modernbert.encoder.weights import expected_shapes
 from spacy_modernbert.types import PackedBatch
 
-from ..util import ROOT
+from ..scripts import run_script
 from .mlx_util import load, mx
 from .util import (
     assert_close,
@@ -529,8 +527,7 @@ def test_a_fork_after_use(device):
     """On the CPU it works; on a GPU, where it cannot, the message says what to do."""
     if mx.default_device().type != mx.cpu:
         pytest.skip("MLX is on a GPU here")
-    command = [sys.executable, "-c", FORK, device]
-    subprocess.run(command, check=True, cwd=ROOT, timeout=300)
+    run_script(FORK, device)
 
 
 IMPORTS = """
@@ -564,11 +561,5 @@ def test_each_backend_imports_its_own(checkpoint, backend, wanted):
     torch; torch itself is there all the same, since Thinc imports it where it is
     installed.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTS, backend, str(checkpoint)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[], [], sorted(wanted)]
+    found = run_script(IMPORTS, backend, checkpoint)
+    assert json.loads(found) == [[], [], sorted(wanted)]

@@ -1,8 +1,6 @@
 """ONNX Runtime gives what transformers' ModernBertModel gives."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +14,7 @@ from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
+from ..scripts import run_script
 from .util import assert_close, draw_ids, make_oracle, state
 
 pytest.importorskip("onnx", reason="needs the extra onnx")
@@ -335,7 +334,7 @@ def test_forked_after_use():
     """A session's threads are not in the child, which would wait for them for ever
     when it lets go of the session.
     """
-    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=120)
+    run_script(FORK, timeout=120)
 
 
 def test_nothing_is_made_before_it_is_needed():

@@ -1,11 +1,9 @@
 """OpenVINO gives what transformers' ModernBertModel gives, and does not train."""
 
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
+from ..scripts import run_script
 from .util import (
     assert_close,
     draw,
@@ -416,7 +415,4 @@ for worker in workers:
 @pytest.mark.parametrize("forked", ["before", "after", "meanwhile"])
 def test_a_fork_compiles_its_own(forked):
     """Before, during or after the first use. The parent's threads are not there."""
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-W", "ignore", "-c", FORK, forked]
-    subprocess.run(command, env=env, check=True, timeout=120)
+    run_script(FORK, forked, timeout=120)

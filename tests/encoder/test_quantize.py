@@ -1,8 +1,6 @@
 """The oracle is MLX, and nothing of ours that is tested here uses it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -26,6 +24,7 @@ from spacy_modernbert.encoder.quantize import (
 )
 from spacy_modernbert.encoder.weights import expected_shapes, init_tensors
 
+from ..scripts import run_script
 from .util import make_tokenizer
 
 CONFIG = ModernBertConfig.from_dict(
@@ -337,4 +336,4 @@ def test_torch_has_them_in_float32(eight):
         "for name, tensor in encoder.tensors().items():\n"
         "    np.testing.assert_array_equal(tensor, tensors[name])\n"
     )
-    subprocess.run([sys.executable, "-c", script, str(eight)], check=True)
+    run_script(script, eight)

@@ -1,7 +1,4 @@
-import subprocess
-import sys
-
-from ..util import ROOT
+from ..scripts import run_script
 
 CHECK = """
 import sys
@@ -15,4 +12,4 @@ assert not found, found
 
 
 def test_it_knows_no_encoder():
-    subprocess.run([sys.executable, "-c", CHECK], cwd=ROOT, check=True)
+    run_script(CHECK)

@@ -1,7 +1,5 @@
 """`doc.vector` by `set_doc_vector = true`."""
 
-import subprocess
-import sys
 import warnings
 from itertools import pairwise
 
@@ -18,8 +16,8 @@ from spacy_modernbert.encoder.sentences import resolve_pooling
 from spacy_modernbert.layers.doc_vectors import EXTENSION, use_doc_vector
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
+from ..scripts import run_script
 from ..util import (
-    ROOT,
     count_passes,
     entities,
     make_examples,
@@ -196,11 +194,7 @@ nlp = spacy.load({str(trained)!r}, config={{{SETTING!r}: True}})
 docs = list(nlp.pipe({TEXTS!r}, n_process=2, batch_size=2))
 print([bool(doc._.modernbert_vector.any()) for doc in docs])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[True, False, True, True, True]"
+    assert run_script(script).strip() == "[True, False, True, True, True]"
 
 
 @pytest.mark.filterwarnings("ignore:.W109")

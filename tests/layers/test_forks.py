@@ -1,8 +1,8 @@
 import os
-import subprocess
-import sys
 
 import pytest
+
+from ..scripts import run_script
 
 if not hasattr(os, "fork"):
     pytest.skip("there are no forks here", allow_module_level=True)
@@ -35,4 +35,4 @@ def test_a_fork_has_one_thread(set_before, in_child):
     env = {k: v for k, v in os.environ.items() if k != "TOKENIZERS_PARALLELISM"}
     if set_before is not None:
         env["TOKENIZERS_PARALLELISM"] = set_before
-    subprocess.run([sys.executable, "-c", SCRIPT, in_child], env=env, check=True)
+    run_script(SCRIPT, in_child, env=env)

@@ -1,0 +1,56 @@
+"""Scripts in fresh processes: what they import, and what they have in memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Optional
+
+import pytest
+
+from .util import ROOT
+
+
+def run_script(
+    script: str,
+    *arguments: object,
+    input: str = "",
+    env: Optional[Dict[str, str]] = None,
+    timeout: float = 300,
+) -> str:
+    """Run a script that is not to fail in a fresh process, which finds `tests`.
+
+    RETURNS (str): What it printed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=ROOT,
+        input=input,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# The head of a script that measures peaks of resident memory. Not getrusage's: that of
+# a fresh process begins with the peak of the process that started it.
+PEAKS = """
+from pathlib import Path
+
+def read(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(key + ":"))
+
+def cost(run):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
+    before = read("VmRSS")
+    result = run()
+    return result, read("VmHWM") - before
+"""
+
+needs_peaks = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(),
+    reason="peaks are read from /proc, which Linux has",
+)
