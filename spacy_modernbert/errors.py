@@ -322,6 +322,14 @@ class Errors:
         "max_batch_wordpieces is {value}, less than one window of {window} wordpieces. "
         "Set max_batch_wordpieces to {window} or more, or shorten get_spans.window."
     )
+    BATCH_UNDER_LEAST = (
+        "max_batch_wordpieces is {value}, less than any window that can be cut. Set it "
+        "to {least} or more."
+    )
+    LISTENERS_DIFFER = (
+        "The listeners of this component differ in pooling or grad_factor, and spaCy "
+        "replaces them all by one config. Give them the same."
+    )
     BAD_NAME = (
         "The name of an encoder must be a folder or a hub id, such as "
         "'answerdotai/ModernBERT-base', but it is {value!r}."

@@ -14,6 +14,7 @@ from thinc.api import Model
 from tqdm.auto import tqdm
 from wasabi import row
 
+from .atomic import check_writable
 from .errors import Errors
 from .evaluation.curve import LOG_NAME
 
@@ -38,7 +39,9 @@ def progress_logger_v1(
     output_file (Optional[Union[str, Path]]): Where to write that. If not set, to
         `log.jsonl` beside `model-best`, where the run has an output folder. What an
         earlier run wrote there is replaced, as its pipelines are.
-    RETURNS (Callable): What `spacy train` sets up logging with.
+    RETURNS (Callable): What `spacy train` sets up logging with. It raises an OSError
+        where the file cannot be written, before anything is trained.
+    RAISES (ValueError): If `output_file` is no path.
     """
     if output_file is not None and not isinstance(output_file, (str, Path)):
         raise ValueError(Errors.BAD_OUTPUT_FILE.format(value=output_file))
@@ -47,6 +50,8 @@ def progress_logger_v1(
         nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr
     ) -> Tuple[LogStep, Callable[[], None]]:
         path = None if output_file is None else Path(output_file)
+        if path is not None:
+            check_writable(path)
         progress = Progress(nlp, stdout, stderr, path)
         return progress.log_step, progress.close
 
@@ -108,8 +113,12 @@ class Progress:
             for name, pipe in self.nlp.pipeline
             if getattr(pipe, "is_trainable", False)
         ]
+        # As spaCy's own logger: a weight of 0 is for what is to be seen, but not to
+        # choose the best by.
         self._scores = [
-            name for name, weight in training["score_weights"].items() if weight
+            name
+            for name, weight in training["score_weights"].items()
+            if weight is not None
         ]
         self._count = count_trained(self.nlp)
         self._speed = Speed(self._count)

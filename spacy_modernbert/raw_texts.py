@@ -13,7 +13,8 @@ def read_texts(path: Path) -> List[str]:
 
     path (Path): A `.jsonl` file with a "text" on each line, as `spacy pretrain` reads
         it, or `.ndjson`; a `.spacy` file; or a `.txt` file, which is one text.
-    RETURNS (List[str]): The texts, as they are, without empty ones.
+    RETURNS (List[str]): The texts, without empty ones. Lines of a `.txt` file end in a
+        line feed, whatever they end in there.
     RAISES (ValueError): If there is no such file, it is of no kind that is known, or
         is damaged.
     """

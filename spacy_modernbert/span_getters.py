@@ -127,10 +127,14 @@ def check_window(get_spans: SpanGetter, limit: int, max_batch_wordpieces: int) -
     RAISES (ValueError): If the window is larger than the limit, or a pass smaller than
         the window.
     """
-    if isinstance(get_spans, LongContextSpans):
-        window = get_spans.window
-    else:
-        window = min(MIN_WINDOW, limit)
+    if not isinstance(get_spans, LongContextSpans):
+        least = min(MIN_WINDOW, limit)
+        if max_batch_wordpieces < least:
+            raise ValueError(
+                Errors.BATCH_UNDER_LEAST.format(value=max_batch_wordpieces, least=least)
+            )
+        return
+    window = get_spans.window
     if window > limit:
         raise ValueError(Errors.WINDOW_OVER_LIMIT.format(window=window, limit=limit))
     if max_batch_wordpieces < window:

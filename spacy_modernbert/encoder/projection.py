@@ -53,10 +53,13 @@ class Projection(nn.Linear):
 
     def prepared(self) -> Multiply:
         """RETURNS (Multiply): The form for predicting, made if there is none."""
-        if self._multiply is None:
+        # In a variable, as another thread may forget it in between.
+        multiply = self._multiply
+        if multiply is None:
             with torch.no_grad():
-                self._multiply = self._prepare(self.weight, self.bias, self._dtype)
-        return self._multiply
+                multiply = self._prepare(self.weight, self.bias, self._dtype)
+            self._multiply = multiply
+        return multiply
 
 
 def cast(weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype) -> Multiply:

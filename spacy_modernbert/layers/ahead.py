@@ -117,7 +117,8 @@ def run_ahead(
     """Start something for each item of a stream, some items before it is its turn.
 
     items (Iterable[Item]): The items.
-    start (Callable[[Item], Started]): Starts it, and raises nothing.
+    start (Callable[[Item], Started]): Starts it. What goes wrong with an item is for
+        what it returns to raise.
     n_ahead (int): How many items.
     YIELDS (Tuple[Item, Started]): Each item and what `start` returned. An error in the
         stream is raised after the items before it.

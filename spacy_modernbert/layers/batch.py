@@ -6,7 +6,7 @@ is aligned to the one window that speaks for it, and a token without wordpieces 
 row of zeros, so that any pooling layer can reduce it.
 """
 
-from typing import Any, Callable, Dict, List, Tuple, cast
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from thinc.types import Floats2d, Floats3d, Ints1d, Ints2d, Ragged
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..documents.wordpieces import WordpieceTokenizer
+from ..errors import Errors
 from ..span_getters import SpanGetter
 from . import encode
 from .encode import get_shim
@@ -120,15 +121,29 @@ def replace_listener_cfg(
 
     model_cfg (Dict[str, Any]): The config of the component's model.
     listener_cfg (Dict[str, Any]): The config of the listener.
+        spaCy gives that of the whole tok2vec, in which the listener may be one layer
+        of several.
     RETURNS (Dict[str, Any]): The config of an inline model.
+    RAISES (ValueError): If there are listeners in it that pool in several ways.
     """
-    result = dict(model_cfg)
-    if "TransformerListener" in listener_cfg["@architectures"]:
-        result["@architectures"] = "spacy-modernbert.Tok2VecModernBert.v1"
-        for key in ("pooling", "grad_factor"):
-            if key in listener_cfg:
-                result[key] = listener_cfg[key]
-    return result
+    listeners = [
+        {key: block[key] for key in ("pooling", "grad_factor") if key in block}
+        for block in _find_listeners(listener_cfg)
+    ]
+    if not listeners:
+        return dict(model_cfg)
+    if any(listener != listeners[0] for listener in listeners):
+        raise ValueError(Errors.LISTENERS_DIFFER)
+    inline = "spacy-modernbert.Tok2VecModernBert.v1"
+    return {**model_cfg, "@architectures": inline, **listeners[0]}
+
+
+def _find_listeners(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if "TransformerListener" in block.get("@architectures", ""):
+        yield block
+    for value in block.values():
+        if isinstance(value, dict):
+            yield from _find_listeners(value)
 
 
 def _filled(plan: Plan) -> npt.NDArray[np.bool_]:

@@ -45,8 +45,9 @@ class EncodedDocList(List[Doc]):
 
 
 class OneWord(List[Doc]):
-    """A Doc of one word that no encoder reads: its vector is zeros. It has the vocab of
-    the Docs given, in which layers of others may look for word vectors.
+    """A Doc of one word that `modernbert_tok2vec` does not read: its vector is zeros.
+    It has the vocab of the Docs given, in which layers of others may look for word
+    vectors.
 
     given (Sequence[Doc]): The Docs in whose place it stands.
     """
@@ -84,12 +85,15 @@ def forward(
     if is_train:
         return forward_chain(model, docs, is_train)
     if isinstance(docs, OneWord):
-        vectors = DocVectors([model.ops.alloc2f(1, model.get_dim("nO"))])
+        vectors = [model.ops.alloc2f(1, model.get_dim("nO"))]
     elif isinstance(docs, EncodedDocList):
-        vectors = docs.vectors
+        vectors = docs.vectors.tokens
     else:
-        vectors = predict_vectors(model, plan_docs(model.layers[0], docs))
-    return vectors.tokens, lambda d_vectors: []
+        found = predict_vectors(model, plan_docs(model.layers[0], docs))
+        # Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: each has its own,
+        # or it would keep all of a pass, which is page-locked memory with a GPU.
+        vectors = [rows.copy() for rows in found.tokens]
+    return vectors, lambda d_vectors: []
 
 
 def predict_vectors(model: Model[List[Doc], List[Floats2d]], plan: Plan) -> DocVectors:

@@ -161,3 +161,13 @@ def test_config_in_the_place_of_a_listener():
         "grad_factor": 0.5,
     }
     assert replace_listener_cfg(model, {"@architectures": "mine.v1"}) == model
+    # The listener may be one layer of several: spaCy gives the config of them all.
+    replaced = replace_listener_cfg(model, listener)
+    words = {"@architectures": "spacy.MultiHashEmbed.v2", "width": 8}
+    beside = {"@layers": "concatenate.v1", "*": {"word": words, "encoder": listener}}
+    assert replace_listener_cfg(model, beside) == replaced
+    twice = {"*": {"one": listener, "other": listener}}
+    assert replace_listener_cfg(model, twice) == replaced
+    twice["*"]["other"] = {**listener, "grad_factor": 1.0}
+    with pytest.raises(ValueError, match="differ in pooling or grad_factor"):
+        replace_listener_cfg(model, twice)
