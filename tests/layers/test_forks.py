@@ -3,12 +3,13 @@ import os
 import pytest
 
 from ..scripts import run_script
+from ..util import make_tokenizer
 
 if not hasattr(os, "fork"):
     pytest.skip("there are no forks here", allow_module_level=True)
 
 SCRIPT = """
-import os, sys
+import os
 import spacy_modernbert.layers.forks as forks
 import torch
 
@@ -21,7 +22,7 @@ if child == 0:
     same = torch.get_num_threads() == 2
     forks.run_single_threaded_if_forked()
     parallel = os.environ["TOKENIZERS_PARALLELISM"]
-    good = same and torch.get_num_threads() == 1 and parallel == sys.argv[1]
+    good = same and torch.get_num_threads() == 1 and parallel == "false"
     os._exit(0 if good else 1)
 assert os.waitpid(child, 0)[1] == 0
 assert os.environ.get("TOKENIZERS_PARALLELISM") == before
@@ -30,9 +31,37 @@ assert torch.get_num_threads() == 2
 """
 
 
-@pytest.mark.parametrize("set_before, in_child", [(None, "false"), ("true", "false")])
-def test_a_fork_has_one_thread(set_before, in_child):
+# The pool that tokenizes batches is in use before the fork, and dead in it.
+TOKENIZE = """
+import os, signal, sys
+import spacy_modernbert.layers.forks
+from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
+
+tokenizer = WordpieceTokenizer.from_json(sys.stdin.read())
+wanted = [pieces.ids.tolist() for pieces in tokenizer(["one two three"] * 8)]
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    found = [pieces.ids.tolist() for pieces in tokenizer(["one two three"] * 8)]
+    os._exit(0 if found == wanted else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def environment(parallelism):
     env = {k: v for k, v in os.environ.items() if k != "TOKENIZERS_PARALLELISM"}
-    if set_before is not None:
-        env["TOKENIZERS_PARALLELISM"] = set_before
-    run_script(SCRIPT, in_child, env=env)
+    if parallelism is not None:
+        env["TOKENIZERS_PARALLELISM"] = parallelism
+    return {**env, "RAYON_NUM_THREADS": "2"}
+
+
+@pytest.mark.parametrize("parallelism", [None, "true"])
+def test_a_fork_has_one_thread(parallelism):
+    run_script(SCRIPT, env=environment(parallelism))
+
+
+@pytest.mark.parametrize("parallelism", [None, "true"])
+def test_a_fork_tokenizes(parallelism):
+    """Also where somebody asked for threads, as Hugging Face's warning advises."""
+    text = make_tokenizer().to_str()
+    run_script(TOKENIZE, input=text, env=environment(parallelism))
