@@ -13,7 +13,6 @@ from . import lengths as lengths_part
 from . import pipeline as pipeline_part
 from . import training as training_part
 from .plot import draw_scaling
-from .results import RESULTS
 from .rounds import Patience
 from .session import Session, temporary_store
 from .targets import write_targets
@@ -49,7 +48,9 @@ def main(
     store: Optional[Path] = typer.Option(  # noqa: B008
         None, help="Folder for checkpoints and exports; else they are thrown away"
     ),
-    output: Path = typer.Option(RESULTS, help="Folder for the results"),  # noqa: B008
+    output: Path = typer.Option(  # noqa: B008
+        Path("metrics/benchmarks"), help="Folder for the results of this machine"
+    ),
 ) -> None:
     if device == "auto":
         device = _best_device()

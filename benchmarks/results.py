@@ -14,8 +14,6 @@ from spacy_modernbert.atomic import write_text
 from .machine import describe_machine, list_versions
 from .rows import Row
 
-RESULTS = Path(__file__).parent / "results"
-
 # Where they are is different on each machine, and says nothing.
 _FOLDERS = ("--store", "--tokenizer", "--corpora", "--output")
 

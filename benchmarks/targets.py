@@ -68,11 +68,16 @@ def write_targets(folder: Path) -> str:
 def _describe(target: Target, found: Found) -> List[str]:
     """RETURNS (List[str]): The cells of a row."""
     value, why_not = found
-    cells = [target.what, f"{'≤' if target.at_most else '≥'} {target.wanted:,g}"]
+    cells = [target.what, f"{'≤' if target.at_most else '≥'} {_round(target.wanted)}"]
     if value is None:
         return [*cells, "", why_not]
     reached = value <= target.wanted if target.at_most else value >= target.wanted
-    return [*cells, f"{value:,.4g}", "reached" if reached else "**not reached**"]
+    return [*cells, _round(value), "reached" if reached else "**not reached**"]
+
+
+def _round(value: float) -> str:
+    """RETURNS (str): To four digits, or to whole numbers: never as a power of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _section(parts: Parts, part: str, title: str) -> Optional[Dict[str, Any]]:

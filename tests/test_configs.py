@@ -17,6 +17,7 @@ from spacy.util import load_config as load_training_config
 from spacy.util import registry
 from transformers import ModernBertConfig as HfConfig
 from weasel.cli.run import project_run
+from weasel.util.config import load_project_config
 
 from spacy_modernbert.batchers import WordpieceBatcher
 from spacy_modernbert.corpora.__main__ import app
@@ -269,6 +270,22 @@ def test_project():
     assert (ROOT / "configs" / f"{default['config']}.cfg").is_file()
     assert (ROOT / default["encoder"] / "model.safetensors").is_file()
     assert default["pretraining"] in {path.stem for path in PRETRAINING}
+
+
+@pytest.mark.parametrize(
+    "given, name",
+    [
+        ({}, "roster-8192"),
+        ({"vars.corpus": "mine", "vars.window": 128}, "mine-128"),
+        ({"vars.corpus": "mine", "vars.run": "words"}, "words"),
+    ],
+)
+def test_what_a_training_is_called(given, name):
+    project = load_project_config(ROOT, overrides=given)
+    scripts = {each["name"]: " ".join(each["script"]) for each in project["commands"]}
+    assert f"--output training/{name} " in scripts["fit"]
+    assert f" training/{name}/model-best " in scripts["evaluate"]
+    assert f"--report metrics/{name}.html" in scripts["evaluate"]
 
 
 def test_an_encoder_that_changed_is_taken_anew(checkpoint, tmp_path):
