@@ -8,10 +8,6 @@ and writes `benchmarks/mlx.json` with the machine and the versions. MLX's Linux 
 multiplies matrices at 2 GFLOP/s: there, only the ratios tell anything.
 """
 
-import os
-
-os.environ.setdefault("MLX_ENABLE_TF32", "0")
-
 import json
 import platform
 import time

@@ -26,6 +26,10 @@ BFLOAT16_FLAGS = _BFLOAT16_OF_X86 | {"bf16"}
 
 _MEMORY_FILE = Path("/proc/meminfo")  # of Linux
 
+# On some GPUs, MLX multiplies in TF32 what is to be float32, unless it is told not to
+# before it computes anything. Whoever has set it otherwise means that.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
 
 @dataclass(frozen=True)
 class Availability:

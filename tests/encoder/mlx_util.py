@@ -1,10 +1,4 @@
-"""What the tests of MLX share. Imported first, it keeps float32 from being TF32, which
-MLX makes of it on some GPUs.
-"""
-
-import os
-
-os.environ.setdefault("MLX_ENABLE_TF32", "0")
+"""What the tests of MLX share."""
 
 import pytest
 

@@ -1,3 +1,4 @@
+import os
 import platform
 import sys
 
@@ -235,3 +236,23 @@ def test_what_the_processor_multiplies(flags, bfloat16, int8, amx, monkeypatch):
     assert multiplies_bfloat16() == bfloat16
     assert multiplies_int8() == int8
     assert has_amx() == amx
+
+
+@pytest.mark.parametrize("told", [None, "1"])
+def test_float32_of_mlx_is_no_tf32(told):
+    """Unless the user wants it so."""
+    script = """
+import os
+import spacy_modernbert.encoder.backend
+print(os.environ["MLX_ENABLE_TF32"])
+"""
+    environment = {**os.environ, "MLX_ENABLE_TF32": told}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={key: value for key, value in environment.items() if value is not None},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (told or "0")
