@@ -279,7 +279,10 @@ def load_embedder(
     if overlap is None:
         overlap = min(spans.get("overlap", _OVERLAP), window // 2)
     found_backend = resolve_backend(
-        shim.settings.backend, to_train=False, precision=shim.settings.precision
+        shim.settings.backend,
+        to_train=False,
+        precision=shim.settings.precision,
+        quantization=shim.settings.quantization,
     )
     return Embedder(
         encoder=loaded.encoder,

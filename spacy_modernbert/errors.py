@@ -115,7 +115,9 @@ class Errors:
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
     QUANTIZATION_UNAVAILABLE = (
-        "The backend {backend!r} has no quantization {value} here. It may be {known}."
+        "The backend {backend!r} has no quantization {value} here. Set quantization to "
+        "{known}; or set another backend: 'cpu', 'openvino' and 'onnx' have "
+        "{{'bits': 8}}, and 'mlx' has all that there are."
     )
     DEVICE_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "

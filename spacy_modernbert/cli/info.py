@@ -26,6 +26,7 @@ from ..encoder.availability import (
 from ..encoder.backend import (
     BACKEND_VARIABLE,
     check_quantization,
+    naming_variable,
     resolve_backend,
     resolve_precision,
     resolve_quantization,
@@ -301,10 +302,13 @@ def _describe_device(
         "quantization": "none" if quantization is None else str(quantization),
     }
     try:
-        predicts_on = resolve_backend(backend, to_train=False, precision=precision)
-        multiplies_in = resolve_precision(precision, predicts_on)
         quantization = check_quantization(quantization)
-        resolve_quantization(quantization, predicts_on, multiplies_in)
+        predicts_on = resolve_backend(
+            backend, to_train=False, precision=precision, quantization=quantization
+        )
+        with naming_variable():
+            multiplies_in = resolve_precision(precision, predicts_on)
+            resolve_quantization(quantization, predicts_on, multiplies_in)
     except ValueError as error:
         # This is what one comes here to learn.
         return {**said, "cannot run": str(error)}

@@ -1,7 +1,18 @@
 """The Encoder protocol, and the switch that picks one."""
 
 import os
-from typing import Any, Callable, Collection, Mapping, Optional, Protocol, Tuple, Union
+from contextlib import contextmanager
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Optional,
+    Protocol,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +154,7 @@ def resolve_backend(
     *,
     to_train: bool,
     precision: str = "auto",
+    quantization: Optional[Mapping[str, Any]] = None,
     among: Collection[str] = BACKENDS,
     heed_variable: bool = True,
 ) -> str:
@@ -152,6 +164,8 @@ def resolve_backend(
         `SPACY_MODERNBERT_BACKEND` wins.
     to_train (bool): Whether the encoder must train, too.
     precision (str): "auto" or the name of a precision, which "auto" heeds.
+    quantization (Optional[Mapping[str, Any]]): None, or one that some backend knows,
+        which "auto" heeds.
     among (Collection[str]): What "auto" may take, "cpu" with them.
     heed_variable (bool): Whether the environment variable wins. Not where the name
         comes from no config: who compares with a backend means that one.
@@ -159,9 +173,28 @@ def resolve_backend(
     RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
         cannot train and has to.
     """
+    with naming_variable(heed_variable):
+        variable = os.environ.get(BACKEND_VARIABLE) if heed_variable else None
+        backend = check_backend(variable or backend)
+        if backend == "auto":
+            able = [each for each in among if _quantizes(each, quantization)]
+            return choose(to_train=to_train, precision=precision, among=able).backend
+        if to_train and backend in PREDICTING:
+            raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=backend))
+        return require(backend)
+
+
+@contextmanager
+def naming_variable(heed_variable: bool = True) -> Iterator[None]:
+    """Within, errors say that the backend is that of the environment variable, where it
+    is.
+
+    heed_variable (bool): Whether the environment variable wins: see `resolve_backend`.
+    RAISES (ValueError): In the place of another.
+    """
     variable = os.environ.get(BACKEND_VARIABLE) if heed_variable else None
     try:
-        return _resolve_backend(variable or backend, to_train, precision, among)
+        yield
     except ValueError as error:
         if not variable:
             raise
@@ -169,16 +202,6 @@ def resolve_backend(
             error=error, variable=BACKEND_VARIABLE, value=variable
         )
         raise ValueError(message) from error
-
-
-def _resolve_backend(
-    backend: str, to_train: bool, precision: str, among: Collection[str]
-) -> str:
-    if check_backend(backend) == "auto":
-        return choose(to_train=to_train, precision=precision, among=among).backend
-    if to_train and backend in PREDICTING:
-        raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=backend))
-    return require(backend)
 
 
 def resolve_precision(precision: str, backend: str) -> str:
@@ -247,9 +270,9 @@ def resolve_quantization(
     RETURNS (Optional[Mapping[str, Any]]): The quantization.
     RAISES (ValueError): If the backend has none such.
     """
-    if quantization is None or backend == "mlx":
-        return quantization
-    if backend in ("cuda", "mps") or dict(quantization) != {"bits": 8}:
+    if quantization is None:
+        return None
+    if not _quantizes(backend, quantization):
         known = "null" if backend in ("cuda", "mps") else "null or {'bits': 8}"
         raise ValueError(
             Errors.QUANTIZATION_UNAVAILABLE.format(
@@ -263,6 +286,12 @@ def resolve_quantization(
             )
         )
     return quantization
+
+
+def _quantizes(backend: str, quantization: Optional[Mapping[str, Any]]) -> bool:
+    if quantization is None or backend == "mlx":
+        return True
+    return backend not in ("cuda", "mps") and dict(quantization) == {"bits": 8}
 
 
 def make_encoder(
@@ -304,8 +333,15 @@ def make_encoder(
             )
         )
     backend = resolve_backend(
-        backend, to_train=to_train, precision=precision, heed_variable=heed_variable
+        backend,
+        to_train=to_train,
+        precision=precision,
+        quantization=quantization,
+        heed_variable=heed_variable,
     )
+    with naming_variable(heed_variable):
+        precision = resolve_precision(precision, backend)
+        resolve_quantization(quantization, backend, precision)
     # Each backend is imported when it is taken: none needs the libraries of another.
     if backend == "openvino":
         from .openvino_encoder import OpenVinoEncoder
@@ -337,7 +373,7 @@ def make_encoder(
         config,
         tensors,
         device=_torch_device(backend),
-        precision=resolve_precision(precision, backend),
+        precision=precision,
         quantization=quantization,
         gradient_checkpointing=gradient_checkpointing,
         frozen_layers=frozen_layers,

@@ -163,6 +163,38 @@ def test_the_variable_wins_over_configs_only(monkeypatch):
     assert encoder.device == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "float16"}, "'openvino' has no precision 'float16'"),
+        ({"quantization": {"bits": 4}}, "'openvino' has no quantization"),
+    ],
+)
+def test_the_variable_is_named_where_its_backend_lacks_something(
+    monkeypatch, settings, message
+):
+    """Else nothing says where that backend comes from."""
+    monkeypatch.setitem(availability._LOOK, "openvino", lambda: ("openvino:CPU", ""))
+    monkeypatch.setattr(backend, "known_precisions", lambda name: ("float32",))
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "openvino")
+    with pytest.raises(ValueError, match=f"{message}.*BACKEND is 'openvino'"):
+        make_encoder(CONFIG, TENSORS, backend="mlx", **settings)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_auto_passes_by_what_has_no_such_quantization(monkeypatch, name):
+    """A quantized pipeline opens on a machine with a GPU, too."""
+    for each in availability._LOOK:
+        found = (each, "") if each in (name, "cpu") else ("", "Nothing there.")
+        monkeypatch.setitem(availability._LOOK, each, lambda found=found: found)
+    monkeypatch.setattr(availability, "_is_apple_silicon", lambda: name == "mps")
+    assert resolve_backend("auto", to_train=False) == name
+    encoder = make_encoder(CONFIG, TENSORS, quantization={"bits": 8})
+    assert encoder.device == "cpu"
+    with pytest.raises(ValueError, match=r"Set quantization to null; or .* 'cpu'"):
+        resolve_quantization({"bits": 8}, name, "float32")
+
+
 @pytest.mark.parametrize("name", ["openvino", "onnx"])
 def test_what_only_predicts_is_not_to_train(name):
     with pytest.raises(ValueError, match=f"'{name}' predicts only"):
