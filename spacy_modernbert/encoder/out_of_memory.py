@@ -10,8 +10,12 @@ from ..errors import Errors
 from ..types import PackedBatch
 from .backend import EncoderOutOfMemory
 
-# torch has a class for it on CUDA only. On MPS and on the CPU it says so.
+# torch has a class for it where its own memory on CUDA is too small. Else it says so,
+# or what it was told by a library of CUDA or by Triton.
 _MESSAGES = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
     "MPS backend out of memory",
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # on Windows
@@ -30,7 +34,7 @@ def watch_memory(batch: PackedBatch, device: torch.device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         # The frames of the pass hold its tensors for as long as somebody holds the
         # error, and whoever tries a smaller batch may do so while handling it.
@@ -42,7 +46,8 @@ def watch_memory(batch: PackedBatch, device: torch.device) -> Iterator[None]:
         raise EncoderOutOfMemory(message) from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """RETURNS (bool): Whether the device had too little memory."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return any(message in str(error) for message in _MESSAGES)

@@ -16,9 +16,13 @@ from .util import draw_ids, state
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
     RuntimeError("MPS backend out of memory (MPS allocated: 1.0 GB)."),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: ..."),
 ]
+IDS = ["CUDA", "CUDA itself", "cuBLAS", "Triton", "MPS", "CPU"]
 
 
 class Refusing(torch.autograd.Function):
@@ -50,7 +54,7 @@ def refuse(monkeypatch, attend):
     monkeypatch.setitem(ATTENTION, FULL, attend)
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=["CUDA", "MPS", "CPU"])
+@pytest.mark.parametrize("error", ERRORS, ids=IDS)
 @pytest.mark.parametrize("name", ["encode", "encode_train"])
 def test_forward(encoder, batch, monkeypatch, error, name):
     before = encoder.encode(batch)
