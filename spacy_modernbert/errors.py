@@ -519,6 +519,19 @@ class Errors:
         "--export cannot be the output folder of the run, {folder}, which has its "
         "state and its log. Give another folder."
     )
+    PRETRAINING_EXPORT_ONTO_ENCODER = (
+        "--export cannot be the folder {folder}, where the run keeps its checkpoint in "
+        "float32. Give another folder."
+    )
+    PRETRAINING_EXPORT_ONTO_START = (
+        "--export cannot be the checkpoint {folder}, which the run starts from: "
+        "without it, the run could not go on. Give another folder."
+    )
+    PRETRAINING_ONTO_START = (
+        "The run would write its checkpoint over {folder}, which it starts from: if it "
+        "were stopped, it could not go on. Give another output folder, or set encoder "
+        "to a copy."
+    )
     PRETRAINING_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
         "wordpieces in {n_seqs} sequences. If it has several, set max_batch_wordpieces "

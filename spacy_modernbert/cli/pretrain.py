@@ -60,8 +60,7 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
     check_folder(output / ENCODER)
     if export is not None:
         check_folder(export)
-        if export.resolve() == output.resolve():
-            raise ValueError(Errors.PRETRAINING_EXPORT_ONTO_RUN.format(folder=export))
+        _check_export(export, run)
     cut_log(output / LOG, run.step)
     if run.step:
         _say_what_is_left(run)
@@ -91,6 +90,19 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
         run.export(export, dtype="F16")
         msg.good(f"Wrote {export}, in float16")
     msg.good(f"Wrote {output / 'encoder'} after {run.step:,} steps")
+
+
+def _check_export(export: Path, run: "Pretraining") -> None:
+    from ..pretraining.run import ENCODER
+
+    taken = {
+        run.output: Errors.PRETRAINING_EXPORT_ONTO_RUN,
+        run.output / ENCODER: Errors.PRETRAINING_EXPORT_ONTO_ENCODER,
+        run.source: Errors.PRETRAINING_EXPORT_ONTO_START,
+    }
+    for folder, message in taken.items():
+        if export.resolve() == folder.resolve():
+            raise ValueError(message.format(folder=export))
 
 
 def _say_what_is_left(run: "Pretraining") -> None:

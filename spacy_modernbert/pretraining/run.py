@@ -16,6 +16,7 @@ from ..atomic import write_text
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import (
     EncoderOutOfMemory,
+    naming_variable,
     resolve_backend,
     resolve_precision,
 )
@@ -86,15 +87,18 @@ class Pretraining:
         backend = resolve_backend(
             settings.backend, to_train=True, among=_TORCH_BACKENDS
         )
-        if backend not in _TORCH_BACKENDS:
-            raise ValueError(
-                Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=backend)
-            )
+        with naming_variable():
+            if backend not in _TORCH_BACKENDS:
+                raise ValueError(
+                    Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=backend)
+                )
+            precision = resolve_precision(settings.precision, backend)
         self.settings = settings
         self.output = output
         self._device = torch.device(backend)
-        precision = resolve_precision(settings.precision, backend)
-        source = resolve(settings.encoder, settings.revision)
+        self.source = source = resolve(settings.encoder, settings.revision)
+        if source.resolve() == (output / ENCODER).resolve():
+            raise ValueError(Errors.PRETRAINING_ONTO_START.format(folder=source))
         self._config = load_config(source)
         for phase in settings.phases:
             if phase.length > self._config.max_wordpieces:

@@ -115,6 +115,25 @@ def test_the_folder_of_the_run_is_no_place_to_export_to(folder):
 
 
 @pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("out/encoder", "keeps its checkpoint in float32"),
+        ("encoder", "which the run starts from"),
+        ("out/../encoder", "which the run starts from"),
+    ],
+)
+def test_places_where_the_run_has_a_checkpoint_are_none_to_export_to(
+    folder, place, message
+):
+    before = (folder / "encoder" / "model.safetensors").read_bytes()
+    result = run(folder, "--export", folder / place)
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())
+    assert (folder / "encoder" / "model.safetensors").read_bytes() == before
+    assert not list((folder / "out").iterdir())
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--pretraining.train", "absent.jsonl"], "no file absent.jsonl"),

@@ -43,6 +43,24 @@ def test_backends_that_do_not_pretrain(paths, tmp_path, monkeypatch):
         Pretraining(make_settings(paths, backend="mlx"), tmp_path)
 
 
+def test_the_variable_is_named_where_its_backend_does_not_pretrain(
+    paths, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(availability._LOOK, "mlx", lambda: ("mlx:gpu", ""))
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "mlx")
+    with pytest.raises(ValueError, match=r"cuda, mps or cpu.*BACKEND is 'mlx'"):
+        Pretraining(make_settings(paths), tmp_path)
+
+
+def test_a_run_does_not_write_over_what_it_starts_from(paths, tmp_path):
+    """Once it has, it cannot go on: the weights that it began with are gone."""
+    shutil.copytree(paths / "encoder", tmp_path / "encoder")
+    told = make_settings(paths, encoder=str(tmp_path / "encoder"))
+    with pytest.raises(ValueError, match=r"over .*encoder, which it starts from"):
+        Pretraining(told, tmp_path)
+    assert Pretraining(told, tmp_path / "out").step == 0
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_it_learns(paths, tmp_path, optimizer):
     # One letter in three can be guessed from its neighbours, once they are looked at.
@@ -146,7 +164,7 @@ def test_a_state_of_before_the_first_step(paths, tmp_path):
 
 def test_the_state_of_another_tokenizer(paths, tmp_path):
     """Of which the shapes say nothing."""
-    folder = tmp_path / "encoder"
+    folder = tmp_path / "start"
     shutil.copytree(paths / "encoder", folder)
     told = make_settings(paths, encoder=str(folder))
     Pretraining(told, tmp_path).save()
@@ -291,9 +309,9 @@ def test_a_tokenizer_without_a_mask(paths, tmp_path):
     config = load_config(paths / "encoder")
     text = make_tokenizer().to_str().replace("[MASK]", "[HIDE]")
     assert Tokenizer.from_str(text)
-    save_checkpoint(tmp_path / "encoder", config, init_tensors(config, 0), text)
+    save_checkpoint(tmp_path / "start", config, init_tensors(config, 0), text)
     with pytest.raises(ValueError, match="neither"):
-        Pretraining(make_settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
+        Pretraining(make_settings(paths, encoder=str(tmp_path / "start")), tmp_path)
 
 
 def test_a_mask_of_another_name(paths, tmp_path):
@@ -314,9 +332,9 @@ def test_a_tokenizer_of_another_encoder(paths, tmp_path):
     """With more wordpieces than the encoder has vectors."""
     small = replace(load_config(paths / "encoder"), vocab_size=200)
     text = make_tokenizer().to_str()
-    save_checkpoint(tmp_path / "encoder", small, init_tensors(small, 0), text)
+    save_checkpoint(tmp_path / "start", small, init_tensors(small, 0), text)
     with pytest.raises(ValueError, match="vectors for 200 wordpieces only"):
-        Pretraining(make_settings(paths, encoder=str(tmp_path / "encoder")), tmp_path)
+        Pretraining(make_settings(paths, encoder=str(tmp_path / "start")), tmp_path)
 
 
 def test_too_long_for_the_encoder(paths, tmp_path):
