@@ -539,6 +539,12 @@ class Errors:
         "gradient_checkpointing = true (it was {checkpointing} for this pass). Else "
         "make sequences shorter (length in [pretraining.phases]). {saved}"
     )
+    PRETRAINING_WEIGHTS_OUT_OF_MEMORY = (
+        "The device {device} has too little memory left for the {n_weights:,} weights "
+        "of the encoder in float32, their gradients and what the optimizer remembers "
+        "of each. Free memory on it, set another backend, or start from a smaller "
+        "encoder. {saved}"
+    )
     PRETRAINING_NOT_FINITE = (
         "Step {step} of pretraining came to a loss of {loss} and gradients of norm "
         "{norm}, of which nothing can be learned. {saved} Set learn_rate "

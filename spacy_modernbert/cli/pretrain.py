@@ -43,7 +43,7 @@ def pretrain(
         loaded = load_config(config, overrides=overrides, interpolate=True)
         settings = PretrainingSettings.from_config(loaded)
         _run(settings, output, export)
-    except (OSError, ValueError) as error:
+    except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     except KeyboardInterrupt:
         msg.warn(f"Stopped. The same command goes on from what is in {output}.")

@@ -6,8 +6,6 @@ from typing import Iterator
 
 import torch
 
-from ..errors import Errors
-from ..types import PackedBatch
 from .backend import EncoderOutOfMemory
 
 # torch has a class for it where its own memory on CUDA is too small. Else it says so,
@@ -23,12 +21,12 @@ _MESSAGES = (
 
 
 @contextmanager
-def watch_memory(batch: PackedBatch, device: torch.device) -> Iterator[None]:
-    """Let a pass that runs out of memory raise EncoderOutOfMemory, with what it had
-    computed freed.
+def watch_memory(device: torch.device, message: str) -> Iterator[None]:
+    """Let what runs out of memory raise EncoderOutOfMemory, with what it had computed
+    freed.
 
-    batch (PackedBatch): What is being encoded.
     device (torch.device): Where.
+    message (str): What the error is to say.
     RAISES (EncoderOutOfMemory): In the place of torch's own error.
     """
     try:
@@ -40,9 +38,6 @@ def watch_memory(batch: PackedBatch, device: torch.device) -> Iterator[None]:
         # error, and whoever tries a smaller batch may do so while handling it.
         traceback.clear_frames(error.__traceback__)
         _free_cache(device)
-        message = Errors.DEVICE_OUT_OF_MEMORY.format(
-            device=device, total=batch.total, n_seqs=batch.n_seqs
-        )
         raise EncoderOutOfMemory(message) from error
 
 

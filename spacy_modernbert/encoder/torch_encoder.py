@@ -389,7 +389,10 @@ class TorchEncoder:
 
     @contextmanager
     def _passing(self, batch: PackedBatch) -> Iterator[None]:
-        with watch_memory(batch, self._device), _current(self._device):
+        message = Errors.DEVICE_OUT_OF_MEMORY.format(
+            device=self._device, total=batch.total, n_seqs=batch.n_seqs
+        )
+        with watch_memory(self._device, message), _current(self._device):
             yield
 
     @contextmanager

@@ -32,6 +32,7 @@ from ..encoder.checkpoint import (
 from ..encoder.checkpointing import recomputes
 from ..encoder.head import init_head, open_head
 from ..encoder.out_of_memory import watch_memory
+from ..encoder.weights import count_weights
 from ..errors import Errors
 from ..raw_texts import read_texts
 from ..types import PackedBatch
@@ -119,13 +120,15 @@ class Pretraining:
             source,
         )
         head = open_head(source, self._config)
-        self.model = MaskedLM.from_tensors(
-            self._config,
-            open_tensors(source, self._config),
-            init_head(self._config, settings.seed) if head is None else head,
-            self._device,
-            getattr(torch, precision),
-        )
+        self.step = self._saved = 0
+        with self._watch_memory(self._describe_weights()):
+            self.model = MaskedLM.from_tensors(
+                self._config,
+                open_tensors(source, self._config),
+                init_head(self._config, settings.seed) if head is None else head,
+                self._device,
+                getattr(torch, precision),
+            )
         self._optimizers = make_optimizers(
             self.model, settings, getattr(torch, precision)
         )
@@ -134,11 +137,11 @@ class Pretraining:
         self._digest = digest_of(
             (config_json, self._tokenizer_json), self.model.tensors()
         )
-        self.step = self._saved = 0
         if (output / STATE).is_file():
-            self.step = self._saved = load_state(
-                output / STATE, self.model, self._optimizers, self._digest
-            )
+            with self._watch_memory(self._describe_weights()):
+                self.step = self._saved = load_state(
+                    output / STATE, self.model, self._optimizers, self._digest
+                )
         self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
         if self._dev is not None:
@@ -155,7 +158,8 @@ class Pretraining:
         """Take the steps that are left.
 
         YIELDS (StepReport): Each step, when it was taken.
-        RAISES (ValueError): If a loss or a gradient is not finite.
+        RAISES (ValueError): If a loss or a gradient is not finite, or the device has
+            too little memory.
         """
         settings = self.settings
         schedule = WarmupStableDecay(
@@ -174,19 +178,22 @@ class Pretraining:
     def evaluate(self) -> Optional[Found]:
         """RETURNS (Optional[Found]): How hidden wordpieces are found in the held-out
         texts, in sequences of the phase that the run is in; None if there are no texts.
-        RAISES (ValueError): If they are too short to hide any wordpiece.
+        RAISES (ValueError): If they are too short to hide any wordpiece, or the device
+            has too little memory.
         """
         if self._dev is None:
             return None
         length = self._phase_at(max(0, self.step - 1)).length
-        return ask(self.model, self._hide_dev(self._dev, length))
+        batches = self._hide_dev(self._dev, length)
+        with self._watch_memory(self._describe_passes(batches)):
+            return ask(self.model, batches)
 
     def probe(self) -> Optional[Dict[str, Any]]:
         """Compare the model with what is known without it, and with less in sight.
 
         RETURNS (Optional[Dict[str, Any]]): JSON-serializable; None if there are no
             held-out texts.
-        RAISES (ValueError): If they are too short to hide any wordpiece.
+        RAISES (ValueError): As for `evaluate`.
         """
         if self._dev is None:
             return None
@@ -197,7 +204,8 @@ class Pretraining:
         loss, accuracy = unigram_baseline(counted, targets, self._config.vocab_size)
         found = {"unigram": asdict(Found(loss, accuracy, targets.size))}
         special = (self._dev.prefix, self._dev.suffix)
-        sights = compare_sights(self.model, batches, _SHORT_SIGHT, special)
+        with self._watch_memory(self._describe_passes(batches)):
+            sights = compare_sights(self.model, batches, _SHORT_SIGHT, special)
         lengths = (longest, min(longest, _SHORT_SIGHT))
         for length, each in zip(lengths, sights, strict=True):
             found[str(length)] = asdict(each)
@@ -260,19 +268,20 @@ class Pretraining:
         for optimizer in self._optimizers:  # of a step that failed half-way
             optimizer.zero_grad(set_to_none=True)
         for part in _split(masked, self.settings.max_batch_wordpieces):
-            with self._watch_memory(part.batch):
+            with self._watch_memory(self._describe_passes([part])):
                 recompute = self._recomputes(part.batch.total)
                 part_loss, part_found = self.model.score(part, recompute)
                 (part_loss / n_hidden).backward()
             loss += part_loss.detach()
             n_found += part_found
         clip = self.settings.grad_clip
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learn_rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        with self._watch_memory(self._describe_weights()):
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learn_rate
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
         self.model.weights_changed()
         # Asked for when all of the step was handed to the device, which the host waits
         # for here.
@@ -294,25 +303,37 @@ class Pretraining:
         return recomputes(setting, config, config.num_hidden_layers, total)
 
     @contextmanager
-    def _watch_memory(self, batch: PackedBatch) -> Iterator[None]:
-        """Say what to do where a pass is too large for the device.
-
-        batch (PackedBatch): What is in the pass.
-        RAISES (ValueError): If it is.
+    def _watch_memory(self, message: str) -> Iterator[None]:
+        """message (str): What to say where the device has too little memory.
+        RAISES (ValueError): If it has.
         """
         try:
-            with watch_memory(batch, self._device):
+            with watch_memory(self._device, message):
                 yield
         except EncoderOutOfMemory as error:
-            message = Errors.PRETRAINING_OUT_OF_MEMORY.format(
-                device=self._device,
-                total=batch.total,
-                n_seqs=batch.n_seqs,
-                max_batch_wordpieces=self.settings.max_batch_wordpieces,
-                checkpointing=self._recomputes(batch.total),
-                saved=self._describe_saved(),
-            )
             raise ValueError(message) from error
+
+    def _describe_passes(self, passes: List[MaskedBatch]) -> str:
+        """RETURNS (str): What to do where one of them is too large for the device."""
+        batch = max((masked.batch for masked in passes), key=lambda each: each.total)
+        return Errors.PRETRAINING_OUT_OF_MEMORY.format(
+            device=self._device,
+            total=batch.total,
+            n_seqs=batch.n_seqs,
+            max_batch_wordpieces=self.settings.max_batch_wordpieces,
+            checkpointing=self._recomputes(batch.total),
+            saved=self._describe_saved(),
+        )
+
+    def _describe_weights(self) -> str:
+        """RETURNS (str): What to do where they are too large for the device, with what
+        the optimizer remembers of each.
+        """
+        return Errors.PRETRAINING_WEIGHTS_OUT_OF_MEMORY.format(
+            device=self._device,
+            n_weights=count_weights(self._config),
+            saved=self._describe_saved(),
+        )
 
     def _describe_saved(self) -> str:
         if not self._saved:

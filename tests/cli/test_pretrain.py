@@ -150,6 +150,18 @@ def test_mistakes(folder, options, message):
     assert not (folder / "out").exists()
 
 
+def test_too_little_memory_of_the_host(folder, monkeypatch):
+    from spacy_modernbert.pretraining.run import Pretraining
+
+    def save(self):
+        raise MemoryError("Unable to allocate 2 GiB")
+
+    monkeypatch.setattr(Pretraining, "save", save)
+    result = run(folder)
+    assert result.exit_code == 1
+    assert "Unable to allocate 2 GiB" in result.output
+
+
 def test_no_config(tmp_path):
     arguments = ["pretrain", str(tmp_path / "absent.cfg"), str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)

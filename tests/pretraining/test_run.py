@@ -17,6 +17,7 @@ from spacy_modernbert.encoder.checkpoint import (
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import MaskedBatch
 from spacy_modernbert.pretraining.probe import cut_sight
 from spacy_modernbert.pretraining.run import Pretraining, cut_log, write_log
@@ -266,6 +267,38 @@ def test_too_little_memory(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(run.model, "score", score)
     with pytest.raises(ValueError, match=r"(?s)max_batch_wordpieces lower.*step 1 is"):
         next(run.steps())
+
+
+def refuse_memory(*args, **kwargs):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def test_too_little_memory_for_the_weights(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(MaskedLM, "from_tensors", refuse_memory)
+    with pytest.raises(ValueError, match=r"weights of the encoder.*No step was saved"):
+        Pretraining(settings(paths), tmp_path)
+
+
+def test_too_little_memory_for_the_optimizer(paths, tmp_path, monkeypatch):
+    """Whose moments are made with the first step, and read where a run goes on."""
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "step", refuse_memory)
+        with pytest.raises(ValueError, match="what the optimizer remembers"):
+            next(Pretraining(settings(paths), tmp_path).steps())
+    run = Pretraining(settings(paths), tmp_path)
+    next(run.steps())
+    run.save()
+    monkeypatch.setattr(torch, "zeros_like", refuse_memory)
+    with pytest.raises(ValueError, match="what the optimizer remembers"):
+        Pretraining(settings(paths), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "probe"])
+def test_too_little_memory_to_ask(paths, tmp_path, monkeypatch, name):
+    run = Pretraining(settings(paths), tmp_path)
+    monkeypatch.setattr(run.model, "score", refuse_memory)
+    with pytest.raises(ValueError, match="make sequences shorter"):
+        getattr(run, name)()
 
 
 def interrupt(*args):
