@@ -95,7 +95,7 @@ class WordpieceTokenizer:
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self.prefix_ids, self.suffix_ids = _probe(tokenizer)
-        self._special_ids = _special_ids(tokenizer)
+        self.special_ids = _special_ids(tokenizer)
         self._byte_values = _byte_values(tokenizer)
         self._byte_lengths = _byte_lengths(tokenizer)
 
@@ -232,7 +232,7 @@ class WordpieceTokenizer:
         them, but a Unigram model has them in its vocabulary as well. They are
         spelled out instead, a character at a time.
         """
-        found = np.flatnonzero(np.isin(ids, self._special_ids))
+        found = np.flatnonzero(np.isin(ids, self.special_ids))
         if not found.size:
             return ids, starts, ends
         new_ids: List[Ints] = []

@@ -44,10 +44,15 @@ def tokenize(texts: Sequence[str], tokenizer: WordpieceTokenizer) -> TokenizedTe
     raw.encode_special_tokens = True
     ids: List[Ints] = []
     for start in range(0, len(texts), _TEXTS):
-        found = raw.encode_batch_fast(
-            list(texts[start : start + _TEXTS]), add_special_tokens=False
-        )
-        ids += [np.array(each.ids, np.int32) for each in found]
+        part = list(texts[start : start + _TEXTS])
+        found = raw.encode_batch_fast(part, add_special_tokens=False)
+        for text, encoding in zip(part, found, strict=True):
+            pieces: Ints = np.array(encoding.ids, np.int32)
+            # A Unigram model has special tokens in its vocabulary: they are spelled
+            # out, as they are in the documents of a pipeline.
+            if np.isin(pieces, tokenizer.special_ids).any():
+                pieces = tokenizer([text])[0].ids.astype(np.int32)
+            ids.append(pieces)
     return TokenizedTexts(
         tuple(ids),
         np.asarray(tokenizer.prefix_ids, np.int32),

@@ -12,6 +12,7 @@ from spacy_modernbert.pretraining.sequences import (
     tokenize,
 )
 
+from ..documents.toys import toy
 from ..encoder.util import make_tokenizer
 
 PREFIX, SUFFIX = np.array([1], np.int32), np.array([2], np.int32)
@@ -50,3 +51,13 @@ def test_wordpieces_are_those_of_the_documents():
     for ids, pieces in zip(found.ids, tokenizer(texts), strict=True):
         np.testing.assert_array_equal(ids, pieces.ids)
     assert (found.prefix.tolist(), found.suffix.tolist()) == ([1], [2])
+
+
+def test_special_tokens_that_the_model_knows_are_those_of_the_documents():
+    """A Unigram model finds them in the text."""
+    tokenizer = toy("unigram")
+    texts = ["a<s>a</s>", "the london", "</s>"]
+    found = tokenize(texts, tokenizer)
+    for ids, pieces in zip(found.ids, tokenizer(texts), strict=True):
+        np.testing.assert_array_equal(ids, pieces.ids)
+        assert not set(ids) & set(tokenizer.special_ids)
