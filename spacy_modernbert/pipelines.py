@@ -1,5 +1,6 @@
 """Saved pipelines: where they are, and which of their blocks has an encoder."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
@@ -39,7 +40,7 @@ def find_pipeline(name: str) -> Optional[Path]:
     name (str): Its folder, or the name of the package that it is installed as.
     RETURNS (Optional[Path]): The folder with its `config.cfg`; None if there is none.
     """
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if not (folder / CONFIG).is_file() and is_package(name):
         # A package keeps its data in a folder that is named by its version.
         found = sorted(get_package_path(name).glob(f"*/{CONFIG}"))

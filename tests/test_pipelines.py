@@ -35,6 +35,7 @@ def test_a_package(package):
 def test_neither(tmp_path):
     assert find_pipeline(str(tmp_path)) is None
     assert find_pipeline("en_nothing_of_this_name") is None
+    assert find_pipeline("~nobody-here/model-best") is None
 
 
 def test_blocks(trained):

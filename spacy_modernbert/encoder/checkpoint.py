@@ -4,8 +4,10 @@ Nothing unsafe is read: JSON and safetensors, never a pickle. The network is use
 only where the user names a hub id.
 """
 
+import errno
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import (
@@ -70,6 +72,9 @@ _HUB_FILES = [
 # No weights of a subfolder: the `*` of a pattern means slashes, too.
 _NOT_FROM_HUB = ["*/*.safetensors"]
 
+# What goes wrong where the hub's files are kept here, and not on the way to the hub.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
 # What a folder may hold that `save_checkpoint` replaces.
 _OWN_FILES = re.compile(
     r"config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
@@ -98,6 +103,7 @@ def resolve(name: Union[str, Path], revision: Optional[str] = None) -> Path:
     RETURNS (Path): The folder.
     RAISES (ValueError): If there is no such folder and it cannot be had from the
         hub: unknown, gated, or no network. The message says which.
+    RAISES (OSError): If what is fetched from the hub cannot be written.
     """
     return _resolve(name, revision, _HUB_FILES)
 
@@ -108,9 +114,9 @@ def resolve_tokenizer(name: Union[str, Path]) -> Path:
 
     name (Union[str, Path]): A `tokenizer.json`, a folder that holds one, or a hub id.
     RETURNS (Path): The file, or the folder that holds it.
-    RAISES (ValueError): As for `resolve`.
+    RAISES (ValueError, OSError): As for `resolve`.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     return path if path.is_file() else _resolve(name, None, [CONFIG, TOKENIZER])
 
 
@@ -155,12 +161,15 @@ def read_tokenizer_json(folder: Path) -> str:
 
     folder (Path): The checkpoint.
     RETURNS (str): The text of `tokenizer.json`.
-    RAISES (ValueError): If there is none.
+    RAISES (ValueError): If there is none, or it is not UTF-8.
     """
     path = folder / TOKENIZER
     if not path.is_file():
         raise ValueError(Errors.CHECKPOINT_NO_TOKENIZER.format(folder=folder))
-    return path.read_text(encoding="utf8")
+    try:
+        return path.read_text(encoding="utf8")
+    except UnicodeDecodeError as err:
+        raise ValueError(Errors.CHECKPOINT_BAD_JSON.format(path=path, why=err)) from err
 
 
 def read_tokenizer_config(folder: Path) -> Optional[Dict[str, Any]]:
@@ -320,7 +329,7 @@ def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Fl
 
 def _resolve(name: Union[str, Path], revision: Optional[str], files: List[str]) -> Path:
     """RETURNS (Path): The folder, or one with some files of the hub."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -348,7 +357,7 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
     from huggingface_hub import errors
 
     def fetch(patterns: List[str]) -> Path:
-        return Path(
+        folder = Path(
             huggingface_hub.snapshot_download(
                 name,
                 revision=revision,
@@ -356,6 +365,11 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
                 ignore_patterns=_NOT_FROM_HUB,
             )
         )
+        if not _is_whole(folder, patterns):
+            # Without network, it is what was fetched before, some of it or all. Whoever
+            # asks the hub itself is told so.
+            huggingface_hub.model_info(name, revision=revision)
+        return folder
 
     # The base classes come last: a gated repository is also one "not found", and
     # every one of them is an OSError.
@@ -373,9 +387,27 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
     except errors.RevisionNotFoundError as err:
         message = Errors.HUB_NO_REVISION.format(name=name, revision=revision)
         raise ValueError(message) from err
-    except OSError as err:
-        message = Errors.HUB_UNREACHABLE.format(name=name, error=type(err).__name__)
+    except Exception as err:
+        if not _is_of_network(err):
+            raise
+        error = f"{type(err).__name__}: {err}"
+        message = Errors.HUB_UNREACHABLE.format(name=name, error=error)
         raise ValueError(message) from err
+
+
+def _is_whole(folder: Path, files: List[str]) -> bool:
+    """RETURNS (bool): Whether those files are there that no checkpoint is without."""
+    needed = [[name] for name in (CONFIG, TOKENIZER) if name in files]
+    if INDEX in files:
+        needed.append([TENSORS, INDEX])
+    return all(any((folder / name).is_file() for name in names) for names in needed)
+
+
+def _is_of_network(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno not in _OF_THE_DISK
+    # The hub's library lets errors of httpx through from its version 1 on.
+    return type(error).__module__.partition(".")[0] == "httpx"
 
 
 def _is_of_encoder(name: str) -> bool:

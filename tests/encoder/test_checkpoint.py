@@ -362,6 +362,13 @@ def test_no_tokenizer(folder):
         read_tokenizer_json(folder)
 
 
+def test_a_tokenizer_that_is_not_utf8(folder):
+    text = (folder / "tokenizer.json").read_text(encoding="utf8")
+    (folder / "tokenizer.json").write_text(text, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"tokenizer\.json' cannot be read: 'utf-8'"):
+        read_tokenizer_json(folder)
+
+
 INDEX = "model.safetensors.index.json"
 
 

@@ -1,5 +1,7 @@
 """Folders and hub ids. No test reaches the network."""
 
+import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +23,7 @@ from .util import make_oracle
 def hub(monkeypatch, tmp_path):
     """A hub of one folder. `hub.calls` says what was asked of it."""
     hub = SimpleNamespace(calls=[], ignored=[], folder=tmp_path, error=None)
+    hub.is_reached = True
 
     def snapshot_download(name, revision, allow_patterns, ignore_patterns=None):
         hub.calls.append((name, revision, allow_patterns))
@@ -29,7 +32,12 @@ def hub(monkeypatch, tmp_path):
             raise hub.error
         return str(hub.folder)
 
+    def model_info(name, revision):
+        if not hub.is_reached:
+            raise errors.OfflineModeIsEnabled("the network is off")
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "model_info", model_info)
     return hub
 
 
@@ -53,7 +61,17 @@ def test_a_folder_is_used_as_it_is(folder, hub, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["/no/such", "./no", "../no", "~/no", "a/b/c", "a/b/", "a\\b", Path("a/b")],
+    [
+        "/no/such",
+        "./no",
+        "../no",
+        "~/no",
+        "~nobody-here/no",
+        "a/b/c",
+        "a/b/",
+        "a\\b",
+        Path("a/b"),
+    ],
 )
 def test_what_looks_like_a_path_is_not_asked_of_the_hub(name, hub):
     with pytest.raises(ValueError, match=r"There is no folder '.*(no|such|b|c)"):
@@ -137,6 +155,37 @@ def test_a_repository_without_safetensors(hub, tmp_path):
         open_tensors(folder, load_config(folder))
 
 
+@pytest.mark.parametrize("name", ["config", "tokenizer", "model"])
+def test_what_was_fetched_in_part_without_network(hub, folder, name):
+    """The library gives what it has, and says nothing of what it has not."""
+    hub.folder, hub.is_reached = folder, False
+    assert resolve("owner/name") == folder
+    for path in folder.glob(f"{name}.*"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"could not be had .*the network is off"):
+        resolve("owner/name")
+    if name == "model":
+        assert resolve_tokenizer("owner/name") == folder
+
+
+@pytest.mark.parametrize("kind", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_that_cannot_be_written(hub, kind):
+    """Which the network has nothing to do with."""
+    hub.error = OSError(kind, os.strerror(kind), "/hub/file")
+    with pytest.raises(OSError, match="'/hub/file'"):
+        resolve("owner/name")
+
+
+def test_errors_of_httpx(hub):
+    """Of the hub's library from version 1 on. They are no OSErrors."""
+    hub.error = type("ReadError", (Exception,), {"__module__": "httpx"})("cut short")
+    with pytest.raises(ValueError, match=r"hub \(ReadError: cut short\)"):
+        resolve("owner/name")
+    hub.error = LookupError("a mistake of somebody")
+    with pytest.raises(LookupError):
+        resolve("owner/name")
+
+
 @pytest.mark.parametrize(
     "kind,message",
     [
@@ -146,7 +195,7 @@ def test_a_repository_without_safetensors(hub, tmp_path):
         (errors.LocalEntryNotFoundError, "'owner/name' is no folder.*hf download"),
         (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE"),
         (errors.HfHubHTTPError, "could not be had from the Hugging Face hub"),
-        (ConnectionError, r"hub \(ConnectionError\)"),
+        (ConnectionError, r"hub \(ConnectionError: 404\)"),
         (errors.HFValidationError, "There is no folder"),
     ],
 )
