@@ -227,8 +227,9 @@ def load_embedder(
     name (str): The folder of a checkpoint, its id on the Hugging Face hub, or a saved
         pipeline, whose first encoder is taken.
     revision (Optional[str]): Commit, tag or branch on the hub.
-    backend (Optional[str]): Where the encoder runs: "auto" or the name of a backend.
-        None for that of the pipeline, or "auto".
+    backend (Optional[str]): Where the encoder runs: "auto" or the name of a backend,
+        whatever the environment variable `SPACY_MODERNBERT_BACKEND` says. None for that
+        of the pipeline, or "auto".
     precision (Optional[str]): "auto", "float32", "bfloat16" or "float16". None for that
         of the pipeline, or "auto".
     quantization (Optional[Mapping[str, Any]]): `{"bits": 8}`, say: see
@@ -260,6 +261,7 @@ def load_embedder(
     folder = find_pipeline(name)
     if folder is None:
         shim = EncoderShim(checked)
+        shim.heeds_variable = backend is None
         shim.load(resolve(name, revision))
     else:
         config = load_config(folder / CONFIG, interpolate=True)
@@ -283,6 +285,7 @@ def load_embedder(
         to_train=False,
         precision=shim.settings.precision,
         quantization=shim.settings.quantization,
+        heed_variable=shim.heeds_variable,
     )
     return Embedder(
         encoder=loaded.encoder,
@@ -336,7 +339,7 @@ def load_shim(
     config (Config): Its config, interpolated.
     block (EncoderBlock): Which encoder.
     settings (Mapping[str, Any]): Settings of `EncoderSettings`, in the place of its
-        own.
+        own. A backend that is among them wins over the environment variable.
     RETURNS (EncoderShim): The shim, with the encoder.
     """
     others = [name for name in config["components"] if name != block.component]
@@ -345,6 +348,8 @@ def load_shim(
     section = reduce(getitem, block.path.split("."), changed)
     section.update(settings)
     nlp = load_model_from_config(changed, exclude=others)
-    nlp.from_disk(folder, exclude=others)
     model = nlp.get_pipe(block.component).model  # type: ignore[attr-defined]
-    return get_shim(find_layers(model)[0])
+    shim = get_shim(find_layers(model)[0])
+    shim.heeds_variable = "backend" not in settings
+    nlp.from_disk(folder, exclude=others)
+    return shim

@@ -270,6 +270,19 @@ def test_of_a_pipeline_that_a_recipe_trained(trained, tmp_path):
     np.testing.assert_array_equal(embedder.embed(TEXTS), wanted)
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "trained"])
+def test_a_backend_that_is_named_wins_over_the_variable(request, monkeypatch, kind):
+    """Which wins over configs only."""
+    place = request.getfixturevalue(kind)
+    wanted = load(place).embed(TEXTS)
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
+    embedder = load(place)
+    assert embedder.backend == embedder.encoder.device == "cpu"
+    np.testing.assert_array_equal(embedder.embed(TEXTS), wanted)
+    with pytest.raises(ValueError, match="BACKEND is 'tpu'"):
+        load(place, backend=None)
+
+
 def test_of_a_pipeline_quantized(trained):
     plain, quantized = load(trained), load(trained, quantization={"bits": 8})
     found, wanted = quantized.embed(TEXTS), plain.embed(TEXTS)

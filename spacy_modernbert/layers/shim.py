@@ -126,6 +126,8 @@ class EncoderShim(Shim):
         """settings (EncoderSettings): What the config says."""
         super().__init__(None)
         self.settings = settings
+        # Not where the backend was named by somebody and by no config.
+        self.heeds_variable = True
         # Only counted, for whoever watches a training run.
         self.trained_wordpieces = 0
         self.budget = Budget(settings.max_batch_wordpieces)
@@ -273,6 +275,7 @@ class EncoderShim(Shim):
         """
         self.finish_postponed()
         copied = EncoderShim(self.settings)
+        copied.heeds_variable = self.heeds_variable
         if self._loaded is not None:
             encoder = self._loaded.encoder.copy({})
             copied._loaded = replace(self._loaded, encoder=encoder)
@@ -331,11 +334,17 @@ class EncoderShim(Shim):
     # pipeline to them. The encoder travels as safetensors there, too.
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {"id": self.id, "settings": self.settings, "bytes": self.to_bytes()}
+        return {
+            "id": self.id,
+            "settings": self.settings,
+            "heeds_variable": self.heeds_variable,
+            "bytes": self.to_bytes(),
+        }
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         EncoderShim.__init__(self, state["settings"])
         self.id = state["id"]
+        self.heeds_variable = state["heeds_variable"]
         # Optimizers tell encoders apart by it: none that is made here may have it, too.
         with Shim.global_id_lock:
             Shim.global_id = max(Shim.global_id, self.id)
@@ -366,6 +375,7 @@ class EncoderShim(Shim):
             gradient_checkpointing=self.settings.gradient_checkpointing,
             frozen_layers=self.settings.frozen_layers,
             to_train=to_train,
+            heed_variable=self.heeds_variable,
         )
 
 

@@ -128,7 +128,7 @@ def add_ner(nlp, **encoder):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_component_of_spacy(checkpoint, tmp_path, shared):
+def test_a_component_of_spacy(checkpoint, tmp_path, monkeypatch, shared):
     """Its encoder is among its weights, or in a component that it listens to."""
     spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
     encoder = {"name": str(checkpoint), "backend": "cpu", "get_spans": spans}
@@ -142,6 +142,9 @@ def test_a_component_of_spacy(checkpoint, tmp_path, shared):
     nlp.initialize()
     nlp.to_disk(tmp_path / "nlp")
     assert_exported(tmp_path / "nlp", tmp_path / "onnx", checkpoint)
+    # Whatever pipelines run on.
+    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
+    assert run(tmp_path / "nlp", tmp_path / "again").exit_code == 0
 
 
 def test_of_a_pipeline_with_settings_of_its_own(checkpoint, tmp_path):
