@@ -7,18 +7,27 @@ from types import ModuleType
 
 import torch
 
+from .out_of_memory import is_out_of_memory
+
 
 def load_kernels() -> ModuleType:
     """RETURNS (ModuleType): `triton_kernels`. Only where `why_no_kernels` is empty."""
     return importlib.import_module(f"{__package__}.triton_kernels")
 
 
-@cache
 def why_no_kernels() -> str:
     """Find out whether there are kernels of our own here, by running one.
 
     RETURNS (str): The reason why not; empty if there are.
     """
+    try:
+        return _why_none_ever()
+    except Exception as error:  # which is not remembered: there may be more next time
+        return f"the GPU has too little memory left to try them: {error}"
+
+
+@cache
+def _why_none_ever() -> str:
     if not torch.cuda.is_available():
         return "torch finds no CUDA device"
     if importlib.util.find_spec("triton") is None:
@@ -29,5 +38,7 @@ def why_no_kernels() -> str:
     # Triton compiles for the card by LLVM, and what starts a kernel by a C compiler.
     # Each of them, and the card, has errors of its own.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return f"Triton cannot compile them: {error}"
     return ""

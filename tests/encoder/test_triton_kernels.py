@@ -170,7 +170,9 @@ def test_a_fused_pass(oracle, kernel):
 def ask(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    return kernels.why_no_kernels.__wrapped__  # without its memory
+    kernels._why_none_ever.cache_clear()
+    yield kernels.why_no_kernels
+    kernels._why_none_ever.cache_clear()
 
 
 def test_none_without_cuda(ask, monkeypatch):
@@ -190,3 +192,19 @@ def test_none_without_a_compiler(ask, monkeypatch):
     monkeypatch.setattr(kernels, "load_kernels", lambda: SimpleNamespace(geglu=fail))
     monkeypatch.setattr(torch, "ones", lambda shape, device: None)
     assert "Failed to find C compiler" in ask()
+
+
+def test_a_gpu_that_is_full_is_asked_again(ask, monkeypatch):
+    """What is found is remembered, and this would be for as long as the process."""
+    tried = []
+
+    def geglu(x):
+        tried.append(x)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(kernels, "load_kernels", lambda: SimpleNamespace(geglu=geglu))
+    monkeypatch.setattr(torch, "ones", lambda shape, device: None)
+    assert "too little memory left to try them" in ask()
+    assert [ask() for _ in range(2)] == ["", ""] and len(tried) == 2
