@@ -18,7 +18,7 @@ from torch import Tensor
 from ..types import PackedBatch
 from .block_attention import Blocks, attend_in_blocks, cut_blocks
 from .config import FULL, SLIDING, ModernBertConfig
-from .flash import EVERYTHING, FlashAttention
+from .flash import EVERYTHING, MAX_HALF_NEARBY, FlashAttention
 from .rope import Rotation, make_rotation
 from .tiled_attention import attend_in_tiles, pays_to_tile
 from .transfer import to_device
@@ -155,7 +155,7 @@ def _flash_within_window(
     flash = plan.flash
     assert flash is not None and not dropout
     half, kernel = flash.half_window, flash.kernel
-    if kernel.attend_nearby is not None:
+    if kernel.attend_nearby is not None and half <= MAX_HALF_NEARBY:
         return kernel.attend_nearby(query, key, value, flash.spans, half)
     return kernel.attend(
         query, key, value, flash.cu_seqlens, flash.longest, (half, half)

@@ -26,6 +26,10 @@ _HEAD_DIM_STEP = 8
 _MAJORS_OF_4 = (9, 10, 11)
 _MAX_HEAD_DIM_OF_4 = 128
 
+# The widest half window that is done by `attend_nearby`, whose kernel is written out
+# block by block: a wide one would take long to compile.
+MAX_HALF_NEARBY = 256
+
 # The window of a layer that sees all.
 EVERYTHING = (-1, -1)
 
@@ -38,8 +42,9 @@ class FlashAttention:
     attend (Callable): From query, key and value, each `(total, heads, head_dim)`, the
         `cu_seqlens`, the longest length and the window (how many keys to the left and
         to the right are seen, -1 for all), to `(total, heads, head_dim)`.
-    attend_nearby (Optional[Callable]): What does the sliding window instead, if there
-        is anything quicker: `triton_kernels.attend_within_window`.
+    attend_nearby (Optional[Callable]): What does the sliding window instead, if it is
+        no wider than `MAX_HALF_NEARBY` and there is anything quicker:
+        `triton_kernels.attend_within_window`.
     """
 
     name: str
@@ -83,7 +88,7 @@ def _of_flash_attn_4() -> Optional[FlashAttention]:
     # A package of its own, which puts itself into the folder of flash-attn.
     try:
         function = importlib.import_module("flash_attn.cute").flash_attn_varlen_func
-    except ImportError:
+    except Exception:  # of any kind, where what it compiles by is of another version
         return None
     return FlashAttention("flash-attn-4", partial(_attend_by_4, function))
 

@@ -59,8 +59,8 @@ def find(dtype, head_dim, device=CUDA, to_train=False):
     return find_flash_attention(device, dtype, head_dim, to_train=to_train)
 
 
-def attend_both_ways(kernel):
-    plan = AttentionPlan([], {}, None, FlashPlan(kernel, "cu", 7, "spans", 64))
+def attend_both_ways(kernel, half_window=64):
+    plan = AttentionPlan([], {}, None, FlashPlan(kernel, "cu", 7, "spans", half_window))
     return [FLASH_ATTENTION[kind]("q", "k", "v", plan, 0.0) for kind in (FULL, SLIDING)]
 
 
@@ -102,6 +102,20 @@ def test_the_fourth_is_taken_to_predict_on_hopper(hopper, monkeypatch, package, 
     assert find(torch.bfloat16, 256).name == "torch"
 
 
+@pytest.mark.parametrize("error", [ImportError, AttributeError, TypeError])
+def test_a_fourth_that_is_broken(hopper, monkeypatch, error):
+    """As beside another version of what it compiles by."""
+
+    def import_module(name):
+        if name == "flash_attn.cute":
+            raise error("no attribute")
+        return sys.modules[name] or pytest.fail(name)
+
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace())
+    monkeypatch.setattr(flash.importlib, "import_module", import_module)
+    assert find(torch.bfloat16, 64).name == "torch"
+
+
 def test_the_fourth_is_not_taken_before_hopper(ampere, monkeypatch, package):
     monkeypatch.setitem(sys.modules, "flash_attn.cute", package)
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace())
@@ -119,6 +133,10 @@ def test_our_own_kernel_does_the_window(ampere, monkeypatch, package, calls):
     kernel = find(torch.bfloat16, 64)
     assert attend_both_ways(kernel)[1] == ("q", "k", "v", "spans", 64)
     assert len(calls) == 1
+    assert attend_both_ways(kernel, 256)[1] == ("q", "k", "v", "spans", 256)
+    # A wide one takes long to compile.
+    assert attend_both_ways(kernel, 257)[1] == ("attended", None)
+    assert calls[-1][1] == {"window_size": (257, 257)}
     # It has no gradients.
     assert find(torch.bfloat16, 64, to_train=True).attend_nearby is None
 
