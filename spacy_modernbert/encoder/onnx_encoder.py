@@ -19,7 +19,7 @@ from .backend import resolve_precision, resolve_quantization
 from .config import ModernBertConfig
 from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
-from .predicting import PerProcess, PredictingEncoder, count_threads
+from .predicting import PerProcess, PredictingEncoder, count_threads, current_gpu
 from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
@@ -55,6 +55,8 @@ class OnnxEncoder(PredictingEncoder):
         self._provider = find_onnx_provider(self._precision)
         quantization = resolve_quantization(quantization, self.backend, self._precision)
         self._is_quantized = quantization is not None
+        # Now, since the session may be made by a thread that has another one.
+        self._gpu = current_gpu()
         self.device = f"onnx:{self._provider}"
         self._tensors = {
             name: np.array(tensors[name], dtype=np.float32)
@@ -101,14 +103,20 @@ class OnnxEncoder(PredictingEncoder):
             # The quantizer reads and writes files.
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 path = write_model(Path(folder), self.config, self._tensors, bits=8)
-                return open_session(path, self._provider, n_threads=n_threads)
+                return open_session(
+                    path, self._provider, gpu=self._gpu, n_threads=n_threads
+                )
         weights = {
             name: ort.OrtValue.ortvalue_from_numpy(array.astype(self._precision))
             for name, array in self._tensors.items()
         }
         model = build_graph(self.config, self._precision)
         return open_session(
-            model.SerializeToString(), self._provider, weights, n_threads=n_threads
+            model.SerializeToString(),
+            self._provider,
+            weights,
+            gpu=self._gpu,
+            n_threads=n_threads,
         )
 
 
@@ -117,6 +125,7 @@ def open_session(
     provider: str = "CPUExecutionProvider",
     weights: Optional[Mapping[str, ort.OrtValue]] = None,
     *,
+    gpu: int = 0,
     n_threads: Optional[int] = None,
 ) -> ort.InferenceSession:
     """Let ONNX Runtime load a model.
@@ -124,6 +133,7 @@ def open_session(
     model (Union[Path, bytes]): The file, or its bytes.
     provider (str): The execution provider. What it cannot do, the processor does.
     weights (Optional[Mapping[str, ort.OrtValue]]): Those that are not in the model.
+    gpu (int): Which of several GPUs, for a provider of CUDA.
     n_threads (Optional[int]): The threads; 0 for one on each core, None for as many as
         torch has.
     RETURNS (InferenceSession): The session.
@@ -141,7 +151,7 @@ def open_session(
     session = ort.InferenceSession(
         model if isinstance(model, bytes) else str(model),
         options,
-        providers=[(provider, _PROVIDER_OPTIONS.get(provider, {}))]
+        providers=[(provider, _provider_options(provider, gpu))]
         + [("CPUExecutionProvider", {})] * (provider != "CPUExecutionProvider"),
     )
     # Without the libraries of CUDA, all would be done by the processor, in silence.
@@ -165,7 +175,8 @@ def run_session(session: ort.InferenceSession, batch: PackedBatch) -> Floats:
     return hidden
 
 
-# float32 is not to be a shorter one.
-_PROVIDER_OPTIONS: Dict[str, Dict[str, str]] = {
-    "CUDAExecutionProvider": {"use_tf32": "0"}
-}
+def _provider_options(provider: str, gpu: int) -> Dict[str, str]:
+    if provider != "CUDAExecutionProvider":
+        return {}
+    # float32 is not to be a shorter one.
+    return {"device_id": str(gpu), "use_tf32": "0"}

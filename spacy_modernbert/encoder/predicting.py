@@ -129,3 +129,12 @@ def count_threads() -> int:
     if "torch" in sys.modules:
         return sys.modules["torch"].get_num_threads()
     return int(os.environ.get("OMP_NUM_THREADS", 0))
+
+
+def current_gpu() -> int:
+    """RETURNS (int): Of several GPUs, the one that spaCy's `--gpu-id` chose, where
+    torch is in use and has CUDA; else the first.
+    """
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        return sys.modules["torch"].cuda.current_device()
+    return 0

@@ -208,6 +208,29 @@ def test_a_provider_that_does_not_start(oracle, monkeypatch):
         load(oracle).encode(PackedBatch.of(draw([5])))
 
 
+def test_of_two_gpus_the_current_one(oracle, monkeypatch):
+    """The one that the encoder is made on, whichever thread makes the session."""
+    found = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: found)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    asked = []
+
+    def make_session(model, options, providers):
+        asked.extend(providers)
+        raise RuntimeError("there is no such card")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", make_session)
+    encoder = load(oracle)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with pytest.raises(RuntimeError, match="no such card"):
+        encoder.encode(PackedBatch.of(draw([5])))
+    assert asked == [
+        ("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"}),
+        ("CPUExecutionProvider", {}),
+    ]
+
+
 def test_the_graph_in_float16(oracle):
     """A processor emulates it, which is slow and says whether the graph is right."""
     import onnxruntime as ort
