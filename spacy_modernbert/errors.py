@@ -655,6 +655,10 @@ class Errors:
         "A checkpoint cannot be converted to {value} bits. Use --bits 8 or 4, or 32 "
         "for the way back to float32."
     )
+    BAD_CONVERT_GROUP_SIZE = (
+        "Weights cannot be quantized in groups of {value}. Use --group-size 32, 64 or "
+        "128."
+    )
     CONVERT_ONTO_ITSELF = (
         "The checkpoint '{folder}' cannot be converted onto itself. Give another "
         "folder for the output."

@@ -101,7 +101,7 @@ class PartialFile:
         """
         state = self._read_state()
         if state and state["arguments"] != self.arguments:
-            if not overwrite:
+            if state["n_texts"] and not overwrite:
                 raise ValueError(self._describe_difference(state["arguments"]))
             state = {}
         if not state:
@@ -144,7 +144,15 @@ class PartialFile:
         vectors (Floats): `(n_texts, width)`.
         texts (Sequence[str]): Their texts.
         records (Sequence[Dict[str, Any]]): What the file is to say of each.
+        RAISES (ValueError): If a vector is not finite. Then none of them is added.
         """
+        is_finite = np.isfinite(vectors).all(axis=1)
+        if not is_finite.all():
+            # JSON has no such numbers, and nothing can be compared with them.
+            number = self.n_texts + int(is_finite.argmin()) + 1
+            raise ValueError(
+                Errors.EMBED_NOT_FINITE.format(number=number, folder=self.folder)
+            )
         with open(self.folder / _VECTORS, "ab") as stream:
             stream.write(vectors.astype("<f4").tobytes())
             sync(stream)

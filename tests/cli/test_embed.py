@@ -338,6 +338,19 @@ def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
     assert len(np.load(output)) == 24
 
 
+def test_other_arguments_where_nothing_is_done(run, text_file, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise EncoderOutOfMemory("Set max_batch_wordpieces lower.")
+
+    output = tmp_path / "out.npy"
+    with monkeypatch.context() as patched:
+        patched.setattr(Embedder, "stream", fail)
+        failed(run(text_file, output))
+    assert (tmp_path / "out.npy.partial" / "state.json").is_file()
+    done(run(text_file, output, "--normalize"))
+    assert len(np.load(output)) == 24
+
+
 def test_the_same_arguments_that_mean_something_else(
     run, interrupt, text_file, tmp_path, monkeypatch
 ):
@@ -530,6 +543,32 @@ def test_out_of_memory(run, text_file, tmp_path, monkeypatch):
     monkeypatch.setattr("spacy_modernbert.embeddings.Embedder.stream", fail)
     message = failed(run(text_file, tmp_path / "out.npy"))
     assert "Set max_batch_wordpieces lower" in message
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
+def test_vectors_that_are_not_finite(
+    run, text_file, wanted, tmp_path, monkeypatch, suffix
+):
+    """As in float16, where large numbers are none. What was done before stays good."""
+    output, pool, n_texts = tmp_path / f"out{suffix}", Embedder._pool, []
+
+    def overflow(self, plan):
+        vectors = pool(self, plan)
+        n_texts.append(len(vectors))
+        if len(n_texts) == 3:
+            vectors[-1, 0] = np.inf
+        return vectors
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Embedder, "_pool", overflow)
+        message = failed(run(text_file, output, *SMALL))
+    assert f"The vector of text {sum(n_texts)} has" in message
+    assert "--precision float32" in message
+    state = json.loads((tmp_path / f"{output.name}.partial" / "state.json").read_text())
+    assert state["n_texts"] == sum(n_texts[:2])
+    done(run(text_file, output, *SMALL))
+    if suffix == ".npy":
+        assert_vectors(np.load(output), wanted)
 
 
 def test_wrong_model(text_file, tmp_path):
