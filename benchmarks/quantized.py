@@ -53,8 +53,8 @@ def measure(model: Path, scheme: Scheme) -> Dict[str, Any]:
     config = load_config(model)
     with TemporaryDirectory() as folder:
         floats, quantized = Path(folder) / "floats", Path(folder) / "quantized"
-        convert_checkpoint(model, config, floats, None, force=False)
-        convert_checkpoint(model, config, quantized, scheme, force=False)
+        convert_checkpoint(model, config, floats, None)
+        convert_checkpoint(model, config, quantized, scheme)
         return {
             **asdict(scheme),
             "size": find_size(quantized) / find_size(floats),

@@ -17,12 +17,13 @@ from ..encoder.checkpoint import (
     read_json,
     read_tokenizer_config,
     read_tokenizer_json,
+    replacing_checkpoint,
     resolve,
     save_checkpoint,
 )
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
-from ..encoder.quantize import Scheme, quantize_tensors
+from ..encoder.quantize import GROUP_SIZES, Scheme, quantize_tensors
 from ..encoder.tensor_files import Floats, OnDemand
 from ..encoder.weights import expected_shapes
 from ..errors import Errors
@@ -72,11 +73,16 @@ def convert(
         if bits not in _BITS:
             raise ValueError(Errors.BAD_CONVERT_BITS.format(value=bits))
         if bits != _FLOAT_BITS:
+            if group_size not in GROUP_SIZES:
+                raise ValueError(Errors.BAD_CONVERT_GROUP_SIZE.format(value=group_size))
             scheme = Scheme(bits, group_size)
         before = resolve(source, revision)
         config = load_config(before)
-        convert_checkpoint(before, config, output, scheme, force=force)
-        parity = compare_checkpoints(before, output, config)
+        check_output(before, output, force=force)
+        # In its place once it has been compared.
+        with replacing_checkpoint(output) as fresh:
+            convert_checkpoint(before, config, fresh, scheme)
+            parity = compare_checkpoints(before, fresh, config)
     except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     in_floats = sum(4 * int(np.prod(s)) for s in expected_shapes(config).values())
@@ -93,29 +99,33 @@ def convert(
     msg.good(f"{output}: {bits} bits")
 
 
-def convert_checkpoint(
-    source: Path,
-    config: ModernBertConfig,
-    output: Path,
-    scheme: Optional[Scheme],
-    *,
-    force: bool,
-) -> None:
-    """Write a checkpoint with other weights: the encoder and its tokenizer.
+def check_output(source: Path, output: Path, *, force: bool) -> None:
+    """Check that a new checkpoint may be put where it is to be.
 
     source (Path): The checkpoint.
-    config (ModernBertConfig): Its config.
     output (Path): Folder for the new one.
-    scheme (Optional[Scheme]): How to quantize all weights that can be; None to have
-        all in float32.
     force (bool): Whether to replace a checkpoint that is in the folder.
-    RAISES (ValueError): If there is something in the folder that may not be replaced,
-        or the checkpoint is not sound, or no weight can be quantized in that way.
+    RAISES (ValueError): If it may not.
     """
     if output.resolve() == source.resolve():
         raise ValueError(Errors.CONVERT_ONTO_ITSELF.format(folder=output))
     if output.exists() and not force:
         raise ValueError(Errors.CONVERT_EXISTS.format(folder=output))
+
+
+def convert_checkpoint(
+    source: Path, config: ModernBertConfig, output: Path, scheme: Optional[Scheme]
+) -> None:
+    """Write a checkpoint with other weights: the encoder and its tokenizer.
+
+    source (Path): The checkpoint.
+    config (ModernBertConfig): Its config.
+    output (Path): Folder for the new one: see `save_checkpoint`.
+    scheme (Optional[Scheme]): How to quantize all weights that can be; None to have
+        all in float32.
+    RAISES (ValueError): If there is something in the folder that may not be replaced,
+        or the checkpoint is not sound, or no weight can be quantized in that way.
+    """
     tensors = open_tensors(source, config)
     shapes = expected_shapes(config)
     converted: Mapping[str, Floats]

@@ -14,6 +14,7 @@ from typing import (
     Any,
     BinaryIO,
     Callable,
+    ContextManager,
     Dict,
     List,
     Mapping,
@@ -266,12 +267,19 @@ def save_checkpoint(
                 head[name] if name in head else encoder[name.removeprefix(_PREFIX)]
             ),
         )
-    with replacing_folder(folder, _OWN_FILES) as fresh:
+    with replacing_checkpoint(folder) as fresh:
         write_file(fresh / CONFIG, dump_json(data))
         write_tokenizer(fresh, config, tokenizer_json, tokenizer_config)
         with open(fresh / TENSORS, "wb") as stream:
             _write_tensors(stream, shapes, tensors, dtype)
             sync(stream)
+
+
+def replacing_checkpoint(folder: Path) -> ContextManager[Path]:
+    """RETURNS (ContextManager[Path]): What fills the folder of a checkpoint beside its
+    place: see `replacing_folder`.
+    """
+    return replacing_folder(folder, _OWN_FILES)
 
 
 def write_tokenizer(

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from spacy_modernbert.cli import app
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme
+from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 
 from ..util import make_checkpoint
 
@@ -103,6 +104,31 @@ def test_nothing_is_replaced_unless_forced(source, tmp_path):
 def test_what_cannot_be(source, tmp_path, options, message):
     assert message in fail(source, tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_it_says_what_groups_there_are(source, tmp_path):
+    """And nothing of the bits, of which this command has fewer than MLX."""
+    words = fail(source, tmp_path / "out", "--bits", 4, "--group-size", 48)
+    assert "--group-size 32, 64 or 128" in words and "bits" not in words
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_is_written_that_cannot_be_compared(
+    source, tmp_path, monkeypatch, force
+):
+    def encode(encoder, batch):
+        raise MemoryError("too little of it")
+
+    out = tmp_path / "out"
+    if force:
+        convert(source, out)
+    before = [path.stat() for path in out.glob("*")]
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchEncoder, "encode", encode)
+        assert "too little of it" in fail(source, out, "--bits", 4, "--force")
+    assert [path.stat() for path in out.glob("*")] == before
+    assert list(tmp_path.iterdir()) == [out] * force
+    convert(source, out, "--bits", 4, *["--force"] * force)
 
 
 def test_what_is_no_multiple_of_a_group_stays_as_it_is(source, tmp_path):
