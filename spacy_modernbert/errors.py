@@ -146,10 +146,20 @@ class Errors:
         "of another kind, or make them with sentence-transformers."
     )
 
+    UNSUPPORTED_CLASSIFIER_POOLING = (
+        "The encoder's config has classifier_pooling = {found!r}, which is not "
+        "supported here. Give pooling = 'cls' or 'mean', whichever the model was "
+        "trained for."
+    )
+
     # encoder/: config.json and the files of a checkpoint
     CONFIG_BAD_VALUE = (
         "The encoder's config has {key} = {value}, but it must be {wanted}. "
         "Correct config.json, or choose another checkpoint."
+    )
+    CONFIG_UNSUPPORTED = (
+        "The encoder's config has {key} = {value}, but only {wanted} is supported "
+        "here. Choose another checkpoint."
     )
     CONFIG_NO_MODEL_TYPE = (
         "The encoder's config has no model_type, so it is not known to be ModernBERT. "
@@ -634,6 +644,12 @@ class Errors:
         "{folder} has vectors of {n_texts} texts, but the input does not begin with "
         "these texts (found: {found}). Give the same input to go on, or remove the "
         "folder to begin anew."
+    )
+    EMBED_NOT_FINITE = (
+        "The vector of text {number} has numbers that are not finite. In float16 large "
+        "ones are not: give --precision float32 or bfloat16, with --overwrite to begin "
+        "anew. In another precision, the weights of the model are not finite. What is "
+        "done is in {folder}."
     )
     EMBED_RUNNING = (
         "Another process is writing {output}. Wait for it, or choose another name."

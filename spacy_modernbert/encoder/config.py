@@ -28,6 +28,9 @@ FULL = "full_attention"
 SLIDING = "sliding_attention"
 LAYER_TYPES = (FULL, SLIDING)
 
+# More than any encoder has. Without a bound, a slip of the pen would fill the memory.
+_MOST_LAYERS = 1000
+
 # The longest look that ModernBERT was trained for.
 MAX_WORDPIECES = 8192
 
@@ -89,7 +92,6 @@ _RULES: Tuple[Tuple[Tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_DROPOUTS, lambda v: is_number(v) and 0 <= v < 1, "a number from 0 up to 1"),
     (_FLAGS, lambda v: isinstance(v, bool), "true or false"),
     (_TOKEN_IDS, lambda v: v is None or is_int(v), "an integer or null"),
-    (("hidden_activation",), lambda v: v == "gelu", '"gelu", the only one supported'),
 )
 
 
@@ -168,6 +170,8 @@ class ModernBertConfig:
             for key in keys:
                 value = getattr(self, key)
                 _check(holds(value), key, value, wanted)
+        activation = self.hidden_activation
+        _check_supported(activation == "gelu", "hidden_activation", activation, "gelu")
         n_layers, n_heads = self.num_hidden_layers, self.num_attention_heads
         kinds = list(self.layer_types)
         wanted = f"as many entries as num_hidden_layers ({n_layers})"
@@ -328,6 +332,8 @@ def _read_layer_types(data: Mapping[str, Any]) -> Tuple[str, ...]:
         ("global_attn_every_n_layers", every),
     ]:
         _check(is_int(value) and value > 0, key, value, "a positive integer")
+    wanted = f"at most {_MOST_LAYERS}"
+    _check(n_layers <= _MOST_LAYERS, "num_hidden_layers", n_layers, wanted)
     return _pattern(every, n_layers)
 
 
@@ -375,11 +381,9 @@ def _check_plain_rope(key: str, values: Any) -> None:
     """No scaling and no partial rotation: ModernBERT has neither."""
     _check(isinstance(values, Mapping), key, values, "an object")
     kind = values.get("rope_type", values.get("type", "default"))
-    wanted = '"default": other rotary embeddings are not supported'
-    _check(kind == "default", f"{key}.rope_type", kind, wanted)
+    _check_supported(kind == "default", f"{key}.rope_type", kind, "default")
     part = values.get("partial_rotary_factor", 1)
-    wanted = "1: a partial rotation is not supported"
-    _check(part in (None, 1), f"{key}.partial_rotary_factor", part, wanted)
+    _check_supported(part in (None, 1), f"{key}.partial_rotary_factor", part, 1)
 
 
 def _default(data: Mapping[str, Any], key: str, default: Any) -> Any:
@@ -399,7 +403,19 @@ def _tidy(key: str, value: Any) -> Any:
 def _check(ok: bool, key: str, value: Any, wanted: str) -> None:
     if not ok:
         raise ValueError(
-            Errors.CONFIG_BAD_VALUE.format(
-                key=key, value=json.dumps(value, default=repr), wanted=wanted
+            Errors.CONFIG_BAD_VALUE.format(key=key, value=_shown(value), wanted=wanted)
+        )
+
+
+def _check_supported(ok: bool, key: str, value: Any, wanted: Any) -> None:
+    """Of what other models have: a config that is changed would give wrong vectors."""
+    if not ok:
+        raise ValueError(
+            Errors.CONFIG_UNSUPPORTED.format(
+                key=key, value=_shown(value), wanted=_shown(wanted)
             )
         )
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=repr)

@@ -86,9 +86,12 @@ def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
     if pooling != "auto":
         return pooling
     extras = config.extras
-    found = extras.get(_KEY) or extras.get("classifier_pooling") or "cls"
+    found, message = extras.get(_KEY), Errors.UNSUPPORTED_POOLING
+    if not found:
+        found = extras.get("classifier_pooling") or "cls"
+        message = Errors.UNSUPPORTED_CLASSIFIER_POOLING
     if found not in POOLINGS[1:]:
-        raise ValueError(Errors.UNSUPPORTED_POOLING.format(found=found))
+        raise ValueError(message.format(found=found))
     return str(found)
 
 

@@ -211,6 +211,7 @@ def test_max_wordpieces():
         ({"hidden_size": 36}, r"hidden_size = 36.*even.*num_attention_heads \(12\)"),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),
         ({"num_hidden_layers": 2.5}, "num_hidden_layers = 2.5"),
+        ({"num_hidden_layers": 1001}, "num_hidden_layers = 1001.*at most 1000"),
         ({"vocab_size": []}, r"vocab_size = \[\]"),
         ({"local_attention": -128}, "local_attention = -128"),
         ({"sliding_window": 0}, "sliding_window = 0"),
@@ -248,6 +249,21 @@ def test_max_wordpieces():
 def test_bad_values_are_named(changes, key):
     with pytest.raises(ValueError, match=key):
         read(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_activation": "silu"},
+        {"rope_scaling": {"type": "linear"}},
+        {"rope_parameters": {SLIDING: {"partial_rotary_factor": 0.5}}},
+    ],
+)
+def test_what_is_not_supported_is_not_to_be_corrected(changes):
+    """Other words in the file would make no other model of it."""
+    with pytest.raises(ValueError, match=r"supported here\. Choose another") as caught:
+        read(**changes)
+    assert "Correct" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,13 @@ def test_as_the_config_says(said):
         assert resolve_pooling(pooling, config) == pooling
 
 
+def test_another_pooling_in_the_config():
+    """Which sentence-transformers has nothing to do with."""
+    with pytest.raises(ValueError, match="classifier_pooling = 'max'") as caught:
+        resolve_pooling("auto", make_config(classifier_pooling="max"))
+    assert "sentence-transformers" not in str(caught.value)
+
+
 def test_nothing_said_is_what_transformers_makes_of_it():
     transformers = pytest.importorskip("transformers")
     wanted = transformers.ModernBertConfig().classifier_pooling
