@@ -40,7 +40,9 @@ def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
 
 
 def init_head(config: ModernBertConfig, seed: int) -> Dict[str, Floats]:
-    """RETURNS (Dict[str, NDArray]): A fresh head, drawn as projections are."""
+    """RETURNS (Dict[str, NDArray]): A fresh head. Its matrix is drawn by the numbers of
+    the projections, and what falls outside the cutoff is moved to it.
+    """
     fresh: Dict[str, Floats] = {}
     for name, shape in head_shapes(config).items():
         if name == "head.dense.weight":

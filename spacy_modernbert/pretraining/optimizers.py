@@ -111,9 +111,9 @@ def make_optimizers(
     if settings.optimizer == "adamw":
         return (_make_adamw(parameters, settings),)
     # Not the table, whose rows are stepped now and then, by themselves.
-    is_layer = [each.ndim == 2 and each is not model.table for each in parameters]
-    by_muon = list(compress(parameters, is_layer))
-    others = list(compress(parameters, map(not_, is_layer)))
+    is_matrix = [each.ndim == 2 and each is not model.table for each in parameters]
+    by_muon = list(compress(parameters, is_matrix))
+    others = list(compress(parameters, map(not_, is_matrix)))
     rate, decay = settings.learn_rate, settings.weight_decay
     return _make_adamw(others, settings), Muon(by_muon, rate, decay, dtype=dtype)
 

@@ -52,8 +52,9 @@ class PretrainingSettings:
     backend (str): "auto", "cuda", "mps" or "cpu".
     precision (str): "auto", "float32" or "bfloat16": what matrices are multiplied in.
     mask_rate (float): The share of wordpieces that are asked for.
-    optimizer (str): "adamw"; or "muon", which steps the matrices of the layers by Muon
-        and the rest by AdamW: an encoder that starts from nothing learns faster.
+    optimizer (str): "adamw"; or "muon", which steps the matrices of the layers and of
+        the head by Muon and the rest by AdamW: an encoder that starts from nothing
+        learns faster.
     learn_rate (float): The highest learning rate.
     warmup (int): Steps in which it rises.
     decay (int): The last so many steps, in which it falls to 0.

@@ -29,7 +29,7 @@ def digest_of(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
     """What tells an encoder from others.
 
     texts (Iterable[str]): Its config and tokenizer.
-    tensors (Mapping[str, NDArray]): Its weights. They are looked at one at a time.
+    tensors (Mapping[str, NDArray]): Its weights.
     RETURNS (Words): `(8,)` uint32, a SHA-256.
     """
     found = hashlib.sha256("\0".join(texts).encode("utf8"))
