@@ -276,7 +276,7 @@ def refuse_memory(*args, **kwargs):
 def test_too_little_memory_for_the_weights(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(MaskedLM, "from_tensors", refuse_memory)
     with pytest.raises(ValueError, match=r"weights of the encoder.*No step was saved"):
-        Pretraining(settings(paths), tmp_path)
+        Pretraining(make_settings(paths), tmp_path)
 
 
 def test_too_little_memory_for_the_optimizer(paths, tmp_path, monkeypatch):
@@ -284,18 +284,18 @@ def test_too_little_memory_for_the_optimizer(paths, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(torch.optim.AdamW, "step", refuse_memory)
         with pytest.raises(ValueError, match="what the optimizer remembers"):
-            next(Pretraining(settings(paths), tmp_path).steps())
-    run = Pretraining(settings(paths), tmp_path)
+            next(Pretraining(make_settings(paths), tmp_path).steps())
+    run = Pretraining(make_settings(paths), tmp_path)
     next(run.steps())
     run.save()
     monkeypatch.setattr(torch, "zeros_like", refuse_memory)
     with pytest.raises(ValueError, match="what the optimizer remembers"):
-        Pretraining(settings(paths), tmp_path)
+        Pretraining(make_settings(paths), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["evaluate", "probe"])
 def test_too_little_memory_to_ask(paths, tmp_path, monkeypatch, name):
-    run = Pretraining(settings(paths), tmp_path)
+    run = Pretraining(make_settings(paths), tmp_path)
     monkeypatch.setattr(run.model, "score", refuse_memory)
     with pytest.raises(ValueError, match="make sequences shorter"):
         getattr(run, name)()
