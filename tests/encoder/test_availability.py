@@ -247,12 +247,5 @@ import spacy_modernbert.encoder.backend
 print(os.environ["MLX_ENABLE_TF32"])
 """
     environment = {**os.environ, "MLX_ENABLE_TF32": told}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={key: value for key, value in environment.items() if value is not None},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (told or "0")
+    env = {key: value for key, value in environment.items() if value is not None}
+    assert run_script(script, env=env).strip() == (told or "0")
