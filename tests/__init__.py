@@ -1,4 +1,6 @@
 import pytest
 
 # What these helpers assert is explained when it fails, as in the tests themselves.
-pytest.register_assert_rewrite("tests.encoder.util", "tests.scripts", "tests.util")
+pytest.register_assert_rewrite(
+    "tests.commands", "tests.encoder.util", "tests.scripts", "tests.util"
+)

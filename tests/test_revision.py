@@ -4,13 +4,13 @@ import json
 
 import huggingface_hub
 import pytest
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app
 from spacy_modernbert.embeddings import load_embedder
 from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
 from spacy_modernbert.pretraining.run import Pretraining
 from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
+
+from .commands import done, invoke
 
 NAME = {"name": "owner/name", "revision": "abc"}
 
@@ -42,8 +42,7 @@ def command(*arguments):
         texts = tmp_path / "texts.txt"
         texts.write_text("Anna went to Oslo.")
         words = [each.format(out=tmp_path / "out", texts=texts) for each in arguments]
-        result = CliRunner().invoke(app, [*words, "--revision", "abc"])
-        assert result.exit_code == 0, result.output
+        done(invoke(*words, "--revision", "abc"))
 
     return run
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import spacy
 from spacy.tokens import DocBin
-from typer.testing import CliRunner
 
 from benchmarks import agreement
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
+from ..commands import done, invoke
 from ..util import make_examples
 
 
@@ -24,9 +24,7 @@ def test_a_backend_is_the_one_of_its_row(
     DocBin(docs=[example.reference for example in examples]).to_disk(data)
     app = agreement.typer.Typer()
     app.command()(agreement.main)
-    arguments = [str(trained), str(data), "--output", str(output)]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
+    done(invoke(trained, data, "--output", output, app=app))
     found = json.loads(output.read_text())
     assert found["not run"] == []
     assert [(row["backend"], row["precision"]) for row in found["rows"]] == [

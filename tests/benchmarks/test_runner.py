@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.points import OURS, Peer, Point
@@ -16,6 +15,7 @@ from benchmarks.rounds import Patience, run_rounds
 from benchmarks.session import Session
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
+from ..commands import done, invoke
 from ..util import make_checkpoint
 
 REFERENCE = Peer("reference", OURS)  # transformers is slow to import
@@ -71,11 +71,10 @@ def test_a_process_that_is_late_or_ends_is_a_row_with_a_reason(tmp_path: Path) -
 
 def test_the_command_writes_a_table_and_its_json(tmp_path: Path) -> None:
     options = ["--quick", "--shape", "tiny", "--device", "cpu", "--threads", "1"]
-    folders = ["--output", str(tmp_path), "--store", str(tmp_path / "store")]
+    folders = ["--output", tmp_path, "--store", tmp_path / "store"]
     peers = ["--peers", "ours cpu float32", "--peers", "ours nowhere"]
     part = ["encoder", "--no-mixed"]
-    result = CliRunner().invoke(app, [*options, *folders, *peers, *part])
-    assert result.exit_code == 0, result.output
+    done(invoke(*options, *folders, *peers, *part, app=app))
     data = json.loads((tmp_path / "encoder-tiny-cpu.json").read_text())
     assert data["settings"]["threads"] == 1
     assert {"machine", "versions", "command", "date"} <= data.keys()
@@ -101,9 +100,9 @@ def test_a_run_that_is_cut_off_keeps_what_it_has(
         return Section(title, rows=[])
 
     monkeypatch.setattr(Session, "measure", measure)
-    options = ["--shape", "tiny", "--device", "cpu", "--output", str(tmp_path)]
+    options = ["--shape", "tiny", "--device", "cpu", "--output", tmp_path]
     part = ["encoder", "--lengths", "40,70"]
-    assert CliRunner().invoke(app, [*options, *part]).exit_code != 0
+    assert invoke(*options, *part, app=app).exit_code != 0
     data = json.loads((tmp_path / "encoder-tiny-cpu.json").read_text())
     assert [s["title"] for s in data["sections"]] == ["One document of 40 wordpieces"]
 
@@ -116,7 +115,7 @@ def test_targets_are_of_the_machine_that_measured(
     machine = {"flags": flags, "processor": "another"}
     results = {"machine": machine, "sections": []}
     (tmp_path / "encoder-base-cpu.json").write_text(json.dumps(results))
-    CliRunner().invoke(app, ["--output", str(tmp_path), "targets"])
+    done(invoke("--output", tmp_path, "targets", app=app))
     lines = (tmp_path / "targets.md").read_text().splitlines()
     share = next(line for line in lines if "share of the bfloat16 matrix" in line)
     assert ("no native bfloat16" in share) == (not flags)
@@ -133,8 +132,7 @@ def test_the_command_names_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_targets_that_were_not_measured_say_so(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["--output", str(tmp_path), "targets"])
-    assert result.exit_code == 0, result.output
+    done(invoke("--output", tmp_path, "targets", app=app))
     lines = (tmp_path / "targets.md").read_text().splitlines()
     assert not [line for line in lines if line.endswith("reached |")]
     assert any("not measured yet" in line for line in lines)

@@ -4,13 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 
+from ..commands import done, failed, invoke
 from ..util import make_checkpoint
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
@@ -25,20 +24,15 @@ def source(tmp_path_factory):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(app, ["convert", *map(str, arguments)])
-    return result, " ".join(result.output.split())
+    return invoke("convert", *arguments)
 
 
 def convert(*arguments):
-    result, words = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return words
+    return done(run(*arguments))
 
 
 def fail(*arguments):
-    result, words = run(*arguments)
-    assert result.exit_code == 1, result.output
-    return words
+    return failed(run(*arguments))
 
 
 def number(pattern, words):

@@ -18,9 +18,8 @@ from itertools import islice
 import numpy as np
 import pytest
 from spacy.util import load_config as load_pipeline_config
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app, vector_files
+from spacy_modernbert.cli import vector_files
 from spacy_modernbert.cli.embed import embed_source
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
 from spacy_modernbert.encoder import backend
@@ -33,6 +32,7 @@ from spacy_modernbert.encoder.checkpoint import (
 )
 from spacy_modernbert.text_files import TextSource
 
+from ..commands import done, failed, invoke, words
 from ..util import ROOT, make_checkpoint, make_text, read_jsonl
 
 TEXTS = [make_text(seed, seed % 4) for seed in range(24)]  # some are empty
@@ -41,10 +41,8 @@ TEXTS = [make_text(seed, seed % 4) for seed in range(24)]  # some are empty
 @pytest.fixture
 def run(checkpoint):
     def run(*arguments, **options):
-        model = ["--model", str(checkpoint), "--backend", "cpu"]
-        return CliRunner().invoke(
-            app, ["embed", *model, *map(str, arguments)], **options
-        )
+        model = ["--model", checkpoint, "--backend", "cpu"]
+        return invoke("embed", *model, *arguments, **options)
 
     return run
 
@@ -67,17 +65,6 @@ def jsonl_file(tmp_path):
     lines = [json.dumps({"id": i, "text": text}) for i, text in enumerate(TEXTS)]
     path.write_text("\n".join(lines), encoding="utf8")
     return path
-
-
-def done(result):
-    assert result.exit_code == 0, result.output
-    return " ".join(result.output.split())
-
-
-def failed(result):
-    assert result.exit_code == 1, result.output
-    assert not isinstance(result.exception, Exception)
-    return " ".join(result.output.split())
 
 
 def assert_vectors(found, wanted):
@@ -165,8 +152,7 @@ def test_standard_input(run, wanted, tmp_path):
 
 def test_a_pipeline(trained, text_file, tmp_path):
     output = tmp_path / "new" / "folder" / "out.npy"
-    arguments = ["embed", str(text_file), str(output), "--model", str(trained)]
-    done(CliRunner().invoke(app, [*arguments, "--backend", "cpu"]))
+    done(invoke("embed", text_file, output, "--model", trained, "--backend", "cpu"))
     wanted = load_embedder(str(trained), backend="cpu").embed(TEXTS)
     assert_vectors(np.load(output), wanted)
 
@@ -188,8 +174,7 @@ def test_the_settings_of_a_pipeline(trained, text_file, tmp_path):
     assert not np.allclose(*wanted.values(), atol=1e-4)
     for name, options in (("own", []), ("other", ["--precision", "float32"])):
         output = tmp_path / f"{name}.npy"
-        command = ["embed", str(text_file), str(output), "--model", tmp_path / "nlp"]
-        done(CliRunner().invoke(app, [*map(str, command), *options]))
+        done(invoke("embed", text_file, output, "--model", tmp_path / "nlp", *options))
         assert_vectors(np.load(output), wanted[name])
 
 
@@ -275,7 +260,7 @@ def test_goes_on(run, interrupt, text_file, wanted, tmp_path, suffix):
         pytest.importorskip("pyarrow", reason="needs the extra parquet")
     result = interrupt(text_file, output, *SMALL)
     assert result.exit_code == 130
-    assert "start again with the same" in " ".join(result.output.split())
+    assert "start again with the same" in words(result)
     assert not output.exists()
     state = json.loads((tmp_path / f"{output.name}.partial" / "state.json").read_text())
     assert 0 < state["n_texts"] < 24
@@ -572,9 +557,8 @@ def test_vectors_that_are_not_finite(
 
 
 def test_wrong_model(text_file, tmp_path):
-    arguments = ["embed", str(text_file), str(tmp_path / "out.npy"), "--model"]
-    message = failed(CliRunner().invoke(app, [*arguments, str(tmp_path / "gone")]))
-    assert "gone" in message
+    arguments = [text_file, tmp_path / "out.npy", "--model", tmp_path / "gone"]
+    assert "gone" in failed(invoke("embed", *arguments))
     assert not (tmp_path / "out.npy.partial").exists()
 
 

@@ -15,15 +15,14 @@ from spacy.tokens import DocBin
 from spacy.training import Example
 from spacy.util import fix_random_seed
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app
 from spacy_modernbert.cli.encoder import make_checkpoint
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.config import SIZES
 
+from ..commands import done, failed, invoke
 from ..encoder.util import make_masked_lm
 from ..util import contents, make_tokenizer
 
@@ -32,13 +31,11 @@ TEXTS = ["The ship is called Brailo.", "", "naïve  \n\n[SEP] 蛇 👩‍🚀"]
 
 
 def run(*arguments):
-    arguments = ["encoder", *map(str, arguments)]
-    return CliRunner().invoke(app, arguments)
+    return invoke("encoder", *arguments)
 
 
 def make(name, output, corpus, *options):
-    result = run(name, output, "--corpus", corpus, *options)
-    assert result.exit_code == 0, result.output
+    done(run(name, output, "--corpus", corpus, *options))
     return output
 
 
@@ -78,14 +75,14 @@ def published(tmp_path_factory) -> Path:
 def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
     """As a user runs it, with nothing imported before; and as in the other tests."""
     command = [sys.executable, "-m", "spacy", "modernbert", "encoder", "tiny"]
-    done = subprocess.run(
+    made = subprocess.run(
         [*command, str(tmp_path / "out"), "--corpus", str(corpus)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 layers, 32 wide, 512 wordpieces" in " ".join(done.stdout.split())
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "3 layers, 32 wide, 512 wordpieces" in " ".join(made.stdout.split())
     assert contents(tmp_path / "out") == contents(fresh)
     assert sorted(contents(fresh)) == FILES
 
@@ -188,8 +185,7 @@ def test_special_wordpieces_are_those_of_its_tokenizer(corpus, tmp_path):
     size.update(hidden_size=24, intermediate_size=16, num_hidden_layers=2)
     (tmp_path / "narrow.json").write_text(json.dumps(size))
     out = tmp_path / "out"
-    result = run("narrow", out, "--corpus", corpus, "--configs", tmp_path)
-    assert result.exit_code == 0, result.output
+    done(run("narrow", out, "--corpus", corpus, "--configs", tmp_path))
     theirs = AutoTokenizer.from_pretrained(out)
     written = json.loads((out / "config.json").read_text())
     for name, token in (("cls", "cls"), ("bos", "cls"), ("sep", "sep"), ("eos", "sep")):
@@ -202,8 +198,7 @@ def test_special_wordpieces_are_those_of_its_tokenizer(corpus, tmp_path):
 
 
 def test_copy(published, tmp_path):
-    result = run(published, tmp_path / "a" / "copy")
-    assert result.exit_code == 0, result.output
+    done(run(published, tmp_path / "a" / "copy"))
     copy = tmp_path / "a" / "copy"
     assert sorted(contents(copy)) == FILES
     assert (copy / "tokenizer.json").read_text() == (
@@ -219,7 +214,7 @@ def test_copy(published, tmp_path):
 
 def test_copy_again(fresh, published, tmp_path):
     for source in (published, fresh):
-        assert run(source, tmp_path / "copy").exit_code == 0
+        done(run(source, tmp_path / "copy"))
     assert contents(tmp_path / "copy") == contents(fresh)
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
@@ -230,7 +225,7 @@ def test_copy_onto_itself(published, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     for name, output in ((folder, folder), ("./model", "model"), (folder, "link")):
-        assert run(name, output).exit_code == 0
+        done(run(name, output))
         assert contents(folder) == contents(published)
 
 
@@ -244,20 +239,18 @@ def test_copy_from_the_hub(published, tmp_path, monkeypatch):
         return str(published)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    result = run("owner/model", tmp_path / "copy", "--revision", "abc123")
-    assert result.exit_code == 0, result.output
+    done(run("owner/model", tmp_path / "copy", "--revision", "abc123"))
     assert set(asked) == {("owner/model", "abc123")}
     assert sorted(contents(tmp_path / "copy")) == FILES
-    result = run("owner/other", tmp_path / "other")
-    assert result.exit_code == 1
-    assert "'owner/other'isnofolderhere" in "".join(result.output.split())
+    found = failed(run("owner/other", tmp_path / "other"))
+    assert "'owner/other'isnofolderhere" in "".join(found.split())
     assert not (tmp_path / "other").exists()
 
 
 def test_a_folder_of_one_word(fresh, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(fresh, tmp_path / "mine")
-    assert run("mine", "copy").exit_code == 0
+    done(run("mine", "copy"))
     assert contents(tmp_path / "copy") == contents(fresh)
 
 
@@ -391,10 +384,8 @@ def test_wrong(wrong, corpus, fresh, tmp_path):
     shutil.copytree(fresh, tmp_path / "there")
     before = sorted(tmp_path.rglob("*"))
     for output in (tmp_path / "not-there", tmp_path / "there"):
-        result = run(name, output, *options)
-        assert result.exit_code == 1, result.output
-        assert isinstance(result.exception, SystemExit)
-        assert "".join(message.split()) in "".join(result.output.split())
+        found = failed(run(name, output, *options))
+        assert "".join(message.split()) in "".join(found.split())
     assert sorted(tmp_path.rglob("*")) == before
     assert contents(tmp_path / "there") == contents(fresh)
 
@@ -410,9 +401,8 @@ def test_nothing_else_is_replaced(copied, corpus, fresh, tmp_path):
         (tmp_path / "notes", "which is a file"),
     ):
         name = fresh if copied else "tiny"
-        result = run(name, output, "--corpus", corpus)
-        assert result.exit_code == 1
-        assert "".join(message.split()) in "".join(result.output.split())
+        found = failed(run(name, output, "--corpus", corpus))
+        assert "".join(message.split()) in "".join(found.split())
     assert contents(tmp_path / "thesis") == {"chapter-1.txt": b"mine"}
     assert (tmp_path / "notes").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 2

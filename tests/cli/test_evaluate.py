@@ -11,11 +11,10 @@ import spacy
 from spacy.cli.evaluate import evaluate as spacy_evaluate
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app
 from spacy_modernbert.cli.evaluate import predict, score_docs
 
+from ..commands import done, failed, invoke
 from ..util import ROOT, make_examples, make_text
 
 # `cli.evaluate` is the function.
@@ -23,11 +22,7 @@ COMMAND = sys.modules[predict.__module__]
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
-
-
-def words_of(result):
-    return " ".join(result.output.split())
+    return invoke("evaluate", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +52,7 @@ def pipeline(trained, data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(pipeline, trained, data, tmp_path_factory):
+def evaluated(pipeline, trained, data, tmp_path_factory):
     """The command with all that it can do, as a user runs it."""
     folder = tmp_path_factory.mktemp("metrics")
     command = [sys.executable, "-m", "spacy", "modernbert", "evaluate"]
@@ -73,10 +68,10 @@ def done(pipeline, trained, data, tmp_path_factory):
     return result.stdout, folder / "new"
 
 
-def test_it_writes_what_spacy_evaluate_writes(done, pipeline, data, tmp_path):
+def test_it_writes_what_spacy_evaluate_writes(evaluated, pipeline, data, tmp_path):
     spacy_evaluate(str(pipeline), data, output=tmp_path / "theirs.json")
     theirs = json.loads((tmp_path / "theirs.json").read_text())
-    ours = json.loads((done[1] / "a.json").read_text())
+    ours = json.loads((evaluated[1] / "a.json").read_text())
     assert theirs["ents_f"] > 0.5
     assert set(ours) == {*theirs, "evaluation"}
     for name in set(theirs) - {"speed"}:
@@ -88,8 +83,8 @@ def test_it_writes_what_spacy_evaluate_writes(done, pipeline, data, tmp_path):
     assert ours["speed"] > 0
 
 
-def test_it_evaluates(done, pipeline, trained, data):
-    metrics = json.loads((done[1] / "a.json").read_text())
+def test_it_evaluates(evaluated, pipeline, trained, data):
+    metrics = json.loads((evaluated[1] / "a.json").read_text())
     evaluation = metrics["evaluation"]
     assert evaluation["overall"]["f"] == pytest.approx(metrics["ents_f"])
     for label, scores in metrics["ents_per_type"].items():
@@ -115,16 +110,16 @@ def test_it_evaluates(done, pipeline, trained, data):
     )
 
 
-def test_it_writes_a_report(done):
-    html = (done[1] / "a.html").read_text(encoding="utf8")
+def test_it_writes_a_report(evaluated):
+    html = (evaluated[1] / "a.html").read_text(encoding="utf8")
     assert html.startswith("<!DOCTYPE html>") and html.rstrip().endswith("</html>")
     assert html.count('<details class="doc"') == 12
-    assert sorted(path.name for path in done[1].iterdir()) == ["a.html", "a.json"]
+    assert sorted(path.name for path in evaluated[1].iterdir()) == ["a.html", "a.json"]
 
 
-def test_it_prints_a_table(done):
-    rows = [line.split() for line in done[0].splitlines()]
-    metrics = json.loads((done[1] / "a.json").read_text())
+def test_it_prints_a_table(evaluated):
+    rows = [line.split() for line in evaluated[0].splitlines()]
+    metrics = json.loads((evaluated[1] / "a.json").read_text())
     (total,) = (row for row in rows if row[:1] == ["all"])
     assert total[5] == f"{100 * metrics['ents_f']:.2f}"
     assert {"PERSON", "PLACE", "strict", "partial"} <= {row[0] for row in rows if row}
@@ -136,11 +131,8 @@ def test_a_pipeline_of_spacy(data, tmp_path):
     nlp.add_pipe("ner")
     nlp.initialize(lambda: make_examples(nlp, 3))
     nlp.to_disk(tmp_path / "cnn")
-    result = run(
-        tmp_path / "cnn", data, "-o", tmp_path / "m.json", "-r", tmp_path / "m.html",
-        "--samples", 10,
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
+    outputs = ["-o", tmp_path / "m.json", "-r", tmp_path / "m.html"]
+    done(run(tmp_path / "cnn", data, *outputs, "--samples", 10))
     evaluation = json.loads((tmp_path / "m.json").read_text())["evaluation"]
     assert evaluation["window"] is None and evaluation["slices"]["edge"] == []
     assert evaluation["comparison"] is None and evaluation["learning_curve"] == []
@@ -171,10 +163,7 @@ def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypat
     options = []
     for name, value in {**arguments, **change}.items():
         options += [name, value] if name.startswith("-") else [value]
-    result = run(*options)
-    assert result.exit_code == 1
-    assert isinstance(result.exception, SystemExit)
-    assert message in words_of(result)
+    assert message in failed(run(*options))
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -206,10 +195,8 @@ def test_documents_of_any_length(ruler, tmp_path):
     """Those that are longer than `nlp.max_length`, beyond which spaCy takes no text."""
     novel = ["Ann", *["goes"] * 210_000, "Ann"]
     data = write_docs(tmp_path / "novel.spacy", (novel, "PERSON"))
-    result = run(
-        ruler, data, "--train", data, "-o", tmp_path / "m.json", "--samples", 2
-    )
-    assert result.exit_code == 0, result.output
+    arguments = ["--train", data, "-o", tmp_path / "m.json", "--samples", 2]
+    done(run(ruler, data, *arguments))
     evaluation = json.loads((tmp_path / "m.json").read_text())["evaluation"]
     assert evaluation["overall"]["f"] == 1
     (seen,) = evaluation["slices"]["seen"]
@@ -221,21 +208,19 @@ def test_files_of_any_name(ruler, tmp_path):
     docs = [(["Ann", "goes"], "PERSON"), (["Ann", "sees", "Ann"], "PERSON")]
     data = write_docs(tmp_path / "test.docs", *docs)
     arguments = [ruler, data, "-o", tmp_path / "m.json", "--samples", 2]
-    result = run(*arguments, "--train", data)
-    assert result.exit_code == 0, result.output
+    done(run(*arguments, "--train", data))
     evaluation = json.loads((tmp_path / "m.json").read_text())["evaluation"]
     (seen,) = evaluation["slices"]["seen"]
     assert (seen["name"], seen["gold"]) == ("seen in training", 3)
     (tmp_path / "train.jsonl").write_text('{"text": "Ann"}')
-    result = run(*arguments, "--train", tmp_path / "train.jsonl")
-    assert result.exit_code == 1
-    assert "cannot be read as a .spacy file" in words_of(result)
+    found = failed(run(*arguments, "--train", tmp_path / "train.jsonl"))
+    assert "cannot be read as a .spacy file" in found
 
 
 def test_a_label_that_is_called_all(ruler, tmp_path):
     docs = [(["Ann", "goes"], "all"), (["Ann", "sees", "Ann"], "all")]
     result = run(ruler, write_docs(tmp_path / "a.spacy", *docs), "--samples", 2)
-    assert result.exit_code == 0, result.output
+    done(result)
     rows = [line.split() for line in result.output.splitlines()]
     # The total, which has what was found, and the label.
     found = [row[1:3] for row in rows if row[:1] == ["all"]]
@@ -249,9 +234,8 @@ def test_a_comparison_by_one_document(ruler, tmp_path):
     other.get_pipe("entity_ruler").clear()
     other.to_disk(tmp_path / "other")
     arguments = ["--compare", tmp_path / "other", "--samples", 2]
-    result = run(ruler, data, *arguments, "-r", tmp_path / "a.html")
-    assert result.exit_code == 0, result.output
-    assert "+100.00 points. With entities in one document, nothing" in words_of(result)
+    found = done(run(ruler, data, *arguments, "-r", tmp_path / "a.html"))
+    assert "+100.00 points. With entities in one document, nothing" in found
     html = (tmp_path / "a.html").read_text()
     assert (
         "With entities in one document, nothing can be said" in html
@@ -264,17 +248,14 @@ def test_the_home_folder(ruler, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     docs = [(["Ann", "goes"], "PERSON"), (["Ann", "sees", "Ann"], "PERSON")]
     data = write_docs(tmp_path / "a.spacy", *docs)
-    result = run("~/ruler", data, "--compare=~/ruler", "--samples", 2)
-    assert result.exit_code == 0, result.output
-    assert f"Against {ruler}" in words_of(result)
+    found = done(run("~/ruler", data, "--compare=~/ruler", "--samples", 2))
+    assert f"Against {ruler}" in found
 
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
 def test_outputs_are_looked_at_before_any_work(option, trained, data, monkeypatch):
     monkeypatch.setattr(COMMAND, "predict", lambda *_: pytest.fail("worked in vain"))
-    result = run(trained, data, option, data.parent)
-    assert result.exit_code == 1
-    assert "Is a directory" in result.output
+    assert "Is a directory" in failed(run(trained, data, option, data.parent))
 
 
 def test_too_little_memory(trained, data, monkeypatch):
@@ -282,19 +263,15 @@ def test_too_little_memory(trained, data, monkeypatch):
         raise MemoryError("a window of 8,192 wordpieces is too much")
 
     monkeypatch.setattr(COMMAND, "predict", predict)
-    result = run(trained, data)
-    assert result.exit_code == 1
-    assert "too much" in result.output
+    assert "too much" in failed(run(trained, data))
 
 
 def test_a_log_elsewhere(trained, data, tmp_path):
     log = [{"step": i, "score": i / 5, "losses": {"ner": 5 - i}} for i in range(4)]
     path = tmp_path / "elsewhere.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in log))
-    result = run(
-        trained, data, "--log", path, "-o", tmp_path / "m.json", "--samples", 9
-    )
-    assert result.exit_code == 0, result.output
+    arguments = ["--log", path, "-o", tmp_path / "m.json", "--samples", 9]
+    done(run(trained, data, *arguments))
     curve = json.loads((tmp_path / "m.json").read_text())["evaluation"][
         "learning_curve"
     ]
@@ -311,7 +288,7 @@ def test_the_seed_of_the_draws(trained, data, tmp_path):
     intervals = []
     for seed in (1, 1, 2):
         arguments = ["-o", tmp_path / "m.json", "--samples", 40, "--seed", seed]
-        assert run(trained, data, *arguments).exit_code == 0
+        done(run(trained, data, *arguments))
         found = json.loads((tmp_path / "m.json").read_text())["evaluation"]
         intervals.append(found["overall"]["f_interval"])
     assert intervals[0] == intervals[1] != intervals[2]
@@ -338,10 +315,10 @@ def test_code_of_ones_own(trained, data, tmp_path):
     ]
     command += [data, "--samples", "9", "-o", tmp_path / "m.json"]
     for more, works in (([], False), (["--code", tmp_path / "code.py"], True)):
-        done = subprocess.run(
+        result = subprocess.run(
             [*map(str, command), *map(str, more)], cwd=ROOT, capture_output=True
         )
-        assert (done.returncode == 0) == works, done.stdout
+        assert (result.returncode == 0) == works, result.stdout
     assert (tmp_path / "m.json").is_file()
 
 

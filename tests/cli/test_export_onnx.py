@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import spacy
 from transformers import AutoTokenizer
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app, export_onnx
+from spacy_modernbert.cli import export_onnx
 from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.types import PackedBatch
+
+from ..commands import done, failed, invoke, words
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 pytest.importorskip("onnx", reason="needs the extra onnx")
@@ -28,12 +29,7 @@ FILES = {
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["export-onnx", *map(str, arguments)])
-
-
-def words(result):
-    """However the terminal breaks lines."""
-    return " ".join(result.output.split())
+    return invoke("export-onnx", *arguments)
 
 
 def use(folder, ids, cu_seqlens):
@@ -60,16 +56,14 @@ def test_it_compares_with_torch_whatever_pipelines_run_on(
     checkpoint, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
-    result = run(checkpoint, tmp_path / "onnx")
-    assert result.exit_code == 0, result.output
+    done(run(checkpoint, tmp_path / "onnx"))
 
 
 @pytest.mark.parametrize("bits", [None, 8])
 def test_checkpoint(checkpoint, tmp_path, bits):
     options = [] if bits is None else ["--bits", bits]
-    result = run(checkpoint, tmp_path / "a" / "onnx", *options)
-    assert result.exit_code == 0, result.output
-    assert "against torch, cosine" in words(result)
+    found = done(run(checkpoint, tmp_path / "a" / "onnx", *options))
+    assert "against torch, cosine" in found
     folder = tmp_path / "a" / "onnx"
     assert {path.name for path in folder.iterdir()} == FILES
     assert list((tmp_path / "a").iterdir()) == [folder]
@@ -90,8 +84,7 @@ def test_checkpoint(checkpoint, tmp_path, bits):
 
 
 def test_pipeline(trained, tmp_path):
-    result = run(trained, tmp_path / "onnx")
-    assert result.exit_code == 0, result.output
+    done(run(trained, tmp_path / "onnx"))
     ids, cu_seqlens, wanted = draw(trained / "modernbert_ner" / "encoder")
     found = use(tmp_path / "onnx", ids, cu_seqlens)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
@@ -101,17 +94,14 @@ def test_one_of_several_components(trained, tmp_path):
     nlp = spacy.load(trained)
     nlp.add_pipe("modernbert_ner", name="other", source=spacy.load(trained))
     nlp.to_disk(tmp_path / "nlp")
-    result = run(tmp_path / "nlp", tmp_path / "onnx")
-    assert result.exit_code == 1
-    assert "with --component: modernbert_ner, other" in words(result)
-    assert run(tmp_path / "nlp", tmp_path / "onnx", "--component", "x").exit_code == 1
-    result = run(tmp_path / "nlp", tmp_path / "onnx", "--component", "other")
-    assert result.exit_code == 0, result.output
+    arguments = [tmp_path / "nlp", tmp_path / "onnx"]
+    assert "with --component: modernbert_ner, other" in failed(run(*arguments))
+    failed(run(*arguments, "--component", "x"))
+    done(run(*arguments, "--component", "other"))
 
 
 def assert_exported(pipeline, output, checkpoint):
-    result = run(pipeline, output)
-    assert result.exit_code == 0, result.output
+    done(run(pipeline, output))
     ids, cu_seqlens, wanted = draw(checkpoint)
     np.testing.assert_allclose(use(output, ids, cu_seqlens), wanted, atol=1e-4)
 
@@ -173,7 +163,7 @@ def test_the_tokenizer_of_transformers_5(checkpoint, tmp_path):
     path.write_text(json.dumps({**told, "tokenizer_class": "TokenizersBackend"}))
     wanted = AutoTokenizer.from_pretrained(checkpoint)(TEXT)["input_ids"]
     for name in ("a", "b"):
-        assert run(folder, tmp_path / name).exit_code == 0
+        done(run(folder, tmp_path / name))
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
         assert tokenizer(TEXT)["input_ids"] == wanted
         path.unlink(missing_ok=True)
@@ -181,7 +171,7 @@ def test_the_tokenizer_of_transformers_5(checkpoint, tmp_path):
 
 def test_over_an_export(checkpoint, tmp_path):
     for _ in range(2):
-        assert run(checkpoint, tmp_path / "onnx").exit_code == 0
+        done(run(checkpoint, tmp_path / "onnx"))
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
 
 
@@ -226,10 +216,7 @@ def test_wrong(wrong, checkpoint, tmp_path):
     """A clear message, and nothing is left behind."""
     arguments, message = wrong(tmp_path, checkpoint)
     before = sorted(tmp_path.rglob("*"))
-    result = run(*arguments)
-    assert result.exit_code == 1, result.output
-    assert isinstance(result.exception, SystemExit)
-    assert message in words(result)
+    assert message in failed(run(*arguments))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -241,9 +228,8 @@ def test_no_arguments():
 
 def test_without_onnx_runtime(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
-    result = run(checkpoint, tmp_path / "onnx")
-    assert result.exit_code == 1
-    assert "pip install 'spacy-modernbert[onnx]'" in words(result)
+    found = failed(run(checkpoint, tmp_path / "onnx"))
+    assert "pip install 'spacy-modernbert[onnx]'" in found
 
 
 @pytest.mark.parametrize(("error", "shown"), [(0.5, "5.0e-01"), (np.nan, "nan")])
@@ -251,7 +237,6 @@ def test_what_differs_is_not_written(checkpoint, tmp_path, monkeypatch, error, s
     module = sys.modules[export_onnx.__module__]
     far = module.Parity(cosine=0.9, error=error, largest=3.0)
     monkeypatch.setattr(module, "compare", lambda *arguments: far)
-    result = run(checkpoint, tmp_path / "onnx")
-    assert result.exit_code == 1
-    assert f"off by {shown} from torch" in words(result)
+    found = failed(run(checkpoint, tmp_path / "onnx"))
+    assert f"off by {shown} from torch" in found
     assert not list(tmp_path.iterdir())

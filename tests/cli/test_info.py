@@ -6,21 +6,19 @@ import sys
 import pytest
 import spacy
 import torch
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app
 from spacy_modernbert.encoder import availability, flash, kernels
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 
+from ..commands import done, failed, invoke
+
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["info", *map(str, arguments)])
+    return invoke("info", *arguments)
 
 
 def test_what_is_here_and_what_is_missing():
-    result = run()
-    assert result.exit_code == 0, result.output
-    words = " ".join(result.output.split())
+    words = done(run())
     for backend in BACKENDS[1:]:
         found = look_for(backend)
         device = found.device
@@ -33,7 +31,7 @@ def test_what_is_here_and_what_is_missing():
 
 def test_the_command_that_installs_what_is_missing(monkeypatch):
     monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
-    words = " ".join(run().output.split())
+    words = done(run())
     for extra in ("mlx", "openvino", "onnx"):
         assert f"pip install 'spacy-modernbert[{extra}]'" in words
 
@@ -46,7 +44,7 @@ def test_what_runs_on_a_gpu(monkeypatch, reason):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
     monkeypatch.setattr(kernels, "why_no_kernels", lambda: reason)
     monkeypatch.setattr(flash, "why_no_kernels", lambda: reason)
-    words = " ".join(run().output.split())
+    words = done(run())
     wanted = f"operations of torch, since {reason}" if reason else "kernels in Triton"
     assert f"cuda: between matrix products, {wanted}." in words
     assert "cuda: flash attention of torch in half precision." in words
@@ -54,15 +52,13 @@ def test_what_runs_on_a_gpu(monkeypatch, reason):
 
 def test_the_variable_is_shown(monkeypatch):
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "cpu")
-    assert "SPACY_MODERNBERT_BACKEND is 'cpu'" in " ".join(run().output.split())
+    assert "SPACY_MODERNBERT_BACKEND is 'cpu'" in done(run())
 
 
 def test_pipeline(trained, tmp_path):
     key = "components.modernbert_ner.model.tok2vec.precision"
     spacy.load(trained, config={key: "auto"}).to_disk(tmp_path / "nlp")
-    result = run(tmp_path / "nlp")
-    assert result.exit_code == 0, result.output
-    words = " ".join(result.output.split())
+    words = done(run(tmp_path / "nlp"))
     assert "component modernbert_ner" in words
     assert "3 layers, 32 wide, 512 wordpieces" in words
     assert "backend cpu precision auto, which is " in words
@@ -86,7 +82,7 @@ def test_what_is_not_installed(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(library)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    words = " ".join(run().output.split())
+    words = done(run())
     for extra in ("fast", "parquet", "transformers"):
         assert f"pip install 'spacy-modernbert[{extra}]'" in words
 
@@ -96,16 +92,12 @@ def test_before_initializing(checkpoint, tmp_path):
     tok2vec = {"name": str(checkpoint), "backend": "cpu"}
     nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
     nlp.to_disk(tmp_path / "nlp")
-    result = run(tmp_path / "nlp")
-    assert result.exit_code == 0, result.output
-    assert "encoder none yet: " in " ".join(result.output.split())
+    assert "encoder none yet: " in done(run(tmp_path / "nlp"))
 
 
 def test_no_encoder_at_all(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "nlp")
-    result = run(tmp_path / "nlp")
-    assert result.exit_code == 0
-    assert "None of its components" in result.output
+    assert "None of its components" in done(run(tmp_path / "nlp"))
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +123,7 @@ def shared(checkpoint, tmp_path_factory):
 
 
 def test_shared_encoder(shared):
-    result = run(shared)
-    assert result.exit_code == 0, result.output
-    words = " ".join(result.output.split())
+    words = done(run(shared))
     assert "component transformer" in words
     assert "3 layers, 32 wide, 512 wordpieces" in words
 
@@ -148,23 +138,16 @@ def test_damaged(trained, shared, tmp_path):
         shutil.copytree(source, folder)
         for harm in (b"[[[", b"\xff\x00", b"[components.x]\nfactory = {"):
             (folder / path).write_bytes(harm)
-            result = run(folder)
-            assert result.exit_code == 1, (path, harm, result.output)
-            assert message in " ".join(result.output.split())
-            assert not isinstance(result.exception, Exception)
+            assert message in failed(run(folder)), (path, harm)
 
 
 def test_no_pipeline(tmp_path):
-    result = run(tmp_path / "nowhere")
-    assert result.exit_code == 1
-    assert "model-best" in result.output
+    assert "model-best" in failed(run(tmp_path / "nowhere"))
 
 
 def test_a_backend_of_the_pipeline_that_is_missing(trained, monkeypatch):
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
-    result = run(trained)
-    words = " ".join(result.output.split())
-    assert result.exit_code == 0
+    words = done(run(trained))
     assert "There is no backend 'tpu'" in words
     assert "SPACY_MODERNBERT_BACKEND is 'tpu', and wins" in words
     # The rest is told nevertheless.
@@ -190,9 +173,7 @@ def test_a_quantization_that_the_backend_has_not(
     block = config["components"]["modernbert_ner"]["model"]["tok2vec"]
     block["quantization"] = quantization
     config.to_disk(tmp_path / "nlp" / "config.cfg")
-    result = run(tmp_path / "nlp")
-    assert result.exit_code == 0, result.output
-    words = " ".join(result.output.split())
+    words = done(run(tmp_path / "nlp"))
     assert f"quantization {quantization}" in words
     assert ("cannot run" in words) == bool(message)
     assert message in words
@@ -205,8 +186,7 @@ def test_quantized_pipeline(trained, tmp_path):
     shutil.copytree(trained, folder)
     encoder = folder / "modernbert_ner" / "encoder"
     output = tmp_path / "quantized"
-    arguments = ["convert", str(encoder), str(output), "--group-size", "32"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    done(invoke("convert", encoder, output, "--group-size", 32))
     shutil.rmtree(encoder)
     output.rename(encoder)
-    assert "quantized to 8 bits" in " ".join(run(folder).output.split())
+    assert "quantized to 8 bits" in done(run(folder))

@@ -6,11 +6,10 @@ import re
 import pytest
 import spacy
 from spacy.tokens import DocBin
-from typer.testing import CliRunner
 
-from spacy_modernbert.cli import app
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 
+from ..commands import done, failed, invoke
 from ..util import make_text
 
 TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(7)]
@@ -33,15 +32,13 @@ def docs(tmp_path):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(app, ["lengths", *map(str, arguments)])
-    return result.exit_code, " ".join(result.output.split())
+    return invoke("lengths", *arguments)
 
 
 def test_what_it_says(docs, checkpoint, tmp_path):
     output = tmp_path / "new" / "lengths.json"
     options = ["--tokenizer", checkpoint, "--window", 20, "--window", 100]
-    code, words = run(docs, *options, "-o", output)
-    assert code == 0, words
+    words = done(run(docs, *options, "-o", output))
     found = json.loads(output.read_text())
     tokenizer = WordpieceTokenizer.from_file(checkpoint)
     n_pieces = sorted(len(pieces) for pieces in tokenizer(TEXTS))
@@ -64,10 +61,10 @@ def test_what_it_says(docs, checkpoint, tmp_path):
 
 
 def test_texts_have_no_tokens(texts, docs, checkpoint):
-    code, words = run(texts, "--tokenizer", checkpoint)
-    assert code == 0 and "tokens" not in words and "7 documents" in words
-    code, words = run(texts, docs, "--tokenizer", checkpoint)
-    assert code == 0 and "tokens" not in words and "14 documents" in words
+    words = done(run(texts, "--tokenizer", checkpoint))
+    assert "tokens" not in words and "7 documents" in words
+    words = done(run(texts, docs, "--tokenizer", checkpoint))
+    assert "tokens" not in words and "14 documents" in words
 
 
 @pytest.mark.parametrize(
@@ -84,6 +81,4 @@ def test_mistakes(change, message, texts, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blank.txt").write_text(" \n")
     (tmp_path / "bad.spacy").write_bytes(b"no docs")
-    code, words = run("--tokenizer", checkpoint, *change)
-    assert code == 1
-    assert re.search(message, words)
+    assert re.search(message, failed(run("--tokenizer", checkpoint, *change)))

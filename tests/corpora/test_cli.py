@@ -3,15 +3,16 @@ import json
 import pytest
 import spacy
 from spacy.tokens import DocBin
-from typer.testing import CliRunner
 
 from spacy_modernbert.corpora.__main__ import app
+
+from ..commands import done, failed, invoke
 
 FILES = ["dev.spacy", "report.json", "test.spacy", "train.spacy"]
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return invoke(*arguments, app=app)
 
 
 def names(folder):
@@ -24,7 +25,7 @@ def lines(output):
 
 def test_convert(craft_source, tmp_path):
     result = run("craft", tmp_path / "out", "--source", craft_source)
-    assert result.exit_code == 0, result.output
+    done(result)
     assert names(tmp_path / "out") == FILES
     for line in (
         ["craft", "train", "dev", "test", "total"],
@@ -44,7 +45,7 @@ def test_convert(craft_source, tmp_path):
 
 def test_generate(tmp_path):
     result = run("roster-tiny", tmp_path / "out")
-    assert result.exit_code == 0, result.output
+    done(result)
     assert names(tmp_path / "out") == FILES
     table = {row[0]: row[1:] for row in lines(result.output) if row}
     assert table["roster"] == ["train", "dev", "test", "total"]
@@ -59,7 +60,7 @@ def test_generate(tmp_path):
 
 def test_seed(tmp_path):
     for folder, seed in (("one", 1), ("same", 1), ("other", 2)):
-        assert run("roster-tiny", tmp_path / folder, "--seed", seed).exit_code == 0
+        done(run("roster-tiny", tmp_path / folder, "--seed", seed))
     for name in FILES:
         one, same, other = (
             (tmp_path / folder / name).read_bytes()
@@ -82,9 +83,7 @@ def test_nothing_there(corpus, given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "nowhere" if given else f"assets/{corpus}.tar.gz"
     option = ["--source", source] if given else []
-    result = run(corpus, tmp_path / "out", *option)
-    assert result.exit_code == 1
-    message = "".join(result.output.split())
+    message = "".join(failed(run(corpus, tmp_path / "out", *option)).split())
     assert f"nocorpusat{source}." in message
     assert "spacyprojectassets" in message
     assert not (tmp_path / "out").exists()
@@ -92,9 +91,8 @@ def test_nothing_there(corpus, given, tmp_path, monkeypatch):
 
 def test_output_is_a_file(tmp_path):
     (tmp_path / "out").write_text("mine")
-    result = run("roster-tiny", tmp_path / "out")
-    assert result.exit_code == 1
-    assert str(tmp_path / "out") in "".join(result.output.split())
+    message = failed(run("roster-tiny", tmp_path / "out"))
+    assert str(tmp_path / "out") in "".join(message.split())
     assert (tmp_path / "out").read_text() == "mine"
 
 

@@ -2,12 +2,12 @@ import json
 import re
 
 import pytest
-from typer.testing import CliRunner
 
 from spacy_modernbert.corpora.__main__ import app
 from spacy_modernbert.corpora.pretraining import cut_out, gather_raw_texts
 from spacy_modernbert.corpora.splits import LITBANK
 
+from ..commands import done, failed, invoke
 from .util import raw_corpus
 
 
@@ -58,11 +58,10 @@ def checkouts(tmp_path):
 
 def test_what_is_tested_on_is_left_out(checkouts, tmp_path):
     litbank, craft = checkouts
-    arguments = ["pretraining", str(tmp_path / "out"), "--novels", str(litbank)]
-    arguments += ["--passages", str(litbank), "--articles", str(craft)]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    assert "20 annotated passages were cut out" in result.output
+    arguments = ["pretraining", tmp_path / "out", "--novels", litbank]
+    arguments += ["--passages", litbank, "--articles", craft]
+    found = done(invoke(*arguments, app=app))
+    assert "20 annotated passages were cut out" in found
     texts = {}
     for name in ("train", "dev"):
         lines = (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
@@ -82,10 +81,9 @@ def test_what_is_tested_on_is_left_out(checkouts, tmp_path):
 def test_what_is_missing(checkouts, tmp_path):
     litbank, craft = checkouts
     (craft / "articles" / "txt" / "3.txt").unlink()
-    arguments = ["pretraining", str(tmp_path / "out"), "--novels", str(litbank)]
-    arguments += ["--passages", str(litbank), "--articles", str(craft)]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 1 and "3.txt" in result.output
+    arguments = ["pretraining", tmp_path / "out", "--novels", litbank]
+    arguments += ["--passages", litbank, "--articles", craft]
+    assert "3.txt" in failed(invoke(*arguments, app=app))
     assert not (tmp_path / "out").exists()
 
 

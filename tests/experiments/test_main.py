@@ -3,11 +3,11 @@
 import shutil
 
 import pytest
-from typer.testing import CliRunner
 
 from experiments.__main__ import RESULTS, app
 from experiments.table import make_page
 
+from ..commands import done, failed, invoke
 from ..util import ROOT
 
 
@@ -26,20 +26,18 @@ def here(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [*arguments])
+    return invoke(*arguments, app=app)
 
 
 def test_no_such_experiment(here):
-    result = run("run", "window")
-    assert result.exit_code == 1
-    assert "no experiment window" in result.output and "baselines" in result.output
+    found = failed(run("run", "window"))
+    assert "no experiment window" in found and "baselines" in found
 
 
 def test_no_corpus(here):
-    result = run("run", "windows", "--corpus", "absent", "--results", "results")
-    assert result.exit_code == 1
-    words = " ".join(result.output.split())
-    assert "python -m spacy project run corpus . --vars.corpus absent" in words
+    arguments = ["--corpus", "absent", "--results", "results"]
+    found = failed(run("run", "windows", *arguments))
+    assert "python -m spacy project run corpus . --vars.corpus absent" in found
 
 
 def test_what_was_done_before_is_not_done_again(here, monkeypatch):
@@ -48,9 +46,7 @@ def test_what_was_done_before_is_not_done_again(here, monkeypatch):
 
     monkeypatch.setattr("experiments.__main__.run_cell", run_cell)
     options = ["--corpus", "litbank", "--seed", "0", "--results", "results"]
-    result = run("run", "windows", *options)
-    assert result.exit_code == 1
-    before, _, after = result.output.partition("Done before")
+    before, _, after = failed(run("run", "windows", *options)).partition("Done before")
     assert "litbank-mini-pretrained-8192-equal-steps-seed0" in before
     assert "stopped at litbank-mini-pretrained-2048-equal-steps-seed0" in after
 
@@ -67,16 +63,15 @@ def test_what_was_done_otherwise_is_kept(here, monkeypatch):
 
     monkeypatch.setattr("experiments.__main__.run_cell", run_cell)
     options = ["--corpus", "litbank", "--seed", "0", "--results", "results"]
-    result = run("run", "windows", *options, "--steps", "10")
-    assert result.exit_code == 0, result.output
-    assert "--replace" in result.output and run_cells == [2048, 512, 128]
+    found = done(run("run", "windows", *options, "--steps", "10"))
+    assert "--replace" in found and run_cells == [2048, 512, 128]
     assert path.read_bytes() == before
-    run("run", "windows", *options, "--steps", "10", "--replace")
+    done(run("run", "windows", *options, "--steps", "10", "--replace"))
     assert run_cells[3:] == [8192, 2048, 512, 128]
 
 
 def test_the_page(here):
-    assert run("table", "--results", "results").exit_code == 0
+    done(run("table", "--results", "results"))
     page = (here / "results" / "README.md").read_text(encoding="utf8")
     assert (
         "### litbank" in page and "| mini | pretrained (b2aafe) | 8,192 | 1 |" in page
