@@ -15,12 +15,10 @@ from spacy_modernbert.encoder.attention import (
     AttentionPlan,
     FlashPlan,
 )
-from spacy_modernbert.encoder.backend import make_encoder
-from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
+from spacy_modernbert.encoder.config import FULL, SLIDING
 from spacy_modernbert.encoder.flash import FlashAttention, find_flash_attention
-from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, attend_plainly, draw_ids, state
+from .util import assert_close, attend_plainly, draw_batch, load
 
 CUDA = torch.device("cuda", 0)
 
@@ -169,27 +167,25 @@ def test_none_in_a_torch_without_windows(ampere, monkeypatch):
 # In the encoder, by a kernel that is slow and plain
 
 
-def load(oracle, monkeypatch, kernel, **changes):
+def load_with(oracle, monkeypatch, kernel, **changes):
     from spacy_modernbert.encoder import torch_encoder
 
     monkeypatch.setattr(
         torch_encoder, "find_flash_attention", lambda *args, to_train: kernel
     )
-    config = ModernBertConfig.from_dict({**oracle.config.to_dict(), **changes})
-    return make_encoder(config, state(oracle), backend="cpu", precision="float32")
+    return load(oracle, changes=changes)
 
 
 @pytest.fixture
 def batch():
-    rng = np.random.default_rng(0)
-    return PackedBatch.of([draw_ids(rng, length) for length in (1, 70, 300)])
+    return draw_batch([1, 70, 300])
 
 
 def test_as_without_it(oracle, monkeypatch, batch):
     d_out = np.random.default_rng(0).standard_normal((batch.total, 32)) / 20
     found = []
     for kernel in (None, FlashAttention("plain", attend_plainly)):
-        encoder = load(oracle, monkeypatch, kernel)
+        encoder = load_with(oracle, monkeypatch, kernel)
         out, backprop = encoder.encode_train(batch)
         backprop(d_out.astype(np.float32))
         predicted = encoder.encode(batch)
@@ -206,7 +202,7 @@ def test_not_where_attention_drops_out(oracle, monkeypatch, batch):
         return attend_plainly(*args)
 
     kernel = FlashAttention("plain", count)
-    encoder = load(oracle, monkeypatch, kernel, attention_dropout=0.1)
+    encoder = load_with(oracle, monkeypatch, kernel, attention_dropout=0.1)
     encoder.encode_train(batch)
     assert not calls
     encoder.encode(batch)

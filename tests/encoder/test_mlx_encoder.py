@@ -20,8 +20,13 @@ from spacy_modernbert.types import PackedBatch
 from ..scripts import run_script
 from .mlx_util import load, mx
 from .util import (
+    SHAPES,
     assert_close,
-    draw_ids,
+    assert_gradients,
+    assert_parity,
+    cosines,
+    draw,
+    draw_batch,
     make_oracle,
     make_tokenizer,
     run_oracle,
@@ -35,6 +40,10 @@ from spacy_modernbert.encoder import mlx_encoder, mlx_model  # isort: skip
 LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 320]
 
 
+# How far a gradient may be off, as a share of its largest value.
+SHARE = 1e-3
+
+
 @pytest.fixture(scope="module")
 def smooth():
     """Weights of a usual size: rounding them moves the hidden states a little."""
@@ -43,61 +52,22 @@ def smooth():
     )
 
 
-def draw(lengths, seed=0, width=32):
-    rng = np.random.default_rng(seed)
-    sequences = [draw_ids(rng, length) for length in lengths]
-    scale = 1 / np.sqrt(sum(lengths))
-    d_outs = [
-        (scale * rng.standard_normal((length, width))).astype(np.float32)
-        for length in lengths
-    ]
-    return sequences, d_outs
-
-
-def assert_parity(model, lengths, encoder=None):
-    """Hidden states within 1e-4, gradients within 1e-3 of the largest of each."""
-    sequences, d_outs = draw(lengths, width=model.config.hidden_size)
-    wanted, gradients = run_oracle(model, sequences, d_outs)
-    encoder = encoder or load(model)
-    batch = PackedBatch.of(sequences)
-    found = encoder.encode(batch)
-    assert found.dtype == np.float32
-    trained, backprop = encoder.encode_train(batch)
-    assert backprop(np.concatenate(d_outs)) is None
-    assert_close(found, np.concatenate(wanted), "hidden states")
-    assert_close(trained, np.concatenate(wanted), "hidden states in training")
-    assert_gradients(encoder, gradients)
-
-
-def assert_gradients(encoder, wanted):
-    found = encoder.gradients()
-    assert set(found) == set(wanted)
-    for name, gradient in wanted.items():
-        error = np.abs(found[name] - gradient).max()
-        assert error <= 1e-3 * np.abs(gradient).max(), f"gradient of {name}: {error}"
-
-
-def cosines(found, wanted):
-    norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
-    return (found * wanted).sum(axis=-1) / norms
-
-
 # Parity
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_alone(oracle, length):
-    assert_parity(oracle, [length])
+    assert_parity(load(oracle), oracle, [length], SHARE)
 
 
 def test_packed(oracle):
-    assert_parity(oracle, LENGTHS)
+    assert_parity(load(oracle), oracle, LENGTHS, SHARE)
 
 
 def test_as_torch(oracle):
-    sequences, _ = draw(LENGTHS)
-    batch = PackedBatch.of(sequences)
-    found, wanted = (load(oracle, name).encode(batch) for name in ("mlx", "cpu"))
+    batch = draw_batch(LENGTHS)
+    encoders = load(oracle), load(oracle, backend="cpu")
+    found, wanted = (encoder.encode(batch) for encoder in encoders)
     assert_close(found, wanted, "hidden states")
 
 
@@ -110,15 +80,16 @@ def test_8192():
         num_attention_heads=1,
         num_hidden_layers=2,
     )
-    batch = PackedBatch.of(draw([8192])[0])
-    found, wanted = (load(model, name).encode(batch) for name in ("mlx", "cpu"))
+    batch = draw_batch([8192])
+    encoders = load(model), load(model, backend="cpu")
+    found, wanted = (encoder.encode(batch) for encoder in encoders)
     assert_close(found, wanted, "hidden states")
 
 
 def test_long_sequences_are_attended_in_parts(oracle, monkeypatch):
     """Whatever the size of a part, forward and backward."""
     monkeypatch.setattr(mlx_model, "_QUERIES", 50)
-    assert_parity(oracle, [1, 49, 50, 51, 130])
+    assert_parity(load(oracle), oracle, [1, 49, 50, 51, 130], SHARE)
 
 
 @pytest.mark.parametrize("lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1]])
@@ -133,28 +104,10 @@ def test_packed_as_alone(oracle, lengths):
         )
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
-        {"num_hidden_layers": 1},
-        {"global_attn_every_n_layers": 1},
-        {"global_attn_every_n_layers": 2},
-        {"local_attention": 1},
-        {"local_attention": 33},
-        {"local_attention": 512},
-        {"local_rope_theta": None},
-        {"global_rope_theta": 1000.0, "local_rope_theta": 100.0},
-        {"norm_eps": 0.1},
-        {"num_attention_heads": 1},
-        {"num_attention_heads": 16},
-        {"intermediate_size": 7},
-        {"pad_token_id": None},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_every_shape(changes):
-    assert_parity(make_oracle(**changes), [1, 40, 130])
+    model = make_oracle(**changes)
+    assert_parity(load(model), model, [1, 40, 130], SHARE)
 
 
 def test_no_sequences(oracle):
@@ -203,7 +156,7 @@ def test_gradients_add_up_over_batches(oracle):
     for i in (2, 0, 1):
         passes[i](d_outs[i])
         encoder.encode(PackedBatch.of(sequences))
-    assert_gradients(encoder, gradients)
+    assert_gradients(encoder, gradients, SHARE)
 
 
 def test_the_embedding_of_padding_never_learns(oracle):
@@ -213,7 +166,7 @@ def test_the_embedding_of_padding_never_learns(oracle):
     encoder = load(oracle)
     _, backprop = encoder.encode_train(PackedBatch.of([ids]))
     backprop(d_outs[0])
-    assert_gradients(encoder, gradients)
+    assert_gradients(encoder, gradients, SHARE)
     assert not encoder.gradients()["embeddings.tok_embeddings.weight"][3].any()
 
 
@@ -236,7 +189,7 @@ def test_frozen_layers(oracle, n):
     assert frozen or n == 0
     assert set(encoder._gradients) == set(gradients) - frozen
     wanted = {k: v * (k not in frozen) for k, v in gradients.items()}
-    assert_gradients(encoder, wanted)
+    assert_gradients(encoder, wanted, SHARE)
 
 
 def in_place(name, weights, gradient):
@@ -275,7 +228,7 @@ DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0
 
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_dropout_is_for_training(oracle, kind):
-    batch = PackedBatch.of(draw([70])[0])
+    batch = draw_batch([70])
     encoder = load(oracle, changes={kind: DROPOUTS[kind]})
     plain = load(oracle).encode(batch)
     random.seed(0)
@@ -323,7 +276,7 @@ def test_tensors_are_those_that_went_in(oracle):
 
 
 def test_a_copy_with_other_weights(oracle):
-    encoder, batch = load(oracle), PackedBatch.of(draw([70])[0])
+    encoder, batch = load(oracle), draw_batch([70])
     before = encoder.encode(batch)
     twos, ones = np.full(32, 2, np.float32), mx.ones(32)
     others = {"final_norm.weight": twos, "layers.1.mlp_norm.weight": ones}
@@ -339,7 +292,7 @@ def test_the_cache_of_mlx_is_bounded(oracle, monkeypatch):
     monkeypatch.setattr(mlx_encoder, "_CACHE_BYTES", 100_000)
     encoder = load(oracle)
     for length in range(60, 300, 20):
-        encoder.encode(PackedBatch.of(draw([length])[0]))
+        encoder.encode(draw_batch([length]))
         assert mx.get_cache_memory() <= 100_000
 
 
@@ -367,7 +320,7 @@ def test_quantized(smooth, bits, least, group_size, precision, record_property):
 def test_a_quantized_encoder_is_saved_as_it_is(smooth, tmp_path):
     """And goes from file to file, and to a copy, without a loss."""
     encoder = load(smooth, quantization={"bits": 8})
-    batch = PackedBatch.of(draw([1, 40])[0])
+    batch = draw_batch([1, 40])
     wanted = encoder.encode(batch)
     for i in range(2):
         tensors = encoder.tensors()
@@ -421,7 +374,7 @@ def test_what_is_not_quantized_yet_is(smooth):
     encoder = mlx_encoder.MLXEncoder(config, some, quantization={"bits": 8})
     wanted = load(smooth, quantization={"bits": 8})
     assert encoder.tensors().schemes == wanted.tensors().schemes
-    batch = PackedBatch.of(draw([1, 40])[0])
+    batch = draw_batch([1, 40])
     np.testing.assert_array_equal(encoder.encode(batch), wanted.encode(batch))
 
 
@@ -442,7 +395,7 @@ def test_quantized_weights_are_not_made_floats(smooth):
 
 
 def test_quantized_weights_do_not_train(smooth):
-    batch = PackedBatch.of(draw([5])[0])
+    batch = draw_batch([5])
     encoder = load(smooth, quantization={"bits": 8})
     assert not encoder.can_train and load(smooth).can_train
     for train in (
@@ -486,7 +439,7 @@ def test_threads(oracle):
         ways = list(pool.map(train, pairs))
         # Each way back in whatever thread is free.
         list(pool.map(lambda pair: pair[0](pair[1]), zip(ways, d_outs, strict=True)))
-    assert_gradients(encoder, gradients)
+    assert_gradients(encoder, gradients, SHARE)
 
 
 FORK = """

@@ -17,9 +17,8 @@ from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
-from spacy_modernbert.types import PackedBatch
 
-from .util import SMALL, draw_ids
+from .util import SMALL, draw_batch
 
 torchgen = pytest.importorskip("torchgen", reason="comes with torch, but not with all")
 TABLE = Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml"
@@ -69,8 +68,7 @@ def test_all_operations_are_there(rectified):
         {"model_type": "modernbert", **SMALL, "attention_dropout": 0.1}
     )
     encoder = make_encoder(config, init_tensors(config, 0), backend="cpu")
-    rng = np.random.default_rng(0)
-    batch = PackedBatch.of([draw_ids(rng, length) for length in (1, 65, 300)])
+    batch = draw_batch([1, 65, 300])
     settings = StepSettings(
         0.1, b1=0.9, b2=0.999, L2=0.1, grad_clip=1.0, rectified=rectified
     )

@@ -9,13 +9,24 @@ import torch
 
 from spacy_modernbert.encoder.availability import find_onnx_provider
 from spacy_modernbert.encoder.backend import make_encoder
-from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
+from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
 from ..scripts import run_script
-from .util import assert_close, draw_ids, make_oracle, state
+from .util import (
+    SHAPES,
+    assert_hidden_states,
+    cosines,
+    draw,
+    draw_batch,
+    hidden_states,
+    load,
+    make_irregular,
+    make_oracle,
+    state,
+)
 
 pytest.importorskip("onnx", reason="needs the extra onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -34,40 +45,9 @@ def on_the_processor():
         yield
 
 
-def load(model, **settings):
-    config = ModernBertConfig.from_dict(model.config.to_dict())
-    return make_encoder(config, state(model), backend="onnx", **settings)
-
-
-def draw(lengths, seed=0, vocab_size=300):
-    rng = np.random.default_rng(seed)
-    return [draw_ids(rng, length, vocab_size) for length in lengths]
-
-
-def run_oracle(model, sequences):
-    with torch.no_grad():
-        return [
-            model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
-            for ids in sequences
-        ]
-
-
-def assert_parity(model, lengths, encoder=None):
-    sequences = draw(lengths)
-    found = (encoder or load(model)).encode(PackedBatch.of(sequences))
-    assert found.dtype == np.float32
-    assert_close(found, np.concatenate(run_oracle(model, sequences)), "hidden states")
-
-
-def cosines(found, wanted):
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    return (found * wanted).sum(axis=1) / norms
-
-
 @pytest.fixture(scope="module")
 def encoder(oracle, on_the_processor):
-    config = ModernBertConfig.from_dict(oracle.config.to_dict())
-    return make_encoder(config, state(oracle), backend="onnx")
+    return load(oracle, "onnx")
 
 
 # Every length
@@ -75,17 +55,17 @@ def encoder(oracle, on_the_processor):
 
 def test_alone(oracle, encoder):
     for length in LENGTHS:
-        assert_parity(oracle, [length], encoder)
+        assert_hidden_states(encoder, oracle, [length])
 
 
 def test_packed(oracle, encoder):
-    assert_parity(oracle, LENGTHS, encoder)
-    assert_parity(oracle, LENGTHS[::-1], encoder)
+    assert_hidden_states(encoder, oracle, LENGTHS)
+    assert_hidden_states(encoder, oracle, LENGTHS[::-1])
 
 
 @pytest.mark.parametrize("lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1]])
 def test_odd_packs(oracle, encoder, lengths):
-    assert_parity(oracle, lengths, encoder)
+    assert_hidden_states(encoder, oracle, lengths)
 
 
 def test_8192():
@@ -96,11 +76,11 @@ def test_8192():
         num_attention_heads=2,
         num_hidden_layers=2,
     )
-    assert_parity(model, [8192])
+    assert_hidden_states(load(model, "onnx"), model, [8192])
 
 
 def test_beyond_8192_positions_is_a_matter_of_the_caller(encoder):
-    assert encoder.encode(PackedBatch.of(draw([9000]))).shape == (9000, 32)
+    assert encoder.encode(draw_batch([9000])).shape == (9000, 32)
 
 
 def test_no_sequences(encoder):
@@ -111,46 +91,16 @@ def test_no_sequences(encoder):
 # Every shape of model
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
-        {"norm_bias": True},
-        {"num_hidden_layers": 1},
-        {"global_attn_every_n_layers": 1},
-        {"global_attn_every_n_layers": 2},
-        {"local_attention": 2},
-        {"local_attention": 1},
-        {"local_attention": 33},
-        {"local_attention": 512},
-        {"local_rope_theta": None},
-        {"global_rope_theta": 1000.0, "local_rope_theta": 100.0},
-        {"norm_eps": 0.1},
-        {"num_attention_heads": 1},
-        {"num_attention_heads": 16},
-        {"intermediate_size": 7},
-        {"pad_token_id": None},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_every_shape(changes):
-    assert_parity(make_oracle(**changes), [1, 40, 130, 300])
+    model = make_oracle(**changes)
+    assert_hidden_states(load(model, "onnx"), model, [1, 40, 130, 300])
 
 
 def test_irregular_layer_types():
-    model = make_oracle(num_hidden_layers=3)
-    kinds = ["sliding_attention", "full_attention", "full_attention"]
-    of_kind = {
-        kind: (layer.attn.local_attention, layer.attn.rotary_emb)
-        for kind, layer in zip(LAYER_TYPES, model.layers, strict=False)
-    }
-    for layer, kind in zip(model.layers, kinds, strict=True):
-        layer.attn.local_attention, layer.attn.rotary_emb = of_kind[kind]
-    config = ModernBertConfig.from_dict(
-        {**model.config.to_dict(), "layer_types": kinds}
-    )
-    encoder = make_encoder(config, state(model), backend="onnx")
-    assert_parity(model, [1, 130, 300], encoder)
+    model, changes = make_irregular()
+    encoder = load(model, "onnx", changes=changes)
+    assert_hidden_states(encoder, model, [1, 130, 300])
 
 
 # Eight bits, and others
@@ -158,9 +108,9 @@ def test_irregular_layer_types():
 
 def test_eight_bits(oracle):
     model = make_oracle(hidden_size=64, intermediate_size=96, initializer_range=0.05)
-    sequences = draw([1, 65, 129, 300])
-    wanted = np.concatenate(run_oracle(model, sequences))
-    encoder = load(model, quantization={"bits": 8})
+    sequences, _ = draw([1, 65, 129, 300])
+    wanted = hidden_states(model, sequences)
+    encoder = load(model, "onnx", quantization={"bits": 8})
     found = encoder.encode(PackedBatch.of(sequences))
     assert cosines(found, wanted).min() > 0.999
     assert np.abs(found - wanted).max() > 1e-4  # it is quantized
@@ -173,13 +123,13 @@ def test_eight_bits(oracle):
 )
 def test_other_quantizations_are_refused(oracle, quantization):
     with pytest.raises(ValueError, match=r"'onnx' has no quantization .*'bits': 8"):
-        load(oracle, quantization=quantization)
+        load(oracle, "onnx", quantization=quantization)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_precisions_that_a_processor_does_not_have(oracle, precision):
     with pytest.raises(ValueError, match=f"'onnx' has no precision '{precision}'"):
-        load(oracle, precision=precision)
+        load(oracle, "onnx", precision)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +155,7 @@ def test_a_provider_that_does_not_start(oracle, monkeypatch):
     found = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: found)
     with pytest.raises(ValueError, match="CUDAExecutionProvider, which does not start"):
-        load(oracle).encode(PackedBatch.of(draw([5])))
+        load(oracle, "onnx").encode(draw_batch([5]))
 
 
 def test_of_two_gpus_the_current_one(oracle, monkeypatch):
@@ -244,10 +194,10 @@ def test_the_graph_in_float16(oracle):
         for name, array in state(oracle).items()
     }
     model = build_graph(config, "float16").SerializeToString()
-    sequences = draw([1, 65, 300])
+    sequences, _ = draw([1, 65, 300])
     found = run_session(open_session(model, weights=weights), PackedBatch.of(sequences))
     assert found.dtype == np.float32
-    wanted = np.concatenate(run_oracle(oracle, sequences))
+    wanted = hidden_states(oracle, sequences)
     assert cosines(found, wanted).min() > 0.999
 
 
@@ -255,7 +205,7 @@ def test_the_graph_in_float16(oracle):
 
 
 def test_training_is_refused(encoder):
-    batch = PackedBatch.of(draw([5]))
+    batch = draw_batch([5])
     state = StepState({}, {}, {}, None)
     assert not encoder.can_train
     assert not encoder.gradients()
@@ -279,7 +229,7 @@ def test_tensors_are_those_that_went_in(oracle, encoder):
 
 
 def test_copies_run_by_other_weights(encoder):
-    batch = PackedBatch.of(draw([65]))
+    batch = draw_batch([65])
     before = encoder.encode(batch)
     others = {"final_norm.weight": np.zeros(32, np.float32)}
     assert not encoder.copy(others).encode(batch).any()
@@ -293,25 +243,23 @@ def test_the_callers_tensors_are_copied(oracle):
     encoder = make_encoder(config, tensors, backend="onnx")
     for array in tensors.values():
         array[:] = 0
-    assert_parity(oracle, [65], encoder)
+    assert_hidden_states(encoder, oracle, [65])
 
 
 # Threads and processes
 
 
 def test_several_threads(oracle, encoder):
-    batches = [
-        PackedBatch.of(draw([length], seed)) for seed, length in enumerate(LENGTHS)
-    ]
+    batches = [draw_batch([length], seed) for seed, length in enumerate(LENGTHS)]
     wanted = [encoder.encode(batch) for batch in batches]
-    fresh = load(oracle)
+    fresh = load(oracle, "onnx")
     with ThreadPoolExecutor(4) as pool:
         for found, want in zip(pool.map(fresh.encode, batches), wanted, strict=True):
             np.testing.assert_allclose(found, want, atol=1e-5)
 
 
 def test_as_many_threads_as_torch_has(encoder):
-    batch = PackedBatch.of(draw([65]))
+    batch = draw_batch([65])
     n_threads = torch.get_num_threads()
     try:
         for n in (1, 2):

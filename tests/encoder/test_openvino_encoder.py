@@ -3,7 +3,6 @@
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +11,19 @@ import torch
 from spacy_modernbert.encoder import backend
 from spacy_modernbert.encoder.backend import make_encoder, resolve_precision
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
-from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
 from ..scripts import run_script
 from .util import (
+    SHAPES,
     assert_close,
+    assert_hidden_states,
+    cosines,
     draw,
+    draw_batch,
     encoder_of,
+    load,
     make_masked_lm,
     make_oracle,
     state,
@@ -35,30 +38,10 @@ from spacy_modernbert.encoder.predicting import count_threads  # noqa: E402
 LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
 
 
-def load(model, **changes):
-    config = ModernBertConfig.from_dict({**model.config.to_dict(), **changes})
-    return make_encoder(config, state(model), backend="openvino", precision="float32")
-
-
-def hidden_states(model, sequences):
-    with torch.no_grad():
-        return [
-            model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
-            for ids in sequences
-        ]
-
-
-def assert_parity(model, lengths, encoder):
-    sequences, _ = draw(lengths, vocab_size=model.config.vocab_size)
-    found = encoder.encode(PackedBatch.of(sequences))
-    assert found.dtype == np.float32
-    assert_close(found, np.concatenate(hidden_states(model, sequences)), str(lengths))
-
-
 @pytest.fixture(scope="module")
 def encoder(oracle):
     """Compiled once. Nothing changes it."""
-    return load(oracle)
+    return load(oracle, "openvino")
 
 
 # Every length
@@ -66,18 +49,18 @@ def encoder(oracle):
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_alone(oracle, encoder, length):
-    assert_parity(oracle, [length], encoder)
+    assert_hidden_states(encoder, oracle, [length])
 
 
 def test_packed(oracle, encoder):
-    assert_parity(oracle, LENGTHS, encoder)
+    assert_hidden_states(encoder, oracle, LENGTHS)
 
 
 @pytest.mark.parametrize(
     "lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1], [700, 650, 1500, 20]]
 )
 def test_odd_packs(oracle, encoder, lengths):
-    assert_parity(oracle, lengths, encoder)
+    assert_hidden_states(encoder, oracle, lengths)
 
 
 def test_in_any_company(oracle, encoder):
@@ -99,7 +82,7 @@ def test_no_sequences(encoder):
 
 def test_results_are_the_callers(encoder):
     """Running again does not write into them."""
-    first, second = (PackedBatch.of(draw([100], seed)[0]) for seed in range(2))
+    first, second = (draw_batch([100], seed) for seed in range(2))
     found = encoder.encode(first)
     kept = found.copy()
     encoder.encode(second)
@@ -110,27 +93,10 @@ def test_results_are_the_callers(encoder):
 # Every shape of model
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
-        {"num_hidden_layers": 1},
-        {"global_attn_every_n_layers": 1},
-        {"local_attention": 1},
-        {"local_attention": 33},
-        {"local_attention": 512},
-        {"local_rope_theta": None},
-        {"norm_eps": 0.1},
-        {"num_attention_heads": 1},
-        {"num_attention_heads": 16},
-        {"intermediate_size": 7},
-        {"pad_token_id": None},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_every_shape(changes):
     model = make_oracle(**changes)
-    assert_parity(model, [1, 40, 130, 300], load(model))
+    assert_hidden_states(load(model, "openvino"), model, [1, 40, 130, 300])
 
 
 @pytest.mark.parametrize("make", [make_oracle, make_masked_lm])
@@ -145,7 +111,7 @@ def test_every_layout(tmp_path, make, new_dialect):
     encoder = OpenVinoEncoder(
         config, open_tensors(tmp_path, config), precision="float32"
     )
-    assert_parity(encoder_of(model), [1, 40, 130], encoder)
+    assert_hidden_states(encoder, encoder_of(model), [1, 40, 130])
 
 
 @pytest.mark.parametrize("kinds", ["ssf", "sss", "sff"])
@@ -153,15 +119,10 @@ def test_any_layer_types(kinds):
     """Only the new dialect can say it: torch is the oracle."""
     names = {"s": "sliding_attention", "f": "full_attention"}
     model = make_oracle(num_hidden_layers=3)
-    config = replace(
-        ModernBertConfig.from_dict(model.config.to_dict()),
-        layer_types=tuple(names[kind] for kind in kinds),
-    )
-    batch = PackedBatch.of(draw([1, 130, 300])[0])
+    changes = {"layer_types": [names[kind] for kind in kinds]}
+    batch = draw_batch([1, 130, 300])
     found, wanted = (
-        make_encoder(config, state(model), backend=backend, precision="float32").encode(
-            batch
-        )
+        load(model, backend, changes=changes).encode(batch)
         for backend in ("openvino", "cpu")
     )
     assert_close(found, wanted, kinds)
@@ -190,11 +151,6 @@ def test_what_is_fused(encoder):
 HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def cosines(first, second):
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return (first * second).sum(axis=1) / norms
-
-
 @pytest.mark.parametrize(
     "precision, hint",
     [
@@ -211,7 +167,7 @@ def test_precisions(oracle, encoder, precision, hint, monkeypatch):
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: HAS_BFLOAT16)
     other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
     assert other._properties["INFERENCE_PRECISION_HINT"] == hint
-    batch = PackedBatch.of(draw([1, 130, 300])[0])
+    batch = draw_batch([1, 130, 300])
     assert cosines(other.encode(batch), encoder.encode(batch)).min() >= 0.999
 
 
@@ -229,14 +185,8 @@ def test_precisions_that_are_not_there(oracle, encoder, monkeypatch):
 
 def test_quantized(oracle, encoder):
     """Its weights are the exact ones all the same."""
-    other = make_encoder(
-        encoder.config,
-        state(oracle),
-        backend="openvino",
-        precision="float32",
-        quantization={"bits": 8},
-    )
-    batch = PackedBatch.of(draw([1, 130, 300])[0])
+    other = load(oracle, "openvino", quantization={"bits": 8})
+    batch = draw_batch([1, 130, 300])
     found, wanted = other.encode(batch), encoder.encode(batch)
     assert 0.995 <= cosines(found, wanted).min() < 0.999999
     np.testing.assert_array_equal(other.copy({}).encode(batch), found)
@@ -253,7 +203,7 @@ def test_a_row_of_zeros_is_quantized(oracle, encoder):
         precision="float32",
         quantization={"bits": 8},
     )
-    assert np.isfinite(quantized.encode(PackedBatch.of(draw([10])[0]))).all()
+    assert np.isfinite(quantized.encode(draw_batch([10]))).all()
 
 
 @pytest.mark.parametrize("quantization", [{"bits": 4}, {"bits": 8, "group_size": 32}])
@@ -275,7 +225,7 @@ def test_tensors_are_those_that_went_in(oracle, encoder):
 
 
 def test_a_copy_with_other_weights(oracle, encoder):
-    batch = PackedBatch.of(draw([100])[0])
+    batch = draw_batch([100])
     before = encoder.encode(batch)
     others = {"final_norm.weight": np.full(32, 2.0, np.float32)}
     copied = encoder.copy(others)
@@ -294,14 +244,14 @@ def test_copies_share_what_is_the_same(encoder):
         shared = np.shares_memory(tensor, encoder.tensors()[other])
         assert shared == (other != name)
     assert (copied.tensors()[name] == 1).all()
-    encoder.encode(PackedBatch.of(draw([10])[0]))
+    encoder.encode(draw_batch([10]))
     assert encoder.copy({})._compiled is encoder._compiled
     assert copied._compiled is not encoder._compiled
 
 
 def test_another_backend_takes_over(encoder):
     """As the shim does when a pipeline is to train."""
-    batch = PackedBatch.of(draw([1, 100])[0])
+    batch = draw_batch([1, 100])
     other = make_encoder(
         encoder.config, encoder.tensors(), backend="cpu", precision="float32"
     )
@@ -313,7 +263,7 @@ def test_another_backend_takes_over(encoder):
 
 def test_it_cannot_train(encoder):
     assert not encoder.can_train
-    batch = PackedBatch.of(draw([10])[0])
+    batch = draw_batch([10])
     state = StepState({}, {}, {}, None)
     for train in (
         lambda: encoder.encode_train(batch),
@@ -330,9 +280,9 @@ def test_it_cannot_train(encoder):
 
 
 def test_it_has_the_threads_of_torch(oracle):
-    encoder = load(oracle)
+    encoder = load(oracle, "openvino")
     before = torch.get_num_threads()
-    batch = PackedBatch.of(draw([100])[0])
+    batch = draw_batch([100])
     try:
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
@@ -353,9 +303,7 @@ def test_without_torch_it_has_the_threads_of_openmp(monkeypatch):
 
 
 def test_threads_that_encode_at_once(encoder):
-    batches = [
-        PackedBatch.of(draw([length, 20])[0]) for length in (30, 90, 150, 200) * 3
-    ]
+    batches = [draw_batch([length, 20]) for length in (30, 90, 150, 200) * 3]
     wanted = [encoder.encode(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
         for found, alone in zip(pool.map(encoder.encode, batches), wanted, strict=True):

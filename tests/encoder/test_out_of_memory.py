@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from spacy_modernbert.encoder.attention import ATTENTION
-from spacy_modernbert.encoder.backend import EncoderOutOfMemory, make_encoder
-from spacy_modernbert.encoder.config import FULL, ModernBertConfig
-from spacy_modernbert.types import PackedBatch
+from spacy_modernbert.encoder.backend import EncoderOutOfMemory
+from spacy_modernbert.encoder.config import FULL
 
-from .util import draw_ids, state
+from .util import draw_batch, load
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
@@ -39,14 +38,12 @@ class Refusing(torch.autograd.Function):
 
 @pytest.fixture
 def encoder(oracle):
-    config = ModernBertConfig.from_dict(oracle.config.to_dict())
-    return make_encoder(config, state(oracle), backend="cpu", precision="float32")
+    return load(oracle)
 
 
 @pytest.fixture
 def batch():
-    rng = np.random.default_rng(0)
-    return PackedBatch.of([draw_ids(rng, length) for length in (5, 130)])
+    return draw_batch([5, 130])
 
 
 def refuse(monkeypatch, attend):

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from spacy_modernbert.encoder import torch_encoder
 from spacy_modernbert.encoder.backend import make_encoder
@@ -13,15 +12,22 @@ from spacy_modernbert.encoder.checkpoint import (
     open_tensors,
     save_checkpoint,
 )
-from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
+from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch, TokenRows
 
 from ..util import PUBLISHED
 from .util import (
+    SHAPES,
     assert_close,
+    assert_gradients,
+    assert_hidden_states,
+    assert_parity,
     draw,
+    draw_batch,
     encoder_of,
+    load,
+    make_irregular,
     make_masked_lm,
     make_oracle,
     make_tokenizer,
@@ -35,47 +41,16 @@ from .util import (
 LENGTHS = [1, 2, 63, 64, 65, 66, 127, 128, 129, 130, 255, 256, 257, 1000]
 
 
-def load(model, gradient_checkpointing=False):
-    return make_encoder(
-        ModernBertConfig.from_dict(model.config.to_dict()),
-        state(model),
-        backend="cpu",
-        precision="float32",
-        gradient_checkpointing=gradient_checkpointing,
-    )
-
-
-def assert_parity(model, lengths, encoder=None, seed=0, **draw_args):
-    sequences, d_outs = draw(lengths, seed, model.config.hidden_size, **draw_args)
-    wanted, gradients = run_oracle(model, sequences, d_outs)
-    encoder = encoder or load(model)
-    batch = PackedBatch.of(sequences)
-    found = encoder.encode(batch)
-    assert found.dtype == np.float32
-    trained, backprop = encoder.encode_train(batch)
-    assert backprop(np.concatenate(d_outs)) is None
-    assert_close(found, np.concatenate(wanted), "hidden states")
-    assert_close(trained, np.concatenate(wanted), "hidden states in training")
-    assert_gradients(encoder, gradients)
-
-
-def assert_gradients(encoder, wanted):
-    found = encoder.gradients()
-    assert set(found) == set(wanted)
-    for name, gradient in wanted.items():
-        assert_close(found[name], gradient, f"gradient of {name}")
-
-
 # Every length
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_alone(oracle, length):
-    assert_parity(oracle, [length])
+    assert_parity(load(oracle), oracle, [length])
 
 
 def test_packed(oracle):
-    assert_parity(oracle, LENGTHS)
+    assert_parity(load(oracle), oracle, LENGTHS)
 
 
 def test_packed_in_any_order(oracle):
@@ -93,7 +68,7 @@ def test_packed_in_any_order(oracle):
 
 @pytest.mark.parametrize("lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1]])
 def test_odd_packs(oracle, lengths):
-    assert_parity(oracle, lengths)
+    assert_parity(load(oracle), oracle, lengths)
 
 
 @pytest.mark.slow
@@ -105,13 +80,12 @@ def test_8192():
         num_attention_heads=2,
         num_hidden_layers=2,
     )
-    assert_parity(model, [8192])
+    assert_parity(load(model), model, [8192])
 
 
 def test_beyond_8192_positions_is_a_matter_of_the_caller(oracle):
     """No table of positions ends there."""
-    sequences, _ = draw([9000])
-    assert load(oracle).encode(PackedBatch.of(sequences)).shape == (9000, 32)
+    assert load(oracle).encode(draw_batch([9000])).shape == (9000, 32)
 
 
 def test_no_sequences(oracle):
@@ -126,30 +100,10 @@ def test_no_sequences(oracle):
 # Every shape of model
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
-        {"norm_bias": True},
-        {"num_hidden_layers": 1},
-        {"global_attn_every_n_layers": 1},
-        {"global_attn_every_n_layers": 2},
-        {"local_attention": 2},
-        {"local_attention": 1},
-        {"local_attention": 33},
-        {"local_attention": 512},
-        {"local_rope_theta": None},
-        {"global_rope_theta": 1000.0, "local_rope_theta": 100.0},
-        {"norm_eps": 0.1},
-        {"num_attention_heads": 1},
-        {"num_attention_heads": 16},
-        {"intermediate_size": 7},
-        {"pad_token_id": None},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_every_shape(changes):
-    assert_parity(make_oracle(**changes), [1, 40, 130, 300])
+    model = make_oracle(**changes)
+    assert_parity(load(model), model, [1, 40, 130, 300])
 
 
 @pytest.mark.parametrize("make", [make_oracle, make_masked_lm])
@@ -169,30 +123,12 @@ def test_every_layout(tmp_path, make, shard, new_dialect):
         precision="float32",
         gradient_checkpointing="auto",
     )
-    assert_parity(encoder_of(model), [1, 40, 130], encoder)
+    assert_parity(encoder, encoder_of(model), [1, 40, 130])
 
 
 def test_irregular_layer_types():
-    """Only the new dialect can say it: the oracle gets its layers rearranged."""
-    model = make_oracle(num_hidden_layers=3)
-    kinds = ["sliding_attention", "full_attention", "full_attention"]
-    of_kind = {
-        kind: (layer.attn.local_attention, layer.attn.rotary_emb)
-        for kind, layer in zip(LAYER_TYPES, model.layers, strict=False)
-    }
-    for layer, kind in zip(model.layers, kinds, strict=True):
-        layer.attn.local_attention, layer.attn.rotary_emb = of_kind[kind]
-    config = ModernBertConfig.from_dict(
-        {**model.config.to_dict(), "layer_types": kinds}
-    )
-    encoder = make_encoder(
-        config,
-        state(model),
-        backend="cpu",
-        precision="float32",
-        gradient_checkpointing=False,
-    )
-    assert_parity(model, [1, 130, 300], encoder)
+    model, changes = make_irregular()
+    assert_parity(load(model, changes=changes), model, [1, 130, 300])
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published tokenizer")
@@ -217,7 +153,7 @@ def test_gradient_checkpointing_changes_nothing(oracle):
     sequences, d_outs = draw([1, 130, 300])
     found = []
     for gradient_checkpointing in (False, True, "auto"):
-        encoder = load(oracle, gradient_checkpointing)
+        encoder = load(oracle, gradient_checkpointing=gradient_checkpointing)
         out, backprop = encoder.encode_train(PackedBatch.of(sequences))
         backprop(np.concatenate(d_outs))
         found.append({"out": out, **encoder.gradients()})
@@ -241,10 +177,10 @@ def test_predicting_leaves_gradients_alone(oracle):
     sequences, d_outs = draw([65])
     encoder = load(oracle)
     _, backprop = encoder.encode_train(PackedBatch.of(sequences))
-    encoder.encode(PackedBatch.of(draw([130], seed=1)[0]))
+    encoder.encode(draw_batch([130], seed=1))
     backprop(d_outs[0])
     first = {name: gradient.copy() for name, gradient in encoder.gradients().items()}
-    encoder.encode(PackedBatch.of(draw([130], seed=1)[0]))
+    encoder.encode(draw_batch([130], seed=1))
     assert_gradients(encoder, first)
 
 
@@ -272,7 +208,7 @@ def test_tensors_are_those_that_went_in(oracle):
 
 def test_the_callers_tensors_are_left_alone(oracle):
     before = {name: tensor.copy() for name, tensor in state(oracle).items()}
-    assert_parity(oracle, [65])
+    assert_parity(load(oracle), oracle, [65])
     for name, tensor in state(oracle).items():
         np.testing.assert_array_equal(before[name], tensor)
 
@@ -293,22 +229,13 @@ def test_saved_and_loaded_by_transformers(tmp_path):
     folder = tmp_path / "encoder"
     save_checkpoint(folder, config, encoder.tensors(), make_tokenizer().to_str())
     model = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
-    sequences, _ = draw([1, 65, 300])
-    with torch.no_grad():
-        wanted = [
-            model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
-            for ids in sequences
-        ]
-    assert_close(
-        encoder.encode(PackedBatch.of(sequences)), np.concatenate(wanted), "states"
-    )
+    assert_hidden_states(encoder, model, [1, 65, 300])
 
 
 @pytest.mark.parametrize("lengths", [(300, 20, 700, 1, 255, 256, 800), (2000,)])
 def test_a_batch_that_is_computed_in_parts(oracle, lengths, monkeypatch):
     """As one of the base shape is from 2,730 wordpieces on."""
-    sequences, _ = draw(lengths)
-    batch = PackedBatch.of(sequences)
+    batch = draw_batch(lengths)
     encoder = load(oracle)
     rows = TokenRows(np.arange(batch.total), np.ones(batch.total, np.int64))
     whole = encoder.encode(batch)

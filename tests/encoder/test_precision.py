@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from spacy_modernbert.encoder import quantized_linear
-from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.quantized_linear import (
     multiply_int8,
@@ -16,27 +15,12 @@ from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, cosines, draw_ids, make_oracle, state
+from .util import assert_close, cosines, draw_batch, draw_ids, load, make_oracle, state
 
 INT8 = {"bits": 8}
 
 # Also a sequence that is long enough to be attended in tiles.
 LENGTHS = [1, 2, 64, 130, 1100]
-
-
-def load(model, precision, quantization=None, **changes):
-    return make_encoder(
-        ModernBertConfig.from_dict({**model.config.to_dict(), **changes}),
-        state(model),
-        backend="cpu",
-        precision=precision,
-        quantization=quantization,
-    )
-
-
-def draw(lengths):
-    rng = np.random.default_rng(0)
-    return PackedBatch.of([draw_ids(rng, length) for length in lengths])
 
 
 # Near float32
@@ -54,9 +38,9 @@ def draw(lengths):
 @pytest.mark.parametrize("biases", [False, True])
 def test_near_float32(precision, quantization, least, biases):
     model = make_oracle(attention_bias=biases, mlp_bias=biases)
-    batch = draw(LENGTHS)
-    wanted = load(model, "float32").encode(batch)
-    found = load(model, precision, quantization).encode(batch)
+    batch = draw_batch(LENGTHS)
+    wanted = load(model, "cpu", "float32").encode(batch)
+    found = load(model, "cpu", precision, quantization=quantization).encode(batch)
     assert found.dtype == np.float32
     assert cosines(found, wanted).min() >= least
     # It was indeed computed otherwise.
@@ -65,7 +49,7 @@ def test_near_float32(precision, quantization, least, biases):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_alone_as_packed(oracle, precision):
-    encoder = load(oracle, precision)
+    encoder = load(oracle, "cpu", precision)
     sequences = [draw_ids(np.random.default_rng(i), 90 + i) for i in range(3)]
     packed = encoder.encode(PackedBatch.of(sequences))
     alone = np.concatenate([encoder.encode(PackedBatch.of([ids])) for ids in sequences])
@@ -74,11 +58,11 @@ def test_alone_as_packed(oracle, precision):
 
 def test_int8_by_either_product(oracle, monkeypatch):
     """What the units for int8 compute, and what stands in for them."""
-    batch = draw([1, 65])
+    batch = draw_batch([1, 65])
     found = []
     for native in (False, True):
         monkeypatch.setattr(quantized_linear, "multiplies_int8", lambda n=native: n)
-        found.append(load(oracle, "float32", INT8).encode(batch))
+        found.append(load(oracle, "cpu", "float32", quantization=INT8).encode(batch))
     assert_close(found[0], found[1], "hidden states")
 
 
@@ -90,19 +74,19 @@ def test_int8_by_either_product(oracle, monkeypatch):
     [("bfloat16", None), ("float16", None), ("float32", INT8)],
 )
 def test_weights_are_kept_as_they_are(oracle, precision, quantization):
-    encoder = load(oracle, precision, quantization)
-    encoder.encode(draw([5]))
+    encoder = load(oracle, "cpu", precision, quantization=quantization)
+    encoder.encode(draw_batch([5]))
     for name, tensor in state(oracle).items():
         np.testing.assert_array_equal(encoder.tensors()[name], tensor)
         assert encoder.tensors()[name].dtype == np.float32
 
 
 def test_gradients_of_bfloat16(oracle):
-    batch = draw([1, 130, 70])
+    batch = draw_batch([1, 130, 70])
     d_out = np.random.default_rng(0).standard_normal((batch.total, 32))
     found = []
     for precision in ("float32", "bfloat16"):
-        encoder = load(oracle, precision)
+        encoder = load(oracle, "cpu", precision)
         _, backprop = encoder.encode_train(batch)
         backprop(d_out.astype(np.float32))
         found.append(encoder.gradients())
@@ -126,8 +110,8 @@ def by_numpy(encoder):
 
 @pytest.mark.parametrize("step", [by_settings, by_numpy])
 def test_a_step_is_seen(oracle, step):
-    encoder = load(oracle, "bfloat16")
-    batch = draw([70])
+    encoder = load(oracle, "cpu", "bfloat16")
+    batch = draw_batch([70])
     before = encoder.encode(batch)
     _, backprop = encoder.encode_train(batch)
     backprop(np.ones((batch.total, 32), np.float32))
@@ -144,10 +128,10 @@ def test_a_step_is_seen(oracle, step):
     [("float16", None, "'float16' only predicts"), ("float32", INT8, "is quantized")],
 )
 def test_what_only_predicts(oracle, precision, quantization, message):
-    encoder = load(oracle, precision, quantization)
+    encoder = load(oracle, "cpu", precision, quantization=quantization)
     assert not encoder.can_train
     for train in (
-        lambda: encoder.encode_train(draw([5])),
+        lambda: encoder.encode_train(draw_batch([5])),
         lambda: by_settings(encoder),
         lambda: by_numpy(encoder),
     ):
@@ -163,7 +147,7 @@ def test_what_only_predicts(oracle, precision, quantization, message):
 )
 def test_quantizations_of_other_backends(oracle, quantization):
     with pytest.raises(ValueError, match="backend 'cpu' has no quantization"):
-        load(oracle, "float32", quantization)
+        load(oracle, "cpu", "float32", quantization=quantization)
 
 
 def test_no_quantization_on_a_gpu(oracle):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import spacy
-import torch
 from transformers import AutoTokenizer
 
 from spacy_modernbert.documents.wordpieces import (
@@ -13,11 +12,10 @@ from spacy_modernbert.documents.wordpieces import (
 )
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
-from spacy_modernbert.types import PackedBatch
 
 from . import layouts
 from .layouts import LAYOUTS, TEXTS
-from .util import assert_close, draw_ids
+from .util import assert_hidden_states
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -34,15 +32,7 @@ def test_hidden_states(published, backend):
     encoder = make_encoder(
         config, open_tensors(folder, config), backend=backend, precision="float32"
     )
-    rng = np.random.default_rng(0)
-    sequences = [draw_ids(rng, n, config.vocab_size) for n in (1, 40, 129, 200)]
-    with torch.no_grad():
-        wanted = [
-            model(torch.from_numpy(ids)[None]).last_hidden_state[0].numpy()
-            for ids in sequences
-        ]
-    found = encoder.encode(PackedBatch.of(sequences))
-    assert_close(found, np.concatenate(wanted), "hidden states")
+    assert_hidden_states(encoder, model, [1, 40, 129, 200])
 
 
 def test_wordpieces(published):

@@ -7,23 +7,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_modernbert.encoder import checkpointing
 from spacy_modernbert.encoder.backend import make_encoder
-from spacy_modernbert.encoder.config import SLIDING, ModernBertConfig
+from spacy_modernbert.encoder.config import SLIDING
 from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, draw_ids, run_oracle, state
+from .util import assert_close, draw_ids, load, run_oracle, state
 
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-
-
-def load(model, tensors=None, gradient_checkpointing=False, frozen_layers=0, **changes):
-    return make_encoder(
-        ModernBertConfig.from_dict({**model.config.to_dict(), **changes}),
-        state(model) if tensors is None else tensors,
-        backend="cpu",
-        precision="float32",
-        gradient_checkpointing=gradient_checkpointing,
-        frozen_layers=frozen_layers,
-    )
 
 
 @pytest.fixture
@@ -81,7 +70,9 @@ def test_a_step_moves_every_weight(oracle, ids, d_out, optimizer):
         wanted = before - 0.01 * gradients[name]
         assert_close(encoder.tensors()[name], wanted, name)
     # It runs by the new weights.
-    stepped = load(oracle, dict(encoder.tensors()))
+    stepped = make_encoder(
+        encoder.config, dict(encoder.tensors()), backend="cpu", precision="float32"
+    )
     batch = PackedBatch.of([ids])
     np.testing.assert_array_equal(encoder.encode(batch), stepped.encode(batch))
 
@@ -121,7 +112,7 @@ DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0
 
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_dropout_is_for_training(oracle, ids, kind):
-    encoder = load(oracle, **{kind: DROPOUTS[kind]})
+    encoder = load(oracle, changes={kind: DROPOUTS[kind]})
     batch = PackedBatch.of([ids])
     plain = load(oracle).encode(batch)
     first, _ = encoder.encode_train(batch)
@@ -133,7 +124,8 @@ def test_dropout_is_for_training(oracle, ids, kind):
 def test_what_is_computed_anew_drops_out_as_before(oracle, ids, d_out):
     found = []
     for gradient_checkpointing in (False, True):
-        encoder = load(oracle, None, gradient_checkpointing, **DROPOUTS)
+        setting = {"gradient_checkpointing": gradient_checkpointing}
+        encoder = load(oracle, changes=DROPOUTS, **setting)
         torch.manual_seed(0)
         out, backprop = encoder.encode_train(PackedBatch.of([ids]))
         torch.manual_seed(1)
@@ -161,18 +153,19 @@ def bytes_kept(encoder, batch):
 
 def test_gradient_checkpointing_keeps_less(oracle, ids):
     batch = PackedBatch.of([ids])
-    without = bytes_kept(load(oracle, None, False), batch)
-    assert bytes_kept(load(oracle, None, True), batch) < 0.3 * without
+    without = bytes_kept(load(oracle, gradient_checkpointing=False), batch)
+    assert bytes_kept(load(oracle, gradient_checkpointing=True), batch) < 0.3 * without
     # "auto" begins where it matters.
-    assert bytes_kept(load(oracle, None, "auto"), batch) == without
+    assert bytes_kept(load(oracle, gradient_checkpointing="auto"), batch) == without
 
 
 @pytest.mark.parametrize("gradient_checkpointing", [False, True])
 def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
     n_layers = oracle.config.num_hidden_layers
     batch = PackedBatch.of([ids])
+    setting = {"gradient_checkpointing": gradient_checkpointing}
     kept = [
-        bytes_kept(load(oracle, None, gradient_checkpointing, frozen), batch)
+        bytes_kept(load(oracle, frozen_layers=frozen, **setting), batch)
         for frozen in range(n_layers + 1)
     ]
     assert kept == sorted(kept, reverse=True) and len(set(kept)) == len(kept)
@@ -182,7 +175,7 @@ def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
 
 
 def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
-    encoder = load(oracle, None, "auto", frozen_layers=3)
+    encoder = load(oracle, gradient_checkpointing="auto", frozen_layers=3)
     n_bytes = 4 * len(ids) * (9 * 32 + 3 * 48)
     for budget, recomputes in ((n_bytes, False), (n_bytes - 1, True)):
         monkeypatch.setattr(checkpointing, "_AUTO_BYTES", budget)

@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 
 from spacy_modernbert.encoder import geglu, kernels, rope
 from spacy_modernbert.encoder.attention import make_plan
-from spacy_modernbert.encoder.backend import make_encoder
-from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.flash import FlashAttention
 from spacy_modernbert.encoder.fused import forward_fused
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
-from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, attend_plainly, draw_ids, state
+from .util import assert_close, attend_plainly, draw_batch, load
 
 pytest.importorskip("triton", reason="needs Triton: pip install triton")
 
@@ -149,16 +146,14 @@ def test_attend_within_window_in_bfloat16():
 )
 def test_a_fused_pass(oracle, kernel):
     """As `TorchEncoder` without the kernels, whose oracle is transformers."""
-    config = ModernBertConfig.from_dict(oracle.config.to_dict())
-    encoder = make_encoder(config, state(oracle), backend="cpu", precision="float32")
+    encoder = load(oracle)
     assert isinstance(encoder, TorchEncoder)
     model = encoder._model.to(DEVICE)
-    rng = np.random.default_rng(0)
-    batch = PackedBatch.of([draw_ids(rng, length) for length in (1, 2, 70)])
+    batch = draw_batch([1, 2, 70])
     ids = torch.from_numpy(batch.ids.astype(np.int64)).to(DEVICE)
-    plan = make_plan(batch, config, DEVICE, kernel)
+    plan = make_plan(batch, encoder.config, DEVICE, kernel)
     with torch.inference_mode():
-        wanted = model(ids, make_plan(batch, config, DEVICE))
+        wanted = model(ids, make_plan(batch, encoder.config, DEVICE))
         found = forward_fused(model, ids, plan)
     assert_close(found.cpu().numpy(), wanted.cpu().numpy(), "hidden")
 

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import ModernBertConfig as HfConfig
 from transformers import ModernBertForMaskedLM, ModernBertModel
+
+from spacy_modernbert.encoder.backend import Encoder, make_encoder
+from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
+from spacy_modernbert.types import PackedBatch
 
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
@@ -29,12 +33,48 @@ SMALL: Dict[str, Any] = {
     "attn_implementation": "sdpa",
 }
 
+# Models of every shape, by what they change of `SMALL`.
+SHAPES: List[Dict[str, Any]] = [
+    {"norm_bias": True, "attention_bias": True, "mlp_bias": True},
+    {"norm_bias": True},
+    {"num_hidden_layers": 1},
+    {"global_attn_every_n_layers": 1},
+    {"global_attn_every_n_layers": 2},
+    {"local_attention": 2},
+    {"local_attention": 1},
+    {"local_attention": 33},
+    {"local_attention": 512},
+    {"local_rope_theta": None},
+    {"global_rope_theta": 1000.0, "local_rope_theta": 100.0},
+    {"norm_eps": 0.1},
+    {"num_attention_heads": 1},
+    {"num_attention_heads": 16},
+    {"intermediate_size": 7},
+    {"pad_token_id": None},
+]
+
 
 def make_oracle(seed: int = 0, **overrides: Any) -> ModernBertModel:
     """RETURNS (ModernBertModel): Random weights, norms and biases included."""
     torch.manual_seed(seed)
     model = ModernBertModel(HfConfig(**{**SMALL, **overrides}))
     return perturb(model).eval()
+
+
+def make_irregular() -> Tuple[ModernBertModel, Dict[str, Any]]:
+    """RETURNS (Tuple[ModernBertModel, Dict[str, Any]]): A model whose kinds of layers
+    follow no rule, and what its config lacks. Only the new dialect can say it,
+    which the oracle does not read: it gets its layers rearranged.
+    """
+    model = make_oracle(num_hidden_layers=3)
+    kinds = ["sliding_attention", "full_attention", "full_attention"]
+    of_kind = {
+        kind: (layer.attn.local_attention, layer.attn.rotary_emb)
+        for kind, layer in zip(LAYER_TYPES, model.layers, strict=False)
+    }
+    for layer, kind in zip(model.layers, kinds, strict=True):
+        layer.attn.local_attention, layer.attn.rotary_emb = of_kind[kind]
+    return model, {"layer_types": kinds}
 
 
 def make_masked_lm(seed: int = 0, **overrides: Any) -> ModernBertForMaskedLM:
@@ -61,6 +101,20 @@ def state(model: torch.nn.Module) -> Dict[str, np.ndarray]:
     """RETURNS (Dict[str, np.ndarray]): The encoder's tensors, float32."""
     tensors = encoder_of(model).state_dict()
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+
+
+def load(
+    model: ModernBertModel,
+    backend: str = "cpu",
+    precision: str = "float32",
+    changes: Optional[Dict[str, Any]] = None,
+    **settings: Any,
+) -> Encoder:
+    """RETURNS (Encoder): With the model's weights, and its config, changed."""
+    config = ModernBertConfig.from_dict({**model.config.to_dict(), **(changes or {})})
+    return make_encoder(
+        config, state(model), backend=backend, precision=precision, **settings
+    )
 
 
 def to_new_dialect(folder: Path) -> None:
@@ -129,6 +183,24 @@ def draw(
     return sequences, d_outs
 
 
+def draw_batch(
+    lengths: Sequence[int], seed: int = 0, vocab_size: int = 300
+) -> PackedBatch:
+    """RETURNS (PackedBatch): The sequences of `draw`."""
+    return PackedBatch.of(draw(lengths, seed, vocab_size=vocab_size)[0])
+
+
+def hidden_states(
+    model: ModernBertModel, sequences: Sequence[np.ndarray]
+) -> np.ndarray:
+    """RETURNS (np.ndarray): What the model makes of each sequence alone, one after the
+    other: `(total, width)`.
+    """
+    with torch.no_grad():
+        outs = [model(torch.from_numpy(ids)[None]) for ids in sequences]
+    return np.concatenate([out.last_hidden_state[0].numpy() for out in outs])
+
+
 def run_oracle(
     model: ModernBertModel, sequences: Sequence[np.ndarray], d_outs: Sequence[Any]
 ) -> Tuple[List[np.ndarray], Dict[str, np.ndarray]]:
@@ -176,6 +248,57 @@ def assert_close(found: np.ndarray, wanted: np.ndarray, what: str) -> None:
     assert found.shape == wanted.shape, what
     error = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())
     assert error <= 1e-4, f"{what}: off by {error}"
+
+
+def assert_hidden_states(
+    encoder: Encoder, model: ModernBertModel, lengths: Sequence[int]
+) -> None:
+    """The encoder predicts what the model does."""
+    sequences, _ = draw(lengths, vocab_size=model.config.vocab_size)
+    found = encoder.encode(PackedBatch.of(sequences))
+    assert found.dtype == np.float32
+    assert_close(found, hidden_states(model, sequences), "hidden states")
+
+
+def assert_parity(
+    encoder: Encoder,
+    model: ModernBertModel,
+    lengths: Sequence[int],
+    share: Optional[float] = None,
+) -> None:
+    """The encoder predicts what the model does, and learns as the model does.
+
+    share (Optional[float]): See `assert_gradients`.
+    """
+    sequences, d_outs = draw(lengths, width=model.config.hidden_size)
+    wanted, gradients = run_oracle(model, sequences, d_outs)
+    batch = PackedBatch.of(sequences)
+    found = encoder.encode(batch)
+    assert found.dtype == np.float32
+    trained, backprop = encoder.encode_train(batch)
+    assert backprop(np.concatenate(d_outs)) is None
+    assert_close(found, np.concatenate(wanted), "hidden states")
+    assert_close(trained, np.concatenate(wanted), "hidden states in training")
+    assert_gradients(encoder, gradients, share)
+
+
+def assert_gradients(
+    encoder: Encoder, wanted: Dict[str, np.ndarray], share: Optional[float] = None
+) -> None:
+    """The encoder has these gradients and no others.
+
+    share (Optional[float]): How far a gradient may be off, as a share of its largest
+        value. None for as far as `assert_close` lets it.
+    """
+    found = encoder.gradients()
+    assert set(found) == set(wanted)
+    for name, gradient in wanted.items():
+        if share is None:
+            assert_close(found[name], gradient, f"gradient of {name}")
+        else:
+            error = np.abs(found[name] - gradient).max()
+            most = share * np.abs(gradient).max()
+            assert error <= most, f"gradient of {name}: {error}"
 
 
 def cosines(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
