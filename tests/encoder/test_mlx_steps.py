@@ -2,55 +2,26 @@
 
 import numpy as np
 import pytest
-from thinc.api import SGD, Adam, Optimizer, RAdam
+from thinc.api import Adam
 
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers.optimizer import step_encoder
-from spacy_modernbert.types import PackedBatch
 
+from ..optimizers import (
+    OPTIMIZERS,
+    OWNER,
+    Foreign,
+    assert_near,
+    copied,
+    follow_thinc,
+    give_gradient,
+)
 from ..util import make_config
 from .mlx_util import mx
 
-OWNER = 7
-STEPS = 50
 CONFIG = make_config(num_hidden_layers=2, hidden_size=16, num_attention_heads=2)
 SUFFIX = f"@mlx:{mx.default_device().type.name}"
-
-
-def falling(first):
-    return [first * 0.97**i for i in range(STEPS // 2)]  # and then the last of them
-
-
-OPTIMIZERS = {
-    "adam": lambda: Adam(0.01, use_averages=False),
-    "no clipping": lambda: Adam(0.01, grad_clip=0.0, use_averages=False),
-    "weight decay": lambda: Adam(0.01, L2=0.1, use_averages=False),
-    "L2": lambda: Adam(0.01, L2=0.1, L2_is_weight_decay=False, grad_clip=0.05),
-    "betas": lambda: Adam(0.01, beta1=0.5, beta2=0.9, eps=0.001),
-    "schedules": lambda: Adam(
-        falling(0.02),
-        beta1=falling(0.9),
-        beta2=falling(0.999),
-        eps=falling(1e-3),
-        L2=falling(0.2),
-        grad_clip=falling(0.5),
-    ),
-    "radam": lambda: RAdam(0.01, L2=0.01),
-    "sgd": lambda: SGD(0.1, L2=0.01, use_averages=True),
-    "sgd, L2": lambda: SGD(0.1, L2=0.01, L2_is_weight_decay=False, grad_clip=0.3),
-    "sgd with momentum alone": lambda: Optimizer(0.1, beta1=0.9, beta2=0.0),
-}
-
-
-class Foreign:
-    """An optimizer that is used like Thinc's, but is none of its own kind."""
-
-    def __init__(self, optimizer):
-        self.optimizer = optimizer
-
-    def __call__(self, key, weights, gradient, **scale):
-        return self.optimizer(key, weights, gradient, **scale)
 
 
 def make(backend="mlx", **changes):
@@ -59,47 +30,19 @@ def make(backend="mlx", **changes):
     return make_encoder(CONFIG, tensors, backend=backend, **settings)
 
 
-def give_gradient(encoder, rng):
-    ids = rng.integers(4, CONFIG.vocab_size, 24)
-    batch = PackedBatch(ids, np.array([0, 10, 24], np.int32))
-    d_out = rng.standard_normal((24, CONFIG.hidden_size)).astype(np.float32)
-    _, backprop = encoder.encode_train(batch)
-    backprop(d_out / np.float32(rng.integers(1, 100)))
-
-
-def copied(tensors):
-    return {name: np.array(tensor) for name, tensor in tensors.items()}
-
-
-def assert_near(found, wanted, name):
-    error = np.abs(np.array(found) - wanted).max() / np.abs(wanted).max()
-    assert error <= 5e-6, f"{name}: off by {error}"
-
-
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_as_thinc(kind):
-    found, wanted = OPTIMIZERS[kind](), OPTIMIZERS[kind]()
-    rng = np.random.default_rng(0)
     encoder = make()
-    weights = copied(encoder.tensors())
-    for _ in range(STEPS):
-        give_gradient(encoder, rng)
-        for name, gradient in copied(encoder.gradients()).items():
-            weights[name], _ = wanted((OWNER, name), weights[name], gradient)
-        step_encoder(encoder, found, OWNER, layer_lr_decay=1.0)
-        for optimizer in (found, wanted):
-            optimizer.step_schedules()
-    for name, tensor in encoder.tensors().items():
-        assert_near(tensor, weights[name], name)
+    found, wanted = follow_thinc(encoder, kind)
     for table in ("nr_update", "mom1", "mom2"):
         keys = {(owner, name + SUFFIX) for owner, name in getattr(wanted, table)}
         assert set(getattr(found, table)) == keys
-    for name in weights:
+    for name, tensor in encoder.tensors().items():
         key = OWNER, name + SUFFIX
         assert found.nr_update[key] == wanted.nr_update[OWNER, name]
         if found.mom1:
             assert isinstance(found.mom1[key], mx.array)
-            assert found.mom1[key].shape == (weights[name].size,)
+            assert found.mom1[key].shape == (tensor.size,)
     assert (found.averages is None) == (wanted.averages is None)
     for (owner, name), average in (wanted.averages or {}).items():
         assert_near(found.averages[owner, name + SUFFIX], average, name)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from thinc.api import SGD, Adam, Optimizer, RAdam
+from thinc.api import SGD, Adam, RAdam
 
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.steps import StepSettings, lr_scale
@@ -13,93 +13,29 @@ from spacy_modernbert.layers.optimizer import (
     state_of,
     step_encoder,
 )
-from spacy_modernbert.types import PackedBatch
 
+from ..optimizers import (
+    OPTIMIZERS,
+    OWNER,
+    Foreign,
+    assert_near,
+    copied,
+    draw_pass,
+    follow_thinc,
+    give_gradient,
+)
 from ..util import make_config
 
-OWNER = 7
-STEPS = 50
 CONFIG = make_config()
-
-
-class Foreign:
-    """An optimizer that is used like Thinc's, but is none of its own kind."""
-
-    def __init__(self, optimizer):
-        self.optimizer = optimizer
-
-    def __call__(self, key, weights, gradient, **scale):
-        return self.optimizer(key, weights, gradient, **scale)
-
-
-def falling(first):
-    return [first * 0.97**i for i in range(STEPS // 2)]  # and then the last of them
-
-
-OPTIMIZERS = {
-    "adam": lambda: Adam(0.01, use_averages=False),
-    "no clipping": lambda: Adam(0.01, grad_clip=0.0, use_averages=False),
-    "clipping": lambda: Adam(0.01, grad_clip=0.05, use_averages=False),
-    "weight decay": lambda: Adam(0.01, L2=0.1, use_averages=False),
-    "L2": lambda: Adam(0.01, L2=0.1, L2_is_weight_decay=False, use_averages=False),
-    "averages": lambda: Adam(0.01, use_averages=True),
-    "betas": lambda: Adam(0.01, beta1=0.5, beta2=0.9, eps=0.001),
-    "schedules": lambda: Adam(
-        falling(0.02),
-        beta1=falling(0.9),
-        beta2=falling(0.999),
-        eps=falling(1e-3),
-        L2=falling(0.2),
-        grad_clip=falling(0.5),
-    ),
-    "radam": lambda: RAdam(0.01, L2=0.01),
-    "sgd": lambda: SGD(0.1, L2=0.01, use_averages=True),
-    "sgd, L2": lambda: SGD(0.1, L2=0.01, L2_is_weight_decay=False, grad_clip=0.3),
-    "sgd with momentum alone": lambda: Optimizer(0.1, beta1=0.9, beta2=0.0),
-}
 
 
 def make(**changes):
     return make_encoder(CONFIG, init_tensors(CONFIG, 0), backend="cpu", **changes)
 
 
-def draw(rng):
-    ids = rng.integers(4, CONFIG.vocab_size, 48)
-    batch = PackedBatch(ids, np.array([0, 20, 48], np.int32))
-    d_out = rng.standard_normal((48, CONFIG.hidden_size)).astype(np.float32)
-    return batch, d_out / np.float32(rng.integers(1, 100))
-
-
-def give_gradient(encoder, rng):
-    batch, d_out = draw(rng)
-    _, backprop = encoder.encode_train(batch)
-    backprop(d_out)
-
-
-def copied(tensors):
-    return {name: np.array(tensor) for name, tensor in tensors.items()}
-
-
-def assert_near(found, wanted, name):
-    error = np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max()
-    assert error <= 5e-6, f"{name}: off by {error}"
-
-
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_as_thinc(kind):
-    found, wanted = OPTIMIZERS[kind](), OPTIMIZERS[kind]()
-    rng = np.random.default_rng(0)
-    encoder = make()
-    weights = copied(encoder.tensors())
-    for _ in range(STEPS):
-        give_gradient(encoder, rng)
-        for name, gradient in copied(encoder.gradients()).items():
-            weights[name], _ = wanted((OWNER, name), weights[name], gradient)
-        step_encoder(encoder, found, OWNER, layer_lr_decay=1.0)
-        for optimizer in (found, wanted):
-            optimizer.step_schedules()
-    for name, tensor in encoder.tensors().items():
-        assert_near(tensor, weights[name], name)
+    found, wanted = follow_thinc(make(), kind)
     assert found.nr_update == wanted.nr_update
     assert set(found.mom1) == set(wanted.mom1) and set(found.mom2) == set(wanted.mom2)
     assert (found.averages is None) == (wanted.averages is None)
@@ -256,7 +192,7 @@ def test_frozen_layers_stay_as_they_are(n, gradient_checkpointing):
     encoder, whole = make(frozen_layers=n), make()
     encoder._checkpointing = gradient_checkpointing
     frozen = frozen_names(n)
-    batch, d_out = draw(np.random.default_rng(0))
+    batch, d_out = draw_pass(encoder, np.random.default_rng(0))
     for each in (encoder, whole):
         out, backprop = each.encode_train(batch)
         # Predicting computes in place, which rounds the last bits otherwise.
