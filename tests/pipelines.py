@@ -1,24 +1,57 @@
-"""Pipelines that are made and trained for a moment."""
+"""Pipelines that are made, loaded, and trained for a moment."""
 
 from pathlib import Path
+from typing import Any, List, Sequence
 
 import spacy
 from spacy.language import Language
+from spacy.training import Example
 from spacy.util import fix_random_seed
+from thinc.api import Optimizer
 
 from .util import make_examples
+
+
+def make_nlp(checkpoint: Path, lang: str = "en", **tok2vec: Any) -> Language:
+    """RETURNS (Language): A pipeline with `modernbert_ner`, not initialized."""
+    nlp = spacy.blank(lang)
+    tok2vec = {"name": str(checkpoint), "backend": "cpu", **tok2vec}
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    return nlp
+
+
+def load_with(folder: Path, **tok2vec: Any) -> Language:
+    """RETURNS (Language): A pipeline from disk, with other settings of its encoder."""
+    config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
+    return spacy.load(folder, config=config)
+
+
+def start(nlp: Language, examples: Sequence[Example]) -> Optimizer:
+    """Initialize a pipeline.
+
+    RETURNS (Optimizer): One that learns so small a pipeline in some twenty steps.
+    """
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.003
+    return optimizer
+
+
+def train(
+    nlp: Language, examples: Sequence[Example], optimizer: Optimizer, steps: int
+) -> List[float]:
+    """RETURNS (List[float]): The loss of `modernbert_ner` in each step."""
+    losses = []
+    for _ in range(steps):
+        found = nlp.update(examples, sgd=optimizer, losses={})
+        losses.append(float(found["modernbert_ner"]))
+    return losses
 
 
 def train_ner(checkpoint: Path, steps: int = 25) -> Language:
     """RETURNS (Language): A pipeline with `modernbert_ner`, trained for a moment."""
     fix_random_seed(0)
-    nlp = spacy.blank("en")
     # Other processes are to find the same, on any processor.
-    tok2vec = {"name": str(checkpoint), "backend": "cpu", "precision": "float32"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp = make_nlp(checkpoint, precision="float32")
     examples = make_examples(nlp, 8)
-    optimizer = nlp.initialize(lambda: examples)
-    optimizer.learn_rate = 0.003
-    for _ in range(steps):
-        nlp.update(examples, sgd=optimizer)
+    train(nlp, examples, start(nlp, examples), steps)
     return nlp

@@ -11,13 +11,13 @@ from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import BACKENDS, PREDICTING, look_for
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
+from .pipelines import load_with, make_nlp, start, train
 from .scripts import run_script
 from .util import (
     entities,
     make_examples,
     make_text,
     skip_unless_here,
-    tok2vec_config,
 )
 
 NAMES = BACKENDS[1:]
@@ -29,9 +29,7 @@ ODD = [TEXTS[0], "", "\n ", make_text(7, 12), TEXTS[1]]
 
 def load(folder, backend, **tok2vec):
     # In float32, so that all say the same.
-    tok2vec = {"backend": backend, "precision": "float32", **tok2vec}
-    config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
-    return spacy.load(folder, config=config)
+    return load_with(folder, backend=backend, precision="float32", **tok2vec)
 
 
 def encoder_of(nlp):
@@ -82,21 +80,14 @@ def test_added_and_trained_or_refused(checkpoint, backend, tmp_path):
     anything is done.
     """
     fix_random_seed(0)
-    nlp = spacy.blank("en")
-    tok2vec = tok2vec_config(checkpoint, backend=backend, precision="float32")
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp = make_nlp(checkpoint, backend=backend, precision="float32")
     examples = make_examples(nlp, 4)
-    optimizer = nlp.initialize(lambda: examples)
-    optimizer.learn_rate = 0.003
+    optimizer = start(nlp, examples)
     if backend in PREDICTING:
         with pytest.raises(ValueError, match=f"'{backend}' predicts only"):
             nlp.update(examples, sgd=optimizer)
         return
-    losses = []
-    for _ in range(20):
-        step: dict = {}
-        nlp.update(examples, sgd=optimizer, losses=step)
-        losses.append(step["modernbert_ner"])
+    losses = train(nlp, examples, optimizer, steps=20)
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     nlp.to_disk(tmp_path / "nlp")
     wanted = entities(nlp.pipe(TEXTS))

@@ -12,7 +12,7 @@ from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .pipelines import train_ner
+from .pipelines import load_with, make_nlp, train_ner
 from .scripts import run_script
 from .util import (
     count_passes,
@@ -24,13 +24,6 @@ from .util import (
 )
 
 TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
-
-
-def make_nlp(checkpoint, **tok2vec):
-    nlp = spacy.blank("en")
-    tok2vec = {"name": str(checkpoint), "backend": "cpu", **tok2vec}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
-    return nlp
 
 
 def shim_of(nlp, name="modernbert_ner"):
@@ -351,10 +344,7 @@ def test_settings_when_loading(trained):
         "max_batch_wordpieces": 600,
         "get_spans": {"window": 300, "overlap": 50},
     }
-    nlp = spacy.load(
-        trained,
-        config={"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}},
-    )
+    nlp = load_with(trained, **tok2vec)
     assert shim_of(nlp).settings.max_batch_wordpieces == 600
     (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
     assert (layer.attrs["get_spans"].window, layer.attrs["get_spans"].overlap) == (

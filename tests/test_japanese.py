@@ -11,6 +11,7 @@ from spacy.util import fix_random_seed
 from spacy_modernbert.layers.encode import find_layers
 
 from .encoder import layouts
+from .pipelines import make_nlp, start, train
 from .util import entities
 
 pytest.importorskip("sudachipy", reason="needs the extra ja")
@@ -51,14 +52,9 @@ def checkpoint(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def nlp(checkpoint):
     fix_random_seed(0)
-    nlp = spacy.blank("ja")
-    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp = make_nlp(checkpoint, lang="ja")
     examples = make_examples(nlp)
-    optimizer = nlp.initialize(lambda: examples)
-    optimizer.learn_rate = 0.003
-    for _ in range(25):
-        nlp.update(examples, sgd=optimizer)
+    train(nlp, examples, start(nlp, examples), steps=25)
     return nlp
 
 

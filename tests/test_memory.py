@@ -2,8 +2,9 @@
 
 import json
 
+from .pipelines import make_nlp
 from .scripts import PEAKS, needs_peaks, run_script
-from .util import make_checkpoint
+from .util import make_checkpoint, make_examples
 
 pytestmark = needs_peaks
 
@@ -24,15 +25,9 @@ print(json.dumps([size, load / size, save / size]))
 
 
 def save_pipeline(folder, **sizes):
-    import spacy
-
-    from .util import make_examples
-
     checkpoint = make_checkpoint(folder / "checkpoint", **sizes)
-    nlp = spacy.blank("en")
     # In bfloat16, there is a copy of half the size to multiply with.
-    tok2vec = {"name": str(checkpoint), "backend": "cpu", "precision": "float32"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp = make_nlp(checkpoint, precision="float32")
     nlp.initialize(lambda: make_examples(nlp, 1))
     nlp.to_disk(folder / "nlp")
     return folder / "nlp"

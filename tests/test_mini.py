@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import spacy
 import torch
 from tokenizers import Tokenizer
 from transformers import ModernBertForMaskedLM, PreTrainedTokenizerFast
@@ -12,6 +11,7 @@ from spacy_modernbert.encoder.head import open_head
 from spacy_modernbert.encoder.weights import count_weights
 from spacy_modernbert.layers.encode import find_layers
 
+from .pipelines import make_nlp
 from .util import ROOT
 
 MINI = ROOT / "assets" / "modernbert-mini"
@@ -82,9 +82,8 @@ def test_it_has_read_something():
 
 
 def test_in_a_pipeline(config):
-    nlp = spacy.blank("en")
-    tok2vec = {"name": str(MINI), "backend": "cpu"}
-    ner = nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp = make_nlp(MINI)
+    ner = nlp.get_pipe("modernbert_ner")
     ner.add_label("PERSON")
     nlp.initialize()
     (layer,) = find_layers(ner.model)

@@ -9,29 +9,8 @@ from spacy.util import fix_random_seed
 from thinc.api import Config
 
 from .encoder import mlx_util  # noqa: F401  (skips where there is no MLX)
+from .pipelines import load_with, make_nlp, start, train
 from .util import entities, make_examples, make_text
-
-
-def train(checkpoint, backend, steps=20):
-    fix_random_seed(0)
-    nlp = spacy.blank("en")
-    tok2vec = {"name": str(checkpoint), "backend": backend, "precision": "float32"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
-    examples = make_examples(nlp, 4, n_sentences=2)
-    optimizer = nlp.initialize(lambda: examples)
-    optimizer.learn_rate = 0.003
-    losses = []
-    for _ in range(steps):
-        step = {}
-        nlp.update(examples, sgd=optimizer, losses=step)
-        losses.append(step["modernbert_ner"])
-    return nlp, optimizer, losses
-
-
-def reload(folder, backend):
-    tok2vec = {"backend": backend}
-    overrides = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
-    return spacy.load(folder, config=overrides)
 
 
 def quantized(folder, copy, quantization):
@@ -49,16 +28,20 @@ def test_a_pipeline_learns_as_on_torch(checkpoint, tmp_path, monkeypatch):
     texts = [make_text(seed) for seed in range(4)]
     curves = []
     for backend, other in (("mlx", "cpu"), ("cpu", "mlx")):
-        nlp, optimizer, losses = train(checkpoint, backend)
-        curves.append(losses)
+        fix_random_seed(0)
+        nlp = make_nlp(checkpoint, backend=backend, precision="float32")
+        examples = make_examples(nlp, 4, n_sentences=2)
+        optimizer = start(nlp, examples)
+        curves.append(train(nlp, examples, optimizer, steps=20))
         wanted = entities(nlp.pipe(texts))
         with nlp.use_params(optimizer.averages):
             averaged = entities(nlp.pipe(texts))
             nlp.to_disk(tmp_path / "averaged")
         assert any(wanted) and entities(nlp.pipe(texts)) == wanted
         nlp.to_disk(tmp_path / "nlp")
-        assert entities(reload(tmp_path / "nlp", other).pipe(texts)) == wanted
-        assert entities(reload(tmp_path / "averaged", other).pipe(texts)) == averaged
+        for name, found in (("nlp", wanted), ("averaged", averaged)):
+            loaded = load_with(tmp_path / name, backend=other)
+            assert entities(loaded.pipe(texts)) == found
         restored = spacy.blank("en")
         restored.add_pipe(
             "modernbert_ner", config={"model": {"tok2vec": {"name": "x"}}}
@@ -84,7 +67,7 @@ def test_a_pipeline_in_two_processes(trained, monkeypatch):
 def test_a_quantized_pipeline(trained, tmp_path):
     """Quantized when it is loaded; saved so; and read by torch."""
     settings = {"bits": 8, "group_size": 32}
-    nlp = reload(quantized(trained, tmp_path / "settings", settings), "mlx")
+    nlp = load_with(quantized(trained, tmp_path / "settings", settings), backend="mlx")
     texts = [make_text(seed) for seed in range(6)]
     wanted = entities(nlp.pipe(texts))
     assert wanted == entities(spacy.load(trained).pipe(texts))
@@ -97,7 +80,8 @@ def test_a_quantized_pipeline(trained, tmp_path):
     data = nlp.to_bytes()
     assert len(data) < len(spacy.load(trained).to_bytes()) - 90_000
     assert entities(nlp.from_bytes(data).pipe(texts)) == wanted
-    on_torch = reload(quantized(tmp_path / "nlp", tmp_path / "on_torch", None), "cpu")
+    copy = quantized(tmp_path / "nlp", tmp_path / "on_torch", None)
+    on_torch = load_with(copy, backend="cpu")
     assert entities(on_torch.pipe(texts)) == wanted
     on_torch.update(make_examples(on_torch, 2))
     with pytest.raises(ValueError, match="quantized weights cannot be trained"):

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-import spacy
 from spacy.language import Language
 
 from spacy_modernbert.encoder import availability
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
+from .pipelines import load_with
 from .util import entities, make_examples, make_text
 
 pytest.importorskip("openvino", reason="needs OpenVINO")
@@ -18,9 +18,7 @@ TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]
 
 
 def load(folder: Path, backend: str) -> Language:
-    tok2vec = {"backend": backend, "precision": "float32"}
-    config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
-    return spacy.load(folder, config=config)
+    return load_with(folder, backend=backend, precision="float32")
 
 
 def test_it_finds_what_torch_finds(trained, tmp_path):
@@ -38,9 +36,7 @@ def test_it_finds_what_torch_finds(trained, tmp_path):
 def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
     """Where OpenVINO is the quickest to predict. What was set for training holds."""
     monkeypatch.setattr(availability, "_is_quickest_by_openvino", lambda: True)
-    tok2vec = {"backend": "auto", "precision": "auto", "frozen_layers": 1}
-    config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
-    nlp = spacy.load(trained, config=config)
+    nlp = load_with(trained, backend="auto", precision="auto", frozen_layers=1)
     shim = get_shim(find_layers(nlp.get_pipe("modernbert_ner").model)[0])
     assert shim.loaded.encoder.device == "openvino:CPU"
     before = {n: array.copy() for n, array in shim.loaded.encoder.tensors().items()}

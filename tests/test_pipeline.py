@@ -16,7 +16,7 @@ from spacy.util import fix_random_seed
 
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .pipelines import train_ner
+from .pipelines import start, train, train_ner
 from .scripts import run_script
 from .util import (
     PEOPLE,
@@ -47,18 +47,13 @@ def test_documents_of_many_windows_are_learned(checkpoint):
     fix_random_seed(0)
     nlp = windowed_nlp(checkpoint)
     examples = make_examples(nlp, 4, n_sentences=12)
-    optimizer = nlp.initialize(lambda: examples)
-    optimizer.learn_rate = 0.003
+    optimizer = start(nlp, examples)
     model = nlp.get_pipe("modernbert_ner").model
     passes = count_passes(model)
     (layer,) = find_layers(model)
     windows = layer.predict([example.x for example in examples]).plan.windows
     assert min(map(len, windows)) >= 3
-    losses = []
-    for _ in range(30):
-        step: dict = {}
-        nlp.update(examples, sgd=optimizer, losses=step)
-        losses.append(step["modernbert_ner"])
+    losses = train(nlp, examples, optimizer, steps=30)
     assert np.mean(losses[-3:]) < 0.2 * np.mean(losses[:3])
     assert passes.held == 0
     scores = nlp.evaluate(make_examples(nlp, 4, n_sentences=12))
@@ -92,8 +87,7 @@ def test_averages_are_used_and_saved(checkpoint, tmp_path):
     examples = make_examples(nlp, 4)
     optimizer = nlp.create_optimizer()
     optimizer.averages = {}
-    for _ in range(5):
-        nlp.update(examples, sgd=optimizer)
+    train(nlp, examples, optimizer, steps=5)
     (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
     shim = get_shim(layer)
     name = "layers.1.mlp.Wi.weight"
@@ -123,8 +117,7 @@ def test_lower_layers_frozen_and_slow(checkpoint, optimizer, tmp_path):
     (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
     encoder = get_shim(layer).loaded.encoder
     before = {name: array.copy() for name, array in encoder.tensors().items()}
-    for _ in range(3):
-        nlp.update(examples, sgd=sgd)
+    train(nlp, examples, sgd, steps=3)
     with nlp.use_params(sgd.averages):
         nlp.to_disk(tmp_path / "nlp")
     loaded = spacy.load(tmp_path / "nlp").get_pipe("modernbert_ner").model
@@ -184,7 +177,7 @@ def test_dropout_rate_does_no_harm(trained):
 
 def test_spacy_train(checkpoint, tmp_path):
     """The command line's own loop, with a corpus and a config on disk."""
-    from spacy.cli.train import train
+    from spacy.cli.train import train as spacy_train
     from spacy.tokens import DocBin
 
     nlp = spacy.blank("en")
@@ -193,7 +186,7 @@ def test_spacy_train(checkpoint, tmp_path):
         DocBin(docs=docs).to_disk(tmp_path / f"{name}.spacy")
     nlp = windowed_nlp(checkpoint)
     nlp.config.to_disk(tmp_path / "config.cfg")
-    train(
+    spacy_train(
         tmp_path / "config.cfg",
         tmp_path / "out",
         overrides={

@@ -9,7 +9,6 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
-import spacy
 import torch
 from spacy.tokens import DocBin
 from spacy.training import Example
@@ -24,6 +23,7 @@ from spacy_modernbert.encoder.config import SIZES
 
 from ..commands import done, failed, invoke
 from ..encoder.util import make_masked_lm
+from ..pipelines import make_nlp, start, train
 from ..util import contents, make_tokenizer
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
@@ -150,18 +150,10 @@ def test_upper_full_attention_layers_start_with_matching_keys(tmp_path, corpus):
 
 def test_it_trains(corpus, fresh):
     fix_random_seed(0)
-    nlp = spacy.blank("en")
-    tok2vec = {"name": str(fresh), "backend": "cpu"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    nlp = make_nlp(fresh)
     docs = list(DocBin().from_disk(corpus).get_docs(nlp.vocab))[:8]
     examples = [Example(nlp.make_doc(doc.text), doc) for doc in docs]
-    optimizer = nlp.initialize(lambda: examples)
-    optimizer.learn_rate = 0.003
-    losses = []
-    for _ in range(15):
-        step: dict = {}
-        nlp.update(examples, sgd=optimizer, losses=step)
-        losses.append(step["modernbert_ner"])
+    losses = train(nlp, examples, start(nlp, examples), steps=15)
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
 
 

@@ -11,6 +11,7 @@ from spacy_modernbert.encoder import availability, flash, kernels
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 
 from ..commands import done, failed, invoke
+from ..pipelines import make_nlp
 
 
 def run(*arguments):
@@ -88,10 +89,7 @@ def test_what_is_not_installed(monkeypatch):
 
 
 def test_before_initializing(checkpoint, tmp_path):
-    nlp = spacy.blank("en")
-    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
-    nlp.to_disk(tmp_path / "nlp")
+    make_nlp(checkpoint).to_disk(tmp_path / "nlp")
     assert "encoder none yet: " in done(run(tmp_path / "nlp"))
 
 
@@ -165,10 +163,7 @@ def test_a_backend_of_the_pipeline_that_is_missing(trained, monkeypatch):
 def test_a_quantization_that_the_backend_has_not(
     checkpoint, tmp_path, quantization, message
 ):
-    nlp = spacy.blank("en")
-    tok2vec = {"name": str(checkpoint), "backend": "cpu"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
-    nlp.to_disk(tmp_path / "nlp")
+    make_nlp(checkpoint).to_disk(tmp_path / "nlp")
     config = spacy.util.load_config(tmp_path / "nlp" / "config.cfg")
     block = config["components"]["modernbert_ner"]["model"]["tok2vec"]
     block["quantization"] = quantization

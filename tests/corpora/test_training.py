@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import spacy
 from spacy.training import Corpus, Example
 from spacy.util import fix_random_seed
 
@@ -21,6 +20,7 @@ from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers.encode import find_layers
 
 from ..documents.toys import uncovered_tokens
+from ..pipelines import make_nlp
 from ..util import PUBLISHED, make_config
 
 
@@ -37,13 +37,6 @@ def encoder(tmp_path_factory) -> Path:
     tokenizer_json = (PUBLISHED / "tokenizer.json").read_text(encoding="utf8")
     save_checkpoint(folder, config, init_tensors(config, 0), tokenizer_json)
     return folder
-
-
-def make_nlp(encoder):
-    nlp = spacy.blank("en")
-    tok2vec = {"name": str(encoder), "backend": "cpu"}
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
-    return nlp
 
 
 def test_litbank_is_learned(litbank, encoder, tmp_path):
