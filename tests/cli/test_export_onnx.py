@@ -231,7 +231,7 @@ def test_without_onnx_runtime(checkpoint, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("error", "shown"), [(0.5, "5.0e-01"), (np.nan, "nan")])
 def test_what_differs_is_not_written(checkpoint, tmp_path, monkeypatch, error, shown):
     module = sys.modules[export_onnx.__module__]
-    far = module.Parity(cosine=0.9, error=error, largest=3.0)
+    far = module.Parity(least_cosine=0.9, mean_cosine=0.95, most_error=error)
     monkeypatch.setattr(module, "compare", lambda *arguments: far)
     found = failed(run(checkpoint, tmp_path / "onnx"))
     assert f"off by {shown} from torch" in found
