@@ -1,6 +1,7 @@
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,6 +69,28 @@ def test_an_encoder_that_is_there_is_kept(shim, tmp_path):
     loaded = shim.loaded
     shim.start()
     assert shim.loaded is loaded
+
+
+def test_the_encoder_is_made_by_the_settings(checkpoint, monkeypatch):
+    """By all of them, to predict and, where that one cannot, to train."""
+    asked = []
+
+    def spy(config, tensors, **settings):
+        asked.append(settings)
+        return SimpleNamespace(config=config, tensors=dict, can_train=False)
+
+    monkeypatch.setattr("spacy_modernbert.layers.shim.make_encoder", spy)
+    told = {
+        "backend": "cpu",
+        "precision": "bfloat16",
+        "quantization": {"bits": 8},
+        "gradient_checkpointing": True,
+        "frozen_layers": 2,
+    }
+    shim = EncoderShim(EncoderSettings(name=str(checkpoint), **told))
+    shim.start()
+    shim.to_train()
+    assert asked == [{**told, "to_train": False}, {**told, "to_train": True}]
 
 
 def test_tokenizer_with_more_wordpieces_than_the_encoder(checkpoint, tmp_path):
@@ -203,6 +226,19 @@ def test_keys_of_the_optimizer(checkpoint, docs):
     optimizer = Adam(0.01)
     learn(model, docs, optimizer)
     assert set(optimizer.nr_update) == {(shim.id, name) for name in weights(shim)}
+
+
+def test_lower_layers_learn_more_slowly(checkpoint, docs):
+    """By plain SGD, of three layers: the second takes a quarter of the way."""
+    ways = []
+    for decay in (1.0, 0.5):
+        model = make_tok2vec(checkpoint, layer_lr_decay=decay)
+        shim = get_shim(model.layers[0])
+        before = weights(shim)[NAME]
+        learn(model, docs, SGD(100.0, grad_clip=0.0, use_averages=False))
+        ways.append(weights(shim)[NAME] - before)
+    assert np.abs(ways[0]).max() > 0.01
+    np.testing.assert_allclose(ways[1], ways[0] / 4, atol=1e-6)
 
 
 def test_nothing_to_step():
