@@ -16,7 +16,7 @@ from spacy.util import fix_random_seed
 
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .pipelines import start, train, train_ner
+from .pipelines import load_with, make_nlp, start, train, train_ner
 from .scripts import run_script
 from .util import (
     PEOPLE,
@@ -59,6 +59,31 @@ def test_documents_of_many_windows_are_learned(checkpoint):
     scores = nlp.evaluate(make_examples(nlp, 4, n_sentences=12))
     assert scores["ents_f"] > 0.9
     assert set(scores["ents_per_type"]) == {"PERSON", "PLACE"}
+
+
+def test_learned_in_bfloat16(checkpoint, tmp_path):
+    """What is learned is kept in float32, and nearly the same is found by it."""
+    fix_random_seed(0)
+    nlp = make_nlp(checkpoint, precision="bfloat16")
+    examples = make_examples(nlp, 8)
+    losses = train(nlp, examples, start(nlp, examples), steps=25)
+    assert np.mean(losses[-3:]) < 0.2 * np.mean(losses[:3])
+    nlp.to_disk(tmp_path / "nlp")
+    exact = load_with(tmp_path / "nlp", precision="float32")
+    layers = [
+        find_layers(each.get_pipe("modernbert_ner").model)[0] for each in (nlp, exact)
+    ]
+    learned, saved = (get_shim(layer).loaded.encoder.tensors() for layer in layers)
+    for name, array in learned.items():
+        np.testing.assert_array_equal(saved[name], array, err_msg=name)
+    docs = [nlp.make_doc(text) for text in TEXTS]
+    rounded, vectors = (layer.predict(docs).vectors for layer in layers)
+    assert 1e-4 < np.abs(rounded - vectors).max() < 0.2
+    found, wanted = (
+        {(i, *ent) for i, ents in enumerate(entities(each.pipe(TEXTS))) for ent in ents}
+        for each in (nlp, exact)
+    )
+    assert len(found & wanted) > 0.95 * len(found | wanted) > 100
 
 
 def test_gradients_add_up_until_the_update(checkpoint):
