@@ -2,6 +2,8 @@
 
 import os
 import threading
+from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import spacy
 
 from spacy_modernbert import components
 from spacy_modernbert.layers import ahead
-from spacy_modernbert.layers.ahead import run_ahead, take_batches
+from spacy_modernbert.layers.ahead import run_ahead, take_batches, works_aside
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from ..util import count_passes, entities, make_text, put_on_small_device
@@ -78,7 +80,9 @@ def test_in_a_thread_and_ahead(nlp):
     stream = nlp.pipe(asked.append(i) or text for i, text in enumerate(TEXTS))
     next(stream)
     # Two batches more than the first one, and not all.
-    assert len(TEXTS) > len(asked) > 3
+    docs = (nlp.make_doc(text) for text in TEXTS)
+    first = islice(take_batches(docs, nlp.batch_size, 100), 3)
+    assert len(asked) == sum(map(len, first)) < len(TEXTS)
     assert len(threads()) == 1
     stream.close()
     assert all(name.startswith(THREAD) for name in names) and names
@@ -94,6 +98,23 @@ def test_not_farther_ahead_than_batches_are_long(nlp, batch_size, n_ahead):
     next(stream)
     assert len(asked) <= batch_size + n_ahead
     stream.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "aside"),
+    [
+        ("cuda:0", True),
+        ("mps", True),
+        ("mlx:gpu", True),
+        ("onnx:CUDAExecutionProvider", True),
+        ("cpu", False),
+        ("mlx:cpu", False),
+        ("openvino:CPU", False),
+        ("onnx:CPUExecutionProvider", False),
+    ],
+)
+def test_what_leaves_the_cores_to_others(device, aside):
+    assert works_aside(SimpleNamespace(device=device)) == aside
 
 
 def test_on_the_cpu_there_is_no_thread(nlp, wanted):
