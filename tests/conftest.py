@@ -1,4 +1,5 @@
 import os
+import platform
 from pathlib import Path
 from typing import Iterator
 
@@ -48,6 +49,19 @@ def each_backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     skip_unless_here(name)
     return name
+
+
+@pytest.fixture
+def on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which every library could be installed."""
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+@pytest.fixture
+def only_torch_installed(monkeypatch: pytest.MonkeyPatch, on_linux: None) -> None:
+    """And on which none is but torch."""
+    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import pytest
 import spacy
 from spacy.util import fix_random_seed
 
-from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import BACKENDS, PREDICTING, look_for
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
@@ -157,9 +156,8 @@ def test_chosen_when_loading(trained, backend, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["mlx", "openvino", "onnx"])
-def test_what_is_not_there(trained, backend, monkeypatch):
+def test_what_is_not_there(trained, backend, only_torch_installed, monkeypatch):
     """The message has the command that installs it."""
-    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
     wanted = rf"'{backend}' was asked for.*pip install 'spacy-modernbert\[{backend}\]'"
     with pytest.raises(ValueError, match=wanted):
         load(trained, backend)

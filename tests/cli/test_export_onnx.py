@@ -8,7 +8,6 @@ import spacy
 from transformers import AutoTokenizer
 
 from spacy_modernbert.cli import export_onnx
-from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 
@@ -222,8 +221,7 @@ def test_no_arguments():
     assert "Missing argument" in words(result)
 
 
-def test_without_onnx_runtime(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
+def test_without_onnx_runtime(checkpoint, tmp_path, only_torch_installed):
     found = failed(run(checkpoint, tmp_path / "onnx"))
     assert "pip install 'spacy-modernbert[onnx]'" in found
 

@@ -30,8 +30,7 @@ def test_what_is_here_and_what_is_missing():
     assert "to predict: " in words and "to train: " in words
 
 
-def test_the_command_that_installs_what_is_missing(monkeypatch):
-    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
+def test_the_command_that_installs_what_is_missing(only_torch_installed):
     words = done(run())
     for extra in ("mlx", "openvino", "onnx"):
         assert f"pip install 'spacy-modernbert[{extra}]'" in words

@@ -86,7 +86,7 @@ def test_of_two_gpus_the_current_one(monkeypatch):
         ("mps", "torch", "pip install 'torch"),
     ],
 )
-def test_a_library_that_is_missing(monkeypatch, backend, module, command):
+def test_a_library_that_is_missing(on_linux, monkeypatch, backend, module, command):
     libraries = ("mlx", "openvino", "onnx", "onnxruntime", "torch")
     found = {name: name != module for name in libraries}
     monkeypatch.setattr(availability, "_is_installed", found.__getitem__)
