@@ -35,6 +35,9 @@ def test_it_finds_what_torch_finds(trained, tmp_path):
 
 def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
     """Where OpenVINO is the quickest to predict. What was set for training holds."""
+    # Whatever is here that it would rather take.
+    monkeypatch.setattr(availability, "_is_apple_silicon", lambda: False)
+    monkeypatch.setitem(availability._LOOK, "cuda", lambda: ("", "none"))
     monkeypatch.setattr(availability, "_is_quickest_by_openvino", lambda: True)
     nlp = load_with(trained, backend="auto", precision="auto", frozen_layers=1)
     shim = get_shim(find_layers(nlp.get_pipe("modernbert_ner").model)[0])
