@@ -7,11 +7,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from itertools import islice
 
@@ -246,10 +244,13 @@ def test_a_pipe(run, wanted, tmp_path):
     """As a shell makes one of <(zcat texts.gz)."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_text, args=["\n".join(TEXTS)])
+    # It waits for a reader, and is not to be waited for where none comes.
+    writer = threading.Thread(
+        target=pipe.write_text, args=["\n".join(TEXTS)], daemon=True
+    )
     writer.start()
     done(run(pipe, tmp_path / "out.npy"))
-    writer.join()
+    writer.join(60)
     assert_vectors(np.load(tmp_path / "out.npy"), wanted)
 
 
@@ -381,36 +382,42 @@ def test_other_texts(run, interrupt, text_file, tmp_path):
     assert not output.exists()
 
 
-def test_killed(run, checkpoint, wanted, tmp_path):
+# The command, killed before something is on the disk: the so many-th that it writes.
+KILLED = """
+import os, signal, sys
+from spacy_modernbert.cli import app, vector_files
+
+number, *arguments = sys.argv[1:]
+seen, sync = [], vector_files.sync
+
+def sync_or_die(stream):
+    seen.append(stream)
+    if len(seen) == int(number):
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    sync(stream)
+
+vector_files.sync = sync_or_die
+app(["embed", *arguments])
+"""
+
+
+@pytest.mark.parametrize("number", [3, 5, 8])
+def test_killed(run, checkpoint, wanted, tmp_path, number):
     """In the middle of its work, and of whatever it was writing."""
     text_file, output = tmp_path / "in.txt", tmp_path / "out.npy"
     text_file.write_text("".join(f"{text}\n" for text in TEXTS * 20))
-    command = [sys.executable, "-m", "spacy", "modernbert", "embed"]
-    command += [str(text_file), str(output), "--model", str(checkpoint)]
     # Another process is to find the same, on any processor.
-    float32 = ["--precision", "float32"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [*command, "--backend", "cpu", *float32, *SMALL],
-        env=environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    state = tmp_path / "out.npy.partial" / "state.json"
-    try:
-        while process.poll() is None:
-            if state.exists() and json.loads(state.read_text())["n_texts"] > 0:
-                process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-                break
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        printed, _ = process.communicate()
-    n_done = json.loads(state.read_text())["n_texts"]
-    assert 0 < n_done < len(TEXTS) * 20, printed
+    options = ["--precision", "float32", *SMALL]
+    arguments = [text_file, output, "--model", checkpoint, "--backend", "cpu"]
+    command = [sys.executable, "-c", KILLED, number, *arguments, *options]
+    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True)
+    # By SIGKILL, or on Windows, which has none, by SIGTERM.
+    assert result.returncode in (-9, 15), result.stderr
+    state = json.loads((tmp_path / "out.npy.partial" / "state.json").read_text())
+    assert state["n_texts"] < len(TEXTS) * 20
+    assert (state["n_texts"] > 0) == (number > 3)
     assert not output.exists()
-    done(run(text_file, output, *float32, *SMALL))
+    done(run(text_file, output, *options))
     assert_vectors(np.load(output), np.tile(wanted, (20, 1)))
 
 
