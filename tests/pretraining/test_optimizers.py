@@ -59,3 +59,39 @@ def test_each_parameter_is_stepped_by_one(paths, tmp_path):
     assert all(each.ndim == 2 for each in stepped[1])
     assert all(each is not run.model.table for each in stepped[1])
     assert len(make_optimizers(run.model, make_settings(paths), torch.float32)) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_settings_of_adamw(paths, tmp_path, optimizer):
+    """Vectors do not decay."""
+    told = make_settings(
+        paths, optimizer=optimizer, weight_decay=0.3, beta1=0.8, beta2=0.9, eps=1e-5
+    )
+    adamw, *_ = make_optimizers(Pretraining(told, tmp_path).model, told, torch.float32)
+    matrices, vectors = adamw.param_groups
+    assert {each.ndim for each in matrices["params"]} == {2}
+    assert {each.ndim for each in vectors["params"]} == {1}
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.3, 0.0)
+    for group in (matrices, vectors):
+        assert (group["betas"], group["eps"]) == ((0.8, 0.9), 1e-5)
+
+
+def test_a_step_is_of_the_schedule(paths, tmp_path):
+    run = Pretraining(make_settings(paths, optimizer="muon"), tmp_path)
+    report = next(run.steps())
+    assert 0 < report.learn_rate < run.settings.learn_rate
+    groups = [group for each in run._optimizers for group in each.param_groups]
+    assert {group["lr"] for group in groups} == {report.learn_rate}
+
+
+def test_gradients_are_clipped(paths, tmp_path):
+    """By the norm of all of them, as the means that AdamW keeps show."""
+    norms = []
+    for clip in (1e3, 1e-3):
+        run = Pretraining(make_settings(paths, grad_clip=clip), tmp_path)
+        next(run.steps())
+        (adamw,) = run._optimizers
+        means = [adamw.state[each]["exp_avg"] for each in run.model.parameters()]
+        norm = sum(mean.square().sum() for mean in means).sqrt().item()
+        norms.append(norm / (1 - run.settings.beta1))
+    assert 0.01 < norms[0] < 1e3 and norms[1] == pytest.approx(1e-3, rel=0.01)

@@ -130,10 +130,17 @@ def test_what_is_saved_is_a_checkpoint(paths, tmp_path):
         torch.testing.assert_close(weights(again)[name], tensor)
 
 
-def test_probe(paths, tmp_path):
-    probe = Pretraining(make_settings(paths), tmp_path).probe()
-    assert set(probe) == {"unigram", "128"}
-    assert probe["128"]["n_hidden"] == probe["unigram"]["n_hidden"] > 0
+def test_probe(paths, tmp_path, monkeypatch):
+    run = Pretraining(make_settings(paths), tmp_path)
+    assert set(run.probe()) == {"unigram", "128"}
+    # Where sequences are longer than what is in sight beside them.
+    monkeypatch.setattr("spacy_modernbert.pretraining.run._SHORT_SIGHT", 16)
+    probe = run.probe()
+    assert set(probe) == {"unigram", "128", "16"}
+    n_hidden = [each["n_hidden"] for each in probe.values()]
+    assert n_hidden == 3 * [n_hidden[0]] and n_hidden[0] > 0
+    losses = [each["loss"] for each in probe.values()]
+    assert np.isfinite(losses).all() and len(set(losses)) == 3
 
 
 @pytest.mark.parametrize("length", [4, 5, 12, 100])
