@@ -31,6 +31,11 @@ def shim_of(nlp, name="modernbert_ner"):
     return get_shim(layer)
 
 
+def tok2vec_of(nlp, name="modernbert_ner"):
+    """Without the projection that the parser adds."""
+    return nlp.get_pipe(name).model.get_ref("tok2vec").layers[0]
+
+
 # -- The factory ----------------------------------------------------------------
 
 
@@ -130,7 +135,12 @@ def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
     nlp.initialize(lambda: examples)
     assert passes.encoded == passes.trained == []
     assert nlp.update(examples)["ner"] > 0
-    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
+    docs = list(nlp.pipe(TEXTS))
+    assert sum(passes.encoded) > sum(map(len, docs))
+    vectors = tok2vec_of(nlp, "ner").predict(docs)
+    assert [each.shape for each in vectors] == [(len(doc), 32) for doc in docs]
+    # What the LSTM puts out lies between -1 and 1, and depends on the encoder.
+    assert all(0 < np.abs(each).max() < 1 for each in vectors)
 
 
 def test_initializing_beside_word_vectors(checkpoint):
@@ -155,7 +165,14 @@ def test_initializing_beside_word_vectors(checkpoint):
     examples = make_examples(nlp, 4)
     nlp.initialize(lambda: examples)
     assert nlp.update(examples)["ner"] > 0
-    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
+    found = []
+    for value in (1, -1):
+        nlp.vocab.set_vector("Oslo", np.full(3, value, "f"))
+        (vectors,) = tok2vec_of(nlp, "ner").predict([nlp("Oslo")])
+        found.append(vectors)
+    assert found[0].shape == found[1].shape == (1, 32 + 16)
+    np.testing.assert_array_equal(found[0][:, :32], found[1][:, :32])
+    assert (found[0][:, 32:] != found[1][:, 32:]).any()
 
 
 def test_labels_of_a_file(checkpoint):

@@ -8,7 +8,7 @@ from spacy.util import fix_random_seed
 from spacy_modernbert.components import DEFAULT_CONFIG
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .util import entities, make_examples, make_text, tok2vec_config
+from .util import entities, make_examples, make_text, make_tok2vec, tok2vec_config
 
 pytest.importorskip("spacy_transformers")
 
@@ -261,7 +261,12 @@ def test_initializing_encodes_nothing(checkpoint, monkeypatch):
 
 
 def test_span_getters_of_spacy_transformers(checkpoint):
-    """Inline, too: what they cut too long is cut further."""
+    """Inline, too: what they cut too long is cut further. A window that holds the Doc
+    gives the vectors that ours does.
+    """
+    docs = [spacy.blank("en")(text) for text in TEXTS]
+    wanted = make_tok2vec(checkpoint).predict(docs)
+    assert max(map(len, docs)) > 40
     for block in (
         {"@span_getters": "spacy-transformers.doc_spans.v1"},
         {
@@ -274,7 +279,10 @@ def test_span_getters_of_spacy_transformers(checkpoint):
             ner={**ner_config(tok2vec_config(checkpoint, get_spans=block))},
         )
         assert train(nlp, 1)[0] > 0
-        assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
+        found = make_tok2vec(checkpoint, get_spans=block).predict(docs)
+        for doc, vectors, others in zip(docs, found, wanted, strict=True):
+            is_whole = len(doc) <= block.get("window", len(doc))
+            assert np.allclose(vectors, others, atol=1e-5) == is_whole
 
 
 def test_our_span_getter_in_a_stock_model(checkpoint):
@@ -291,5 +299,9 @@ def test_our_span_getter_in_a_stock_model(checkpoint):
         transformer={"factory": "transformer", "model": stock},
         ner=ner_config(LISTENER),
     )
+    nlp.initialize(lambda: make_examples(nlp, 1))
+    doc = nlp(TEXTS[1])
+    (found,) = doc._.trf_data.model_output.last_hidden_state  # of one window
+    encode = make_tok2vec(checkpoint, precision="float32").layers[0]
+    np.testing.assert_allclose(found, encode.predict([doc]).vectors, atol=1e-4)
     assert train(nlp, 1)[0] > 0
-    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
