@@ -14,6 +14,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import fix_random_seed
 
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from .pipelines import load_with, make_nlp, start, train, train_ner
@@ -224,7 +225,11 @@ def test_spacy_train(checkpoint, tmp_path):
         },
     )
     loaded = spacy.load(tmp_path / "out" / "model-last")
-    assert loaded("Anna Berg").text == "Anna Berg"
+    assert 0 <= loaded.meta["performance"]["ents_f"] <= 1
+    (layer,) = find_layers(loaded.get_pipe("modernbert_ner").model)
+    before = open_tensors(checkpoint, load_config(checkpoint))
+    for name, array in get_shim(layer).loaded.encoder.tensors().items():
+        assert (array != before[name]).any(), name
     assert (tmp_path / "out" / "model-best" / "modernbert_ner" / "encoder").is_dir()
 
 
