@@ -39,6 +39,8 @@ def pretrain(tmp_path):
 
 def command(*arguments):
     def run(tmp_path):
+        if "export-onnx" in arguments:
+            pytest.importorskip("onnxruntime", reason="needs the extra onnx")
         texts = tmp_path / "texts.txt"
         texts.write_text("Anna went to Oslo.")
         words = [each.format(out=tmp_path / "out", texts=texts) for each in arguments]
@@ -69,8 +71,6 @@ def command(*arguments):
     ],
 )
 def test_it_is_fetched(fetch, checkpoint, tmp_path, monkeypatch):
-    if fetch.__name__ == "run":
-        pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     asked = []
 
     def snapshot_download(name, revision, allow_patterns, ignore_patterns):
