@@ -181,18 +181,22 @@ def test_a_tokenizer_of_the_hub(nlp, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "size",
+    ("size", "wanted"),
     [
-        "size = 2000",
-        '[batcher.size]\n@schedules = "compounding.v1"\n'
-        "start = 100\nstop = 2000\ncompound = 1.001",
+        ("size = 2000", [8, 8, 4]),
+        (
+            '[batcher.size]\n@schedules = "compounding.v1"\n'
+            "start = 100\nstop = 2000\ncompound = 1.001",
+            [7, 1, 7, 1, 4],
+        ),
     ],
 )
-def test_registered(nlp, size):
+def test_registered(nlp, size, wanted):
+    """Eight documents at a time, of 13 wordpieces each."""
     config = spacy.util.load_config_from_str(
         f'[batcher]\n@batchers = "spacy-modernbert.batch_by_wordpieces.v1"\n'
         f"buffer = 8\n{size}"
     )
     batcher = registry.resolve(config)["batcher"]
     docs = [nlp("word " * 10) for _ in range(20)]
-    assert sum(len(batch) for batch in batcher(docs)) == 20
+    assert [len(batch) for batch in batcher(docs)] == wanted
