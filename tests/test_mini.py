@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import ModernBertForMaskedLM, PreTrainedTokenizerFast
+from transformers import (
+    ModernBertForMaskedLM,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+)
 
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.head import open_head
@@ -82,11 +86,18 @@ def test_it_has_read_something():
 
 
 def test_in_a_pipeline(config):
-    nlp = make_nlp(MINI)
+    """Its vectors are those of transformers."""
+    nlp = make_nlp(MINI, precision="float32")
     ner = nlp.get_pipe("modernbert_ner")
     ner.add_label("PERSON")
     nlp.initialize()
     (layer,) = find_layers(ner.model)
     vectors = layer.predict([nlp.make_doc(TEXT)]).vectors
     assert vectors.shape[1] == config.hidden_size
-    assert np.isfinite(vectors).all()
+    model = ModernBertModel.from_pretrained(
+        MINI, attn_implementation="sdpa", torch_dtype=torch.float32
+    ).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(MINI)
+    with torch.inference_mode():
+        (wanted,) = model(**tokenizer(TEXT, return_tensors="pt")).last_hidden_state
+    np.testing.assert_allclose(vectors, wanted.numpy(), atol=1e-4)
