@@ -139,6 +139,28 @@ def test_a_pipeline_of_spacy(data, tmp_path):
     assert "no log of the training run" in (tmp_path / "m.html").read_text()
 
 
+def test_another_span_getter(trained, data, tmp_path):
+    """Where it cuts is not known beforehand: nothing is told by cuts."""
+    pytest.importorskip("spacy_transformers")
+    key = "components.modernbert_ner.model.tok2vec.get_spans"
+    spans = {"@span_getters": "spacy-transformers.doc_spans.v1"}
+    spacy.load(trained, config={key: spans}).to_disk(tmp_path / "nlp")
+    arguments = ["-o", tmp_path / "m.json", "--samples", 2]
+    done(run(tmp_path / "nlp", data, *arguments))
+    evaluation = json.loads((tmp_path / "m.json").read_text())["evaluation"]
+    assert evaluation["window"] is None and evaluation["slices"]["edge"] == []
+    assert evaluation["overall"]["f"] > 0.5
+
+
+def test_a_gpu_is_asked_for(ruler, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(COMMAND, "setup_gpu", lambda gpu, silent: asked.append(gpu))
+    data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
+    for options in (["--gpu-id", 1], []):
+        done(run(ruler, data, "--samples", 2, *options))
+    assert asked == [1, -1]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -193,7 +215,7 @@ def write_docs(path, *docs):
 
 def test_documents_of_any_length(ruler, tmp_path):
     """Those that are longer than `nlp.max_length`, beyond which spaCy takes no text."""
-    novel = ["Ann", *["goes"] * 210_000, "Ann"]
+    novel = ["Ann", *["g" * 5_000] * 210, "Ann"]
     data = write_docs(tmp_path / "novel.spacy", (novel, "PERSON"))
     arguments = ["--train", data, "-o", tmp_path / "m.json", "--samples", 2]
     done(run(ruler, data, *arguments))
