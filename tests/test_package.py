@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from configparser import ConfigParser
 
 import pytest
 import spacy
@@ -30,6 +31,13 @@ print(json.dumps([[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs
 """
 
 
+def read_config(text):
+    config = ConfigParser(delimiters=["="], interpolation=None)
+    config.optionxform = str
+    config.read_string(text)
+    return config
+
+
 def test_wheel(tmp_path):
     """Without `top_level.txt`, `spacy package` does not find what a pipeline needs."""
     source = tmp_path / "source"
@@ -48,15 +56,12 @@ def test_wheel(tmp_path):
     with zipfile.ZipFile(path) as wheel:
         names = set(wheel.namelist())
         assert wheel.read(f"{info}/top_level.txt").split() == [b"spacy_modernbert"]
-        entry_points = wheel.read(f"{info}/entry_points.txt").decode()
-    for name in (
-        "modernbert_ner",
-        "Tok2VecModernBert.v1",
-        "long_context_spans.v1",
-        "ProgressLogger.v1",
-        "long_ner_scorer.v1",
-    ):
-        assert name in entry_points
+        entry_points = read_config(wheel.read(f"{info}/entry_points.txt").decode())
+    setup = read_config((ROOT / "setup.cfg").read_text(encoding="utf8"))
+    groups = setup["options.entry_points"].items()
+    wanted = "\n".join(f"[{group}]\n{lines}" for group, lines in groups)
+    assert entry_points == read_config(wanted)
+    assert "modernbert_ner" in entry_points["spacy_factories"]
     for module in ("components.py", "layers/shim.py", "encoder/backend.py", "py.typed"):
         assert f"spacy_modernbert/{module}" in names
     for part in ("report.html.jinja", "report.css", "report.js"):
