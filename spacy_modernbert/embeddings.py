@@ -22,7 +22,7 @@ from thinc.api import Config
 
 from .documents.doc_pooling import own_rows, plan_doc_pooling, with_special
 from .documents.wordpieces import WordpieceTokenizer
-from .encoder.backend import Encoder, resolve_backend, resolve_precision
+from .encoder.backend import Encoder, resolve_precision
 from .encoder.checkpoint import resolve
 from .encoder.sentences import resolve_pooling
 from .errors import Errors
@@ -280,13 +280,8 @@ def load_embedder(
         window = max(MIN_WINDOW, min(spans.get("window", _WINDOW), limit))
     if overlap is None:
         overlap = min(spans.get("overlap", _OVERLAP), window // 2)
-    found_backend = resolve_backend(
-        shim.settings.backend,
-        to_train=False,
-        precision=shim.settings.precision,
-        quantization=shim.settings.quantization,
-        heed_variable=shim.heeds_variable,
-    )
+    # A device is named by its backend first.
+    found_backend, _, _ = loaded.encoder.device.partition(":")
     return Embedder(
         encoder=loaded.encoder,
         tokenizer=loaded.tokenizer,
