@@ -30,7 +30,7 @@ from .markdown import make_table
 Quantization = Optional[Dict[str, int]]
 Entities = Set[Tuple[int, int, str]]
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path("metrics/benchmarks")
 
 GROUP = {"group_size": 64}
 VARIANTS: List[Tuple[str, str, Quantization]] = [

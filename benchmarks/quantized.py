@@ -53,6 +53,8 @@ def measure(model: Path, scheme: Scheme) -> Dict[str, Any]:
     config = load_config(model)
     with TemporaryDirectory() as folder:
         floats, quantized = Path(folder) / "floats", Path(folder) / "quantized"
+        floats.mkdir()
+        quantized.mkdir()
         convert_checkpoint(model, config, floats, None)
         convert_checkpoint(model, config, quantized, scheme)
         return {

@@ -76,7 +76,7 @@ def _describe(target: Target, found: Found) -> List[str]:
 
 
 def _round(value: float) -> str:
-    """RETURNS (str): To four digits, or to whole numbers: never as a power of ten."""
+    """RETURNS (str): To four digits, or to a whole number."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 

@@ -75,7 +75,7 @@ class Errors:
     UNKNOWN_BACKEND = (
         "There is no backend {value!r}. Use one of: {known}. It is set by `backend` in "
         "the config of the architecture, or by the environment variable "
-        "SPACY_MODERNBERT_BACKEND, which wins."
+        "SPACY_MODERNBERT_BACKEND, which wins over every config."
     )
     BACKEND_UNAVAILABLE = (
         "The backend {value!r} was asked for, but it cannot run here. {missing} "
@@ -145,7 +145,6 @@ class Errors:
         "which is not supported here. Give pooling = 'cls' or 'mean' to have vectors "
         "of another kind, or make them with sentence-transformers."
     )
-
     UNSUPPORTED_CLASSIFIER_POOLING = (
         "The encoder's config has classifier_pooling = {found!r}, which is not "
         "supported here. Give pooling = 'cls' or 'mean', whichever the model was "
@@ -337,6 +336,10 @@ class Errors:
     BATCH_UNDER_LEAST = (
         "max_batch_wordpieces is {value}, less than any window that can be cut. Set it "
         "to {least} or more."
+    )
+    VECTORS_OF_OTHERS = (
+        "Vectors of shape {found} cannot be compared with vectors of shape {wanted}: "
+        "they have to be of the same wordpieces."
     )
     LISTENERS_DIFFER = (
         "The listeners of this component differ in pooling or grad_factor, and spaCy "
@@ -549,6 +552,11 @@ class Errors:
         "gradient_checkpointing = true (it was {checkpointing} for this pass). Else "
         "make sequences shorter (length in [pretraining.phases]). {saved}"
     )
+    PRETRAINING_EVALUATION_OUT_OF_MEMORY = (
+        "The device {device} has too little memory left to look at held-out texts in "
+        "sequences of {length} wordpieces. Free memory on it, set another backend, or "
+        "make sequences shorter (length in [pretraining.phases]). {saved}"
+    )
     PRETRAINING_WEIGHTS_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for the {n_weights:,} weights "
         "of the encoder in float32, their gradients and what the optimizer remembers "
@@ -561,6 +569,7 @@ class Errors:
         "({learn_rate}) lower, or precision to float32."
     )
     PRETRAINING_SAVED = "What was saved after step {step} is untouched."
+    PRETRAINING_SAVED_BEFORE = "What was saved is untouched."
     PRETRAINING_NOTHING_SAVED = "No step was saved yet."
     PRETRAINING_NEEDS_TORCH_BACKEND = (
         "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "

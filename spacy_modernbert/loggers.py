@@ -40,7 +40,7 @@ def progress_logger_v1(
         `log.jsonl` beside `model-best`, where the run has an output folder. What an
         earlier run wrote there is replaced, as its pipelines are.
     RETURNS (Callable): What `spacy train` sets up logging with. It raises an OSError
-        where the file cannot be written, before anything is trained.
+        where `output_file` cannot be written, before anything is trained.
     RAISES (ValueError): If `output_file` is no path.
     """
     if output_file is not None and not isinstance(output_file, (str, Path)):
@@ -248,7 +248,7 @@ def make_columns(pipes: List[str], scores: List[str]) -> List[Tuple[str, int]]:
     """The columns of the rows.
 
     pipes (List[str]): The components that are trained.
-    scores (List[str]): The scores that count.
+    scores (List[str]): The scores that are shown.
     RETURNS (List[Tuple[str, int]]): Their names and widths.
     """
     names = [
@@ -271,7 +271,7 @@ def format_row(
 
     entry (Mapping[str, Any]): A line of the file.
     pipes (List[str]): The components that are trained.
-    scores (List[str]): The scores that count.
+    scores (List[str]): The scores that are shown.
     RETURNS (List[str]): The cells.
     """
     return [

@@ -19,7 +19,7 @@ from ..encoder.checkpoint import (
     read_tokenizer_json,
     replacing_checkpoint,
     resolve,
-    save_checkpoint,
+    write_checkpoint,
 )
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
@@ -120,11 +120,11 @@ def convert_checkpoint(
 
     source (Path): The checkpoint.
     config (ModernBertConfig): Its config.
-    output (Path): Folder for the new one: see `save_checkpoint`.
+    output (Path): Folder for the new one: see `write_checkpoint`.
     scheme (Optional[Scheme]): How to quantize all weights that can be; None to have
         all in float32.
-    RAISES (ValueError): If there is something in the folder that may not be replaced,
-        or the checkpoint is not sound, or no weight can be quantized in that way.
+    RAISES (ValueError): If the checkpoint is not sound, or no weight can be quantized
+        in that way.
     """
     tensors = open_tensors(source, config)
     shapes = expected_shapes(config)
@@ -133,7 +133,7 @@ def convert_checkpoint(
         converted = OnDemand(shapes, tensors.__getitem__)
     else:
         converted = quantize_tensors(tensors, shapes, scheme)
-    save_checkpoint(
+    write_checkpoint(
         output,
         config,
         converted,

@@ -44,10 +44,10 @@ BACKEND_VARIABLE = "SPACY_MODERNBERT_BACKEND"
 
 
 class EncoderOutOfMemory(MemoryError):
-    """The device has too little memory for a pass.
+    """The device has too little memory.
 
-    What the pass had computed is freed; the weights, and the gradients that were
-    gathered before it, are as they were. So a smaller batch may be tried.
+    If it is for a pass, what that had computed is freed; the weights, and the gradients
+    that were gathered before it, are as they were. So a smaller batch may be tried.
     """
 
 
@@ -164,8 +164,8 @@ def resolve_backend(
         `SPACY_MODERNBERT_BACKEND` wins.
     to_train (bool): Whether the encoder must train, too.
     precision (str): "auto" or the name of a precision, which "auto" heeds.
-    quantization (Optional[Mapping[str, Any]]): None, or one that some backend knows,
-        which "auto" heeds.
+    quantization (Optional[Mapping[str, Any]]): None, or one that some backend knows.
+        "auto" takes no backend without it.
     among (Collection[str]): What "auto" may take, "cpu" with them.
     heed_variable (bool): Whether the environment variable wins. Not where the name
         comes from no config: who compares with a backend means that one.
@@ -220,6 +220,8 @@ def resolve_precision(precision: str, backend: str) -> str:
         if prefers_bfloat16 and "bfloat16" in known_precisions(backend):
             return "bfloat16"
         return "float32"
+    if precision == "float32":  # which all have
+        return precision
     known = known_precisions(backend)
     if precision not in known:
         raise ValueError(
@@ -339,6 +341,7 @@ def make_encoder(
         quantization=quantization,
         heed_variable=heed_variable,
     )
+    # Encoders see to them, too. But who chose the backend is known here.
     with naming_variable(heed_variable):
         precision = resolve_precision(precision, backend)
         resolve_quantization(quantization, backend, precision)

@@ -234,6 +234,36 @@ def save_checkpoint(
 
     folder (Path): Where to write. If it exists, it may only hold files of a
         checkpoint, and is replaced.
+
+    The others are those of `write_checkpoint`.
+
+    RAISES (ValueError): If the folder holds other files, or as `write_checkpoint`.
+    """
+    with replacing_checkpoint(folder) as fresh:
+        write_checkpoint(
+            fresh,
+            config,
+            tensors,
+            tokenizer_json,
+            tokenizer_config,
+            head=head,
+            dtype=dtype,
+        )
+
+
+def write_checkpoint(
+    folder: Path,
+    config: ModernBertConfig,
+    tensors: Mapping[str, Floats],
+    tokenizer_json: str,
+    tokenizer_config: Optional[Mapping[str, Any]] = None,
+    *,
+    head: Optional[Mapping[str, Floats]] = None,
+    dtype: str = "F32",
+) -> None:
+    """Fill an empty folder with a checkpoint.
+
+    folder (Path): The folder: see `replacing_checkpoint`.
     config (ModernBertConfig): The config.
     tensors (Mapping[str, Floats]): The tensors of `expected_shapes`, float32. If they
         are `QuantizedTensors`, the checkpoint is quantized, too: MLX's loaders read
@@ -246,8 +276,7 @@ def save_checkpoint(
         the names of transformers' `ModernBertForMaskedLM`, which the checkpoint then
         is one of.
     dtype (str): What the tensors are written as, "F32" or "F16".
-    RAISES (ValueError): If the folder holds other files, or a tensor is missing or
-        has another shape.
+    RAISES (ValueError): If a tensor is missing or has another shape.
     """
     data = _describe(config, tensors)
     data["torch_dtype"] = {"F32": "float32", "F16": "float16"}[dtype]
@@ -267,12 +296,11 @@ def save_checkpoint(
                 head[name] if name in head else encoder[name.removeprefix(_PREFIX)]
             ),
         )
-    with replacing_checkpoint(folder) as fresh:
-        write_file(fresh / CONFIG, dump_json(data))
-        write_tokenizer(fresh, config, tokenizer_json, tokenizer_config)
-        with open(fresh / TENSORS, "wb") as stream:
-            _write_tensors(stream, shapes, tensors, dtype)
-            sync(stream)
+    write_file(folder / CONFIG, dump_json(data))
+    write_tokenizer(folder, config, tokenizer_json, tokenizer_config)
+    with open(folder / TENSORS, "wb") as stream:
+        _write_tensors(stream, shapes, tensors, dtype)
+        sync(stream)
 
 
 def replacing_checkpoint(folder: Path) -> ContextManager[Path]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import Errors
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -30,7 +32,9 @@ def compare(found: Floats, wanted: Floats) -> Parity:
     RAISES (ValueError): If they are not of the same wordpieces.
     """
     if found.shape != wanted.shape:
-        raise ValueError(f"vectors of shape {found.shape}, not {wanted.shape}")
+        raise ValueError(
+            Errors.VECTORS_OF_OTHERS.format(found=found.shape, wanted=wanted.shape)
+        )
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
     cosines = (found * wanted).sum(axis=1) / np.maximum(norms, 1e-12)

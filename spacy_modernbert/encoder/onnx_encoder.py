@@ -56,7 +56,8 @@ class OnnxEncoder(PredictingEncoder):
         quantization = resolve_quantization(quantization, self.backend, self._precision)
         self._is_quantized = quantization is not None
         # Now, since the session may be made by a thread that has another one.
-        self._gpu = current_gpu()
+        on_cuda = self._provider == "CUDAExecutionProvider"
+        self._gpu = current_gpu() if on_cuda else 0
         self.device = f"onnx:{self._provider}"
         self._tensors = {
             name: np.array(tensors[name], dtype=np.float32)
@@ -85,12 +86,14 @@ class OnnxEncoder(PredictingEncoder):
         others (Mapping[str, Any]): Weights to take in the place of its own, by name.
         RETURNS (OnnxEncoder): The copy.
         """
-        return OnnxEncoder(
+        copied = OnnxEncoder(
             self.config,
             {**self._tensors, **others},
             precision=self._precision,
             quantization={"bits": 8} if self._is_quantized else None,
         )
+        copied._gpu = self._gpu
+        return copied
 
     def tensors(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,

@@ -1,4 +1,4 @@
-"""Tell a batch that is too large for the device from every other error of torch."""
+"""Tell too little memory on the device from every other error of torch."""
 
 import traceback
 from contextlib import contextmanager

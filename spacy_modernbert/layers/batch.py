@@ -120,11 +120,10 @@ def replace_listener_cfg(
     """The config that belongs to `replace_listener`.
 
     model_cfg (Dict[str, Any]): The config of the component's model.
-    listener_cfg (Dict[str, Any]): The config of the listener.
-        spaCy gives that of the whole tok2vec, in which the listener may be one layer
-        of several.
+    listener_cfg (Dict[str, Any]): The config of the tok2vec that listens: the listener,
+        or layers of which it is one.
     RETURNS (Dict[str, Any]): The config of an inline model.
-    RAISES (ValueError): If there are listeners in it that pool in several ways.
+    RAISES (ValueError): If listeners in it differ in pooling or `grad_factor`.
     """
     listeners = [
         {key: block[key] for key in ("pooling", "grad_factor") if key in block}

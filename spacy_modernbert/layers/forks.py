@@ -8,10 +8,12 @@ thread in each worker, which is also what as many workers as cores want.
 
 import os
 import sys
+from typing import Optional
 
 _VARIABLE = "TOKENIZERS_PARALLELISM"
 
 _forked = False
+_value_before: Optional[str] = None
 
 
 def run_single_threaded_if_forked() -> None:
@@ -24,14 +26,30 @@ def run_single_threaded_if_forked() -> None:
         _forked = False
 
 
+def _before_fork() -> None:
+    # The tokenizers library falls back to one thread in a fork by itself, and says so
+    # on stderr, each time, unless this variable says it first.
+    global _value_before
+    _value_before = os.environ.get(_VARIABLE)
+    os.environ.setdefault(_VARIABLE, "false")
+
+
+def _after_fork_in_parent() -> None:
+    if _value_before is None:
+        os.environ.pop(_VARIABLE, None)
+
+
 def _after_fork_in_child() -> None:
     global _forked
     _forked = True
-    # Unset, the tokenizers library falls back to one thread by itself, and says so on
-    # stderr, each time. "true", which many set so that it does not say so, has it hand
-    # work to threads that are dead here.
+    # With "true", which many set so that it does not say so, it would hand work to
+    # threads that are dead here.
     os.environ[_VARIABLE] = "false"
 
 
 if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

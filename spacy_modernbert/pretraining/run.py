@@ -185,7 +185,7 @@ class Pretraining:
             return None
         length = self._phase_at(max(0, self.step - 1)).length
         batches = self._hide_dev(self._dev, length)
-        with self._watch_memory(self._describe_passes(batches)):
+        with self._watch_memory(self._describe_evaluation(length)):
             return ask(self.model, batches)
 
     def probe(self) -> Optional[Dict[str, Any]]:
@@ -204,7 +204,7 @@ class Pretraining:
         loss, accuracy = unigram_baseline(counted, targets, self._config.vocab_size)
         found = {"unigram": asdict(Found(loss, accuracy, targets.size))}
         special = (self._dev.prefix, self._dev.suffix)
-        with self._watch_memory(self._describe_passes(batches)):
+        with self._watch_memory(self._describe_evaluation(longest)):
             sights = compare_sights(self.model, batches, _SHORT_SIGHT, special)
         lengths = (longest, min(longest, _SHORT_SIGHT))
         for length, each in zip(lengths, sights, strict=True):
@@ -268,7 +268,7 @@ class Pretraining:
         for optimizer in self._optimizers:  # of a step that failed half-way
             optimizer.zero_grad(set_to_none=True)
         for part in _split(masked, self.settings.max_batch_wordpieces):
-            with self._watch_memory(self._describe_passes([part])):
+            with self._watch_memory(self._describe_pass(part.batch)):
                 recompute = self._recomputes(part.batch.total)
                 part_loss, part_found = self.model.score(part, recompute)
                 (part_loss / n_hidden).backward()
@@ -313,9 +313,8 @@ class Pretraining:
         except EncoderOutOfMemory as error:
             raise ValueError(message) from error
 
-    def _describe_passes(self, passes: List[MaskedBatch]) -> str:
-        """RETURNS (str): What to do where one of them is too large for the device."""
-        batch = max((masked.batch for masked in passes), key=lambda each: each.total)
+    def _describe_pass(self, batch: PackedBatch) -> str:
+        """RETURNS (str): What to do where it is too large for the device."""
         return Errors.PRETRAINING_OUT_OF_MEMORY.format(
             device=self._device,
             total=batch.total,
@@ -323,6 +322,14 @@ class Pretraining:
             max_batch_wordpieces=self.settings.max_batch_wordpieces,
             checkpointing=self._recomputes(batch.total),
             saved=self._describe_saved(),
+        )
+
+    def _describe_evaluation(self, length: int) -> str:
+        """RETURNS (str): What to do where sequences of that length, of which nothing is
+        learned, are too long for the device.
+        """
+        return Errors.PRETRAINING_EVALUATION_OUT_OF_MEMORY.format(
+            device=self._device, length=length, saved=self._describe_saved()
         )
 
     def _describe_weights(self) -> str:
@@ -337,7 +344,13 @@ class Pretraining:
 
     def _describe_saved(self) -> str:
         if not self._saved:
-            return Errors.PRETRAINING_NOTHING_SAVED
+            # What an earlier run saved is read when the weights are there.
+            has_state = (self.output / STATE).is_file()
+            return (
+                Errors.PRETRAINING_SAVED_BEFORE
+                if has_state
+                else Errors.PRETRAINING_NOTHING_SAVED
+            )
         return Errors.PRETRAINING_SAVED.format(step=self._saved)
 
     def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
