@@ -54,11 +54,12 @@ def test_tests_share_by_modules_of_their_own():
     paths = sorted((ROOT / "tests").rglob("*.py"))
     assert len(paths) > 100
     found = [
-        f"{path.relative_to(ROOT)}: {node.module}"
+        f"{path.relative_to(ROOT)}: {name}"
         for path in paths
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8")))
         if isinstance(node, ast.ImportFrom)
-        and (node.module or "").split(".")[-1].startswith(("test_", "conftest"))
+        for name in (node.module or "", *(alias.name for alias in node.names))
+        if name.split(".")[-1].startswith(("test_", "conftest"))
     ]
     assert not found
 
