@@ -174,10 +174,10 @@ def test_of_two_gpus_the_current_one(oracle, monkeypatch):
         raise RuntimeError("there is no such card")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", make_session)
-    encoder = load(oracle)
+    encoder = load(oracle, "onnx")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     with pytest.raises(RuntimeError, match="no such card"):
-        encoder.encode(PackedBatch.of(draw([5])))
+        encoder.encode(draw_batch([5]))
     assert asked == [
         ("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"}),
         ("CPUExecutionProvider", {}),
