@@ -1,5 +1,6 @@
 import importlib.util
 
+import numpy as np
 import pytest
 import spacy
 from spacy.util import registry
@@ -164,6 +165,18 @@ def test_stock_components_encode_their_sample_once(checkpoint, factory):
     )
     assert max(passes.encoded) <= 64
     assert sum(passes.encoded) < 1.5 * sum(len(pieces) for pieces in wordpieces)
+
+
+def test_a_doc_keeps_no_vectors_of_others(checkpoint):
+    """As with spaCy's `tok2vec`, which sets them as `doc.tensor`."""
+    nlp = spacy.blank("en")
+    model = make_tok2vec(checkpoint)
+    nlp.add_pipe("tok2vec", config={"model": tok2vec_config(checkpoint)})
+    nlp.initialize()
+    docs = list(nlp.pipe([make_text(0), make_text(1)]))
+    for doc, vectors in zip(docs, model.predict(docs), strict=True):
+        assert doc.tensor.base is None
+        np.testing.assert_allclose(doc.tensor, vectors, atol=1e-5)
 
 
 # -- Without what is not needed --------------------------------------------------
