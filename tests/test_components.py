@@ -136,11 +136,16 @@ def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
     assert passes.encoded == passes.trained == []
     assert nlp.update(examples)["ner"] > 0
     docs = list(nlp.pipe(TEXTS))
+    assert len(docs) == len(TEXTS)
     assert sum(passes.encoded) > sum(map(len, docs))
     vectors = tok2vec_of(nlp, "ner").predict(docs)
     assert [each.shape for each in vectors] == [(len(doc), 32) for doc in docs]
     # What the LSTM puts out lies between -1 and 1, and depends on the encoder.
     assert all(0 < np.abs(each).max() < 1 for each in vectors)
+    passes.encoder = passes.encoder.copy({"final_norm.weight": np.zeros(32, "f")})
+    others = tok2vec_of(nlp, "ner").predict(docs)
+    for each, other in zip(vectors, others, strict=True):
+        assert np.abs(each - other).max() > 1e-3
 
 
 def test_initializing_beside_word_vectors(checkpoint):
@@ -165,6 +170,7 @@ def test_initializing_beside_word_vectors(checkpoint):
     examples = make_examples(nlp, 4)
     nlp.initialize(lambda: examples)
     assert nlp.update(examples)["ner"] > 0
+    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
     found = []
     for value in (1, -1):
         nlp.vocab.set_vector("Oslo", np.full(3, value, "f"))

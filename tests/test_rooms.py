@@ -49,19 +49,45 @@ def test_what_spacy_imports_for_the_factories(name):
     assert not {*FRAMEWORKS, "spacy_transformers"} & set(imports(PACKAGE / name))
 
 
+def imports_of_tests(code):
+    """The modules of tests or of fixtures that a file imports, or imports from."""
+    for node in ast.walk(ast.parse(code)):
+        names = []
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names += [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+        for name in names:
+            if name.split(".")[-1].startswith(("test_", "conftest")):
+                yield name
+
+
 def test_tests_share_by_modules_of_their_own():
     """Nothing is imported from a module of tests or of fixtures: it runs by itself."""
     paths = sorted((ROOT / "tests").rglob("*.py"))
     assert len(paths) > 100
-    found = [
-        f"{path.relative_to(ROOT)}: {name}"
+    found = {
+        str(path.relative_to(ROOT)): list(
+            imports_of_tests(path.read_text(encoding="utf8"))
+        )
         for path in paths
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf8")))
-        if isinstance(node, ast.ImportFrom)
-        for name in (node.module or "", *(alias.name for alias in node.names))
-        if name.split(".")[-1].startswith(("test_", "conftest"))
-    ]
-    assert not found
+    }
+    assert not any(found.values()), found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from .test_x import y",
+        "from ..conftest import y",
+        "from . import test_x",
+        "from .. import conftest as fixtures",
+        "import tests.conftest",
+        "def test():\n    import tests.encoder.test_x",
+    ],
+)
+def test_it_sees_imports_of_tests(code):
+    assert len(list(imports_of_tests(code))) == 1
 
 
 def test_it_sees_imports():

@@ -279,6 +279,7 @@ def test_span_getters_of_spacy_transformers(checkpoint):
             ner={**ner_config(tok2vec_config(checkpoint, get_spans=block))},
         )
         assert train(nlp, 1)[0] > 0
+        assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)
         found = make_tok2vec(checkpoint, get_spans=block).predict(docs)
         for doc, vectors, others in zip(docs, found, wanted, strict=True):
             is_whole = len(doc) <= block.get("window", len(doc))
@@ -305,3 +306,4 @@ def test_our_span_getter_in_a_stock_model(checkpoint):
     encode = make_tok2vec(checkpoint, precision="float32").layers[0]
     np.testing.assert_allclose(found, encode.predict([doc]).vectors, atol=1e-4)
     assert train(nlp, 1)[0] > 0
+    assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)

@@ -10,7 +10,7 @@ from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 
 from ..commands import done, failed, invoke
-from ..util import make_checkpoint
+from ..util import contents, make_checkpoint
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
@@ -33,6 +33,12 @@ def convert(*arguments):
 
 def fail(*arguments):
     return failed(run(*arguments))
+
+
+def as_written(folder):
+    """What is in a folder, and when it was written, whenever it was read."""
+    times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*")}
+    return contents(folder), times
 
 
 def number(pattern, words):
@@ -116,11 +122,11 @@ def test_nothing_is_written_that_cannot_be_compared(
     out = tmp_path / "out"
     if force:
         convert(source, out)
-    before = [path.stat() for path in out.glob("*")]
+    before = as_written(out)
     with monkeypatch.context() as patch:
         patch.setattr(TorchEncoder, "encode", encode)
         assert "too little of it" in fail(source, out, "--bits", 4, "--force")
-    assert [path.stat() for path in out.glob("*")] == before
+    assert as_written(out) == before
     assert list(tmp_path.iterdir()) == [out] * force
     convert(source, out, "--bits", 4, *["--force"] * force)
 

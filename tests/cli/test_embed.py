@@ -70,6 +70,19 @@ def assert_vectors(found, wanted):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+def read_vectors(output):
+    """The vectors in a file, whatever its format. Formats with records have `TEXTS`."""
+    if output.suffix == ".npy":
+        return np.load(output)
+    if output.suffix == ".jsonl":
+        records = read_jsonl(output)
+    else:
+        parquet = pytest.importorskip("pyarrow.parquet")
+        records = parquet.read_table(output).to_pylist()
+    assert [record["text"] for record in records] == TEXTS
+    return np.array([record["vector"] for record in records], np.float32)
+
+
 # -- What comes out ---------------------------------------------------------------
 
 
@@ -271,17 +284,7 @@ def test_goes_on(run, interrupt, text_file, wanted, tmp_path, suffix):
             stream.write(b"half a rec")
     done(run(text_file, output, *SMALL))
     assert not (tmp_path / f"{output.name}.partial").exists()
-    if suffix == ".npy":
-        assert_vectors(np.load(output), wanted)
-    elif suffix == ".jsonl":
-        records = read_jsonl(output)
-        assert [record["text"] for record in records] == TEXTS
-        found = np.array([record["vector"] for record in records], np.float32)
-        assert_vectors(found, wanted)
-    else:
-        table = pytest.importorskip("pyarrow.parquet").read_table(output)
-        assert table["text"].to_pylist() == TEXTS
-        assert_vectors(np.array(table["vector"].to_pylist(), np.float32), wanted)
+    assert_vectors(read_vectors(output), wanted)
 
 
 def test_it_does_nothing_twice(run, interrupt, text_file, tmp_path, monkeypatch):
@@ -382,7 +385,7 @@ def test_other_texts(run, interrupt, text_file, tmp_path):
     assert not output.exists()
 
 
-# The command, killed before something is on the disk: the so many-th that it writes.
+# The command, killed as it is about to sync its `number`-th write.
 KILLED = """
 import os, signal, sys
 from spacy_modernbert.cli import app, vector_files
@@ -401,7 +404,7 @@ app(["embed", *arguments])
 """
 
 
-@pytest.mark.parametrize("number", [3, 5, 8])
+@pytest.mark.parametrize("number", [3, 5, 8])  # two states, and then vectors
 def test_killed(run, checkpoint, wanted, tmp_path, number):
     """In the middle of its work, and of whatever it was writing."""
     text_file, output = tmp_path / "in.txt", tmp_path / "out.npy"
@@ -559,8 +562,7 @@ def test_vectors_that_are_not_finite(
     state = json.loads((tmp_path / f"{output.name}.partial" / "state.json").read_text())
     assert state["n_texts"] == sum(n_texts[:2])
     done(run(text_file, output, *SMALL))
-    if suffix == ".npy":
-        assert_vectors(np.load(output), wanted)
+    assert_vectors(read_vectors(output), wanted)
 
 
 def test_wrong_model(text_file, tmp_path):
