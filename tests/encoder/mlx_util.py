@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 
 mx = pytest.importorskip("mlx.core", reason="needs MLX: pip install mlx")
@@ -10,3 +11,14 @@ from . import util  # noqa: E402
 
 # By MLX if not said otherwise.
 load = partial(util.load, backend="mlx")
+
+
+def assert_share(found: np.ndarray, wanted: np.ndarray, what: str) -> None:
+    """Within a thousandth of the largest value, however small that is."""
+    assert found.shape == wanted.shape, what
+    error = np.abs(found - wanted).max()
+    assert error <= 1e-3 * np.abs(wanted).max(), f"{what}: off by {error}"
+
+
+assert_gradients = partial(util.assert_gradients, assert_gradient=assert_share)
+assert_parity = partial(util.assert_parity, assert_gradient=assert_share)

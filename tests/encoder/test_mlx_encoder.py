@@ -18,12 +18,10 @@ from spacy_modernbert.encoder.weights import expected_shapes
 from spacy_modernbert.types import PackedBatch
 
 from ..scripts import run_script
-from .mlx_util import load, mx
+from .mlx_util import assert_gradients, assert_parity, load, mx
 from .util import (
     SHAPES,
     assert_close,
-    assert_gradients,
-    assert_parity,
     cosines,
     draw,
     draw_batch,
@@ -40,10 +38,6 @@ from spacy_modernbert.encoder import mlx_encoder, mlx_model  # isort: skip
 LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 320]
 
 
-# How far a gradient may be off, as a share of its largest value.
-SHARE = 1e-3
-
-
 @pytest.fixture(scope="module")
 def smooth():
     """Weights of a usual size: rounding them moves the hidden states a little."""
@@ -57,11 +51,11 @@ def smooth():
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_alone(oracle, length):
-    assert_parity(load(oracle), oracle, [length], SHARE)
+    assert_parity(load(oracle), oracle, [length])
 
 
 def test_packed(oracle):
-    assert_parity(load(oracle), oracle, LENGTHS, SHARE)
+    assert_parity(load(oracle), oracle, LENGTHS)
 
 
 def test_as_torch(oracle):
@@ -89,7 +83,7 @@ def test_8192():
 def test_long_sequences_are_attended_in_parts(oracle, monkeypatch):
     """Whatever the size of a part, forward and backward."""
     monkeypatch.setattr(mlx_model, "_QUERIES", 50)
-    assert_parity(load(oracle), oracle, [1, 49, 50, 51, 130], SHARE)
+    assert_parity(load(oracle), oracle, [1, 49, 50, 51, 130])
 
 
 @pytest.mark.parametrize("lengths", [[1] * 5, [1, 200, 1], [64, 64, 64], [128, 1]])
@@ -107,7 +101,7 @@ def test_packed_as_alone(oracle, lengths):
 @pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_every_shape(changes):
     model = make_oracle(**changes)
-    assert_parity(load(model), model, [1, 40, 130], SHARE)
+    assert_parity(load(model), model, [1, 40, 130])
 
 
 def test_no_sequences(oracle):
@@ -156,7 +150,7 @@ def test_gradients_add_up_over_batches(oracle):
     for i in (2, 0, 1):
         passes[i](d_outs[i])
         encoder.encode(PackedBatch.of(sequences))
-    assert_gradients(encoder, gradients, SHARE)
+    assert_gradients(encoder, gradients)
 
 
 def test_the_embedding_of_padding_never_learns(oracle):
@@ -166,7 +160,7 @@ def test_the_embedding_of_padding_never_learns(oracle):
     encoder = load(oracle)
     _, backprop = encoder.encode_train(PackedBatch.of([ids]))
     backprop(d_outs[0])
-    assert_gradients(encoder, gradients, SHARE)
+    assert_gradients(encoder, gradients)
     assert not encoder.gradients()["embeddings.tok_embeddings.weight"][3].any()
 
 
@@ -189,7 +183,7 @@ def test_frozen_layers(oracle, n):
     assert frozen or n == 0
     assert set(encoder._gradients) == set(gradients) - frozen
     wanted = {k: v * (k not in frozen) for k, v in gradients.items()}
-    assert_gradients(encoder, wanted, SHARE)
+    assert_gradients(encoder, wanted)
 
 
 def in_place(name, weights, gradient):
@@ -439,7 +433,7 @@ def test_threads(oracle):
         ways = list(pool.map(train, pairs))
         # Each way back in whatever thread is free.
         list(pool.map(lambda pair: pair[0](pair[1]), zip(ways, d_outs, strict=True)))
-    assert_gradients(encoder, gradients, SHARE)
+    assert_gradients(encoder, gradients)
 
 
 FORK = """
