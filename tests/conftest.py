@@ -60,7 +60,7 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def only_torch_installed(monkeypatch: pytest.MonkeyPatch, on_linux: None) -> None:
-    """And on which none is but torch."""
+    """A Linux machine with torch, and none of the other libraries."""
     monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
 
 

@@ -13,23 +13,30 @@ from .util import ROOT
 def run_script(
     script: str,
     *arguments: object,
-    input: str = "",
+    stdin: str = "",
     env: Optional[Dict[str, str]] = None,
     timeout: float = 300,
 ) -> str:
-    """Run a script that is not to fail in a fresh process, which finds `tests`.
+    """Run a script that is not to fail in a fresh process, with the repository as its
+    working folder, so that it can import `tests`.
 
     RETURNS (str): What it printed.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        cwd=ROOT,
-        input=input,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            cwd=ROOT,
+            input=stdin,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = error.stderr or ""
+        if isinstance(said, bytes):  # on Linux, whatever was asked for
+            said = said.decode(errors="replace")
+        pytest.fail(f"It ran for more than {timeout} seconds, and said:\n{said}")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -107,7 +107,7 @@ def test_spacy_train(overrides, tmp_path):
     assert log[-1]["wordpieces_per_second"] > 0 and log[-1]["seconds_left"] == 0
     assert set(log[-1]["losses"]) == {"modernbert_ner"}
     assert 0 <= log[-1]["scores"]["ents_f"] == log[-1]["score"] <= 1
-    # What weighs nothing is shown as well, but what has no weight.
+    # What weighs nothing is shown as well, but not what has no weight.
     assert list(log[-1]["scores"]) == ["ents_f", "ents_p", "ents_r"]
     assert "ENTS_P" in header and "PER_TYPE" not in header
 

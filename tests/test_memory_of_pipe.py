@@ -34,6 +34,6 @@ print(max(seen[1:]) - seen[0])
 
 
 def test_flat_over_a_thousand_documents(trained):
-    grown = run_script(PEAKS + SCRIPT, trained, input=make_text(0, 15))
+    grown = run_script(PEAKS + SCRIPT, trained, stdin=make_text(0, 15))
     # Their token vectors alone would be 20 MiB.
     assert float(grown) < 10

@@ -348,7 +348,7 @@ def test_fresh_process_without_network(checkpoint, tmp_path, name):
     assert len(TEXTS) == 50
     wanted = entities(nlp.pipe(TEXTS))
     assert sum(map(len, wanted)) > 50
-    found = run_script(FRESH, tmp_path / "nlp", input=json.dumps(TEXTS))
+    found = run_script(FRESH, tmp_path / "nlp", stdin=json.dumps(TEXTS))
     assert json.loads(found) == [[list(ent) for ent in ents] for ents in wanted]
 
 

@@ -34,7 +34,7 @@ from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.types import PackedBatch, TokenRows
 
 ROOT = Path(__file__).parents[1]
-# What is not in the repository. Where it is not beside it, the tests of it skip.
+# Data beside the repository; tests that need it skip where it is missing.
 SHARED = ROOT / ".." / "shared"
 PUBLISHED = SHARED / "tokenizers" / "modernbert"
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]

@@ -30,10 +30,10 @@ TENSORS = init_tensors(CONFIG, seed=0)
 
 
 @pytest.fixture
-def only_torch(monkeypatch):
+def only_torch(monkeypatch, only_torch_installed):
+    """And without a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
 
 
 def test_names():

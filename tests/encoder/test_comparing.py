@@ -26,7 +26,7 @@ def test_the_wordpiece_that_agrees_least() -> None:
 
 
 def test_nan_is_told() -> None:
-    """What asks for less than something then has to be asked negated."""
+    """So a bound has to be tested as `not (error <= bound)`."""
     broken = draw()
     broken[0, 0] = np.nan
     assert all(map(math.isnan, astuple(compare(broken, draw()))))

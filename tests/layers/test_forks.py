@@ -71,4 +71,4 @@ def test_a_fork_tokenizes(parallelism):
     Hugging Face's library advises.
     """
     text = make_tokenizer().to_str()
-    run_script(TOKENIZE, input=text, env=environment(parallelism))
+    run_script(TOKENIZE, stdin=text, env=environment(parallelism))
