@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder import availability, backend
 from spacy_modernbert.encoder.availability import BACKENDS
 
@@ -68,6 +69,15 @@ def only_torch_installed(monkeypatch: pytest.MonkeyPatch, on_linux: None) -> Non
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint. Not to be changed."""
     return make_checkpoint(tmp_path_factory.mktemp("encoders") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def roster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of a few short documents. Not to be changed."""
+    folder = tmp_path_factory.mktemp("corpora") / "roster"
+    stage = Stage(n_words=600, min_words=40, max_words=80, words_per_name=20)
+    make_roster(RosterSize(train=(stage,), held_out=stage)).write(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

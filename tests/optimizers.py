@@ -24,7 +24,8 @@ class Foreign:
 
 
 def falling(first: float) -> List[float]:
-    return [first * 0.97**i for i in range(STEPS // 2)]  # and then the last of them
+    """RETURNS (List[float]): It falls for half of the steps, and then stays."""
+    return [first * 0.97**i for i in range(STEPS // 2)]
 
 
 OPTIMIZERS: Dict[str, Callable[[], Optimizer]] = {
@@ -64,12 +65,14 @@ def draw_pass(encoder: Encoder, rng: np.random.Generator) -> Tuple[PackedBatch, 
 
 
 def give_gradient(encoder: Encoder, rng: np.random.Generator) -> None:
+    """Let an encoder gather the gradient of one pass."""
     batch, d_out = draw_pass(encoder, rng)
     _, backprop = encoder.encode_train(batch)
     backprop(d_out)
 
 
 def copied(tensors: Mapping[str, Any]) -> Dict[str, np.ndarray]:
+    """RETURNS (Dict[str, np.ndarray]): Tensors that no step of the encoder changes."""
     return {name: np.array(tensor) for name, tensor in tensors.items()}
 
 

@@ -7,7 +7,11 @@ import spacy
 from spacy.language import Language
 from spacy.training import Example
 from spacy.util import fix_random_seed
-from thinc.api import Optimizer
+from thinc.api import Model, Optimizer
+
+from spacy_modernbert.encoder.backend import Encoder
+from spacy_modernbert.layers.encode import find_layers, get_shim
+from spacy_modernbert.layers.shim import EncoderShim
 
 from .util import make_examples
 
@@ -24,6 +28,29 @@ def load_with(folder: Path, **tok2vec: Any) -> Language:
     """RETURNS (Language): A pipeline from disk, with other settings of its encoder."""
     config = {"components": {"modernbert_ner": {"model": {"tok2vec": tok2vec}}}}
     return spacy.load(folder, config=config)
+
+
+def load_exact(folder: Path, backend: str, **tok2vec: Any) -> Language:
+    """RETURNS (Language): A pipeline from disk, in float32, so that it says the same on
+    every backend.
+    """
+    return load_with(folder, backend=backend, precision="float32", **tok2vec)
+
+
+def layer_of(nlp: Language, name: str = "modernbert_ner") -> Model:
+    """RETURNS (Model): The layer of a component that has the encoder."""
+    (layer,) = find_layers(nlp.get_pipe(name).model)
+    return layer
+
+
+def shim_of(nlp: Language, name: str = "modernbert_ner") -> EncoderShim:
+    """RETURNS (EncoderShim): What holds the encoder of a component."""
+    return get_shim(layer_of(nlp, name))
+
+
+def loaded_encoder(nlp: Language, name: str = "modernbert_ner") -> Encoder:
+    """RETURNS (Encoder): What a component runs on that is initialized."""
+    return shim_of(nlp, name).loaded.encoder
 
 
 def start(nlp: Language, examples: Sequence[Example]) -> Optimizer:

@@ -41,9 +41,9 @@ def run_script(
     return done.stdout
 
 
-# The head of a script that measures peaks of resident memory. Not getrusage's: that of
-# a fresh process begins with the peak of the process that started it.
-PEAKS = """
+# The head of a script that measures resident memory, and its peaks. Not getrusage's:
+# that of a fresh process begins with the peak of the process that started it.
+MEMORY = """
 from pathlib import Path
 
 def read(key):

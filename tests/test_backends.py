@@ -8,9 +8,15 @@ import spacy
 from spacy.util import fix_random_seed
 
 from spacy_modernbert.encoder.availability import BACKENDS, PREDICTING, look_for
-from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .pipelines import load_with, make_nlp, start, train
+from .pipelines import (
+    layer_of,
+    load_exact,
+    loaded_encoder,
+    make_nlp,
+    start,
+    train,
+)
 from .scripts import run_script
 from .util import (
     entities,
@@ -26,19 +32,8 @@ TEXTS = [make_text(seed, 1 + seed % 5) for seed in range(300, 312)]
 ODD = [TEXTS[0], "", "\n ", make_text(7, 12), TEXTS[1]]
 
 
-def load(folder, backend, **tok2vec):
-    # In float32, so that all say the same.
-    return load_with(folder, backend=backend, precision="float32", **tok2vec)
-
-
-def encoder_of(nlp):
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
-    return get_shim(layer).loaded.encoder
-
-
 def encode(nlp, texts):
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
-    return layer.predict([nlp.make_doc(text) for text in texts])
+    return layer_of(nlp).predict([nlp.make_doc(text) for text in texts])
 
 
 # -- Each backend ---------------------------------------------------------------
@@ -46,13 +41,13 @@ def encode(nlp, texts):
 
 def test_trained_elsewhere(trained, backend):
     """What torch trained on the CPU gives the same entities, in the same order."""
-    found = entities(load(trained, backend).pipe(TEXTS))
-    assert found == entities(load(trained, "cpu").pipe(TEXTS))
+    found = entities(load_exact(trained, backend).pipe(TEXTS))
+    assert found == entities(load_exact(trained, "cpu").pipe(TEXTS))
     assert sum(map(len, found)) > len(TEXTS)
 
 
 def test_order_and_batches(trained, backend):
-    nlp = load(trained, backend)
+    nlp = load_exact(trained, backend)
     docs = list(nlp.pipe(TEXTS, batch_size=3))
     assert [doc.text for doc in docs] == TEXTS
     assert entities(docs) == entities([nlp(text) for text in TEXTS])
@@ -60,12 +55,12 @@ def test_order_and_batches(trained, backend):
 
 def test_empty_docs_and_a_doc_of_three_windows(trained, backend):
     spans = {"window": 64, "overlap": 16}
-    nlp = load(trained, backend, get_spans=spans)
+    nlp = load_exact(trained, backend, get_spans=spans)
     encoded = encode(nlp, ODD)
     n_windows = [len(windows) for windows in encoded.plan.windows]
     assert n_windows[1] == 0 or not encoded.plan.windows[1][0]
     assert n_windows[3] >= 3
-    wanted = encode(load(trained, "cpu", get_spans=spans), ODD)
+    wanted = encode(load_exact(trained, "cpu", get_spans=spans), ODD)
     np.testing.assert_allclose(encoded.vectors, wanted.vectors, atol=1e-3)
     docs = list(nlp.pipe(ODD))
     assert [doc.text for doc in docs] == ODD
@@ -92,24 +87,25 @@ def test_added_and_trained_or_refused(checkpoint, backend, tmp_path):
     wanted = entities(nlp.pipe(TEXTS))
     for other in NAMES:
         if not look_for(other).missing:
-            assert entities(load(tmp_path / "nlp", other).pipe(TEXTS)) == wanted, other
+            again = load_exact(tmp_path / "nlp", other)
+            assert entities(again.pipe(TEXTS)) == wanted, other
 
 
 def test_saved_again(trained, backend, tmp_path):
     """What is saved is what was loaded, to the last bit."""
-    nlp = load(trained, backend)
+    nlp = load_exact(trained, backend)
     nlp.to_disk(tmp_path / "nlp")
-    tensors = encoder_of(load(trained, "cpu")).tensors()
-    saved = encoder_of(load(tmp_path / "nlp", "cpu")).tensors()
+    tensors = loaded_encoder(load_exact(trained, "cpu")).tensors()
+    saved = loaded_encoder(load_exact(tmp_path / "nlp", "cpu")).tensors()
     assert set(saved) == set(tensors)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(saved[name], tensor, err_msg=name)
 
 
 def test_bytes(trained, backend):
-    nlp = load(trained, backend)
+    nlp = load_exact(trained, backend)
     other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
-    assert encoder_of(other).device == encoder_of(nlp).device
+    assert loaded_encoder(other).device == loaded_encoder(nlp).device
     assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
 
 
@@ -140,13 +136,13 @@ def test_processes_after_use(trained, backend):
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_chosen_when_loading(trained, backend, monkeypatch):
     skip_unless_here(backend)
-    nested = load(trained, backend)
+    nested = load_exact(trained, backend)
     key = "components.modernbert_ner.model.tok2vec.backend"
     dotted = spacy.load(trained, config={key: backend})
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", backend)
     by_variable = spacy.load(trained)
     for nlp in (nested, dotted, by_variable):
-        assert encoder_of(nlp).device.startswith(backend)
+        assert loaded_encoder(nlp).device.startswith(backend)
     # The variable is not written down with the pipeline, the others are.
     settings = [
         nlp.config["components"]["modernbert_ner"]["model"]["tok2vec"]["backend"]
@@ -160,7 +156,7 @@ def test_what_is_not_there(trained, backend, only_torch_installed, monkeypatch):
     """The message has the command that installs it."""
     wanted = rf"'{backend}' was asked for.*pip install 'spacy-modernbert\[{backend}\]'"
     with pytest.raises(ValueError, match=wanted):
-        load(trained, backend)
+        load_exact(trained, backend)
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", backend)
     with pytest.raises(ValueError, match=wanted):
         spacy.load(trained)

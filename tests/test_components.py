@@ -10,9 +10,15 @@ from thinc.api import Config
 
 from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config
-from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .pipelines import load_with, make_nlp, train_ner
+from .pipelines import (
+    layer_of,
+    load_with,
+    loaded_encoder,
+    make_nlp,
+    shim_of,
+    train_ner,
+)
 from .scripts import run_script
 from .util import (
     count_passes,
@@ -24,11 +30,6 @@ from .util import (
 )
 
 TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
-
-
-def shim_of(nlp, name="modernbert_ner"):
-    (layer,) = find_layers(nlp.get_pipe(name).model)
-    return get_shim(layer)
 
 
 def tok2vec_of(nlp, name="modernbert_ner"):
@@ -241,8 +242,7 @@ def test_transformers_reads_the_encoder(trained):
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     nlp = spacy.load(trained)
-    encode = find_layers(nlp.get_pipe("modernbert_ner").model)[0]
-    encoded = encode.predict([nlp.make_doc(TEXTS[0])])
+    encoded = layer_of(nlp).predict([nlp.make_doc(TEXTS[0])])
     inputs = tokenizer(TEXTS[0], return_tensors="pt")
     assert inputs["input_ids"][0].tolist() == encoded.plan.batches[0].ids.tolist()
     with torch.no_grad():
@@ -281,8 +281,8 @@ def test_saved_over_itself(checkpoint, trained, tmp_path):
     nlp.to_disk(tmp_path / "nlp")
     other = spacy.load(tmp_path / "nlp")
     assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
-    found = shim_of(other).loaded.encoder.tensors()
-    for name, array in shim_of(nlp).loaded.encoder.tensors().items():
+    found = loaded_encoder(other).tensors()
+    for name, array in loaded_encoder(nlp).tensors().items():
         np.testing.assert_array_equal(found[name], array)
 
 
@@ -291,7 +291,7 @@ def test_a_failed_save_leaves_the_encoder_that_was_there(
 ):
     shutil.copytree(trained, tmp_path / "nlp")
     nlp = spacy.load(tmp_path / "nlp")
-    encoder = shim_of(nlp).loaded.encoder
+    encoder = loaded_encoder(nlp)
     broken = dict(encoder.tensors())
     broken.popitem()
     monkeypatch.setattr(encoder, "tensors", lambda: broken)
@@ -321,10 +321,11 @@ def test_not_initialized_on_disk(checkpoint, tmp_path):
 
 
 def test_exclude(trained, tmp_path):
-    ner = spacy.load(trained).get_pipe("modernbert_ner")
+    nlp = spacy.load(trained)
+    ner = nlp.get_pipe("modernbert_ner")
     ner.to_disk(tmp_path / "ner", exclude=["vocab", "model"])
     assert {path.name for path in (tmp_path / "ner").iterdir()} == {"cfg", "moves"}
-    shim = get_shim(find_layers(ner.model)[0])
+    shim = shim_of(nlp)
     loaded = shim.loaded
     ner.from_disk(tmp_path / "ner", exclude=["vocab", "model"])
     assert ner.labels == ("PERSON", "PLACE")
@@ -369,7 +370,7 @@ def test_settings_when_loading(trained):
     }
     nlp = load_with(trained, **tok2vec)
     assert shim_of(nlp).settings.max_batch_wordpieces == 600
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    layer = layer_of(nlp)
     assert (layer.attrs["get_spans"].window, layer.attrs["get_spans"].overlap) == (
         300,
         50,
@@ -387,7 +388,7 @@ def test_gradients_follow_the_config(trained, factor, tmp_path):
     key = "components.modernbert_ner.model.tok2vec.grad_factor"
     spacy.load(trained, config={key: 1.0 - factor}).to_disk(tmp_path / "saved")
     nlp = spacy.load(tmp_path / "saved", config={key: factor})
-    tensors = shim_of(nlp).loaded.encoder.tensors()
+    tensors = loaded_encoder(nlp).tensors()
     before = {name: array.copy() for name, array in tensors.items()}
     nlp.update(make_examples(nlp, 2), sgd=nlp.resume_training())
     changed = [(tensors[name] != before[name]).any() for name in before]

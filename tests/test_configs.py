@@ -21,7 +21,6 @@ from weasel.util.config import load_project_config
 
 from spacy_modernbert.batchers import WordpieceBatcher
 from spacy_modernbert.corpora.__main__ import app
-from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
     open_tensors,
@@ -51,20 +50,11 @@ all_recipes = pytest.mark.parametrize(
 our_recipes = pytest.mark.parametrize("recipe", OURS, ids=[path.stem for path in OURS])
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """A few short documents."""
-    folder = tmp_path_factory.mktemp("corpus")
-    stage = Stage(n_words=600, min_words=40, max_words=80, words_per_name=20)
-    make_roster(RosterSize(train=(stage,), held_out=stage)).write(folder)
-    return folder
-
-
 @pytest.fixture
-def paths(corpus, checkpoint):
+def paths(roster, checkpoint):
     return {
-        "paths.train": str(corpus / "train.spacy"),
-        "paths.dev": str(corpus / "dev.spacy"),
+        "paths.train": str(roster / "train.spacy"),
+        "paths.dev": str(roster / "dev.spacy"),
         "paths.encoder": str(checkpoint),
     }
 

@@ -11,7 +11,7 @@ from spacy.util import fix_random_seed
 from spacy_modernbert.layers.encode import find_layers
 
 from .encoder import layouts
-from .pipelines import make_nlp, start, train
+from .pipelines import make_nlp, shim_of, start, train
 from .util import entities
 
 pytest.importorskip("sudachipy", reason="needs the extra ja")
@@ -84,9 +84,6 @@ def test_learned_and_saved(nlp, tmp_path):
     # What the checkpoint says of its tokenizer is handed on.
     folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
     special = json.loads((folder / "tokenizer_config.json").read_text())
-    (layer,) = find_layers(loaded.get_pipe("modernbert_ner").model)
-    prefix = layer.shims[0].loaded.tokenizer.prefix_ids
-    assert (
-        special["bos_token"]
-        == layer.shims[0].loaded.tokenizer.strings(np.array(prefix))[0]
-    )
+    tokenizer = shim_of(loaded).loaded.tokenizer
+    prefix = np.array(tokenizer.prefix_ids)
+    assert special["bos_token"] == tokenizer.strings(prefix)[0]

@@ -10,7 +10,6 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, registry
 
-from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.evaluation.curve import LOG_NAME, read_curve
 from spacy_modernbert.loggers import (
     Speed,
@@ -43,19 +42,11 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    stage = Stage(n_words=600, min_words=40, max_words=80, words_per_name=20)
-    make_roster(RosterSize(train=(stage,), held_out=stage)).write(folder)
-    return folder
-
-
 @pytest.fixture
-def overrides(corpus, checkpoint):
+def overrides(roster, checkpoint):
     return {
-        "paths.train": str(corpus / "train.spacy"),
-        "paths.dev": str(corpus / "dev.spacy"),
+        "paths.train": str(roster / "train.spacy"),
+        "paths.dev": str(roster / "dev.spacy"),
         "paths.encoder": str(checkpoint),
         "components.modernbert_ner.model.tok2vec.backend": "cpu",
         **STEPS,

@@ -3,7 +3,7 @@
 import json
 
 from .pipelines import make_nlp
-from .scripts import PEAKS, needs_peaks, run_script
+from .scripts import MEMORY, needs_peaks, run_script
 from .util import make_checkpoint, make_examples
 
 pytestmark = needs_peaks
@@ -42,7 +42,7 @@ def test_memory(tmp_path):
         num_attention_heads=8,
         num_hidden_layers=11,
     )
-    found = run_script(PEAKS + SCRIPT, small, large, tmp_path)
+    found = run_script(MEMORY + SCRIPT, small, large, tmp_path)
     size, load, save = json.loads(found)
     assert size > 100e6
     assert 0.9 <= load <= 1.3  # the weights, which stay, and 0.3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .scripts import PEAKS, run_script
+from .scripts import MEMORY, run_script
 from .util import make_text
 
 if not Path("/proc/self/status").exists():
@@ -34,6 +34,6 @@ print(max(seen[1:]) - seen[0])
 
 
 def test_flat_over_a_thousand_documents(trained):
-    grown = run_script(PEAKS + SCRIPT, trained, stdin=make_text(0, 15))
+    grown = run_script(MEMORY + SCRIPT, trained, stdin=make_text(0, 15))
     # Their token vectors alone would be 20 MiB.
     assert float(grown) < 10

@@ -13,9 +13,8 @@ from transformers import (
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.head import open_head
 from spacy_modernbert.encoder.weights import count_weights
-from spacy_modernbert.layers.encode import find_layers
 
-from .pipelines import make_nlp
+from .pipelines import layer_of, make_nlp
 from .util import ROOT
 
 MINI = ROOT / "assets" / "modernbert-mini"
@@ -91,8 +90,7 @@ def test_in_a_pipeline(config):
     ner = nlp.get_pipe("modernbert_ner")
     ner.add_label("PERSON")
     nlp.initialize()
-    (layer,) = find_layers(ner.model)
-    vectors = layer.predict([nlp.make_doc(TEXT)]).vectors
+    vectors = layer_of(nlp).predict([nlp.make_doc(TEXT)]).vectors
     assert vectors.shape[1] == config.hidden_size
     model = ModernBertModel.from_pretrained(
         MINI, attn_implementation="sdpa", torch_dtype=torch.float32

@@ -8,9 +8,10 @@ import spacy
 from spacy.util import fix_random_seed
 from thinc.api import Config
 
-from .encoder import mlx_util  # noqa: F401  (skips where there is no MLX)
 from .pipelines import load_with, make_nlp, start, train
 from .util import entities, make_examples, make_text
+
+pytest.importorskip("mlx.core", reason="needs MLX: pip install mlx")
 
 
 def quantized(folder, copy, quantization):

@@ -1,15 +1,12 @@
 """A pipeline whose encoder runs by OpenVINO."""
 
 import os
-from pathlib import Path
 
 import pytest
-from spacy.language import Language
 
 from spacy_modernbert.encoder import availability
-from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .pipelines import load_with
+from .pipelines import load_exact, load_with, loaded_encoder, shim_of
 from .util import entities, make_examples, make_text
 
 pytest.importorskip("openvino", reason="needs OpenVINO")
@@ -17,20 +14,15 @@ pytest.importorskip("openvino", reason="needs OpenVINO")
 TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]
 
 
-def load(folder: Path, backend: str) -> Language:
-    return load_with(folder, backend=backend, precision="float32")
-
-
 def test_it_finds_what_torch_finds(trained, tmp_path):
     """Trained by torch, run by OpenVINO, saved by it, and run by torch again."""
-    wanted = entities(load(trained, "cpu").pipe(TEXTS))
+    wanted = entities(load_exact(trained, "cpu").pipe(TEXTS))
     assert any(wanted)
-    nlp = load(trained, "openvino")
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
-    assert get_shim(layer).loaded.encoder.device == "openvino:CPU"
+    nlp = load_exact(trained, "openvino")
+    assert loaded_encoder(nlp).device == "openvino:CPU"
     assert entities(nlp.pipe(TEXTS)) == wanted
     nlp.to_disk(tmp_path / "again")
-    assert entities(load(tmp_path / "again", "cpu").pipe(TEXTS)) == wanted
+    assert entities(load_exact(tmp_path / "again", "cpu").pipe(TEXTS)) == wanted
 
 
 def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
@@ -40,7 +32,7 @@ def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
     monkeypatch.setitem(availability._LOOK, "cuda", lambda: ("", "none"))
     monkeypatch.setattr(availability, "_is_quickest_by_openvino", lambda: True)
     nlp = load_with(trained, backend="auto", precision="auto", frozen_layers=1)
-    shim = get_shim(find_layers(nlp.get_pipe("modernbert_ner").model)[0])
+    shim = shim_of(nlp)
     assert shim.loaded.encoder.device == "openvino:CPU"
     before = {n: array.copy() for n, array in shim.loaded.encoder.tensors().items()}
     nlp.update(make_examples(nlp, 2), sgd=nlp.resume_training())
@@ -50,11 +42,11 @@ def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
         assert (array == before[name]).all() == frozen, name
     wanted = entities(nlp.pipe(TEXTS))
     nlp.to_disk(tmp_path / "nlp")
-    assert entities(load(tmp_path / "nlp", "openvino").pipe(TEXTS)) == wanted
+    assert entities(load_exact(tmp_path / "nlp", "openvino").pipe(TEXTS)) == wanted
 
 
 def test_it_does_not_train(trained):
-    nlp = load(trained, "openvino")
+    nlp = load_exact(trained, "openvino")
     with pytest.raises(ValueError, match="'openvino' predicts only"):
         nlp.update(make_examples(nlp, 2))
 
@@ -63,6 +55,6 @@ def test_it_does_not_train(trained):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_processes(trained):
     """Forked after the encoder has run."""
-    nlp = load(trained, "openvino")
+    nlp = load_exact(trained, "openvino")
     wanted = entities(nlp.pipe(TEXTS))
     assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted

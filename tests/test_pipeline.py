@@ -17,7 +17,16 @@ from spacy.util import fix_random_seed
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .pipelines import load_with, make_nlp, start, train, train_ner
+from .pipelines import (
+    layer_of,
+    load_with,
+    loaded_encoder,
+    make_nlp,
+    shim_of,
+    start,
+    train,
+    train_ner,
+)
 from .scripts import run_script
 from .util import (
     PEOPLE,
@@ -49,10 +58,8 @@ def test_documents_of_many_windows_are_learned(checkpoint):
     nlp = windowed_nlp(checkpoint)
     examples = make_examples(nlp, 4, n_sentences=12)
     optimizer = start(nlp, examples)
-    model = nlp.get_pipe("modernbert_ner").model
-    passes = count_passes(model)
-    (layer,) = find_layers(model)
-    windows = layer.predict([example.x for example in examples]).plan.windows
+    passes = count_passes(nlp.get_pipe("modernbert_ner").model)
+    windows = layer_of(nlp).predict([example.x for example in examples]).plan.windows
     assert min(map(len, windows)) >= 3
     losses = train(nlp, examples, optimizer, steps=30)
     assert np.mean(losses[-3:]) < 0.2 * np.mean(losses[:3])
@@ -71,14 +78,11 @@ def test_learned_in_bfloat16(checkpoint, tmp_path):
     assert np.mean(losses[-3:]) < 0.2 * np.mean(losses[:3])
     nlp.to_disk(tmp_path / "nlp")
     exact = load_with(tmp_path / "nlp", precision="float32")
-    layers = [
-        find_layers(each.get_pipe("modernbert_ner").model)[0] for each in (nlp, exact)
-    ]
-    learned, saved = (get_shim(layer).loaded.encoder.tensors() for layer in layers)
+    learned, saved = (loaded_encoder(each).tensors() for each in (nlp, exact))
     for name, array in learned.items():
         np.testing.assert_array_equal(saved[name], array, err_msg=name)
     docs = [nlp.make_doc(text) for text in TEXTS]
-    rounded, vectors = (layer.predict(docs).vectors for layer in layers)
+    rounded, vectors = (layer_of(each).predict(docs).vectors for each in (nlp, exact))
     assert 1e-4 < np.abs(rounded - vectors).max() < 0.2
     found, wanted = (
         {(i, *ent) for i, ents in enumerate(entities(each.pipe(TEXTS))) for ent in ents}
@@ -100,8 +104,7 @@ def test_gradients_add_up_until_the_update(checkpoint):
             # No cutting at random, which would differ.
             ner.cfg["update_with_oracle_cut_size"] = 0
             nlp.update([examples[i] for i in part], sgd=False)
-        (layer,) = find_layers(ner.model)
-        found.append(get_shim(layer).loaded.encoder.gradients())
+        found.append(loaded_encoder(nlp).gradients())
     for name, gradient in found[0].items():
         scale = np.abs(gradient).max()
         assert scale > 0
@@ -114,16 +117,12 @@ def test_averages_are_used_and_saved(checkpoint, tmp_path):
     optimizer = nlp.create_optimizer()
     optimizer.averages = {}
     train(nlp, examples, optimizer, steps=5)
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
-    shim = get_shim(layer)
+    shim = shim_of(nlp)
     name = "layers.1.mlp.Wi.weight"
     own = np.array(shim.loaded.encoder.tensors()[name])
     with nlp.use_params(optimizer.averages):
         nlp.to_disk(tmp_path / "averaged")
-    (layer,) = find_layers(
-        spacy.load(tmp_path / "averaged").get_pipe("modernbert_ner").model
-    )
-    saved = get_shim(layer).loaded.encoder.tensors()[name]
+    saved = loaded_encoder(spacy.load(tmp_path / "averaged")).tensors()[name]
     np.testing.assert_array_equal(saved, optimizer.averages[shim.id, name])
     np.testing.assert_array_equal(shim.loaded.encoder.tensors()[name], own)
     assert np.abs(own - saved).max() > 0
@@ -140,14 +139,12 @@ def test_lower_layers_frozen_and_slow(checkpoint, optimizer, tmp_path):
     }
     examples = make_examples(nlp, 4)
     sgd = nlp.initialize(lambda: examples)
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
-    encoder = get_shim(layer).loaded.encoder
+    encoder = loaded_encoder(nlp)
     before = {name: array.copy() for name, array in encoder.tensors().items()}
     train(nlp, examples, sgd, steps=3)
     with nlp.use_params(sgd.averages):
         nlp.to_disk(tmp_path / "nlp")
-    loaded = spacy.load(tmp_path / "nlp").get_pipe("modernbert_ner").model
-    saved = get_shim(find_layers(loaded)[0]).loaded.encoder.tensors()
+    saved = loaded_encoder(spacy.load(tmp_path / "nlp")).tensors()
     frozen = ("embeddings.", "layers.0.", "layers.1.")
     for name, array in encoder.tensors().items():
         stays = name.startswith(frozen)
@@ -177,8 +174,7 @@ def test_new_labels_and_rehearsal(trained, layer_lr_decay):
         nlp.update([ship], sgd=optimizer)
         nlp.rehearse(old, sgd=optimizer, losses=losses)
     assert losses["modernbert_ner"] > 0
-    (layer,) = find_layers(ner.model)
-    tensors = get_shim(layer).loaded.encoder.tensors()
+    tensors = loaded_encoder(nlp).tensors()
     unrehearsed = {name: array.copy() for name, array in tensors.items()}
     nlp.rehearse(old, sgd=optimizer)
     assert all((tensors[name] != unrehearsed[name]).any() for name in tensors)
@@ -187,10 +183,7 @@ def test_new_labels_and_rehearsal(trained, layer_lr_decay):
         get_shim(find_layers(model)[0]).loaded.encoder.tensors()
         for model in (ner._rehearsal_model, ner.model)
     )
-    loaded = get_shim(
-        find_layers(spacy.load(trained).get_pipe("modernbert_ner").model)[0]
-    )
-    for name, array in loaded.loaded.encoder.tensors().items():
+    for name, array in loaded_encoder(spacy.load(trained)).tensors().items():
         np.testing.assert_array_equal(before[name], array)
     assert any((before[name] != after[name]).any() for name in before)
 
@@ -226,9 +219,8 @@ def test_spacy_train(checkpoint, tmp_path):
     )
     loaded = spacy.load(tmp_path / "out" / "model-last")
     assert 0 <= loaded.meta["performance"]["ents_f"] <= 1
-    (layer,) = find_layers(loaded.get_pipe("modernbert_ner").model)
     before = open_tensors(checkpoint, load_config(checkpoint))
-    for name, array in get_shim(layer).loaded.encoder.tensors().items():
+    for name, array in loaded_encoder(loaded).tensors().items():
         assert (array != before[name]).any(), name
     assert (tmp_path / "out" / "model-best" / "modernbert_ner" / "encoder").is_dir()
 

@@ -6,8 +6,8 @@ import spacy
 from spacy.util import fix_random_seed
 
 from spacy_modernbert.components import DEFAULT_CONFIG
-from spacy_modernbert.layers.encode import find_layers, get_shim
 
+from .pipelines import loaded_encoder
 from .util import entities, make_examples, make_text, make_tok2vec, tok2vec_config
 
 pytest.importorskip("spacy_transformers")
@@ -77,8 +77,7 @@ def train(nlp, steps, at_once=True):
 
 
 def weights(nlp, name):
-    (layer,) = find_layers(nlp.get_pipe(name).model)
-    return dict(get_shim(layer).loaded.encoder.tensors())
+    return dict(loaded_encoder(nlp, name).tensors())
 
 
 @pytest.fixture(scope="module")

@@ -265,6 +265,11 @@ def make_tok2vec(checkpoint: Path, **changes: Any) -> Model:
     return model.initialize()
 
 
+def make_vectors(n: int = 5) -> np.ndarray:
+    """RETURNS (np.ndarray): `(n, 8)`, always the same."""
+    return np.random.default_rng(0).standard_normal((n, 8)).astype(np.float32)
+
+
 def whole(docs: Sequence[Doc]) -> List[List[Span]]:
     """A span getter: each Doc is one span."""
     return [[doc[:]] for doc in docs]

@@ -83,6 +83,10 @@ def read_vectors(output):
     return np.array([record["vector"] for record in records], np.float32)
 
 
+def refuse_memory(*args, **kwargs):
+    raise EncoderOutOfMemory("Set max_batch_wordpieces lower.")
+
+
 # -- What comes out ---------------------------------------------------------------
 
 
@@ -328,12 +332,9 @@ def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
 
 
 def test_other_arguments_where_nothing_is_done(run, text_file, tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
-        raise EncoderOutOfMemory("Set max_batch_wordpieces lower.")
-
     output = tmp_path / "out.npy"
     with monkeypatch.context() as patched:
-        patched.setattr(Embedder, "stream", fail)
+        patched.setattr(Embedder, "stream", refuse_memory)
         failed(run(text_file, output))
     assert (tmp_path / "out.npy.partial" / "state.json").is_file()
     done(run(text_file, output, "--normalize"))
@@ -532,10 +533,7 @@ def test_a_link_stays_one(run, text_file, wanted, tmp_path):
 
 
 def test_out_of_memory(run, text_file, tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
-        raise EncoderOutOfMemory("Set max_batch_wordpieces lower.")
-
-    monkeypatch.setattr("spacy_modernbert.embeddings.Embedder.stream", fail)
+    monkeypatch.setattr(Embedder, "stream", refuse_memory)
     message = failed(run(text_file, tmp_path / "out.npy"))
     assert "Set max_batch_wordpieces lower" in message
 

@@ -1,4 +1,3 @@
-import json
 import re
 
 import pytest
@@ -8,6 +7,7 @@ from spacy_modernbert.corpora.pretraining import cut_out, gather_raw_texts
 from spacy_modernbert.corpora.splits import LITBANK
 
 from ..commands import done, failed, invoke
+from ..util import read_jsonl
 from .util import raw_corpus
 
 
@@ -64,8 +64,7 @@ def test_what_is_tested_on_is_left_out(checkouts, tmp_path):
     assert "20 annotated passages were cut out" in found
     texts = {}
     for name in ("train", "dev"):
-        lines = (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
-        for line in map(json.loads, lines):
+        for line in read_jsonl(tmp_path / "out" / f"{name}.jsonl"):
             assert line["meta"]["id"] not in texts
             texts[line["meta"]["id"]] = name, line["text"]
     assert texts["1"] == ("train", "Article 1.") and texts["3"][0] == "train"
@@ -105,7 +104,7 @@ def test_real_texts(tmp_path, litbank, craft):
                 middle = letters(doc.text[len(doc.text) // 2 :])[:200]
                 assert middle not in everything
     corpus.write(tmp_path)
-    lines = (tmp_path / "train.jsonl").read_text(encoding="utf8").splitlines()
-    assert [json.loads(line)["text"] for line in lines] == [
+    records = read_jsonl(tmp_path / "train.jsonl")
+    assert [record["text"] for record in records] == [
         each.text for each in corpus.train
     ]

@@ -17,10 +17,9 @@ from spacy_modernbert.documents.wordpieces import (
 )
 from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.weights import init_tensors
-from spacy_modernbert.layers.encode import find_layers
 
 from ..documents.toys import uncovered_tokens
-from ..pipelines import make_nlp
+from ..pipelines import layer_of, make_nlp
 from ..util import PUBLISHED, make_config
 
 
@@ -78,8 +77,7 @@ def test_an_article_of_craft_goes_through_whole(craft, encoder):
     doc = nlp.make_doc(article.text)
     assert len(doc) == len(article) > 14_000
 
-    (layer,) = find_layers(ner.model)
-    plan = layer.predict([doc]).plan
+    plan = layer_of(nlp).predict([doc]).plan
     assert plan.total > 2 * 8192
     (windows,) = plan.windows
     assert len(windows) == len(plan.window_lengths) >= 3

@@ -16,6 +16,7 @@ PIECES = '<span start="15" end="20" /><span start="0" end="2" />'
 
 
 def raw_corpus(name: str) -> Path:
+    """RETURNS (Path): The archive of a corpus. Where it is missing, the test skips."""
     path = RAW_CORPORA / name
     if not path.exists():
         pytest.skip(f"the corpus {name} is not at {RAW_CORPORA}")
@@ -23,10 +24,14 @@ def raw_corpus(name: str) -> Path:
 
 
 def knowtator(*annotations: str) -> str:
+    """RETURNS (str): A file of Knowtator with these annotations."""
     return f'{HEAD}<annotations textSource="1.txt">{"".join(annotations)}</annotations>'
 
 
 def annotation(text: str, spans: str = "") -> str:
+    """RETURNS (str): One annotation of a text in `ARTICLE`, where it is found first if
+    no spans are given.
+    """
     start = ARTICLE.find(text)
     spans = spans or f'<span start="{start}" end="{start + len(text)}" />'
     return (

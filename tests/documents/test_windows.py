@@ -16,14 +16,9 @@ from spacy_modernbert.documents.windows import (
 )
 from spacy_modernbert.documents.wordpieces import Alignment, align, token_offsets
 
-from .toys import alignment_of, alignments, no_breaks, texts, toy
+from .toys import alignment_of, alignments, no_breaks, one_each, texts, toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:Of the tokens of a Doc")
-
-
-def one_each(n):
-    """An alignment in which token i is wordpiece i."""
-    return Alignment(np.arange(n, dtype=np.int32), np.arange(1, n + 1, dtype=np.int32))
 
 
 def bounds(windows):

@@ -3,7 +3,7 @@ does fast."""
 
 import unicodedata
 from functools import cache
-from typing import List, Set, Tuple
+from typing import List, Sequence, Set, Tuple
 
 import numpy as np
 from hypothesis import strategies as st
@@ -20,6 +20,8 @@ from tokenizers import (
 from spacy_modernbert.documents.wordpieces import Alignment, WordpieceTokenizer
 from spacy_modernbert.types import Ints
 
+from ..util import SPECIAL
+
 TEXT = """My father's eyes had closed upon the light of this world six months, when
 mine opened on it. There is something strange to me, even now, in the reflection
 that he never saw me; and something stranger yet in the shadowy remembrance that I
@@ -28,8 +30,6 @@ have of my first childish associations with his white grave-stone in the churchy
     Betsey Trotwood, or Miss Betsey, as my poor mother always called her, came to
     London in 1849. "Mr. Copperfield?" she said... (Naïve café; 東京 — Москва.)
 """
-
-_SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 
 def _template(tokenizer: Tokenizer, first: str, last: str) -> None:
@@ -53,7 +53,7 @@ def byte_level() -> Tokenizer:
     )
     tokenizer.train_from_iterator([TEXT], trainer)
     tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in (8, 4, 3, 2)])
-    specials = [AddedToken(token, special=True) for token in _SPECIAL[:-1]]
+    specials = [AddedToken(token, special=True) for token in SPECIAL[:-1]]
     specials.append(AddedToken("[MASK]", special=True, lstrip=True))
     tokenizer.add_special_tokens(specials)
     _template(tokenizer, "[CLS]", "[SEP]")
@@ -66,7 +66,7 @@ def bert() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=300, special_tokens=_SPECIAL, show_progress=False
+        vocab_size=300, special_tokens=SPECIAL, show_progress=False
     )
     tokenizer.train_from_iterator([TEXT], trainer)
     _template(tokenizer, "[CLS]", "[SEP]")
@@ -160,12 +160,19 @@ def token_spans(text: str, draw) -> List[Tuple[int, int]]:
 # -- Alignments ---------------------------------------------------------------
 
 
-def alignment_of(ranges):
+def alignment_of(ranges: Sequence[Tuple[int, int]]) -> Alignment:
+    """RETURNS (Alignment): Of tokens with these ranges of wordpieces."""
     starts, ends = np.array(ranges, dtype=np.int32).reshape(-1, 2).T
     return Alignment(starts, ends)
 
 
-def no_breaks(n):
+def one_each(n: int) -> Alignment:
+    """RETURNS (Alignment): One in which token i is wordpiece i."""
+    return Alignment(np.arange(n, dtype=np.int32), np.arange(1, n + 1, dtype=np.int32))
+
+
+def no_breaks(n: int) -> Ints:
+    """RETURNS (Ints): That after none of n tokens a sentence or a paragraph ends."""
     return np.zeros(n, dtype=np.int8)
 
 

@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,19 +21,17 @@ from spacy_modernbert.encoder.weights import expected_shapes
 
 from ..util import contents
 from .util import (
+    assert_same,
     make_masked_lm,
     make_oracle,
     make_tokenizer,
+    open_all,
     state,
     to_new_dialect,
 )
 
 BIASES = {"norm_bias": True, "attention_bias": True, "mlp_bias": True}
 TOKENIZER_JSON = make_tokenizer().to_str()
-
-
-def open_all(folder):
-    return open_tensors(folder, load_config(folder))
 
 
 def edit_tensors(folder, edit):
@@ -48,13 +45,6 @@ def edit_json(path, edit):
     data = json.loads(path.read_text())
     edit(data)
     path.write_text(json.dumps(data))
-
-
-def assert_same(found, wanted):
-    assert list(found) == list(wanted)
-    for name, tensor in wanted.items():
-        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
-        assert found[name].dtype == np.float32
 
 
 # Reading what transformers wrote

@@ -167,7 +167,7 @@ def test_none_in_a_torch_without_windows(ampere, monkeypatch):
 # In the encoder, by a kernel that is slow and plain
 
 
-def load_with(oracle, monkeypatch, kernel, **changes):
+def load_with_kernel(oracle, monkeypatch, kernel, **changes):
     from spacy_modernbert.encoder import torch_encoder
 
     monkeypatch.setattr(
@@ -185,7 +185,7 @@ def test_as_without_it(oracle, monkeypatch, batch):
     d_out = np.random.default_rng(0).standard_normal((batch.total, 32)) / 20
     found = []
     for kernel in (None, FlashAttention("plain", attend_plainly)):
-        encoder = load_with(oracle, monkeypatch, kernel)
+        encoder = load_with_kernel(oracle, monkeypatch, kernel)
         out, backprop = encoder.encode_train(batch)
         backprop(d_out.astype(np.float32))
         predicted = encoder.encode(batch)
@@ -202,7 +202,7 @@ def test_not_where_attention_drops_out(oracle, monkeypatch, batch):
         return attend_plainly(*args)
 
     kernel = FlashAttention("plain", count)
-    encoder = load_with(oracle, monkeypatch, kernel, attention_dropout=0.1)
+    encoder = load_with_kernel(oracle, monkeypatch, kernel, attention_dropout=0.1)
     encoder.encode_train(batch)
     assert not calls
     encoder.encode(batch)

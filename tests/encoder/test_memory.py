@@ -2,7 +2,7 @@
 
 import json
 
-from ..scripts import PEAKS, needs_peaks, run_script
+from ..scripts import MEMORY, needs_peaks, run_script
 
 pytestmark = needs_peaks
 
@@ -66,7 +66,7 @@ print(json.dumps([cost / size for cost in costs]))
 
 
 def run(script, folder):
-    return json.loads(run_script(PEAKS + HEAD + script + TAIL, folder))
+    return json.loads(run_script(MEMORY + HEAD + script + TAIL, folder))
 
 
 def test_memory(tmp_path):

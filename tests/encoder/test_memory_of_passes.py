@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ..scripts import PEAKS, needs_peaks, run_script
+from ..scripts import MEMORY, needs_peaks, run_script
 
 pytestmark = needs_peaks
 
@@ -56,6 +56,6 @@ print(n_bytes)
     ],
 )
 def test_no_square(precision, train):
-    peak = run_script(PEAKS + SCRIPT, json.dumps([LENGTH, precision, train]))
+    peak = run_script(MEMORY + SCRIPT, json.dumps([LENGTH, precision, train]))
     # A mask of bytes, the least of all squares.
     assert int(peak) < 0.6 * LENGTH**2

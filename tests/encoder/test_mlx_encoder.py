@@ -20,11 +20,14 @@ from spacy_modernbert.types import PackedBatch
 from ..scripts import run_script
 from .mlx_util import assert_gradients, assert_parity, load, mx
 from .util import (
+    DROPOUTS,
     SHAPES,
     assert_close,
     cosines,
     draw,
     draw_batch,
+    in_place,
+    into_new_arrays,
     make_oracle,
     make_tokenizer,
     run_oracle,
@@ -186,15 +189,6 @@ def test_frozen_layers(oracle, n):
     assert_gradients(encoder, wanted)
 
 
-def in_place(name, weights, gradient):
-    weights -= 0.01 * gradient
-    return weights, gradient
-
-
-def into_new_arrays(name, weights, gradient):
-    return weights - 0.01 * gradient, gradient
-
-
 @pytest.mark.parametrize("optimizer", [in_place, into_new_arrays])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_update_moves_every_weight(oracle, optimizer, precision):
@@ -215,9 +209,6 @@ def test_an_update_moves_every_weight(oracle, optimizer, precision):
     np.testing.assert_array_equal(copied.encode(batch), before)
     assert not any(gradient.any() for gradient in encoder.gradients().values())
     encoder.update(lambda *args: pytest.fail("called"))
-
-
-DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0.2}
 
 
 @pytest.mark.parametrize("kind", DROPOUTS)

@@ -8,7 +8,6 @@ from safetensors.numpy import load_file, save_file
 
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
-    open_tensors,
     save_checkpoint,
     tensors_from_bytes,
     tensors_to_bytes,
@@ -25,7 +24,7 @@ from spacy_modernbert.encoder.quantize import (
 from spacy_modernbert.encoder.weights import expected_shapes, init_tensors
 
 from ..scripts import run_script
-from .util import make_tokenizer
+from .util import assert_same, make_tokenizer, open_all
 
 CONFIG = ModernBertConfig.from_dict(
     {
@@ -59,17 +58,6 @@ def draw_weights(rows=70, width=256):
 def save(folder, tensors):
     save_checkpoint(folder, CONFIG, tensors, TOKENIZER_JSON)
     return folder
-
-
-def open_all(folder):
-    return open_tensors(folder, load_config(folder))
-
-
-def assert_same(found, wanted):
-    assert list(found) == list(wanted)
-    for name, tensor in wanted.items():
-        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
-        assert found[name].dtype == np.float32
 
 
 def assert_same_triplets(found, wanted):

@@ -10,7 +10,16 @@ from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import SLIDING
 from spacy_modernbert.types import PackedBatch
 
-from .util import assert_close, draw_ids, load, run_oracle, state
+from .util import (
+    DROPOUTS,
+    assert_close,
+    draw_ids,
+    in_place,
+    into_new_arrays,
+    load,
+    run_oracle,
+    state,
+)
 
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
@@ -48,15 +57,6 @@ def test_global_attention_is_computed_once(oracle, ids, d_out):
 
 
 # Steps
-
-
-def in_place(name, weights, gradient):
-    weights -= 0.01 * gradient
-    return weights, gradient
-
-
-def into_new_arrays(name, weights, gradient):
-    return weights - 0.01 * gradient, gradient
 
 
 @pytest.mark.parametrize("optimizer", [in_place, into_new_arrays])
@@ -105,9 +105,6 @@ def test_a_step_asks_by_name(oracle, ids, d_out):
 
 
 # Dropout
-
-
-DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0.2}
 
 
 @pytest.mark.parametrize("kind", DROPOUTS)

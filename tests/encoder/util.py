@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from transformers import ModernBertConfig as HfConfig
 from transformers import ModernBertForMaskedLM, ModernBertModel
 
 from spacy_modernbert.encoder.backend import Encoder, make_encoder
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
 from spacy_modernbert.types import PackedBatch
 
-SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+from ..util import SPECIAL
 
 SMALL: Dict[str, Any] = {
     "vocab_size": 300,
@@ -52,6 +53,9 @@ SHAPES: List[Dict[str, Any]] = [
     {"intermediate_size": 7},
     {"pad_token_id": None},
 ]
+
+# What of a config drops out in training.
+DROPOUTS = {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0.2}
 
 
 def make_oracle(seed: int = 0, **overrides: Any) -> ModernBertModel:
@@ -115,6 +119,11 @@ def load(
     return make_encoder(
         config, state(model), backend=backend, precision=precision, **settings
     )
+
+
+def open_all(folder: Path) -> Mapping[str, np.ndarray]:
+    """RETURNS (Mapping[str, np.ndarray]): The tensors of a checkpoint."""
+    return open_tensors(folder, load_config(folder))
 
 
 def to_new_dialect(folder: Path) -> None:
@@ -243,6 +252,27 @@ def attend_plainly(
     return torch.einsum("hij,jhd->ihd", weights, value)
 
 
+def in_place(name: str, weights: Any, gradient: Any) -> Tuple[Any, Any]:
+    """An optimizer that changes the array it is given."""
+    weights -= 0.01 * gradient
+    return weights, gradient
+
+
+def into_new_arrays(name: str, weights: Any, gradient: Any) -> Tuple[Any, Any]:
+    """An optimizer that leaves the array it is given as it is."""
+    return weights - 0.01 * gradient, gradient
+
+
+def assert_same(
+    found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]
+) -> None:
+    """The same tensors bit for bit, in the same order, in float32."""
+    assert list(found) == list(wanted)
+    for name, tensor in wanted.items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+        assert found[name].dtype == np.float32
+
+
 def assert_close(found: np.ndarray, wanted: np.ndarray, what: str) -> None:
     """Within 1e-4; of the largest value, where that is above 1."""
     assert found.shape == wanted.shape, what
@@ -292,7 +322,7 @@ def assert_gradients(
 ) -> None:
     """The encoder has these gradients and no others.
 
-    assert_gradient (Callable): Compares one with what is wanted, given also what it is.
+    assert_gradient (Callable): Compares one with the wanted one, and is told its name.
     """
     found = encoder.gradients()
     assert set(found) == set(wanted)

@@ -16,24 +16,21 @@ from spacy_modernbert.evaluation.edges import NO_CUT, WindowCutter, cut_distance
 from spacy_modernbert.layers.plan import make_plan
 from spacy_modernbert.span_getters import LongContextSpans
 
+from ..documents.toys import one_each
 from ..util import make_text, make_tokenizer
-
-
-def one_piece_each(n):
-    return Alignment(np.arange(n, dtype=np.int32), np.arange(1, n + 1, dtype=np.int32))
 
 
 def test_by_hand():
     """Ten tokens of a wordpiece each, in the windows [0, 6) and [4, 10)."""
     windows = [Window(0, 6, 0, 6), Window(4, 10, 4, 10)]
-    distances = cut_distances(one_piece_each(10), windows, 10)
+    distances = cut_distances(one_each(10), windows, 10)
     # Token 4 is 1 from the cut at 6 and 0 from that at 4; token 5 the other way round.
     assert distances.tolist() == [5, 4, 3, 2, 1, 1, 2, 3, 4, 5]
 
 
 def test_no_cut():
-    assert (cut_distances(one_piece_each(3), [Window(0, 3, 0, 3)], 3) == NO_CUT).all()
-    assert cut_distances(one_piece_each(0), [], 0).size == 0
+    assert (cut_distances(one_each(3), [Window(0, 3, 0, 3)], 3) == NO_CUT).all()
+    assert cut_distances(one_each(0), [], 0).size == 0
 
 
 @given(

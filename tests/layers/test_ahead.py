@@ -12,8 +12,8 @@ import spacy
 from spacy_modernbert import components
 from spacy_modernbert.layers import ahead
 from spacy_modernbert.layers.ahead import run_ahead, take_batches, works_aside
-from spacy_modernbert.layers.encode import find_layers, get_shim
 
+from ..pipelines import loaded_encoder
 from ..util import count_passes, entities, make_text, put_on_small_device
 
 TEXTS = [make_text(seed, 1 + seed % 5) for seed in range(300, 340)] + ["", " "]
@@ -35,14 +35,9 @@ def nlp(trained, monkeypatch):
     return nlp
 
 
-def encoder_of(nlp):
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
-    return get_shim(layer).loaded.encoder
-
-
 def fail_at(nlp, n):
     """Let the pass number n fail."""
-    encoder = encoder_of(nlp)
+    encoder = loaded_encoder(nlp)
     encode = encoder.encode_tokens
 
     def failing(batch, rows):
@@ -62,12 +57,12 @@ def test_same_entities_in_the_same_order(nlp, wanted):
     docs = list(nlp.pipe(TEXTS))
     assert [doc.text for doc in docs] == TEXTS
     assert entities(docs) == wanted and sum(map(len, wanted)) > 50
-    assert len(encoder_of(nlp).encoded) > 10
+    assert len(loaded_encoder(nlp).encoded) > 10
     assert threads() == []
 
 
 def test_in_a_thread_and_ahead(nlp):
-    encoder = encoder_of(nlp)
+    encoder = loaded_encoder(nlp)
     encode = encoder.encode_tokens
     names = set()
 
@@ -118,7 +113,7 @@ def test_what_leaves_the_cores_to_others(device, aside):
 
 
 def test_on_the_cpu_there_is_no_thread(nlp, wanted):
-    encoder_of(nlp).device = "cpu"
+    loaded_encoder(nlp).device = "cpu"
     stream = nlp.pipe(TEXTS)
     next(stream)
     assert threads() == []
@@ -224,7 +219,7 @@ def test_the_stock_parser_takes_the_vectors_too(nlp, monkeypatch, beam_width):
     monkeypatch.setattr(components, "import_decoder", lambda: None)
     ner = nlp.get_pipe("modernbert_ner")
     ner.cfg["beam_width"] = beam_width
-    encoder = get_shim(find_layers(ner.model)[0]).loaded.encoder
+    encoder = loaded_encoder(nlp)
     encode_tokens, names = encoder.encode_tokens, []
 
     def spy(batch, rows):

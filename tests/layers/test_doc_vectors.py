@@ -14,8 +14,9 @@ from spacy_modernbert import components
 from spacy_modernbert.embeddings import load_embedder
 from spacy_modernbert.encoder.sentences import resolve_pooling
 from spacy_modernbert.layers.doc_vectors import EXTENSION, use_doc_vector
-from spacy_modernbert.layers.encode import find_layers, get_shim
+from spacy_modernbert.layers.encode import get_shim
 
+from ..pipelines import layer_of
 from ..scripts import run_script
 from ..util import (
     count_passes,
@@ -130,7 +131,7 @@ def test_longer_than_a_window(trained):
     config = {SETTING: True, f"{spans}.window": 64, f"{spans}.overlap": 16}
     nlp = spacy.load(trained, config=config)
     doc = nlp(make_text(3, 20))
-    (layer,) = find_layers(nlp.get_pipe("modernbert_ner").model)
+    layer = layer_of(nlp)
     (windows,) = layer.predict([doc]).plan.windows
     assert len(windows) > 3
     # By hand: the [CLS] of the windows, by the wordpieces that each speaks for.

@@ -12,6 +12,7 @@ from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.layers.standardize import standardized
 from spacy_modernbert.layers.tok2vec import OneWord
 
+from ..pipelines import shim_of
 from ..util import (
     count_passes,
     entities,
@@ -207,6 +208,5 @@ def test_settings_of_the_encoder(checkpoint, tmp_path):
     nlp.to_disk(tmp_path / "nlp")
     changes = {"components.ner.model.tok2vec.max_batch_wordpieces": 128}
     loaded = spacy.load(tmp_path / "nlp", config=changes)
-    (layer,) = find_layers(loaded.get_pipe("ner").model)
-    assert get_shim(layer).settings.max_batch_wordpieces == 128
+    assert shim_of(loaded, "ner").settings.max_batch_wordpieces == 128
     assert entities(loaded.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))

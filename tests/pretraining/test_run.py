@@ -263,21 +263,17 @@ def test_auto_keeps_little_of_a_large_pass(paths, tmp_path, monkeypatch):
     assert asked == [False, True]
 
 
+def refuse_memory(*args, **kwargs):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
 def test_too_little_memory(paths, tmp_path, monkeypatch):
     run = Pretraining(make_settings(paths), tmp_path)
     next(run.steps())
     run.save()
-
-    def score(part, recompute):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-
-    monkeypatch.setattr(run.model, "score", score)
+    monkeypatch.setattr(run.model, "score", refuse_memory)
     with pytest.raises(ValueError, match=r"(?s)max_batch_wordpieces lower.*step 1 is"):
         next(run.steps())
-
-
-def refuse_memory(*args, **kwargs):
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def test_too_little_memory_for_the_weights(paths, tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+"""The settings of a short run of pretraining."""
+
 from pathlib import Path
 from typing import Any
 
