@@ -54,7 +54,8 @@ def Tok2VecModernBert_v1(
         device multiplies it natively, else float32), "float32", "bfloat16" or
         "float16".
     quantization (Optional[Dict[str, Any]]): None, or for prediction `{"bits": 8}`:
-        weights of 8 bits. MLX knows `{"bits": 8 or 4, "group_size": 64}`.
+        weights of 8 bits. MLX knows `{"bits": 8 or 4, "group_size": 64}`. The backend
+        "auto" is then one that has it.
     max_batch_wordpieces (int): The most wordpieces that a pass through the encoder
         holds, in training and prediction, however many Docs there are.
     gradient_checkpointing (Union[bool, str]): Compute activations anew in the backward
