@@ -26,10 +26,8 @@ from ..encoder.availability import (
 from ..encoder.backend import (
     BACKEND_VARIABLE,
     check_quantization,
-    naming_variable,
-    resolve_backend,
     resolve_precision,
-    resolve_quantization,
+    resolve_settings,
 )
 from ..encoder.checkpoint import load_config as load_encoder_config
 from ..encoder.checkpoint import open_tensors
@@ -303,12 +301,9 @@ def _describe_device(
     }
     try:
         quantization = check_quantization(quantization)
-        predicts_on = resolve_backend(
-            backend, to_train=False, precision=precision, quantization=quantization
+        predicts_on, multiplies_in = resolve_settings(
+            backend, precision, quantization, to_train=False
         )
-        with naming_variable():
-            multiplies_in = resolve_precision(precision, predicts_on)
-            resolve_quantization(quantization, predicts_on, multiplies_in)
     except ValueError as error:
         # This is what one comes here to learn.
         return {**said, "cannot run": str(error)}

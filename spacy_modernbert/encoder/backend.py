@@ -173,8 +173,7 @@ def resolve_backend(
     RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
         cannot train and has to.
     """
-    with naming_variable(heed_variable):
-        variable = os.environ.get(BACKEND_VARIABLE) if heed_variable else None
+    with naming_variable(heed_variable) as variable:
         backend = check_backend(variable or backend)
         if backend == "auto":
             able = [each for each in among if _quantizes(each, quantization)]
@@ -185,16 +184,17 @@ def resolve_backend(
 
 
 @contextmanager
-def naming_variable(heed_variable: bool = True) -> Iterator[None]:
+def naming_variable(heed_variable: bool = True) -> Iterator[Optional[str]]:
     """Within, errors say that the backend is that of the environment variable, where it
     is.
 
     heed_variable (bool): Whether the environment variable wins: see `resolve_backend`.
+    YIELDS (Optional[str]): The backend that it names, where it wins.
     RAISES (ValueError): In the place of another.
     """
     variable = os.environ.get(BACKEND_VARIABLE) if heed_variable else None
     try:
-        yield
+        yield variable
     except ValueError as error:
         if not variable:
             raise
@@ -202,6 +202,37 @@ def naming_variable(heed_variable: bool = True) -> Iterator[None]:
             error=error, variable=BACKEND_VARIABLE, value=variable
         )
         raise ValueError(message) from error
+
+
+def resolve_settings(
+    backend: str,
+    precision: str,
+    quantization: Optional[Mapping[str, Any]],
+    *,
+    to_train: bool,
+    heed_variable: bool = True,
+) -> Tuple[str, str]:
+    """The backend and the precision that are meant, checked with the quantization.
+
+    backend, precision (str): "auto" or names.
+    quantization (Optional[Mapping[str, Any]]): None, or one that some backend knows.
+    to_train, heed_variable (bool): See `resolve_backend`.
+    RETURNS (Tuple[str, str]): The name of a backend, and that of a precision.
+    RAISES (ValueError): If the backend cannot run here, or has no such precision or
+        quantization.
+    """
+    backend = resolve_backend(
+        backend,
+        to_train=to_train,
+        precision=precision,
+        quantization=quantization,
+        heed_variable=heed_variable,
+    )
+    # Encoders see to them, too. But who chose the backend is known here.
+    with naming_variable(heed_variable):
+        precision = resolve_precision(precision, backend)
+        resolve_quantization(quantization, backend, precision)
+    return backend, precision
 
 
 def resolve_precision(precision: str, backend: str) -> str:
@@ -334,17 +365,13 @@ def make_encoder(
                 value=frozen_layers, n_layers=config.num_hidden_layers
             )
         )
-    backend = resolve_backend(
+    backend, precision = resolve_settings(
         backend,
+        precision,
+        quantization,
         to_train=to_train,
-        precision=precision,
-        quantization=quantization,
         heed_variable=heed_variable,
     )
-    # Encoders see to them, too. But who chose the backend is known here.
-    with naming_variable(heed_variable):
-        precision = resolve_precision(precision, backend)
-        resolve_quantization(quantization, backend, precision)
     # Each backend is imported when it is taken: none needs the libraries of another.
     if backend == "openvino":
         from .openvino_encoder import OpenVinoEncoder

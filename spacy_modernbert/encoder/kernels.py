@@ -22,7 +22,10 @@ def why_no_kernels() -> str:
     """
     try:
         return _why_none_ever()
-    except Exception as error:  # which is not remembered: there may be more next time
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        # It is not remembered: there may be more next time.
         return f"the GPU has too little memory left to try them: {error}"
 
 
