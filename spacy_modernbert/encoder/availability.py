@@ -94,16 +94,21 @@ def require(backend: str) -> str:
 
 
 def choose(
-    *, to_train: bool, precision: str = "auto", among: Collection[str] = BACKENDS
+    *,
+    to_train: bool,
+    precision: str = "auto",
+    quantized: bool = False,
+    among: Collection[str] = BACKENDS,
 ) -> Choice:
     """What "auto" takes.
 
     to_train (bool): Whether it must train, too.
     precision (str): "auto" or the name of a precision: what it is to multiply in.
+    quantized (bool): Whether its weights are to be quantized.
     among (Collection[str]): The backends that will do, "cpu" with them.
     RETURNS (Choice): The first in the order of preference that can run here.
     """
-    for backend, why in _preferences(precision):
+    for backend, why in _preferences(precision, quantized):
         if backend not in among or (to_train and backend in PREDICTING):
             continue
         if look_for(backend).device:
@@ -189,13 +194,15 @@ def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB"
 
 
-def _preferences(precision: str) -> Iterator[Tuple[str, str]]:
+def _preferences(precision: str, quantized: bool) -> Iterator[Tuple[str, str]]:
     if _is_apple_silicon():
         yield "mlx", "on Apple silicon, MLX is installed"
         yield "mps", "torch finds an Apple GPU, and MLX cannot run"
     yield "cuda", "torch finds a CUDA device"
     if precision in ("auto", "bfloat16") and _is_quickest_by_openvino():
         yield "openvino", "the processor multiplies bfloat16, OpenVINO the quickest"
+    if quantized and precision != "float16" and multiplies_int8():
+        yield "openvino", "the processor multiplies int8, OpenVINO the quickest"
 
 
 def _is_quickest_by_openvino() -> bool:

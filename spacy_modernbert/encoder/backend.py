@@ -177,7 +177,13 @@ def resolve_backend(
         backend = check_backend(variable or backend)
         if backend == "auto":
             able = [each for each in among if _quantizes(each, quantization)]
-            return choose(to_train=to_train, precision=precision, among=able).backend
+            choice = choose(
+                to_train=to_train,
+                precision=precision,
+                quantized=quantization is not None,
+                among=able,
+            )
+            return choice.backend
         if to_train and backend in PREDICTING:
             raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=backend))
         return require(backend)

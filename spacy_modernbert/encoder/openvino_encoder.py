@@ -5,13 +5,16 @@ beside it: they are what is saved, and what another backend takes over.
 """
 
 from copy import copy
-from typing import Any, Dict, Mapping, Optional
+from dataclasses import dataclass
+from math import gcd
+from typing import Any, Mapping, Optional
 
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
 from ..types import PackedBatch
+from .availability import has_amx
 from .backend import resolve_precision, resolve_quantization
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
@@ -21,7 +24,59 @@ from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
 
-_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+
+# Inputs of a product that share a scale, at least, as long as there are as many: each
+# group is added up in float32 by itself.
+_MIN_GROUP = 128
+
+# And where the widths of an encoder have no such divisor in common.
+_USUAL_GROUP = 256
+
+# What the plugin's kernels want the size of a group to be a multiple of. With other
+# sizes it quantizes no activations.
+_SIMD = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is computed in which type.
+
+    compiled (str): What the graph is compiled in, "f32" or "bf16".
+    attention (str): What attention is computed in.
+    quantized (bool): Whether projections have their weights in int8.
+    group_size (int): How many inputs of a projection share a scale, where the plugin
+        quantizes them, too; 0 where it does not.
+    """
+
+    compiled: str
+    attention: str
+    quantized: bool
+    group_size: int
+
+    @classmethod
+    def of(cls, config: ModernBertConfig, precision: str, *, quantized: bool) -> "Plan":
+        """config (ModernBertConfig): The config.
+        precision (str): "float32" or "bfloat16".
+        quantized (bool): Whether weights are int8.
+        RETURNS (Plan): The quickest for this processor.
+        """
+        element_type = _TYPES[precision]
+        # The plugin quantizes activations in graphs of float32 only. It does not
+        # multiply int8 by tiles (AMX) then, which are quicker in bfloat16 than VNNI in
+        # int8: with them, weights are turned to bfloat16 on the way.
+        if not quantized or (precision == "bfloat16" and has_amx()):
+            return cls(element_type, element_type, quantized, 0)
+        return cls("f32", element_type, True, _group_size(config))
+
+
+def _group_size(config: ModernBertConfig) -> int:
+    widths = (config.hidden_size, config.intermediate_size)
+    shared = gcd(*widths)
+    if shared < _MIN_GROUP or shared % _SIMD:
+        # The last group of some projection is smaller.
+        shared = min(_USUAL_GROUP, *widths)
+    return shared // _SIMD * _SIMD
 
 
 class OpenVinoEncoder(PredictingEncoder):
@@ -52,8 +107,7 @@ class OpenVinoEncoder(PredictingEncoder):
         self.config = config
         precision = resolve_precision(precision, self.backend)
         quantization = resolve_quantization(quantization, self.backend, precision)
-        self._quantized = quantization is not None
-        self._properties = _properties(precision)
+        self._plan = Plan.of(config, precision, quantized=quantization is not None)
         self._tensors = {
             name: _copied(tensors[name]) for name in expected_shapes(config)
         }
@@ -102,20 +156,25 @@ class OpenVinoEncoder(PredictingEncoder):
 
     def _compile(self, n_threads: int) -> ov.CompiledModel:
         blocks = Blocks.of(self.config)
-        graph = Graph(self.config, self._tensors, quantized=self._quantized)
+        plan = self._plan
+        graph = Graph(
+            self.config,
+            self._tensors,
+            quantized=plan.quantized,
+            attention=plan.attention,
+        )
         model = graph.build(blocks.size, blocks.n_keys)
-        properties = {**self._properties, "INFERENCE_NUM_THREADS": n_threads}
+        properties = {
+            "INFERENCE_PRECISION_HINT": plan.compiled,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": plan.group_size,
+            "INFERENCE_NUM_THREADS": n_threads,
+            # One request at a time on all threads. More would each need memory.
+            "NUM_STREAMS": 1,
+            # Where a process is bound to cores, or has siblings, the system knows
+            # better.
+            "ENABLE_CPU_PINNING": False,
+        }
         return ov.Core().compile_model(model, "CPU", properties)
-
-
-def _properties(precision: str) -> Dict[str, Any]:
-    return {
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-        # One request at a time on all threads. More of them would each need memory.
-        "NUM_STREAMS": 1,
-        # Where a process is bound to cores, or has siblings, the system knows better.
-        "ENABLE_CPU_PINNING": False,
-    }
 
 
 def _copied(weights: Any) -> Floats:

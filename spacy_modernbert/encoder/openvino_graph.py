@@ -57,16 +57,19 @@ class Graph:
         tensors: Mapping[str, Floats],
         *,
         quantized: bool = False,
+        attention: str = "f32",
     ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Floats]): The weights by their names in a checkpoint,
             contiguous float32 arrays, which must outlive the model.
-        quantized (bool): Whether projections have their weights in int8. The plugin
-            makes activations int8, too, where the processor multiplies that natively.
+        quantized (bool): Whether projections have their weights in int8.
+        attention (str): "bf16" to attend in bfloat16 although the graph is compiled in
+            float32. Compiled in bfloat16, it all is, whatever this says.
         """
         self.config = config
         self.tensors = tensors
         self.as_weights = _quantize if quantized else _constant
+        self.attention_type = attention
 
     def build(self, size: int, n_keys: int) -> ov.Model:
         """size (int): The queries of a block.
@@ -101,7 +104,7 @@ class Graph:
         ids = op.reshape(inputs.ids, _ints(-1), False)
         x = self._norm(op.gather(table, ids, _int(0)), "embeddings.norm")
         attention = {
-            layer_type: Attention(self.config, layer_type, inputs)
+            layer_type: Attention(self.config, layer_type, inputs, self.attention_type)
             for layer_type in set(self.config.layer_types)
         }
         for index, layer_type in enumerate(self.config.layer_types):
@@ -157,7 +160,19 @@ class Attention:
     once.
     """
 
-    def __init__(self, config: ModernBertConfig, layer_type: str, inputs: Inputs):
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        layer_type: str,
+        inputs: Inputs,
+        element_type: str,
+    ):
+        """config (ModernBertConfig): The config.
+        layer_type (str): Whether the layer is full or has a sliding window.
+        inputs (Inputs): Those of the graph.
+        element_type (str): What is multiplied, "f32" or "bf16". Rotations are float32.
+        """
+        self.element_type = element_type
         self.heads = [config.num_attention_heads, config.head_dim]
         self.width = config.hidden_size
         self.inputs = inputs
@@ -170,14 +185,17 @@ class Attention:
         scale = _floats(config.head_dim**-0.5)
         self.query_rotation = [op.multiply(part, scale) for part in both.outputs()]
         seen = inputs.is_wordpiece if self.is_full else inputs.block_mask
-        self.mask = op.select(seen, _floats(0.0), _floats(-np.inf))
+        self.mask = self._as_element(op.select(seen, _floats(0.0), _floats(-np.inf)))
+        self.scale = self._as_element(_floats(1.0))
 
     def __call__(self, query: Node, key: Node, value: Node) -> Node:
-        """query, key, value (Node): `(n_rows, width)`.
-        RETURNS (Node): `(n_rows, width)`.
+        """query, key, value (Node): `(n_rows, width)`, float32.
+        RETURNS (Node): `(n_rows, width)`, float32.
         """
         query = self._rotate(query, self.query_rotation)
         key = self._rotate(key, self.key_rotation)
+        # Before anything is copied: half as much then is.
+        query, key, value = (self._as_element(x) for x in (query, key, value))
         if self.is_full:
             n_seqs_length = op.shape_of(self.inputs.ids, "i64")
             shape = op.concat([n_seqs_length, _ints(*self.heads)], 0)
@@ -205,9 +223,13 @@ class Attention:
         order = _ints(0, 2, 1, 3)
         query, key, value = (op.transpose(x, order) for x in (query, key, value))
         attended = op.scaled_dot_product_attention(
-            query, key, value, self.mask, _floats(1.0)
+            query, key, value, self.mask, self.scale
         )
-        return op.reshape(op.transpose(attended, order), _ints(-1, self.width), False)
+        attended = _as_type(op.transpose(attended, order), "f32")
+        return op.reshape(attended, _ints(-1, self.width), False)
+
+    def _as_element(self, x: Node) -> Node:
+        return _as_type(x, self.element_type)
 
     def _rotate(self, x: Node, rotation: List[Node]) -> Node:
         cos, sin = rotation
@@ -234,6 +256,12 @@ def _quantize(weights: Floats) -> Node:
     scale[scale == 0] = 1
     rounded = np.round(weights / scale).astype(np.int8)
     return op.multiply(op.convert(op.constant(rounded), "f32"), op.constant(scale))
+
+
+def _as_type(x: Node, element_type: str) -> Node:
+    if x.get_element_type().get_type_name() == element_type:
+        return x
+    return op.convert(x, element_type)
 
 
 def _ints(*values: int) -> Node:

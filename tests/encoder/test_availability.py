@@ -212,6 +212,21 @@ def test_auto_predicts_bfloat16_by_openvino(has, flag):
     assert choose(to_train=False).backend == "cpu"
 
 
+def test_auto_predicts_int8_by_openvino(has):
+    """Where the processor multiplies it, with or without bfloat16."""
+    has("cpu", "openvino", "onnx", flags={"avx512_vnni"})
+    choice = choose(to_train=False, quantized=True)
+    assert choice.backend == "openvino" and "int8" in choice.why
+    assert choose(to_train=False).backend == "cpu"
+    assert choose(to_train=True, quantized=True).backend == "cpu"
+    # Which OpenVINO has not.
+    assert choose(to_train=False, precision="float16", quantized=True).backend == "cpu"
+    without = choose(to_train=False, quantized=True, among=("cpu", "onnx"))
+    assert without.backend == "cpu"
+    has("cpu", "openvino", "onnx", flags={"avx2"})
+    assert choose(to_train=False, quantized=True).backend == "cpu"
+
+
 def test_names():
     for backend in BACKENDS:
         assert check_backend(backend) == backend

@@ -3,14 +3,17 @@
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from spacy_modernbert.encoder import backend
+from spacy_modernbert.encoder.availability import multiplies_int8
 from spacy_modernbert.encoder.backend import make_encoder, resolve_precision
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
@@ -32,7 +35,8 @@ from .util import (
 
 ov = pytest.importorskip("openvino", reason="needs OpenVINO")
 
-from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder  # noqa: E402
+from spacy_modernbert.encoder import openvino_encoder  # noqa: E402
+from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder, Plan  # noqa: E402
 from spacy_modernbert.encoder.predicting import count_threads  # noqa: E402
 
 LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
@@ -166,7 +170,7 @@ HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIE
 def test_precisions(oracle, encoder, precision, hint, monkeypatch):
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: HAS_BFLOAT16)
     other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
-    assert other._properties["INFERENCE_PRECISION_HINT"] == hint
+    assert other._plan == Plan(hint, hint, quantized=False, group_size=0)
     batch = draw_batch([1, 130, 300])
     assert cosines(other.encode(batch), encoder.encode(batch)).min() >= 0.999
 
@@ -183,15 +187,78 @@ def test_precisions_that_are_not_there(oracle, encoder, monkeypatch):
     OpenVinoEncoder(encoder.config, state(oracle), precision="auto")
 
 
-def test_quantized(oracle, encoder):
+@pytest.mark.parametrize(
+    "precision", ["float32"] + ["bfloat16"] * HAS_BFLOAT16 + ["auto"]
+)
+@pytest.mark.parametrize("amx", [False, True])
+def test_quantized(oracle, encoder, precision, amx, monkeypatch):
     """Its weights are the exact ones all the same."""
-    other = load(oracle, "openvino", quantization={"bits": 8})
+    monkeypatch.setattr(openvino_encoder, "has_amx", lambda: amx)
+    other = load(oracle, "openvino", precision, quantization={"bits": 8})
     batch = draw_batch([1, 130, 300])
     found, wanted = other.encode(batch), encoder.encode(batch)
+    assert found.dtype == np.float32
     assert 0.995 <= cosines(found, wanted).min() < 0.999999
     np.testing.assert_array_equal(other.copy({}).encode(batch), found)
     for name, tensor in encoder.tensors().items():
         np.testing.assert_array_equal(other.tensors()[name], tensor)
+
+
+def test_what_is_multiplied_in_which_type(monkeypatch):
+    """Activations are quantized in graphs of float32 only."""
+    config = ModernBertConfig()
+    for amx in (False, True):
+        monkeypatch.setattr(openvino_encoder, "has_amx", lambda amx=amx: amx)
+        plain = {
+            "float32": Plan("f32", "f32", quantized=False, group_size=0),
+            "bfloat16": Plan("bf16", "bf16", quantized=False, group_size=0),
+        }
+        for precision, wanted in plain.items():
+            assert Plan.of(config, precision, quantized=False) == wanted
+        float32 = Plan.of(config, "float32", quantized=True)
+        assert float32 == Plan("f32", "f32", quantized=True, group_size=384)
+        bfloat16 = Plan.of(config, "bfloat16", quantized=True)
+        wanted = ("bf16", "bf16", True, 0) if amx else ("f32", "bf16", True, 384)
+        assert bfloat16 == Plan(*wanted)
+
+
+@pytest.mark.parametrize(
+    "hidden_size, intermediate_size, group_size",
+    [
+        (768, 1152, 384),
+        (256, 384, 128),
+        (1024, 2624, 256),  # whose widths have no large divisor in common
+        (64, 96, 64),
+        (72, 144, 64),  # a multiple of 16 at most
+        (8, 16, 0),  # too few to be quantized
+    ],
+)
+def test_groups_that_share_a_scale(hidden_size, intermediate_size, group_size):
+    config = ModernBertConfig(
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_attention_heads=1,
+    )
+    assert Plan.of(config, "float32", quantized=True).group_size == group_size
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="needs products of int8")
+def test_activations_are_quantized(oracle):
+    """And not only the weights."""
+    exact, grouped = (load(oracle, "openvino", quantization={"bits": 8}) for _ in "ab")
+    exact._plan = replace(exact._plan, group_size=0)
+    batch = draw_batch([300])
+    found, wanted = (each.encode(batch) for each in (grouped, exact))
+    assert 0.995 <= cosines(found, wanted).min() < 0.999999
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="needs bfloat16")
+def test_attention_in_another_type_than_the_rest(oracle, encoder):
+    """In float32 without quantization, so that it alone makes a difference."""
+    other = load(oracle, "openvino")
+    other._plan = replace(other._plan, attention="bf16")
+    batch = draw_batch([1, 130, 300])
+    assert 0.999 <= cosines(other.encode(batch), encoder.encode(batch)).min() < 0.999999
 
 
 def test_a_row_of_zeros_is_quantized(oracle, encoder):
