@@ -24,7 +24,7 @@ from .weights import expected_shapes
 
 Floats = npt.NDArray[np.floating]
 
-_TYPES = {"float32": "f32", "bfloat16": "bf16"}
+_TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}
 
 # Inputs of a product that share a scale, at least, as long as there are as many: each
 # group is added up in float32 by itself.
@@ -42,15 +42,15 @@ _SIMD = 16
 class Plan:
     """What is computed in which type.
 
-    compiled (str): What the graph is compiled in, "f32" or "bf16".
-    attention (str): What attention is computed in.
+    compiled (ov.Type): What the float32 of the graph is compiled as.
+    attention (ov.Type): What attention is in the graph. Bfloat16 stays what it is.
     quantized (bool): Whether projections have their weights in int8.
     group_size (int): How many inputs of a projection share a scale, where the plugin
         quantizes them, too; 0 where it does not.
     """
 
-    compiled: str
-    attention: str
+    compiled: ov.Type
+    attention: ov.Type
     quantized: bool
     group_size: int
 
@@ -66,8 +66,8 @@ class Plan:
         # multiply int8 by tiles (AMX) then, which are quicker in bfloat16 than VNNI in
         # int8: with them, weights are turned to bfloat16 on the way.
         if not quantized or (precision == "bfloat16" and has_amx()):
-            return cls(element_type, element_type, quantized, 0)
-        return cls("f32", element_type, True, _group_size(config))
+            return cls(element_type, ov.Type.f32, quantized, 0)
+        return cls(ov.Type.f32, element_type, True, _group_size(config))
 
 
 def _group_size(config: ModernBertConfig) -> int:

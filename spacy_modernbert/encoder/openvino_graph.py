@@ -57,14 +57,14 @@ class Graph:
         tensors: Mapping[str, Floats],
         *,
         quantized: bool = False,
-        attention: str = "f32",
+        attention: ov.Type = ov.Type.f32,
     ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Floats]): The weights by their names in a checkpoint,
             contiguous float32 arrays, which must outlive the model.
         quantized (bool): Whether projections have their weights in int8.
-        attention (str): "bf16" to attend in bfloat16 although the graph is compiled in
-            float32. Compiled in bfloat16, it all is, whatever this says.
+        attention (ov.Type): What attention is computed in. The rest is float32, and
+            whoever compiles the graph says what that becomes.
         """
         self.config = config
         self.tensors = tensors
@@ -165,12 +165,12 @@ class Attention:
         config: ModernBertConfig,
         layer_type: str,
         inputs: Inputs,
-        element_type: str,
+        element_type: ov.Type,
     ):
         """config (ModernBertConfig): The config.
         layer_type (str): Whether the layer is full or has a sliding window.
         inputs (Inputs): Those of the graph.
-        element_type (str): What is multiplied, "f32" or "bf16". Rotations are float32.
+        element_type (ov.Type): Of what is multiplied. Rotations are of float32.
         """
         self.element_type = element_type
         self.heads = [config.num_attention_heads, config.head_dim]
@@ -186,7 +186,7 @@ class Attention:
         self.query_rotation = [op.multiply(part, scale) for part in both.outputs()]
         seen = inputs.is_wordpiece if self.is_full else inputs.block_mask
         self.mask = self._as_element(op.select(seen, _floats(0.0), _floats(-np.inf)))
-        self.scale = self._as_element(_floats(1.0))
+        self.scale = op.constant(1.0, dtype=element_type)
 
     def __call__(self, query: Node, key: Node, value: Node) -> Node:
         """query, key, value (Node): `(n_rows, width)`, float32.
@@ -225,7 +225,7 @@ class Attention:
         attended = op.scaled_dot_product_attention(
             query, key, value, self.mask, self.scale
         )
-        attended = _as_type(op.transpose(attended, order), "f32")
+        attended = _as_type(op.transpose(attended, order), ov.Type.f32)
         return op.reshape(attended, _ints(-1, self.width), False)
 
     def _as_element(self, x: Node) -> Node:
@@ -258,10 +258,10 @@ def _quantize(weights: Floats) -> Node:
     return op.multiply(op.convert(op.constant(rounded), "f32"), op.constant(scale))
 
 
-def _as_type(x: Node, element_type: str) -> Node:
-    if x.get_element_type().get_type_name() == element_type:
+def _as_type(x: Node, element_type: ov.Type) -> Node:
+    if x.get_element_type() == element_type:
         return x
-    return op.convert(x, element_type)
+    return op.convert(x, element_type.get_type_name())
 
 
 def _ints(*values: int) -> Node:

@@ -39,6 +39,8 @@ from spacy_modernbert.encoder import openvino_encoder  # noqa: E402
 from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder, Plan  # noqa: E402
 from spacy_modernbert.encoder.predicting import count_threads  # noqa: E402
 
+F32, BF16 = ov.Type.f32, ov.Type.bf16
+
 LENGTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
 
 
@@ -158,19 +160,19 @@ HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIE
 @pytest.mark.parametrize(
     "precision, hint",
     [
-        ("float32", "f32"),
+        ("float32", F32),
         pytest.param(
             "bfloat16",
-            "bf16",
+            BF16,
             marks=pytest.mark.skipif(not HAS_BFLOAT16, reason="needs bfloat16"),
         ),
-        ("auto", "bf16" if HAS_BFLOAT16 else "f32"),
+        ("auto", BF16 if HAS_BFLOAT16 else F32),
     ],
 )
 def test_precisions(oracle, encoder, precision, hint, monkeypatch):
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: HAS_BFLOAT16)
     other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
-    assert other._plan == Plan(hint, hint, quantized=False, group_size=0)
+    assert other._plan == Plan(hint, F32, quantized=False, group_size=0)
     batch = draw_batch([1, 130, 300])
     assert cosines(other.encode(batch), encoder.encode(batch)).min() >= 0.999
 
@@ -210,15 +212,15 @@ def test_what_is_multiplied_in_which_type(monkeypatch):
     for amx in (False, True):
         monkeypatch.setattr(openvino_encoder, "has_amx", lambda amx=amx: amx)
         plain = {
-            "float32": Plan("f32", "f32", quantized=False, group_size=0),
-            "bfloat16": Plan("bf16", "bf16", quantized=False, group_size=0),
+            "float32": Plan(F32, F32, quantized=False, group_size=0),
+            "bfloat16": Plan(BF16, F32, quantized=False, group_size=0),
         }
         for precision, wanted in plain.items():
             assert Plan.of(config, precision, quantized=False) == wanted
         float32 = Plan.of(config, "float32", quantized=True)
-        assert float32 == Plan("f32", "f32", quantized=True, group_size=384)
+        assert float32 == Plan(F32, F32, quantized=True, group_size=384)
         bfloat16 = Plan.of(config, "bfloat16", quantized=True)
-        wanted = ("bf16", "bf16", True, 0) if amx else ("f32", "bf16", True, 384)
+        wanted = (BF16, F32, True, 0) if amx else (F32, BF16, True, 384)
         assert bfloat16 == Plan(*wanted)
 
 
@@ -256,7 +258,7 @@ def test_activations_are_quantized(oracle):
 def test_attention_in_another_type_than_the_rest(oracle, encoder):
     """In float32 without quantization, so that it alone makes a difference."""
     other = load(oracle, "openvino")
-    other._plan = replace(other._plan, attention="bf16")
+    other._plan = replace(other._plan, attention=BF16)
     batch = draw_batch([1, 130, 300])
     assert 0.999 <= cosines(other.encode(batch), encoder.encode(batch)).min() < 0.999999
 
