@@ -201,7 +201,8 @@ def _preferences(precision: str, quantized: bool) -> Iterator[Tuple[str, str]]:
     yield "cuda", "torch finds a CUDA device"
     if precision in ("auto", "bfloat16") and _is_quickest_by_openvino():
         yield "openvino", "the processor multiplies bfloat16, OpenVINO the quickest"
-    if quantized and precision != "float16" and multiplies_int8():
+    # In bfloat16, it needs a processor that multiplies that.
+    if quantized and precision in ("auto", "float32") and multiplies_int8():
         yield "openvino", "the processor multiplies int8, OpenVINO the quickest"
 
 
