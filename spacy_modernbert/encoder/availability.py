@@ -152,9 +152,9 @@ def has_amx() -> bool:
 
 
 def multiplies_int8() -> bool:
-    """RETURNS (bool): Whether torch multiplies matrices of int8 by what the processor
-    has for it (VNNI, AMX): on ARM, it does not. Elsewhere int8 saves memory and no
-    time.
+    """RETURNS (bool): Whether torch and OpenVINO multiply matrices of int8 by what the
+    processor has for it (VNNI, AMX): on ARM, they do not. Elsewhere int8 saves memory
+    and no time.
     """
     return bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
@@ -207,8 +207,9 @@ def _preferences(precision: str, quantized: bool) -> Iterator[Tuple[str, str]]:
 
 
 def _is_quickest_by_openvino() -> bool:
-    # In float32, OpenVINO and ONNX Runtime are no quicker than torch on long documents,
-    # and take more memory. In bfloat16, OpenVINO is half as quick again on long ones.
+    # In float32, OpenVINO and ONNX Runtime are not everywhere quicker than torch on
+    # long documents, and take more memory. In bfloat16, OpenVINO is half as quick again
+    # on long ones.
     return bool(processor_flags() & _BFLOAT16_OF_X86)
 
 

@@ -185,7 +185,8 @@ class Attention:
         scale = _floats(config.head_dim**-0.5)
         self.query_rotation = [op.multiply(part, scale) for part in both.outputs()]
         seen = inputs.is_wordpiece if self.is_full else inputs.block_mask
-        self.mask = self._as_element(op.select(seen, _floats(0.0), _floats(-np.inf)))
+        mask = op.select(seen, _floats(0.0), _floats(-np.inf))
+        self.mask = _as_type(mask, element_type)
         self.scale = op.constant(1.0, dtype=element_type)
 
     def __call__(self, query: Node, key: Node, value: Node) -> Node:
@@ -195,7 +196,9 @@ class Attention:
         query = self._rotate(query, self.query_rotation)
         key = self._rotate(key, self.key_rotation)
         # Before anything is copied: half as much then is.
-        query, key, value = (self._as_element(x) for x in (query, key, value))
+        query, key, value = (
+            _as_type(x, self.element_type) for x in (query, key, value)
+        )
         if self.is_full:
             n_seqs_length = op.shape_of(self.inputs.ids, "i64")
             shape = op.concat([n_seqs_length, _ints(*self.heads)], 0)
@@ -227,9 +230,6 @@ class Attention:
         )
         attended = _as_type(op.transpose(attended, order), ov.Type.f32)
         return op.reshape(attended, _ints(-1, self.width), False)
-
-    def _as_element(self, x: Node) -> Node:
-        return _as_type(x, self.element_type)
 
     def _rotate(self, x: Node, rotation: List[Node]) -> Node:
         cos, sin = rotation
