@@ -118,7 +118,7 @@ def attend_globally(
     outputs = []
     for start, end in plan.spans:
         q, k, v = (x[start:end] for x in (query, key, value))
-        # Tiles drop nothing out. Frozen layers do so while training, without gradients.
+        # Tiles drop nothing out.
         if not dropout and pays_to_tile(q):
             outputs.append(attend_in_tiles(q, k, v))
             continue

@@ -37,6 +37,7 @@ from .quantized_linear import quantize
 from .rope import rotate, rotate_
 from .steps import StepSettings, StepState, is_frozen
 from .tensor_files import OnDemand
+from .tiled_attention import ATTEND_IN_TILES
 from .torch_steps import take_step
 from .transfer import to_device, to_host
 
@@ -52,7 +53,10 @@ _DTYPES = {
 # it takes to keep does not.
 _keep_attention = partial(
     create_selective_checkpoint_contexts,
-    [torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default],
+    [
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+        ATTEND_IN_TILES,
+    ],
 )
 
 # How large an array of a pass on the CPU should be at most, where sequences allow it.

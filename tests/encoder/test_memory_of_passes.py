@@ -53,6 +53,7 @@ print(n_bytes)
         ("float32", False),
         ("float32", True),
         ("bfloat16", False),
+        ("bfloat16", True),
     ],
 )
 def test_no_square(precision, train):

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spacy_modernbert.encoder import checkpointing
+from spacy_modernbert.encoder import attention, checkpointing
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import SLIDING
+from spacy_modernbert.encoder.tiled_attention import ATTEND_IN_TILES
 from spacy_modernbert.types import PackedBatch
 
 from .util import (
@@ -21,7 +22,10 @@ from .util import (
     state,
 )
 
-ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    ATTEND_IN_TILES,
+}
 
 
 @pytest.fixture
@@ -40,12 +44,14 @@ class CountAttention(TorchDispatchMode):
     count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func is ATTENTION
+        self.count += func in ATTENTION
         return func(*args, **(kwargs or {}))
 
 
-def test_global_attention_is_computed_once(oracle, ids, d_out):
+@pytest.mark.parametrize("in_tiles", [False, True])
+def test_global_attention_is_computed_once(oracle, ids, d_out, in_tiles, monkeypatch):
     """Gradient checkpointing keeps what it gives, on the CPU."""
+    monkeypatch.setattr(attention, "pays_to_tile", lambda query: in_tiles)
     encoder = load(oracle, gradient_checkpointing=True)
     layer_types = encoder.config.layer_types
     with CountAttention() as forward:
