@@ -6,13 +6,15 @@ lies between stays in the cache. With Intel's AMX torch's kernel has a way of it
 which is twice as quick as this (torch 2.11, 1,024 to 8,192 wordpieces).
 """
 
-from typing import Any, List, Tuple
+from dataclasses import dataclass
+from typing import Any, Iterator, Tuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .availability import has_amx
+from .shapes import pad_rows, round_up
 
 # What the scores of a tile may take.
 _TILE_BYTES = 8 << 20
@@ -47,14 +49,15 @@ def attend_in_tiles(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    tiles = _cut_tiles(query)
-    scores = _empty_scores(query)
-    output = query.new_empty(query.shape)
-    for head in range(query.shape[1]):
-        q, k, v = (x[:, head].contiguous() for x in (query, key, value))
-        for rows in tiles:
-            output[rows, head] = torch.mm(_weigh(q[rows], k, scores), v)
-    return output
+    length, n_heads, head_dim = query.shape
+    tiles = Tiles.cut(query)
+    scores = tiles.empty(query)
+    output = query.new_empty(tiles.n_rows, n_heads, head_dim)
+    for head in range(n_heads):
+        q, k, v = (pad_rows(x[:, head], tiles.n_rows) for x in (query, key, value))
+        for rows in tiles.rows():
+            output[rows, head] = torch.mm(_weigh(q[rows], k, length, scores), v)
+    return output[:length]
 
 
 @once_differentiable
@@ -63,17 +66,18 @@ def _attend_back(ctx: Any, d_output: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     key is added up in float32.
     """
     query, key, value = ctx.saved_tensors
-    tiles = _cut_tiles(query)
-    scale = query.shape[-1] ** -0.5
-    scores, d_scores = _empty_scores(query), _empty_scores(query)
-    d_query, d_key, d_value = (x.new_empty(x.shape) for x in (query, key, value))
-    for head in range(query.shape[1]):
+    length, n_heads, head_dim = query.shape
+    tiles = Tiles.cut(query)
+    scale = head_dim**-0.5
+    scores, d_scores = tiles.empty(query), tiles.empty(query)
+    d_query, d_key, d_value = query.new_empty(3, tiles.n_rows, n_heads, head_dim)
+    for head in range(n_heads):
         q, k, v, d_out = (
-            x[:, head].contiguous() for x in (query, key, value, d_output)
+            pad_rows(x[:, head], tiles.n_rows) for x in (query, key, value, d_output)
         )
-        d_k, d_v = torch.zeros(2, *k.shape)
-        for rows in tiles:
-            weights = _weigh(q[rows], k, scores)
+        d_k, d_v = torch.zeros(2, *k.shape, dtype=torch.float32)
+        for rows in tiles.rows():
+            weights = _weigh(q[rows], k, length, scores)
             d_weights = torch.mm(d_out[rows], v.T, out=d_scores[: len(weights)])
             d_v += torch.mm(weights.T, d_out[rows])
             torch.ops.aten._softmax_backward_data.out(
@@ -83,7 +87,7 @@ def _attend_back(ctx: Any, d_output: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
             d_k.add_(torch.mm(d_weights.T, q[rows]), alpha=scale)
         d_key[:, head] = d_k
         d_value[:, head] = d_v
-    return d_query, d_key, d_value
+    return d_query[:length], d_key[:length], d_value[:length]
 
 
 def _keep_inputs(
@@ -92,30 +96,50 @@ def _keep_inputs(
     ctx.save_for_backward(*inputs)
 
 
-def _cut_tiles(query: Tensor) -> List[slice]:
-    length = query.shape[0]
-    size = _tile_size(query)
-    return [slice(start, start + size) for start in range(0, length, size)]
+@dataclass(frozen=True)
+class Tiles:
+    """How the queries of a head are cut.
+
+    n_rows (int): The queries, and the keys, with what is added so that lengths have few
+        shapes.
+    size (int): The queries of a tile. The last one may have fewer.
+    """
+
+    n_rows: int
+    size: int
+
+    @classmethod
+    def cut(cls, query: Tensor) -> "Tiles":
+        """query (Tensor): `(length, heads, head_dim)`.
+        RETURNS (Tiles): Its tiles.
+        """
+        n_rows = round_up(query.shape[0])
+        size = max(1, _TILE_BYTES // (n_rows * query.element_size()))
+        return cls(n_rows, min(size, n_rows))
+
+    def rows(self) -> Iterator[slice]:
+        """YIELDS (slice): The queries of each tile, in order."""
+        return (
+            slice(start, start + self.size)
+            for start in range(0, self.n_rows, self.size)
+        )
+
+    def empty(self, query: Tensor) -> Tensor:
+        """RETURNS (Tensor): `(size, n_rows)`, room for the scores of a tile."""
+        return query.new_empty(self.size, self.n_rows)
 
 
-def _tile_size(query: Tensor) -> int:
-    return max(1, _TILE_BYTES // (query.shape[0] * query.element_size()))
-
-
-def _empty_scores(query: Tensor) -> Tensor:
-    length = query.shape[0]
-    return query.new_empty(min(_tile_size(query), length), length)
-
-
-def _weigh(q: Tensor, k: Tensor, scores: Tensor) -> Tensor:
+def _weigh(q: Tensor, k: Tensor, length: int, scores: Tensor) -> Tensor:
     """q (Tensor): `(size or less, head_dim)`, a tile of one head.
-    k (Tensor): `(length, head_dim)`.
-    scores (Tensor): `(size, length)`, where the result is laid.
-    RETURNS (Tensor): `(size or less, length)`, the attention weights.
+    k (Tensor): `(n_rows, head_dim)`.
+    length (int): How many of the keys there are.
+    scores (Tensor): `(size, n_rows)`, where the result is laid.
+    RETURNS (Tensor): `(size or less, n_rows)`, the attention weights.
     """
     weights = scores[: len(q)]
     # With `beta` 0, what is in there is not read.
     torch.addmm(weights, q, k.T, beta=0, alpha=q.shape[-1] ** -0.5, out=weights)
+    weights[:, length:] = -torch.inf
     # Computed in float32, whatever goes in and comes out.
     torch.softmax(weights, dim=-1, out=weights)
     return weights

@@ -35,6 +35,7 @@ from .pooling import pool_means
 from .projection import Projection, cast
 from .quantized_linear import quantize
 from .rope import rotate, rotate_
+from .shapes import round_up
 from .steps import StepSettings, StepState, is_frozen
 from .tensor_files import OnDemand
 from .tiled_attention import ATTEND_IN_TILES
@@ -229,6 +230,8 @@ class TorchEncoder:
         self._quantization = quantization
         self._checkpointing = gradient_checkpointing
         dtype = _DTYPES[precision]
+        # Products of float32 are those of another library.
+        self._rounds = device.type == "cpu" and precision != "float32"
         self._flash, self._flash_to_train = (
             find_flash_attention(device, dtype, config.head_dim, to_train=to_train)
             for to_train in (False, True)
@@ -304,6 +307,7 @@ class TorchEncoder:
             kernel = None if drops_out else self._flash_to_train
             ids, plan = self._place(batch, kernel)
             hidden = self._model(ids, plan, self._recomputes(batch.total))
+            hidden = hidden[: batch.total]
 
         def backprop(d_hidden: Floats) -> None:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
@@ -441,12 +445,20 @@ class TorchEncoder:
         # More rows are no quicker together, and larger arrays are had from the system
         # page by page, each time anew.
         parts = batch.parts(_rows_at_a_time(self.config))
-        outputs = [self._forward(*self._place(part, self._flash)) for part in parts]
+        outputs = [
+            self._forward(*self._place(part, self._flash))[: part.total]
+            for part in parts
+        ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _place(
         self, batch: PackedBatch, kernel: Optional[FlashAttention]
     ) -> Tuple[Tensor, AttentionPlan]:
+        """RETURNS (Tuple[Tensor, AttentionPlan]): The ids and their plan, maybe with
+        those of a sequence behind them that stands for nothing.
+        """
+        if self._rounds:
+            batch = _rounded(batch)
         ids = to_device(batch.ids.astype(np.int64, copy=False), self._device)
         return ids, make_plan(batch, self.config, self._device, kernel)
 
@@ -460,6 +472,17 @@ def _current(device: torch.device) -> ContextManager[Any]:
     which Triton launches its kernels whatever they are given.
     """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _rounded(batch: PackedBatch) -> PackedBatch:
+    """RETURNS (PackedBatch): The batch, and behind it a sequence of any wordpieces that
+    rounds its total up.
+    """
+    n_more = round_up(batch.total) - batch.total
+    if n_more == 0:
+        return batch
+    cu_seqlens = np.append(batch.cu_seqlens, batch.cu_seqlens[-1] + n_more)
+    return PackedBatch(np.pad(batch.ids, (0, n_more)), cu_seqlens)
 
 
 def _rows_at_a_time(config: ModernBertConfig) -> int:

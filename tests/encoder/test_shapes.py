@@ -1,0 +1,68 @@
+"""Lengths are few, and memory stays flat over documents of many lengths."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spacy_modernbert.encoder.shapes import pad_rows, round_up
+
+from ..scripts import needs_peaks, run_script
+
+LENGTHS = range(1, 16385)
+
+# What resident memory grows by over some lengths, those before the first ones aside.
+SCRIPT = """
+import os
+import numpy as np
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.types import PackedBatch
+
+config = ModernBertConfig.from_dict({
+    "model_type": "modernbert", "vocab_size": 100, "hidden_size": 64,
+    "intermediate_size": 96, "num_attention_heads": 1, "num_hidden_layers": 2,
+    "pad_token_id": 3,
+})
+encoder = make_encoder(
+    config, init_tensors(config, 0), backend="cpu", precision="bfloat16"
+)
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def run(lengths):
+    for length in lengths:
+        encoder.encode(
+            PackedBatch(np.zeros(length, np.int64), np.array([0, length], np.int32))
+        )
+
+run(range(600, 960, 8))
+before = resident()
+run(range(601, 960, 2))
+print(resident() - before)
+"""
+
+
+@given(st.integers(0, 1 << 20))
+def test_rounded_up_by_little(length):
+    rounded = round_up(length)
+    assert 0 <= rounded - length < max(64, length / 32 + 1)
+    assert round_up(rounded) == rounded
+
+
+def test_few():
+    assert len({round_up(length) for length in LENGTHS}) <= 128
+
+
+def test_rows_are_padded_by_zeros():
+    x = torch.rand(2, 3)
+    padded = pad_rows(x, 4)
+    assert torch.equal(padded[:2], x)
+    assert torch.equal(padded[2:], torch.zeros(2, 3))
+
+
+@needs_peaks
+def test_memory_is_flat():
+    assert int(run_script(SCRIPT)) < 30e6
