@@ -112,6 +112,7 @@ def test_what_is_compared_differs_in_nothing_else():
     model = words["components"]["modernbert_ner"]["model"]
     model["tok2vec"] = model["tok2vec"]["*"]["encoder"]
     words["training"]["dropout"] = 0.0
+    words["training"]["optimizer"]["learn_rate"]["initial_rate"] = 0.0015
     assert mini == words
     model = plain["components"]["modernbert_ner"]["model"]
     assert mini != plain
