@@ -5,7 +5,11 @@ that of a thousand shapes and more: with documents of many lengths, gigabytes (t
 2.13). So lengths are rounded up, by 1.5 % in the mean.
 """
 
+import numpy as np
+import torch
 from torch import Tensor
+
+from ..types import PackedBatch
 
 # What lengths are a multiple of, at least.
 _STEP = 64
@@ -21,6 +25,24 @@ def round_up(length: int) -> int:
     octave = 1 << (max(length, 1).bit_length() - 1)
     step = max(_STEP, octave // _STEPS_AN_OCTAVE)
     return -(-length // step) * step
+
+
+def counts_shapes(device: torch.device, dtype: torch.dtype) -> bool:
+    """RETURNS (bool): Whether it matters how many shapes are multiplied. Products of
+    float32 are those of another library.
+    """
+    return device.type == "cpu" and dtype != torch.float32
+
+
+def round_batch(batch: PackedBatch) -> PackedBatch:
+    """RETURNS (PackedBatch): The batch, and behind it a sequence of any wordpieces that
+    rounds its total up.
+    """
+    n_more = round_up(batch.total) - batch.total
+    if n_more == 0:
+        return batch
+    cu_seqlens = np.append(batch.cu_seqlens, batch.cu_seqlens[-1] + n_more)
+    return PackedBatch(np.pad(batch.ids, (0, n_more)), cu_seqlens)
 
 
 def pad_rows(x: Tensor, n_rows: int) -> Tensor:

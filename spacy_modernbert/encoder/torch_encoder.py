@@ -35,7 +35,7 @@ from .pooling import pool_means
 from .projection import Projection, cast
 from .quantized_linear import quantize
 from .rope import rotate, rotate_
-from .shapes import round_up
+from .shapes import counts_shapes, round_batch
 from .steps import StepSettings, StepState, is_frozen
 from .tensor_files import OnDemand
 from .tiled_attention import ATTEND_IN_TILES
@@ -230,8 +230,7 @@ class TorchEncoder:
         self._quantization = quantization
         self._checkpointing = gradient_checkpointing
         dtype = _DTYPES[precision]
-        # Products of float32 are those of another library.
-        self._rounds = device.type == "cpu" and precision != "float32"
+        self._rounds = counts_shapes(device, dtype)
         self._flash, self._flash_to_train = (
             find_flash_attention(device, dtype, config.head_dim, to_train=to_train)
             for to_train in (False, True)
@@ -458,7 +457,7 @@ class TorchEncoder:
         those of a sequence behind them that stands for nothing.
         """
         if self._rounds:
-            batch = _rounded(batch)
+            batch = round_batch(batch)
         ids = to_device(batch.ids.astype(np.int64, copy=False), self._device)
         return ids, make_plan(batch, self.config, self._device, kernel)
 
@@ -472,17 +471,6 @@ def _current(device: torch.device) -> ContextManager[Any]:
     which Triton launches its kernels whatever they are given.
     """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def _rounded(batch: PackedBatch) -> PackedBatch:
-    """RETURNS (PackedBatch): The batch, and behind it a sequence of any wordpieces that
-    rounds its total up.
-    """
-    n_more = round_up(batch.total) - batch.total
-    if n_more == 0:
-        return batch
-    cu_seqlens = np.append(batch.cu_seqlens, batch.cu_seqlens[-1] + n_more)
-    return PackedBatch(np.pad(batch.ids, (0, n_more)), cu_seqlens)
 
 
 def _rows_at_a_time(config: ModernBertConfig) -> int:

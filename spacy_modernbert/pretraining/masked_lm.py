@@ -17,6 +17,7 @@ from ..encoder.config import ModernBertConfig
 from ..encoder.flash import FlashAttention, find_flash_attention
 from ..encoder.head import head_shapes
 from ..encoder.projection import Projection, cast
+from ..encoder.shapes import counts_shapes, round_batch, round_up
 from ..encoder.torch_encoder import ModernBert
 from ..encoder.transfer import to_device
 from .masking import MaskedBatch
@@ -69,6 +70,7 @@ class MaskedLM(nn.Module):
     ):
         super().__init__()
         self.config = config
+        self._dtype = dtype
         self._flash = flash
         project = partial(Projection, dtype=dtype, prepare=cast)
         self.model = ModernBert(config, 0, project)
@@ -108,15 +110,19 @@ class MaskedLM(nn.Module):
             many wordpieces were found; both on the device.
         """
         device = self.table.device
-        ids, places, targets = (
-            to_device(array, device)
-            for array in (masked.batch.ids, masked.places, masked.targets)
+        batch, places = masked.batch, masked.places
+        n_hidden = len(places)
+        if counts_shapes(device, self._dtype):
+            batch = round_batch(batch)
+            places = np.pad(places, (0, round_up(n_hidden) - n_hidden))
+        ids, asked, targets = (
+            to_device(array, device) for array in (batch.ids, places, masked.targets)
         )
         # Flash attention drops nothing out.
         drops_out = self.training and self.config.attention_dropout > 0
         kernel = None if drops_out else self._flash
-        plan = make_plan(masked.batch, self.config, device, kernel)
-        scores = self(ids, plan, places, recompute).float()
+        plan = make_plan(batch, self.config, device, kernel)
+        scores = self(ids, plan, asked, recompute)[:n_hidden].float()
         loss = F.cross_entropy(scores, targets, reduction="sum")
         return loss, (scores.argmax(-1) == targets).sum()
 

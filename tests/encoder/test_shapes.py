@@ -1,10 +1,12 @@
 """Lengths are few, and memory stays flat over documents of many lengths."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.encoder.shapes import pad_rows, round_up
+from spacy_modernbert.encoder.shapes import pad_rows, round_batch, round_up
+from spacy_modernbert.types import PackedBatch
 
 from ..scripts import needs_peaks, run_script
 
@@ -54,6 +56,15 @@ def test_rounded_up_by_little(length):
 
 def test_few():
     assert len({round_up(length) for length in LENGTHS}) <= 128
+
+
+def test_batches_are_rounded_up_behind():
+    batch = PackedBatch.of([np.arange(5), np.arange(60)])
+    rounded = round_batch(batch)
+    assert rounded.total == 128 and rounded.n_seqs == 3
+    np.testing.assert_array_equal(rounded.ids[:65], batch.ids)
+    np.testing.assert_array_equal(rounded.cu_seqlens[:3], batch.cu_seqlens)
+    assert round_batch(rounded) is rounded
 
 
 def test_rows_are_padded_by_zeros():
