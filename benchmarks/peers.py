@@ -43,18 +43,15 @@ def list_ours(device: str) -> List[Peer]:
     """RETURNS (List[Peer]): Our encoder on every backend of a device, in every
     precision and quantization.
     """
-    return [
-        Peer(
-            f"ours {backend} {precision}",
-            OURS,
-            device=backend,
-            precision=precision,
-            options={"quantization": {"bits": 8}} if precision == "int8" else {},
-        )
-        for backend in BACKENDS
-        if _device_of(backend) == device
-        for precision in ("float32", "bfloat16", "int8")
-    ]
+    found = []
+    for backend in BACKENDS:
+        if _device_of(backend) == device:
+            full, half = (
+                Peer(f"ours {backend} {precision}", OURS, backend, precision)
+                for precision in ("float32", "bfloat16")
+            )
+            found += [full, half, in_8_bits(full)]
+    return found
 
 
 def list_ours_as_chosen(device: str, *, to_train: bool = False) -> List[Peer]:
@@ -73,6 +70,16 @@ def list_ours_as_chosen(device: str, *, to_train: bool = False) -> List[Peer]:
         Peer(f"ours {backend} {precision}", OURS, backend, precision)
         for backend, precision in precisions.items()
     ]
+
+
+def in_8_bits(peer: Peer) -> Peer:
+    """RETURNS (Peer): Ours, with weights of 8 bits."""
+    return replace(
+        peer,
+        name=f"ours {peer.device} int8",
+        precision="int8",
+        options={"quantization": {"bits": 8}},
+    )
 
 
 def _precision_of(backend: str) -> str:

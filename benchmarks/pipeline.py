@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from .documents import draw_lengths
-from .peers import as_fake, list_ours_as_chosen, list_stock_pipelines
+from .peers import as_fake, in_8_bits, list_ours_as_chosen, list_stock_pipelines
 from .results import Results, Section
 from .session import Session
 from .texts import read_corpus, write_texts
@@ -46,7 +46,7 @@ def _measure(session: Session, title: str, texts: Path) -> Section:
     return session.measure(
         "pipe",
         title,
-        [*ours, *stock],
+        [*ours, *map(in_8_bits, ours), *stock],
         folder,
         {"texts": str(texts), "labels": LABELS},
         reference=stock[0],

@@ -6,7 +6,7 @@ from typing import Dict, Iterator, Optional, Sequence, Tuple
 SEEDS = (0, 1, 2)
 
 # Steps of training, on each corpus. On the real ones, a step sees a document.
-STEPS = {"litbank": 420, "craft": 300, "roster": 720, "roster-long": 800}
+STEPS = {"litbank": 420, "craft": 300, "roster": 540, "roster-long": 680}
 
 # How much two windows share, in wordpieces.
 OVERLAPS = {128: 32, 512: 128, 2048: 256, 8192: 512}
@@ -17,15 +17,17 @@ class Cell:
     """One pipeline that is trained, and tested.
 
     recipe (str): `configs/<recipe>.cfg`.
-    weights (Optional[str]): What the encoder starts from: "pretrained" or "random";
-        None if the recipe has no encoder.
+    weights (Optional[str]): What the encoder starts from: "pretrained"; "random", as
+        `modernbert encoder` makes it; "drawn", as transformers draws it, so that keys
+        do not match queries; None if the recipe has no encoder.
     window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
     budget (str): "steps": so many as its peers. "time": as many as fit into the time
         that the reference took. "double": twice as many steps.
     average (bool): Whether the mean of the weights over the steps is tested, as far as
         it is taken, or the weights of the last step.
     corpus (str): The corpus: a folder of `corpus/`.
-    seed (int): The seed of the training; and of the weights, if they are random.
+    seed (int): The seed of the training; and of the weights, if they are not
+        pretrained.
     """
 
     recipe: str
@@ -83,6 +85,7 @@ def _look_up(recipe: str) -> Tuple[Cell, ...]:
         Cell(recipe, window=128),
         random,
         replace(random, budget="double"),
+        replace(random, weights="drawn", budget="double"),
     )
 
 

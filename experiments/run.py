@@ -177,19 +177,20 @@ def check_machine(settings: Settings) -> None:
             )
 
 
-def make_random_encoder(source: Path, output: Path, seed: int) -> None:
-    """Write a checkpoint with the shape and the tokenizer of another, and the weights
-    that `modernbert encoder` starts one from.
+def make_random_encoder(weights: str, source: Path, output: Path, seed: int) -> None:
+    """Write a checkpoint of fresh weights, with the shape and the tokenizer of another.
 
+    weights (str): Which: "random" or "drawn", see `Cell`.
     source (Path): The other.
     output (Path): Where to write.
     seed (int): The seed of the weights.
     """
     config = load_config(source)
+    drawn = init_tensors(config, seed)
     save_checkpoint(
         output,
         config,
-        with_matching_keys(init_tensors(config, seed), config),
+        with_matching_keys(drawn, config) if weights == "random" else drawn,
         read_tokenizer_json(source),
         read_tokenizer_config(source),
     )
@@ -212,7 +213,7 @@ def make_train_command(
         "training.patience": 0,
     }
     if cell.weights is not None:
-        options["paths.encoder"] = _find_encoder(cell, settings)
+        options["paths.encoder"] = _find_encoder(cell.weights, cell.seed, settings)
         warmup = "training.optimizer.learn_rate.warmup_steps"
         options[warmup] = round(steps * _WARMUP)
     if cell.window is not None:
@@ -267,14 +268,14 @@ def _name_machine(machine: Dict[str, Any], threads: int) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _find_encoder(cell: Cell, settings: Settings) -> Path:
-    if cell.weights == "pretrained":
+def _find_encoder(weights: str, seed: int, settings: Settings) -> Path:
+    if weights == "pretrained":
         return settings.encoder
     shape = digest([settings.encoder / name for name in (CONFIG, TOKENIZER)])
-    name = f"{settings.encoder.name}-{shape}-seed{cell.seed}"
+    name = f"{settings.encoder.name}-{shape}-{weights}-seed{seed}"
     folder = settings.work / "encoders" / name
     if not folder.exists():
-        make_random_encoder(settings.encoder, folder, cell.seed)
+        make_random_encoder(weights, settings.encoder, folder, seed)
     return folder
 
 

@@ -45,8 +45,10 @@ _INTRODUCTION = (
     "the first line of its table. Minutes are of the training with its evaluations; "
     "the machine is shared, so they are rough. The peak is that of the host's memory, "
     "of the seed that took most. In brackets stands how the digest of "
-    "the encoder's weights begins. Each line comes from the JSON files beside this "
-    "page, which have the commands, the machine and the versions."
+    "the encoder's weights begins; *random* weights are those of `modernbert encoder`, "
+    "whose keys match queries from the start, and *drawn* ones are as transformers "
+    "draws them. Each line comes from the JSON files beside this page, which have the "
+    "commands, the machine and the versions."
 )
 
 

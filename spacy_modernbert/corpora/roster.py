@@ -132,8 +132,8 @@ TINY = RosterSize(
 # For the default run: minutes on a laptop.
 SHORT = RosterSize(
     train=(
-        Stage(250_000, 24, 80, 12),
-        Stage(250_000, 80, 400, 30),
+        Stage(60_000, 24, 80, 12),
+        Stage(60_000, 80, 400, 30),
         Stage(800_000, 300, 2_000, 60),
     ),
     held_out=Stage(25_000, 300, 2_000, 60),
@@ -141,10 +141,10 @@ SHORT = RosterSize(
 # For the proof that 8,192 wordpieces in one look are worth something.
 LONG = RosterSize(
     train=(
-        Stage(400_000, 24, 80, 12),
-        Stage(300_000, 80, 400, 30),
-        Stage(500_000, 300, 2_000, 60),
-        Stage(2_500_000, 1_000, 8_000, 100),
+        Stage(60_000, 24, 80, 12),
+        Stage(60_000, 80, 400, 30),
+        Stage(120_000, 300, 2_000, 60),
+        Stage(3_000_000, 1_000, 8_000, 100),
     ),
     held_out=Stage(60_000, 1_000, 8_000, 100),
 )

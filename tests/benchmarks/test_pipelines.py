@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.jobs import make_job
-from benchmarks.peers import as_fake
+from benchmarks.peers import as_fake, in_8_bits
 from benchmarks.pipelines import make_pipeline
 from benchmarks.pipelines.fake import draw_vectors
 from benchmarks.points import OURS, Peer, Point
@@ -29,6 +29,17 @@ def test_an_instant_encoder_of_another_library(backend: str, checkpoint: Path) -
     assert [doc.text for doc in docs] == TEXTS
     vectors = pipeline.hidden("a")
     np.testing.assert_array_equal(vectors, draw_vectors(*vectors.shape))
+
+
+def test_a_pipeline_in_8_bits(checkpoint: Path) -> None:
+    peer = Peer("ours cpu float32", OURS, device="cpu", precision="float32")
+    full, quantized = (
+        make_pipeline(each, checkpoint, 6).hidden(TEXTS[2])
+        for each in (peer, in_8_bits(peer))
+    )
+    assert not np.array_equal(full, quantized)
+    cosines = (full * quantized).sum(axis=1) / np.linalg.norm(full, axis=1)
+    assert (cosines / np.linalg.norm(quantized, axis=1)).min() > 0.99
 
 
 @pytest.mark.parametrize("device, chosen", [("cpu", "openvino"), ("cuda", "cuda")])

@@ -138,3 +138,31 @@ def test_targets_that_were_not_measured_say_so(tmp_path: Path) -> None:
     assert any("not measured yet" in line for line in lines)
     # A figure is of the quickest backend, which need not be the one that auto takes.
     assert not [line for line in lines if "auto" in line]
+
+
+def test_what_nothing_takes_by_itself_has_targets_of_its_own(tmp_path: Path) -> None:
+    """8 bits are quicker, and no figure of a pipeline as it comes."""
+    whole = "spacy-transformers float32, whole documents"
+    rows = [
+        {
+            "peer": f"ours {precision}",
+            "precision": precision,
+            "ours": True,
+            "seconds": seconds,
+            "why_not": "",
+        }
+        for precision, seconds in (("bfloat16", 2.0), ("int8", 1.0))
+    ]
+    ratios = [
+        {"peer": f"ours {precision}", "faster_than": {whole: times}}
+        for precision, times in (("bfloat16", 5.0), ("int8", 10.0))
+    ]
+    section = {"title": "litbank, 4 documents", "rows": rows, "ratios": ratios}
+    machine = {"flags": ["amx_bf16"], "processor": "another"}
+    results = {"machine": machine, "sections": [section]}
+    (tmp_path / "pipeline-base-cpu.json").write_text(json.dumps(results))
+    done(invoke("--output", tmp_path, "targets", app=app))
+    lines = (tmp_path / "targets.md").read_text().splitlines()
+    found = [line for line in lines if "LitBank" in line and "whole" in line]
+    assert [line.split("|")[3].strip() for line in found] == ["5", "10"]
+    assert "int8" in found[1] and "int8" not in found[0]

@@ -24,6 +24,7 @@ from experiments.run import (
 from experiments.table import make_page, spread
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.config import FULL
 from spacy_modernbert.encoder.processor import processor_name
 
 from ..util import ROOT
@@ -130,7 +131,7 @@ def test_weights_of_the_last_step(settings):
 
 def test_random_weights(settings, tmp_path):
     for seed in (0, 1):
-        make_random_encoder(settings.encoder, tmp_path / str(seed), seed)
+        make_random_encoder("random", settings.encoder, tmp_path / str(seed), seed)
     config = load_config(settings.encoder)
     assert load_config(tmp_path / "0") == config
     tables = [
@@ -143,6 +144,25 @@ def test_random_weights(settings, tmp_path):
         for folder in (tmp_path / "0", settings.encoder)
     ]
     assert texts[0] == texts[1]
+
+
+def test_random_weights_as_transformers_draws_them(settings, tmp_path):
+    """All of them but queries and keys that match, in layers that see everything."""
+    for weights in ("random", "drawn"):
+        make_random_encoder(weights, settings.encoder, tmp_path / weights, 0)
+    config = load_config(settings.encoder)
+    matching, drawn = (
+        open_tensors(tmp_path / weights, config) for weights in ("random", "drawn")
+    )
+    differing = {
+        name for name in drawn if not np.array_equal(drawn[name], matching[name])
+    }
+    full = {
+        f"layers.{i}.attn.Wqkv.weight"
+        for i, layer_type in enumerate(config.layer_types)
+        if i > 0 and layer_type == FULL
+    }
+    assert differing == full
 
 
 def test_steps_in_the_same_time(settings):
