@@ -6,7 +6,7 @@ from typing import Dict, Iterator, Optional, Sequence, Tuple
 SEEDS = (0, 1, 2)
 
 # Steps of training, on each corpus. On the real ones, a step sees a document.
-STEPS = {"litbank": 420, "craft": 300, "roster": 540, "roster-long": 680}
+STEPS = {"litbank": 420, "craft": 300, "roster": 540, "roster-long": 900}
 
 # How much two windows share, in wordpieces.
 OVERLAPS = {128: 32, 512: 128, 2048: 256, 8192: 512}

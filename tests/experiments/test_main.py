@@ -78,7 +78,10 @@ def test_the_page(here):
     )
 
 
-@pytest.mark.parametrize("folder", ["", "xeon-h100", "earlier-mini"])
-def test_the_pages_that_come_along_are_of_the_records(folder):
-    page = (RESULTS / folder / "README.md").read_text(encoding="utf8")
-    assert make_page(RESULTS / folder) == page
+PAGES = sorted(path.relative_to(RESULTS) for path in RESULTS.rglob("README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_the_pages_that_come_along_are_of_the_records(page):
+    path = RESULTS / page
+    assert make_page(path.parent) == path.read_text(encoding="utf8")
