@@ -255,6 +255,23 @@ def _encoder_targets() -> List[Target]:
     ]
 
 
+def _pipeline_targets() -> List[Target]:
+    wanted = [
+        ("mixed batch", "mixed", _WHOLE, 4.0),
+        ("LitBank", "litbank", _STRIDED, 3.0),
+        ("LitBank", "litbank", _WHOLE, 3.0),
+    ]
+    return [
+        Target(
+            f"{name} in nlp.pipe{named}: times {peer.replace(' float32', '')}",
+            figure,
+            faster("pipeline-base-cpu", title, peer, precision),
+        )
+        for precision, named in (("", ""), ("int8", ", int8"))
+        for name, title, peer, figure in wanted
+    ]
+
+
 TARGETS: List[Target] = [
     *_encoder_targets(),
     Target(
@@ -273,36 +290,7 @@ TARGETS: List[Target] = [
         0.45,
         value(_ENCODER, "8,192", "share", "bfloat16"),
     ),
-    Target(
-        "mixed batch in nlp.pipe: times spacy-transformers, whole documents",
-        4.0,
-        faster("pipeline-base-cpu", "mixed", _WHOLE, ""),
-    ),
-    Target(
-        "LitBank in nlp.pipe: times spacy-transformers, windows of 128",
-        3.0,
-        faster("pipeline-base-cpu", "litbank", _STRIDED, ""),
-    ),
-    Target(
-        "LitBank in nlp.pipe: times spacy-transformers, whole documents",
-        3.0,
-        faster("pipeline-base-cpu", "litbank", _WHOLE, ""),
-    ),
-    Target(
-        "mixed batch in nlp.pipe, int8: times spacy-transformers, whole documents",
-        4.0,
-        faster("pipeline-base-cpu", "mixed", _WHOLE, "int8"),
-    ),
-    Target(
-        "LitBank in nlp.pipe, int8: times spacy-transformers, windows of 128",
-        3.0,
-        faster("pipeline-base-cpu", "litbank", _STRIDED, "int8"),
-    ),
-    Target(
-        "LitBank in nlp.pipe, int8: times spacy-transformers, whole documents",
-        3.0,
-        faster("pipeline-base-cpu", "litbank", _WHOLE, "int8"),
-    ),
+    *_pipeline_targets(),
     Target(
         "8,192 wordpieces in nlp.pipe: growth of the peak, GB",
         0.4,
