@@ -69,7 +69,8 @@ def Tok2VecModernBert_v1(
         `layer_lr_decay ** (n + 1)`. The final norm, and all that is not the encoder,
         learn at the full rate. 1.0 lets all learn alike; at most 1.
     grad_factor (float): Multiplies the gradient on its way to the encoder. 0 keeps
-        the encoder as it is.
+        the encoder as it is: it then predicts while the rest is trained, and may be
+        one that cannot be trained.
     standardize (bool): Centre and scale the vectors of tokens, by their mean and
         deviation in the Docs that the component is initialized with (the beginnings of
         the first ten, as spaCy gives no more). What is made of them is learned in fewer

@@ -85,7 +85,7 @@ class Errors:
     BACKEND_CANNOT_TRAIN = (
         "The backend {value!r} predicts only, and cannot train. Train with "
         'backend = "auto", "cuda", "mps", "mlx" or "cpu": what is saved then loads '
-        "with any backend."
+        "with any backend. Or leave the encoder as it is: grad_factor = 0.0."
     )
     BACKEND_OF_VARIABLE = (
         "{error} (The environment variable {variable} is {value!r}, and wins over "
@@ -94,17 +94,20 @@ class Errors:
     QUANTIZED_CANNOT_TRAIN = (
         "The encoder is quantized (quantization = {value}), and quantized weights "
         "cannot be trained. Train with quantization = null, and write the quantization "
-        "into the config.cfg of the trained pipeline."
+        "into the config.cfg of the trained pipeline. Or leave the encoder as it is: "
+        "grad_factor = 0.0."
     )
     PRECISION_CANNOT_TRAIN = (
         "An encoder of precision {value!r} only predicts: most gradients are too small "
-        'for float16. Train with precision = "bfloat16", "float32" or "auto".'
+        'for float16. Train with precision = "bfloat16", "float32" or "auto". Or leave '
+        "the encoder as it is: grad_factor = 0.0."
     )
     WEIGHTS_CANNOT_TRAIN = (
         "The encoder's checkpoint is quantized ({bits} bits), and quantized weights "
         "cannot be trained by MLX. Train with another backend, which has them in "
         "float32; or write the checkpoint in float32 and start from that: "
-        "`python -m spacy modernbert convert CHECKPOINT OUTPUT --bits 32`."
+        "`python -m spacy modernbert convert CHECKPOINT OUTPUT --bits 32`. Or leave "
+        "the encoder as it is: grad_factor = 0.0."
     )
     MLX_FORKED = (
         "MLX was in use on the GPU before this process was forked, and does not work "

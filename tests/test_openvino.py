@@ -6,7 +6,7 @@ import pytest
 
 from spacy_modernbert.encoder import availability
 
-from .pipelines import load_exact, load_with, loaded_encoder, shim_of
+from .pipelines import load_exact, load_with, loaded_encoder, shim_of, train
 from .util import entities, make_examples, make_text
 
 pytest.importorskip("openvino", reason="needs OpenVINO")
@@ -49,6 +49,18 @@ def test_it_does_not_train(trained):
     nlp = load_exact(trained, "openvino")
     with pytest.raises(ValueError, match="'openvino' predicts only"):
         nlp.update(make_examples(nlp, 2))
+
+
+def test_what_comes_after_it_is_trained(trained, tmp_path):
+    """Without a gradient for the encoder itself."""
+    nlp = load_exact(trained, "openvino", grad_factor=0.0)
+    examples = make_examples(nlp, 4)
+    losses = train(nlp, examples, nlp.resume_training(), steps=10)
+    assert losses[-1] < losses[0]
+    assert loaded_encoder(nlp).device == "openvino:CPU"
+    wanted = entities(nlp.pipe(TEXTS))
+    nlp.to_disk(tmp_path / "nlp")
+    assert entities(load_exact(tmp_path / "nlp", "cpu").pipe(TEXTS)) == wanted
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")

@@ -36,7 +36,7 @@ def pool_tokens(
     pooling (Model[Ragged, Floats2d]): Makes one row of each item of a Ragged, such
         as `reduce_mean.v1`.
     grad_factor (float): Multiplies the gradient on its way to the encoder. 0 leaves
-        the encoder as it is.
+        the encoder as it is; `modernbert_tok2vec` then lets it predict only.
     RETURNS (Model[EncodedDocs, List[Floats2d]]): The layer. It gives `(n_tokens,
         width)` for each Doc, and a gradient for `EncodedDocs.vectors`.
     """
@@ -47,6 +47,12 @@ def pool_tokens(
         layers=[pooling],
         attrs={_GRADIENT: GradFactor(grad_factor)},
     )
+
+
+def grad_factor_of(model: Model[EncodedDocs, Any]) -> float:
+    """RETURNS (float): What a layer of `pool_tokens` multiplies the gradient by."""
+    setting: GradFactor = model.attrs[_GRADIENT]
+    return setting.value
 
 
 def forward(
@@ -95,7 +101,7 @@ def pool_rows(
         if not rows.rows.size:
             return np.zeros_like(vectors)
         d_pieces = backprop_pooling(d_output[covered]).dataXd
-        d_pieces = d_pieces * model.attrs[_GRADIENT].value
+        d_pieces = d_pieces * grad_factor_of(model)
         return scatter(ops.to_numpy(d_pieces), rows, total)
 
     return output, backprop

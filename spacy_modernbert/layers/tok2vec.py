@@ -16,7 +16,7 @@ from ..types import PackedBatch, TokenRows
 from .encode import EncodedDocs, Floats, get_shim, plan_docs
 from .passes import pool_passes
 from .plan import Plan
-from .pool import pool_rows
+from .pool import grad_factor_of, pool_rows
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,40 @@ def modernbert_tok2vec(
 def forward(
     model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
-    if is_train:
+    encode, pool = model.layers
+    if is_train and grad_factor_of(pool):
         return forward_chain(model, docs, is_train)
+    if is_train:
+        return _forward_frozen(encode, pool, docs)
     if isinstance(docs, OneWord):
         vectors = [model.ops.alloc2f(1, model.get_dim("nO"))]
     elif isinstance(docs, EncodedDocList):
         vectors = docs.vectors.tokens
     else:
-        found = predict_vectors(model, plan_docs(model.layers[0], docs))
+        found = predict_vectors(model, plan_docs(encode, docs))
         # Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: each has its own,
         # or it would keep all of a pass, which is page-locked memory with a GPU.
         vectors = [rows.copy() for rows in found.tokens]
     return vectors, lambda d_vectors: []
+
+
+def _forward_frozen(
+    encode: Model[List[Doc], EncodedDocs],
+    pool: Model[EncodedDocs, List[Floats2d]],
+    docs: List[Doc],
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
+    """Train what comes after an encoder that no gradient reaches. It predicts, which
+    any encoder can, and nothing of its passes is kept.
+    """
+    encoded, _ = encode(docs, False)
+    get_shim(encode).trained_wordpieces += encoded.plan.total
+    vectors, backprop_pooling = pool(encoded, True)
+
+    def backprop(d_vectors: List[Floats2d]) -> List[Doc]:
+        backprop_pooling(d_vectors)
+        return docs
+
+    return vectors, backprop
 
 
 def predict_vectors(model: Model[List[Doc], List[Floats2d]], plan: Plan) -> DocVectors:
