@@ -11,8 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Union
 
-import numpy as np
-import numpy.typing as npt
 from spacy.language import Language
 from spacy.pipeline import EntityRecognizer
 from spacy.pipeline._parser_internals.transition_system import TransitionSystem
@@ -24,6 +22,7 @@ from thinc.api import Config, Model
 from .errors import Errors
 from .pipelines import ENCODER_FOLDER
 from .span_getters import ensure_span_getters_registry
+from .types import Floats
 
 ensure_span_getters_registry()
 
@@ -72,11 +71,11 @@ class PredictedDocs:
     """What is found out about some Docs, before it is set.
 
     entities (Any): The entities, or the final states of the parser, or its beams.
-    vectors (List[NDArray]): `(width,)` for each Doc.
+    vectors (List[Floats]): `(width,)` for each Doc.
     """
 
     entities: Any
-    vectors: List[npt.NDArray[np.float32]]
+    vectors: List[Floats]
 
 
 class ModernBertNER(EntityRecognizer):

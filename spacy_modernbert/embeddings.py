@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
-import numpy.typing as npt
 from spacy.tokens import Doc
 from spacy.util import load_config, load_model_from_config
 from spacy.vocab import Vocab
@@ -39,9 +38,7 @@ from .span_getters import (
     LongContextSpans,
     check_window,
 )
-from .types import PackedBatch
-
-Floats = npt.NDArray[np.float32]
+from .types import Floats, PackedBatch
 
 _WINDOW, _OVERLAP = 8192, 512
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from .errors import Errors
 
 Ints = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)

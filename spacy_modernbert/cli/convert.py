@@ -24,10 +24,10 @@ from ..encoder.checkpoint import (
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.quantize import GROUP_SIZES, Scheme, quantize_tensors
-from ..encoder.tensor_files import Floats, OnDemand
+from ..encoder.tensor_files import OnDemand
 from ..encoder.weights import expected_shapes
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import Floats, PackedBatch
 
 _FLOAT_BITS = 32
 _BITS = (4, 8, _FLOAT_BITS)

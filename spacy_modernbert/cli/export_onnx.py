@@ -26,11 +26,10 @@ from ..encoder.checkpoint import (
 )
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
-from ..encoder.tensor_files import Floats
 from ..errors import Errors
 from ..pipelines import CONFIG as PIPELINE_CONFIG
 from ..pipelines import ENCODER_FOLDER, find_encoder_blocks, find_pipeline
-from ..types import PackedBatch
+from ..types import Floats, PackedBatch
 
 # What a folder may hold that is replaced.
 _OWN_FILES = re.compile(

@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ..atomic import replacing, sync
 from ..errors import Errors
-
-Floats = npt.NDArray[np.float32]
+from ..types import Floats
 
 FORMATS = (".npy", ".jsonl", ".parquet")
 

@@ -17,11 +17,10 @@ from typing import List, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..types import Ints
+from ..types import Floats, Ints
 from .windows import Window, token_owners
 from .wordpieces import Alignment
 
-Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.float64]
 
 

@@ -7,13 +7,10 @@ say. Here it is only which rows they are.
 from typing import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from ..types import Ints, TokenRows, lay_ranges
+from ..types import Floats, Ints, TokenRows, lay_ranges
 from .windows import Window
 from .wordpieces import Alignment
-
-Floats2d = npt.NDArray[np.floating]
 
 
 def token_rows(
@@ -44,23 +41,23 @@ def token_rows(
     return TokenRows(rows.astype(np.int32), lengths.astype(np.int32))
 
 
-def gather(vectors: Floats2d, token_rows: TokenRows) -> Floats2d:
+def gather(vectors: Floats, token_rows: TokenRows) -> Floats:
     """Lay out the wordpiece vectors of each token.
 
-    vectors (Floats2d): `(total, width)`, the packed output.
+    vectors (Floats): `(total, width)`, the packed output.
     token_rows (TokenRows): The rows of each token.
-    RETURNS (Floats2d): `(nnz, width)`, for a Ragged with the same lengths.
+    RETURNS (Floats): `(nnz, width)`, for a Ragged with the same lengths.
     """
     return vectors[token_rows.rows]
 
 
-def scatter(d_gathered: Floats2d, token_rows: TokenRows, total: int) -> Floats2d:
+def scatter(d_gathered: Floats, token_rows: TokenRows, total: int) -> Floats:
     """The gradient of `gather`: what tokens share is summed.
 
-    d_gathered (Floats2d): `(nnz, width)`, the gradient of the gathered rows.
+    d_gathered (Floats): `(nnz, width)`, the gradient of the gathered rows.
     token_rows (TokenRows): The rows of each token.
     total (int): The rows of the packed output.
-    RETURNS (Floats2d): `(total, width)`, the gradient of the packed output, zero
+    RETURNS (Floats): `(total, width)`, the gradient of the packed output, zero
         where no token has the row.
     """
     rows = token_rows.rows

@@ -14,11 +14,8 @@ from typing import (
     Union,
 )
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import Errors
-from ..types import PackedBatch, TokenRows
+from ..types import Floats, PackedBatch, TokenRows
 from .availability import (
     BACKENDS,
     PREDICTING,
@@ -30,8 +27,6 @@ from .availability import (
 )
 from .config import ModernBertConfig
 from .steps import StepSettings, StepState
-
-Floats = npt.NDArray[np.floating]
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 

@@ -25,6 +25,7 @@ from typing import (
 
 from ..atomic import check_replaceable, replacing_folder, sync, write_file
 from ..errors import Errors
+from ..types import Floats
 from .config import ModernBertConfig
 from .quantize import (
     QuantizedTensors,
@@ -36,7 +37,6 @@ from .quantize import (
 from .sentences import MODULES, POOLING_CONFIG, read_sentence_pooling
 from .tensor_files import (
     FLOAT_DTYPES,
-    Floats,
     OnDemand,
     Shape,
     Source,

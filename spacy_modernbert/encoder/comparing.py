@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import Errors
-
-Floats = npt.NDArray[np.floating]
+from ..types import Floats
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Dict, Mapping, Optional
 import numpy as np
 
 from ..errors import Errors
+from ..types import Floats
 from .checkpoint import open_entries, read_all_entries
 from .config import ModernBertConfig
 from .quantize import part_names
-from .tensor_files import Floats, Shape
+from .tensor_files import Shape
 
 DECODER_WEIGHT = "decoder.weight"
 

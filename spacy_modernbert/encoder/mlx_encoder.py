@@ -9,10 +9,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import Errors
-from ..types import PackedBatch, TokenRows
+from ..types import Floats, PackedBatch, TokenRows
 from .backend import resolve_precision
 from .config import ModernBertConfig
 from .mlx_model import Dropout, Weights, embed, make_plan, norm, run_layer, within
@@ -22,8 +21,6 @@ from .quantize import QuantizedTensor, QuantizedTensors, Scheme, choose_schemes
 from .steps import StepSettings, StepState
 from .tensor_files import OnDemand, Shape
 from .weights import expected_shapes
-
-Floats = npt.NDArray[np.floating]
 
 _DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 

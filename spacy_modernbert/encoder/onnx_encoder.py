@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Union
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from ..errors import Errors
-from ..types import PackedBatch
+from ..types import Floats, PackedBatch
 from .availability import find_onnx_provider
 from .backend import resolve_precision, resolve_quantization
 from .config import ModernBertConfig
@@ -21,8 +20,6 @@ from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
 from .predicting import PerProcess, PredictingEncoder, count_threads, current_gpu
 from .weights import expected_shapes
-
-Floats = npt.NDArray[np.floating]
 
 
 class OnnxEncoder(PredictingEncoder):

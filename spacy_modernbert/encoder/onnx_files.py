@@ -12,9 +12,9 @@ import onnx
 from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from ..types import Floats
 from .config import ModernBertConfig
 from .onnx_graph import WEIGHTS, build_graph
-from .tensor_files import Floats
 
 MODEL = "model.onnx"
 

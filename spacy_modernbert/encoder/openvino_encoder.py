@@ -10,10 +10,9 @@ from math import gcd
 from typing import Any, Mapping, Optional
 
 import numpy as np
-import numpy.typing as npt
 import openvino as ov
 
-from ..types import PackedBatch
+from ..types import Floats, PackedBatch
 from .availability import has_amx
 from .backend import resolve_precision, resolve_quantization
 from .config import ModernBertConfig
@@ -21,8 +20,6 @@ from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
 from .predicting import PerProcess, PredictingEncoder, count_threads
 from .weights import expected_shapes
-
-Floats = npt.NDArray[np.floating]
 
 _TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}
 

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import openvino as ov
 from openvino import opset13 as op
 
+from ..types import Floats
 from .config import FULL, ModernBertConfig
-
-Floats = npt.NDArray[np.floating]
 
 # OpenVINO's operations take its nodes, and single outputs of them, alike.
 Node = Any

@@ -1,11 +1,8 @@
 """Wordpiece vectors → token vectors, in NumPy: for encoders that pool on the host."""
 
 import numpy as np
-import numpy.typing as npt
 
-from ..types import TokenRows
-
-Floats = npt.NDArray[np.floating]
+from ..types import Floats, TokenRows
 
 
 def pool_means(hidden: Floats, rows: TokenRows) -> Floats:

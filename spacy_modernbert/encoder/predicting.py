@@ -17,15 +17,11 @@ from typing import (
 )
 from weakref import WeakSet
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import Errors
-from ..types import PackedBatch, TokenRows
+from ..types import Floats, PackedBatch, TokenRows
 from .pooling import pool_means
 from .steps import StepSettings, StepState
 
-Floats = npt.NDArray[np.floating]
 MadeT = TypeVar("MadeT")
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import Errors
+from ..types import Floats
 from .tensor_files import (
     FLOAT_DTYPES,
     WORDS_DTYPE,
-    Floats,
     Shape,
     TensorEntry,
     Words,

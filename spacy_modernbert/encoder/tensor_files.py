@@ -35,8 +35,8 @@ import numpy.typing as npt
 
 from ..checks import is_int
 from ..errors import Errors
+from ..types import Floats
 
-Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint32]
 Shape = Tuple[int, ...]
 Source = Union[Path, bytes]

@@ -23,6 +23,39 @@ _TILE_BYTES = 8 << 20
 _MIN_LENGTH = 512
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """How the queries of a head are cut.
+
+    n_rows (int): The queries, and the keys, with what is added so that lengths have few
+        shapes.
+    size (int): The queries of a tile. The last one may have fewer.
+    """
+
+    n_rows: int
+    size: int
+
+    @classmethod
+    def cut(cls, query: Tensor) -> "Tiles":
+        """query (Tensor): `(length, heads, head_dim)`.
+        RETURNS (Tiles): Its tiles.
+        """
+        n_rows = round_up(query.shape[0])
+        size = max(1, _TILE_BYTES // (n_rows * query.element_size()))
+        return cls(n_rows, min(size, n_rows))
+
+    def rows(self) -> Iterator[slice]:
+        """YIELDS (slice): The queries of each tile, in order."""
+        return (
+            slice(start, start + self.size)
+            for start in range(0, self.n_rows, self.size)
+        )
+
+    def empty(self, query: Tensor) -> Tensor:
+        """RETURNS (Tensor): `(size, n_rows)`, room for the scores of a tile."""
+        return query.new_empty(self.size, self.n_rows)
+
+
 def pays_to_tile(query: Tensor) -> bool:
     """Whether `attend_in_tiles` is quicker than torch's kernel.
 
@@ -94,39 +127,6 @@ def _keep_inputs(
     ctx: Any, inputs: Tuple[Tensor, Tensor, Tensor], output: Tensor
 ) -> None:
     ctx.save_for_backward(*inputs)
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How the queries of a head are cut.
-
-    n_rows (int): The queries, and the keys, with what is added so that lengths have few
-        shapes.
-    size (int): The queries of a tile. The last one may have fewer.
-    """
-
-    n_rows: int
-    size: int
-
-    @classmethod
-    def cut(cls, query: Tensor) -> "Tiles":
-        """query (Tensor): `(length, heads, head_dim)`.
-        RETURNS (Tiles): Its tiles.
-        """
-        n_rows = round_up(query.shape[0])
-        size = max(1, _TILE_BYTES // (n_rows * query.element_size()))
-        return cls(n_rows, min(size, n_rows))
-
-    def rows(self) -> Iterator[slice]:
-        """YIELDS (slice): The queries of each tile, in order."""
-        return (
-            slice(start, start + self.size)
-            for start in range(0, self.n_rows, self.size)
-        )
-
-    def empty(self, query: Tensor) -> Tensor:
-        """RETURNS (Tensor): `(size, n_rows)`, room for the scores of a tile."""
-        return query.new_empty(self.size, self.n_rows)
 
 
 def _weigh(q: Tensor, k: Tensor, length: int, scores: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any, Callable, ContextManager, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from torch.utils.checkpoint import (
 )
 
 from ..errors import Errors
-from ..types import PackedBatch, TokenRows
+from ..types import Floats, PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan
 from .backend import resolve_quantization
 from .checkpointing import recomputes
@@ -41,8 +40,6 @@ from .tensor_files import OnDemand
 from .tiled_attention import ATTEND_IN_TILES
 from .torch_steps import take_step
 from .transfer import to_device, to_host
-
-Floats = npt.NDArray[np.floating]
 
 _DTYPES = {
     "float32": torch.float32,

@@ -6,8 +6,9 @@ from typing import Dict, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..types import Floats
 from .config import FULL, ModernBertConfig
-from .tensor_files import Floats, OnDemand, Shape
+from .tensor_files import OnDemand, Shape
 
 # Numbers drawn at a time, so that drawing a tensor costs no second one.
 _CHUNK = 1 << 20

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from typing import Callable, Dict, Iterable, Iterator, Optional
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import Errors
-from ..types import Ints
+from ..types import Floats, Ints
 from .counts import Counts
-
-Floats = npt.NDArray[np.float64]
 
 # Columns of counts.
 _GOLD, _FOUND = 1, 2

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, List, cast
 
 import numpy as np
-import numpy.typing as npt
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
@@ -18,13 +17,11 @@ from thinc.types import Floats2d
 from ..documents.doc_pooling import plan_doc_pooling
 from ..encoder.sentences import resolve_pooling
 from ..errors import Errors
-from ..types import PackedBatch, TokenRows
+from ..types import Floats, PackedBatch, TokenRows
 from .encode import get_shim, plan_docs
 from .plan import Plan
 from .pool import pool_rows
 from .tok2vec import DocVectors, EncodedDocList, find_tok2vec, run_plan
-
-Floats = npt.NDArray[np.float32]
 
 EXTENSION = "modernbert_vector"
 

@@ -3,19 +3,16 @@
 from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Sequence, Tuple, cast
 
-import numpy as np
-import numpy.typing as npt
 from spacy.tokens import Doc
 from thinc.api import Model
 
 from ..errors import Errors
 from ..span_getters import SpanGetter, check_window
+from ..types import Floats
 from .forks import run_single_threaded_if_forked
 from .passes import encode_batches
 from .plan import Plan, make_plan
 from .shim import EncoderShim
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ its size is remembered, so that this happens once and not with each batch.
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..encoder.backend import Encoder, EncoderOutOfMemory
-from ..types import PackedBatch, TokenRows
+from ..types import Floats, PackedBatch, TokenRows
 from .budget import Budget
 from .plan import Plan
 
-Floats = npt.NDArray[np.float32]
 Backprop = Callable[[Floats], None]
 
 

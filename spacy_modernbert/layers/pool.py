@@ -8,8 +8,8 @@ from thinc.api import Model, Ops
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..documents.pooling import gather, scatter
-from ..types import TokenRows
-from .encode import EncodedDocs, Floats
+from ..types import Floats, TokenRows
+from .encode import EncodedDocs
 
 _GRADIENT = "gradient"
 

@@ -12,8 +12,8 @@ from thinc.layers.chain import init as init_chain
 from thinc.layers.reduce_mean import forward as forward_mean
 from thinc.types import Floats2d
 
-from ..types import PackedBatch, TokenRows
-from .encode import EncodedDocs, Floats, get_shim, plan_docs
+from ..types import Floats, PackedBatch, TokenRows
+from .encode import EncodedDocs, get_shim, plan_docs
 from .passes import pool_passes
 from .plan import Plan
 from .pool import grad_factor_of, pool_rows
