@@ -1,5 +1,11 @@
 """Every message that a user can meet: what is wrong, the value seen, what to do."""
 
+# Not for a shared encoder, nor when one is pretrained.
+_LEAVE_UNTRAINED = (
+    "Or, where one component has the encoder to itself, leave it as it is: "
+    "grad_factor = 0.0."
+)
+
 
 class Errors:
     """Messages of exceptions, to be completed with `str.format`."""
@@ -85,7 +91,7 @@ class Errors:
     BACKEND_CANNOT_TRAIN = (
         "The backend {value!r} predicts only, and cannot train. Train with "
         'backend = "auto", "cuda", "mps", "mlx" or "cpu": what is saved then loads '
-        "with any backend. Or leave the encoder as it is: grad_factor = 0.0."
+        "with any backend. " + _LEAVE_UNTRAINED
     )
     BACKEND_OF_VARIABLE = (
         "{error} (The environment variable {variable} is {value!r}, and wins over "
@@ -94,20 +100,19 @@ class Errors:
     QUANTIZED_CANNOT_TRAIN = (
         "The encoder is quantized (quantization = {value}), and quantized weights "
         "cannot be trained. Train with quantization = null, and write the quantization "
-        "into the config.cfg of the trained pipeline. Or leave the encoder as it is: "
-        "grad_factor = 0.0."
+        "into the config.cfg of the trained pipeline. " + _LEAVE_UNTRAINED
     )
     PRECISION_CANNOT_TRAIN = (
         "An encoder of precision {value!r} only predicts: most gradients are too small "
-        'for float16. Train with precision = "bfloat16", "float32" or "auto". Or leave '
-        "the encoder as it is: grad_factor = 0.0."
+        'for float16. Train with precision = "bfloat16", "float32" or "auto". '
+        + _LEAVE_UNTRAINED
     )
     WEIGHTS_CANNOT_TRAIN = (
         "The encoder's checkpoint is quantized ({bits} bits), and quantized weights "
         "cannot be trained by MLX. Train with another backend, which has them in "
         "float32; or write the checkpoint in float32 and start from that: "
-        "`python -m spacy modernbert convert CHECKPOINT OUTPUT --bits 32`. Or leave "
-        "the encoder as it is: grad_factor = 0.0."
+        "`python -m spacy modernbert convert CHECKPOINT OUTPUT --bits 32`. "
+        + _LEAVE_UNTRAINED
     )
     MLX_FORKED = (
         "MLX was in use on the GPU before this process was forked, and does not work "
