@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Union
 
 from spacy.language import Language
 from spacy.pipeline import EntityRecognizer
@@ -17,7 +17,7 @@ from spacy.pipeline._parser_internals.transition_system import TransitionSystem
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import ensure_path
-from thinc.api import Config, Model
+from thinc.api import Config, Model, Optimizer
 
 from .errors import Errors
 from .pipelines import ENCODER_FOLDER
@@ -81,12 +81,12 @@ class PredictedDocs:
 class ModernBertNER(EntityRecognizer):
     """spaCy's named entity recognizer, with an encoder that reads whole documents.
 
-    Everything is inherited but four things. Initializing encodes nothing but what
-    `standardize` measures: how wide the vectors are is in the encoder's config. On
-    disk, the encoder is a folder of its own, which is an ordinary Hugging Face
-    checkpoint. Where Numba is installed, Docs are decoded by compiled code, to the same
-    entities, and an encoder on a GPU works on the next Docs meanwhile. And Docs can be
-    given a vector.
+    Everything is inherited but five things. Initializing encodes nothing but what
+    `standardize` measures: how wide the vectors are is in the encoder's config. In
+    training, matrices are multiplied by the BLAS of NumPy. On disk, the encoder is a
+    folder of its own, which is an ordinary Hugging Face checkpoint. Where Numba is
+    installed, Docs are decoded by compiled code, to the same entities, and an encoder
+    on a GPU works on the next Docs meanwhile. And Docs can be given a vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.
@@ -120,6 +120,32 @@ class ModernBertNER(EntityRecognizer):
             super().initialize(get_examples, nlp=nlp, labels=labels)
         finally:
             self.model.init = init
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Learn from a batch of examples.
+
+        examples (Iterable[Example]): The examples.
+        drop (float): The dropout rate.
+        sgd (Optional[Optimizer]): The optimizer; None for `finish_update` to be called
+            later.
+        losses (Optional[Dict[str, float]]): Losses by component, which this one's is
+            added to.
+        RETURNS (Dict[str, float]): The losses.
+        """
+        from .layers.products import multiply_by_numpy
+
+        multiply_by_numpy(self.model)
+        updated: Dict[str, float] = super().update(
+            examples, drop=drop, sgd=sgd, losses=losses
+        )
+        return updated
 
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Find the entities of Docs, without changing the Docs.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import spacy
 from spacy.pipeline import EntityRecognizer
-from thinc.api import Config
+from thinc.api import Config, fix_random_seed
 
 from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config
@@ -209,6 +209,49 @@ def test_not_initialized(checkpoint):
     assert nlp("").text == ""
     with pytest.raises(ValueError, match=r"nlp\.initialize\(\)"):
         nlp("Oslo")
+
+
+# -- Training ---------------------------------------------------------------------
+
+
+def test_trained_as_by_spacy(checkpoint):
+    """By other products of matrices, to the same gradients."""
+    nlp = make_nlp(checkpoint)
+    examples = make_examples(nlp, 2)
+    nlp.initialize(lambda: examples)
+    ner = nlp.get_pipe("modernbert_ner")
+
+    def gradients_by(update):
+        fix_random_seed(0)
+        losses = update(ner, examples, sgd=False)
+        found = {}
+        for node in ner.model.walk():
+            for name in node.grad_names:
+                found[f"{node.name}.{name}"] = node.get_grad(name).copy()
+                node.get_grad(name)[:] = 0
+        return losses, found
+
+    stock_losses, stock = gradients_by(EntityRecognizer.update)
+    assert all(node.ops.use_blis for node in ner.model.walk())
+    losses, found = gradients_by(components.ModernBertNER.update)
+    assert not any(node.ops.use_blis for node in ner.model.walk())
+    assert losses == pytest.approx(stock_losses, rel=1e-4)
+    assert found.keys() == stock.keys()
+    for name, gradient in found.items():
+        np.testing.assert_allclose(gradient, stock[name], rtol=1e-3, atol=1e-5)
+
+
+def test_products_of_layers_that_a_label_adds(checkpoint):
+    nlp = make_nlp(checkpoint)
+    examples = make_examples(nlp, 2)
+    nlp.initialize(lambda: examples)
+    ner = nlp.get_pipe("modernbert_ner")
+    nlp.update(examples)
+    lower = ner.model.get_ref("lower")
+    ner.add_label("ANOTHER")
+    assert ner.model.get_ref("lower") is not lower
+    nlp.update(examples)
+    assert not any(node.ops.use_blis for node in ner.model.walk())
 
 
 # -- On disk --------------------------------------------------------------------
