@@ -14,7 +14,7 @@ from .layers.encode import encode_docs
 from .layers.pool import pool_tokens
 from .layers.shim import EncoderSettings, EncoderShim
 from .layers.standardize import standardized
-from .layers.tok2vec import modernbert_tok2vec
+from .layers.tok2vec import keep_vectors, modernbert_tok2vec
 from .span_getters import SpanGetter
 
 _BATCH_NAME = "spacy-modernbert.ModernBertModel.v1"
@@ -95,6 +95,29 @@ def Tok2VecModernBert_v1(
         encode_docs(EncoderShim(settings), get_spans), pool_tokens(pooling, grad_factor)
     )
     return standardized(tok2vec) if standardize else tok2vec
+
+
+@registry.architectures("spacy-modernbert.KeptVectors.v1")
+def KeptVectors_v1(
+    tok2vec: Model[List[Doc], List[Floats2d]], max_mb: Union[int, float]
+) -> Model[List[Doc], List[Floats2d]]:
+    """Keep the token vectors of an encoder that is not trained from one epoch to the
+    next, so that a document of the training data is encoded once. The vectors are those
+    of prediction: dropout in a pooling layer does nothing.
+
+    tok2vec (Model[List[Doc], List[Floats2d]]): `Tok2VecModernBert.v1` with
+        `grad_factor` 0 and a pooling layer without weights.
+    max_mb (Union[int, float]): The most that is kept in memory, in megabytes. A token
+        takes four bytes for each dimension of the encoder's `hidden_size`. Documents
+        for which there is no room are encoded in each epoch.
+    RETURNS (Model[List[Doc], List[Floats2d]]): The same model.
+    RAISES (ValueError): If the model has not one encoder, what its vectors depend on is
+        trained, or `max_mb` is not a number above 0.
+    """
+    if not is_number(max_mb) or max_mb <= 0:
+        raise ValueError(Errors.BAD_KEPT_MB.format(value=max_mb))
+    keep_vectors(tok2vec, int(max_mb * 1e6))
+    return tok2vec
 
 
 @registry.architectures(_BATCH_NAME)

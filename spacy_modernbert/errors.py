@@ -376,6 +376,22 @@ class Errors:
         "grad_factor must be a number, at least 0, but it is {value!r}. The default is "
         "1.0; 0 keeps the encoder as it is."
     )
+    BAD_KEPT_MB = "max_mb must be a number of megabytes above 0, but it is {value!r}."
+    NOTHING_TO_KEEP = (
+        "'spacy-modernbert.KeptVectors.v1' keeps the vectors of one encoder, and its "
+        "tok2vec has {n_encoders}. Give it a tok2vec with the architecture "
+        "'spacy-modernbert.Tok2VecModernBert.v1'."
+    )
+    KEPT_IS_TRAINED = (
+        "'spacy-modernbert.KeptVectors.v1' keeps vectors that stay the same, but the "
+        "encoder of its tok2vec is trained: grad_factor is {value!r}. Set it to 0.0, "
+        "or give the component that tok2vec alone."
+    )
+    KEPT_POOLING_TRAINED = (
+        "'spacy-modernbert.KeptVectors.v1' keeps vectors that stay the same, but the "
+        "pooling layer of its tok2vec, {pooling!r}, has weights that are trained. Use "
+        "one without weights, such as 'reduce_mean.v1'."
+    )
     NO_DOC_VECTOR = (
         "The component '{component}' has set_doc_vector = true, but its model has "
         "{n_encoders} encoders of its own, and one is to make the vector. Set it to "

@@ -12,11 +12,15 @@ from thinc.layers.chain import init as init_chain
 from thinc.layers.reduce_mean import forward as forward_mean
 from thinc.types import Floats2d
 
+from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
 from .encode import EncodedDocs, get_shim, plan_docs
+from .kept import KeptVectors
 from .passes import pool_passes
 from .plan import Plan
 from .pool import grad_factor_of, pool_rows
+
+KEPT = "kept"
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def forward(
     encode, pool = model.layers
     if is_train and grad_factor_of(pool):
         return forward_chain(model, docs, is_train)
+    if is_train and KEPT in model.attrs:
+        return _recall(model, docs), lambda d_vectors: docs
     if is_train:
         return _forward_frozen(encode, pool, docs)
     if isinstance(docs, OneWord):
@@ -116,6 +122,24 @@ def _forward_frozen(
         return docs
 
     return vectors, backprop
+
+
+def _recall(model: Model[List[Doc], List[Floats2d]], docs: List[Doc]) -> List[Floats2d]:
+    """The same where vectors are kept: what was read before is not read again."""
+    encode = model.layers[0]
+    kept: KeptVectors = model.attrs[KEPT]
+    shim = get_shim(encode)
+    # One by one: with others, a Doc is laid out in other passes.
+    plans = [plan_docs(encode, [doc]) for doc in docs]
+    shim.trained_wordpieces += sum(plan.total for plan in plans)
+
+    def make(missing: List[int]) -> List[Floats]:
+        plan = plan_docs(encode, [docs[i] for i in missing])
+        found = predict_vectors(model, plan)
+        return [model.ops.to_numpy(rows) for rows in found.tokens]
+
+    vectors = kept.recall(shim.loaded.encoder, plans, make)
+    return [model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors]
 
 
 def predict_vectors(model: Model[List[Doc], List[Floats2d]], plan: Plan) -> DocVectors:
@@ -156,6 +180,27 @@ def run_plan(
     shim = get_shim(model.layers[0])
     vectors = pool_passes(plan, pool_pass, model.get_dim("nO"), shim.budget)
     return DocVectors([model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors])
+
+
+def keep_vectors(model: Model, max_bytes: int) -> None:
+    """Have the vectors of Docs kept that the encoder of a model reads in training.
+
+    model (Model): A model with one layer of `modernbert_tok2vec`.
+    max_bytes (int): The most that is kept.
+    RAISES (ValueError): If the model has not one encoder, or what its vectors depend on
+        is trained.
+    """
+    tok2vecs = find_tok2vecs(model)
+    if len(tok2vecs) != 1:
+        raise ValueError(Errors.NOTHING_TO_KEEP.format(n_encoders=len(tok2vecs)))
+    pool = tok2vecs[0].layers[1]
+    if grad_factor_of(pool):
+        raise ValueError(Errors.KEPT_IS_TRAINED.format(value=grad_factor_of(pool)))
+    if any(node.param_names for node in pool.walk()):
+        raise ValueError(
+            Errors.KEPT_POOLING_TRAINED.format(pooling=pool.layers[0].name)
+        )
+    tok2vecs[0].attrs[KEPT] = KeptVectors(max_bytes)
 
 
 def find_tok2vec(model: Model) -> Optional[Model]:

@@ -1,0 +1,82 @@
+"""Token vectors that are kept from one epoch of a training to the next."""
+
+import hashlib
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+from ..encoder.backend import Encoder
+from ..types import Floats
+from .plan import Plan
+
+
+class KeptVectors:
+    """The vectors of the tokens of Docs, by an encoder that is not trained: they are
+    the same in each epoch.
+
+    What came first is kept, and is not given up for what comes later. An epoch comes to
+    each Doc once: of more Docs than there is room for, those that came last would be
+    gone whenever they are needed.
+
+    max_bytes (int): The most that is kept.
+
+    This is a setting of a layer. What is in it is neither saved nor copied.
+    """
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self._forget(None)
+
+    def __reduce__(self) -> Tuple[type, Tuple[int]]:
+        return KeptVectors, (self.max_bytes,)
+
+    @property
+    def n_bytes(self) -> int:
+        """RETURNS (int): How much is kept."""
+        return sum(rows.nbytes for rows in self._vectors.values())
+
+    def recall(
+        self,
+        encoder: Encoder,
+        plans: Sequence[Plan],
+        make: Callable[[List[int]], Sequence[Floats]],
+    ) -> List[Floats]:
+        """Take the vectors that are kept, and have the others made.
+
+        encoder (Encoder): What they are by. If it is another than the last time,
+            nothing is kept of that.
+        plans (Sequence[Plan]): One for each Doc: all that its vectors depend on.
+        make (Callable[[List[int]], Sequence[Floats]]): Makes those of some Docs, of
+            which it is given the indices.
+        RETURNS (List[Floats]): `(n_tokens, width)` for each Doc, to be changed at will.
+        """
+        if encoder is not self._encoder:
+            self._forget(encoder)
+        keys = [_key(plan) for plan in plans]
+        missing = [i for i, key in enumerate(keys) if key not in self._vectors]
+        made = dict(zip(missing, make(missing) if missing else (), strict=True))
+        for i, rows in made.items():
+            if self.n_bytes + rows.nbytes <= self.max_bytes:
+                # A copy, or all would be held that these are part of.
+                self._vectors[keys[i]] = rows.copy()
+        return [
+            made[i] if i in made else self._vectors[key].copy()
+            for i, key in enumerate(keys)
+        ]
+
+    def _forget(self, encoder: Optional[Encoder]) -> None:
+        self._encoder = encoder
+        self._vectors: Dict[bytes, Floats] = {}
+
+
+def _key(plan: Plan) -> bytes:
+    """What tells a plan from others: the wordpieces of its windows, and the rows of
+    each token.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    arrays = [
+        array for batch in plan.batches for array in (batch.cu_seqlens, batch.ids)
+    ]
+    for array in (*arrays, plan.rows.lengths, plan.rows.rows):
+        # With its length, so that no bytes are taken for those of the array beside it.
+        found.update(array.size.to_bytes(8, "little"))
+        found.update(array.tobytes())
+    return found.digest()

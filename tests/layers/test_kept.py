@@ -1,0 +1,176 @@
+"""What an encoder says of Docs that it reads again."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import spacy
+from spacy.util import registry
+from thinc.api import Linear, chain, reduce_mean
+
+from spacy_modernbert.architectures import KeptVectors_v1
+from spacy_modernbert.layers.encode import encode_docs, get_shim
+from spacy_modernbert.layers.kept import KeptVectors
+from spacy_modernbert.layers.pool import pool_tokens
+from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
+from spacy_modernbert.layers.tok2vec import KEPT, modernbert_tok2vec
+from spacy_modernbert.span_getters import LongContextSpans
+
+from ..pipelines import start, train
+from ..util import (
+    count_passes,
+    entities,
+    make_examples,
+    make_text,
+    make_tok2vec,
+    pickled,
+    tok2vec_config,
+)
+
+TEXTS = [make_text(seed, 5) for seed in range(3)]
+
+
+def keeping(checkpoint, max_mb=10, **changes):
+    changes = {"grad_factor": 0.0, "window": 64, "overlap": 16, **changes}
+    return KeptVectors_v1(make_tok2vec(checkpoint, **changes), max_mb)
+
+
+def kept_of(model):
+    return model.attrs[KEPT]
+
+
+@pytest.fixture
+def docs(nlp):
+    # With an empty one, and one twice.
+    return [nlp(text) for text in [TEXTS[0], "", *TEXTS[1:], TEXTS[0]]]
+
+
+def test_the_same_vectors(checkpoint, docs):
+    """In any epoch, and in any order. Whoever watches sees the same be read."""
+    model = keeping(checkpoint)
+    wanted = model.predict(docs)
+    shim = get_shim(model.layers[0])
+    read = []
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2], [], [0, 3]):
+        before = shim.trained_wordpieces
+        found, backprop = model.begin_update([docs[i] for i in order])
+        for i, rows in zip(order, found, strict=True):
+            np.testing.assert_allclose(rows, wanted[i], atol=1e-5)
+            # It is the caller's.
+            rows += 1
+        assert backprop(found) == [docs[i] for i in order]
+        read.append(shim.trained_wordpieces - before)
+    assert read[0] == read[1] > read[4] > read[3] == 0
+
+
+def test_read_once(checkpoint, docs):
+    model = keeping(checkpoint)
+    counting = count_passes(model)
+    model.begin_update(docs)
+    n_passes = len(counting.encoded)
+    assert n_passes
+    model.begin_update(docs[2:])
+    assert len(counting.encoded) == n_passes
+    model.predict(docs)
+    assert len(counting.encoded) == 2 * n_passes
+
+
+def test_told_apart_by_tokens(checkpoint, nlp):
+    """The same text may be other tokens."""
+    model = keeping(checkpoint)
+    whole = nlp(TEXTS[0])
+    merged = nlp(TEXTS[0])
+    with merged.retokenize() as retokenizer:
+        retokenizer.merge(merged[:2])
+    (rows,), _ = model.begin_update([whole])
+    (others,), _ = model.begin_update([merged])
+    assert len(others) == len(rows) - 1
+    (wanted,) = model.predict([merged])
+    np.testing.assert_allclose(others, wanted, atol=1e-5)
+
+
+def test_what_came_first_is_kept(checkpoint, nlp):
+    docs = [nlp(text) for text in TEXTS]
+    (size, *_) = sizes = [rows.nbytes for rows in keeping(checkpoint).predict(docs)]
+    assert 2 * size > 1.5 * max(sizes)
+    model = keeping(checkpoint, max_mb=1.5 * size / 1e6)
+    counting = count_passes(model)
+    n_passes = []
+    for doc in [*docs, *docs]:
+        model.begin_update([doc])
+        n_passes.append(len(counting.encoded))
+    assert kept_of(model).n_bytes == size
+    assert n_passes[3] == n_passes[2] < n_passes[4] < n_passes[5]
+
+
+def test_of_another_encoder_nothing_is_known(checkpoint, docs):
+    model = keeping(checkpoint)
+    model.begin_update(docs)
+    (rows, *_), _ = model.begin_update(docs)
+    shim = get_shim(model.layers[0])
+    encoder = shim.loaded.encoder
+    weight = "final_norm.weight"
+    doubled = encoder.copy({weight: 2 * encoder.tensors()[weight]})
+    shim._loaded = replace(shim.loaded, encoder=doubled)
+    (others, *_), _ = model.begin_update(docs)
+    np.testing.assert_allclose(others, 2 * rows, rtol=1e-3, atol=1e-5)
+
+
+def test_a_pipeline_learns(checkpoint, tmp_path):
+    """From what is kept. That is not saved, nor sent to other processes."""
+    nlp = spacy.blank("en")
+    tok2vec = {
+        "@architectures": "spacy-modernbert.KeptVectors.v1",
+        "max_mb": 10,
+        "tok2vec": tok2vec_config(checkpoint, grad_factor=0.0),
+    }
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    examples = make_examples(nlp, 4)
+    optimizer = start(nlp, examples)
+    counting = count_passes(nlp.get_pipe("modernbert_ner").model)
+    losses = train(nlp, examples, optimizer, steps=20)
+    assert losses[-1] < losses[0]
+    assert len(counting.encoded) < 20
+    wanted = entities(nlp.pipe(TEXTS))
+    nlp.to_disk(tmp_path / "nlp")
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_copies_have_the_setting_only(checkpoint, docs, copied):
+    model = keeping(checkpoint, max_mb=3)
+    model.begin_update(docs)
+    kept = kept_of(model)
+    assert kept.n_bytes
+    other = copied(kept)
+    assert isinstance(other, KeptVectors)
+    assert (other.n_bytes, other.max_bytes) == (0, 3_000_000)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "1", float("nan"), float("inf")])
+def test_wrong_size(checkpoint, value):
+    with pytest.raises(ValueError, match="max_mb must be a number of megabytes"):
+        keeping(checkpoint, max_mb=value)
+
+
+def test_encoders_that_are_trained():
+    config = tok2vec_config("nowhere", grad_factor=0.5)
+    model = registry.resolve({"model": config})["model"]
+    with pytest.raises(ValueError, match=r"grad_factor is 0\.5"):
+        KeptVectors_v1(model, 10)
+
+
+def test_pooling_that_is_trained():
+    shim = EncoderShim(EncoderSettings("nowhere"))
+    model = modernbert_tok2vec(
+        encode_docs(shim, LongContextSpans(512, 32)),
+        pool_tokens(chain(reduce_mean(), Linear(4)), 0.0),
+    )
+    with pytest.raises(ValueError, match="has weights that are trained"):
+        KeptVectors_v1(model, 10)
+
+
+def test_no_encoder():
+    with pytest.raises(ValueError, match="keeps the vectors of one encoder"):
+        KeptVectors_v1(Linear(2), 10)
