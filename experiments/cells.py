@@ -8,6 +8,9 @@ SEEDS = (0, 1, 2)
 # Steps of training, on each corpus. On the real ones, a step sees a document.
 STEPS = {"litbank": 420, "craft": 300, "roster": 540, "roster-long": 900}
 
+# What a budget multiplies the steps by.
+TIMES = {"steps": 1, "double": 2, "fivefold": 5}
+
 # How much two windows share, in wordpieces.
 OVERLAPS = {128: 32, 512: 128, 2048: 256, 8192: 512}
 
@@ -22,7 +25,7 @@ class Cell:
         do not match queries; None if the recipe has no encoder.
     window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
     budget (str): "steps": so many as its peers. "time": as many as fit into the time
-        that the reference took. "double": twice as many steps.
+        that the reference took. Or one of `TIMES`: so many times as many steps.
     average (bool): Whether the mean of the weights over the steps is tested, as far as
         it is taken, or the weights of the last step.
     corpus (str): The corpus: a folder of `corpus/`.
@@ -59,6 +62,8 @@ _CNN = Cell("cnn", weights=None)
 STOCK = Cell("spacy-transformers")
 # With what a word looks like beside the encoder's vector.
 WORDS = Cell("mini-words", window=8192)
+# With spaCy's convolutions beside the encoder's vector, and only those are trained.
+FROZEN = Cell("mini-frozen", window=8192)
 # With a recognizer as in `STOCK`.
 PLAIN = Cell("mini-plain", window=8192)
 
@@ -121,6 +126,15 @@ EXPERIMENTS: Dict[str, Experiment] = {
     "words": Experiment(
         "Beside the vector of the encoder, one of the word itself",
         (REFERENCE, WORDS, replace(WORDS, weights="random"), _CNN),
+    ),
+    "frozen": Experiment(
+        "An encoder that is not trained, beside spaCy's convolutions",
+        (
+            FROZEN,
+            _CNN,
+            replace(FROZEN, budget="fivefold"),
+            replace(_CNN, budget="fivefold"),
+        ),
     ),
     "averages": Experiment(
         "Weights that are averaged over the steps, and those of the last step",

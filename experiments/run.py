@@ -26,7 +26,7 @@ from spacy_modernbert.encoder.checkpoint import (
 )
 from spacy_modernbert.encoder.weights import init_tensors, with_matching_keys
 
-from .cells import OVERLAPS, REFERENCE, STOCK, Cell
+from .cells import OVERLAPS, REFERENCE, STOCK, TIMES, Cell
 
 Record = Dict[str, Any]
 
@@ -143,10 +143,8 @@ def count_steps(cell: Cell, settings: Settings) -> int:
     """How many steps a cell takes. With a budget of time: as many as fit into the time
     of the reference, at the pace at which the same recipe took its equal steps.
     """
-    if cell.budget == "steps":
-        return settings.steps
-    if cell.budget == "double":
-        return 2 * settings.steps
+    if cell.budget in TIMES:
+        return TIMES[cell.budget] * settings.steps
     needed = [
         replace(REFERENCE, corpus=cell.corpus, seed=cell.seed),
         replace(cell, budget="steps"),

@@ -9,7 +9,12 @@ from benchmarks.markdown import make_table
 from .cells import EXPERIMENTS, Cell, Experiment
 from .run import Record, read_records
 
-_BUDGETS = {"steps": "", "time": ", equal time", "double": ", twice the steps"}
+_BUDGETS = {
+    "steps": "",
+    "time": ", equal time",
+    "double": ", twice the steps",
+    "fivefold": ", five times the steps",
+}
 
 _HEADER = (
     "recipe", "encoder", "window", "seeds", "F", "P", "R", "steps", "minutes",

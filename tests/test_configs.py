@@ -99,8 +99,8 @@ def find_encoder(config):
 def test_recipes():
     found = {path.stem for path in RECIPES}
     assert found > BASELINES
-    ours = {"mini", "mini-words", "mini-plain", "base", "large", "laptop", "shared"}
-    assert found > ours
+    minis = {"mini", "mini-words", "mini-plain", "mini-frozen"}
+    assert found > {*minis, "base", "large", "laptop", "shared"}
     assert {path.stem for path in OURS} > {"roster", "roster-long", "roster-tiny"}
 
 
@@ -119,6 +119,26 @@ def test_what_is_compared_differs_in_nothing_else():
     model.update(hidden_width=128, maxout_pieces=3)
     model["tok2vec"]["standardize"] = True
     assert mini == plain
+
+
+def test_what_is_trained_beside_a_frozen_encoder_is_the_baseline():
+    frozen, words, cnn = (
+        load_training_config(ROOT / "configs" / f"{name}.cfg", interpolate=False)
+        for name in ("mini-frozen", "mini-words", "cnn")
+    )
+    theirs = cnn["components"]["tok2vec"]["model"]
+    theirs["embed"]["width"] = theirs["encode"]["width"]
+    layers = frozen["components"]["modernbert_ner"]["model"]["tok2vec"]["*"]
+    assert layers["word"] == theirs
+    rate = frozen["training"]["optimizer"]["learn_rate"]
+    assert rate["initial_rate"] == cnn["training"]["optimizer"]["learn_rate"]
+    # And all else is as in the recipe in which the encoder is trained along.
+    others = words["components"]["modernbert_ner"]["model"]["tok2vec"]["*"]
+    others["encoder"].update(grad_factor=0.0, layer_lr_decay=1.0)
+    assert layers["encoder"]["tok2vec"] == others["encoder"]
+    layers.update(others)
+    rate["initial_rate"] = words["training"]["optimizer"]["learn_rate"]["initial_rate"]
+    assert frozen == words
 
 
 @all_recipes
