@@ -17,6 +17,7 @@ class KeptVectors:
     gone whenever they are needed.
 
     max_bytes (int): The most that is kept.
+    n_bytes (int): How much is kept.
 
     This is a setting of a layer. What is in it is neither saved nor copied.
     """
@@ -27,11 +28,6 @@ class KeptVectors:
 
     def __reduce__(self) -> Tuple[type, Tuple[int]]:
         return KeptVectors, (self.max_bytes,)
-
-    @property
-    def n_bytes(self) -> int:
-        """RETURNS (int): How much is kept."""
-        return sum(rows.nbytes for rows in self._vectors.values())
 
     def recall(
         self,
@@ -54,17 +50,23 @@ class KeptVectors:
         missing = [i for i, key in enumerate(keys) if key not in self._vectors]
         made = dict(zip(missing, make(missing) if missing else (), strict=True))
         for i, rows in made.items():
-            if self.n_bytes + rows.nbytes <= self.max_bytes:
-                # A copy, or all would be held that these are part of.
-                self._vectors[keys[i]] = rows.copy()
+            self._keep(keys[i], rows)
         return [
             made[i] if i in made else self._vectors[key].copy()
             for i, key in enumerate(keys)
         ]
 
+    def _keep(self, key: bytes, rows: Floats) -> None:
+        # A batch may hold a Doc twice.
+        if key not in self._vectors and self.n_bytes + rows.nbytes <= self.max_bytes:
+            # A copy, or all would be held that these are part of.
+            self._vectors[key] = rows.copy()
+            self.n_bytes += rows.nbytes
+
     def _forget(self, encoder: Optional[Encoder]) -> None:
         self._encoder = encoder
         self._vectors: Dict[bytes, Floats] = {}
+        self.n_bytes = 0
 
 
 def _key(plan: Plan) -> bytes:

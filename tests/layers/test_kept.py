@@ -61,6 +61,7 @@ def test_the_same_vectors(checkpoint, docs):
             rows += 1
         assert backprop(found) == [docs[i] for i in order]
         read.append(shim.trained_wordpieces - before)
+    assert kept_of(model).n_bytes == sum(rows.nbytes for rows in wanted[:4])
     assert read[0] == read[1] > read[4] > read[3] == 0
 
 
