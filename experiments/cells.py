@@ -131,6 +131,7 @@ EXPERIMENTS: Dict[str, Experiment] = {
         "An encoder that is not trained, beside spaCy's convolutions",
         (
             FROZEN,
+            replace(FROZEN, window=128),
             _CNN,
             replace(FROZEN, budget="fivefold"),
             replace(_CNN, budget="fivefold"),

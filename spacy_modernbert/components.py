@@ -83,10 +83,10 @@ class ModernBertNER(EntityRecognizer):
 
     Everything is inherited but five things. Initializing encodes nothing but what
     `standardize` measures: how wide the vectors are is in the encoder's config. In
-    training, matrices are multiplied by the BLAS of NumPy. On disk, the encoder is a
-    folder of its own, which is an ordinary Hugging Face checkpoint. Where Numba is
-    installed, Docs are decoded by compiled code, to the same entities, and an encoder
-    on a GPU works on the next Docs meanwhile. And Docs can be given a vector.
+    training, matrices are multiplied by torch. On disk, the encoder is a folder of its
+    own, which is an ordinary Hugging Face checkpoint. Where Numba is installed, Docs
+    are decoded by compiled code, to the same entities, and an encoder on a GPU works on
+    the next Docs meanwhile. And Docs can be given a vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.
@@ -139,9 +139,9 @@ class ModernBertNER(EntityRecognizer):
             added to.
         RETURNS (Dict[str, float]): The losses.
         """
-        from .layers.products import multiply_by_numpy
+        from .layers.products import multiply_by_torch
 
-        multiply_by_numpy(self.model)
+        multiply_by_torch(self.model)
         updated: Dict[str, float] = super().update(
             examples, drop=drop, sgd=sgd, losses=losses
         )

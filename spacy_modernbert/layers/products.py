@@ -1,22 +1,57 @@
 """Products of matrices, in the layers that are Thinc's own."""
 
+from typing import Any, Optional, cast
+
+import torch
 from thinc.api import Model, NumpyOps
+from thinc.types import Floats2d
 
-_NUMPY = NumpyOps(use_blis=False)
+
+class TorchProducts(NumpyOps):
+    """Thinc's operations on NumPy's arrays, of which torch multiplies the matrices.
+
+    Thinc's own products, by BLIS, are made on one thread, and on many processors by a
+    kernel that was compiled for any of them, at a third of the rate and less. NumPy's
+    are as quick as torch's, but have threads of their own, and those of two libraries
+    are in each other's way where torch trains the encoder.
+    """
+
+    def gemm(
+        self,
+        x: Any,
+        y: Any,
+        out: Optional[Any] = None,
+        trans1: bool = False,
+        trans2: bool = False,
+    ) -> Floats2d:
+        left, right = _as_tensor(x), _as_tensor(y)
+        left = left.T if trans1 else left
+        right = right.T if trans2 else right
+        if out is None:
+            return cast(Floats2d, torch.mm(left, right).numpy())
+        torch.mm(left, right, out=torch.from_numpy(out))
+        return cast(Floats2d, out)
 
 
-def multiply_by_numpy(model: Model) -> None:
-    """Have the layers of a model multiply matrices by the BLAS that NumPy comes with.
+_TORCH = TorchProducts()
 
-    Thinc's own, BLIS, multiplies on one thread, and on many processors by a kernel that
-    was compiled for any of them, at a third of the rate and less. What is multiplied
-    stays what it is, up to rounding. Layers that are on a GPU, or have the ops of
-    another package, are left as they are.
+
+def multiply_by_torch(model: Model) -> None:
+    """Have the layers of a model multiply matrices by torch: to the same, up to
+    rounding. Layers that are on a GPU, or have the ops of another package, are left as
+    they are.
 
     model (Model): The model. spaCy puts new layers into that of a parser whenever it is
         given labels, so this is to be done before each use.
     """
     for node in model.walk():
-        # Not a subclass, which has products of its own.
+        # Not a subclass, which may have products of its own.
         if type(node.ops) is NumpyOps:
-            node.ops = _NUMPY
+            node.ops = _TORCH
+
+
+def _as_tensor(array: Any) -> torch.Tensor:
+    # Torch does not read backwards, and warns of what must not be written to.
+    if min(array.strides) < 0 or not array.flags.writeable:
+        array = array.copy()
+    return torch.from_numpy(array)

@@ -1,10 +1,15 @@
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from thinc.api import Linear, Maxout, NumpyOps, chain
 
-from spacy_modernbert.layers.products import multiply_by_numpy
+from spacy_modernbert.layers.products import TorchProducts, multiply_by_torch
+
+SIZES = st.integers(0, 5)
 
 
-def test_same_products():
+def test_a_model_with_the_same_gradients():
     model = chain(Maxout(nO=6, nI=8, nP=3), Linear(nO=4)).initialize(
         X=np.zeros((1, 8), "f")
     )
@@ -19,10 +24,34 @@ def test_same_products():
         return [outputs, gradient, *gradients]
 
     wanted = run()
-    multiply_by_numpy(model)
-    assert not any(node.ops.use_blis for node in model.walk())
+    multiply_by_torch(model)
+    assert all(isinstance(node.ops, TorchProducts) for node in model.walk())
     for found, array in zip(run(), wanted, strict=True):
         np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-5)
+
+
+@given(n=SIZES, k=SIZES, m=SIZES, trans1=st.booleans(), trans2=st.booleans())
+def test_products(n, k, m, trans1, trans2):
+    """Of arrays that torch is not glad of, too: reversed, and not to be written to."""
+    generator = np.random.default_rng(0)
+    left = generator.normal(size=(k, n) if trans1 else (n, k)).astype("f")[::-1]
+    right = generator.normal(size=(m, k) if trans2 else (k, m)).astype("f")
+    right.flags.writeable = False
+    wanted = (left.T if trans1 else left) @ (right.T if trans2 else right)
+    ops = TorchProducts()
+    found = ops.gemm(left, right, trans1=trans1, trans2=trans2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    whole = np.full((n + 1, m), 7, "f")
+    out = ops.gemm(left, right, out=whole[1:], trans1=trans1, trans2=trans2)
+    np.testing.assert_array_equal(out, found)
+    np.testing.assert_array_equal(whole[1:], found)
+    assert (whole[0] == 7).all()
+
+
+def test_types_are_not_mixed():
+    """As Thinc's own refuse to."""
+    with pytest.raises(RuntimeError, match="same dtype"):
+        TorchProducts().gemm(np.ones((2, 2)), np.ones((2, 2), "f"))
 
 
 def test_ops_of_others_are_left():
@@ -31,5 +60,5 @@ def test_ops_of_others_are_left():
 
     layer = Linear(nO=2, nI=2)
     layer.ops = ops = AppleOps()
-    multiply_by_numpy(chain(layer, Linear(nO=2, nI=2)))
+    multiply_by_torch(chain(layer, Linear(nO=2, nI=2)))
     assert layer.ops is ops
