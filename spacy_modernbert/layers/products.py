@@ -2,9 +2,10 @@
 
 from typing import Any, Optional, cast
 
-import torch
 from thinc.api import Model, NumpyOps
 from thinc.types import Floats2d
+
+from ..encoder.products import multiply
 
 
 class TorchProducts(NumpyOps):
@@ -24,13 +25,8 @@ class TorchProducts(NumpyOps):
         trans1: bool = False,
         trans2: bool = False,
     ) -> Floats2d:
-        left, right = _as_tensor(x), _as_tensor(y)
-        left = left.T if trans1 else left
-        right = right.T if trans2 else right
-        if out is None:
-            return cast(Floats2d, torch.mm(left, right).numpy())
-        torch.mm(left, right, out=torch.from_numpy(out))
-        return cast(Floats2d, out)
+        left, right = x.T if trans1 else x, y.T if trans2 else y
+        return cast(Floats2d, multiply(left, right, out))
 
 
 _TORCH = TorchProducts()
@@ -48,10 +44,3 @@ def multiply_by_torch(model: Model) -> None:
         # Not a subclass, which may have products of its own.
         if type(node.ops) is NumpyOps:
             node.ops = _TORCH
-
-
-def _as_tensor(array: Any) -> torch.Tensor:
-    # Torch does not read backwards, and warns of what must not be written to.
-    if min(array.strides) < 0 or not array.flags.writeable:
-        array = array.copy()
-    return torch.from_numpy(array)
