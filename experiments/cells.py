@@ -62,7 +62,7 @@ _CNN = Cell("cnn", weights=None)
 STOCK = Cell("spacy-transformers")
 # With what a word looks like beside the encoder's vector.
 WORDS = Cell("mini-words", window=8192)
-# With spaCy's convolutions beside the encoder's vector, and only those are trained.
+# With convolutions over the vectors of encoder and word, and only they are trained.
 FROZEN = Cell("mini-frozen", window=8192)
 # With a recognizer as in `STOCK`.
 PLAIN = Cell("mini-plain", window=8192)
@@ -128,7 +128,7 @@ EXPERIMENTS: Dict[str, Experiment] = {
         (REFERENCE, WORDS, replace(WORDS, weights="random"), _CNN),
     ),
     "frozen": Experiment(
-        "An encoder that is not trained, beside spaCy's convolutions",
+        "An encoder that is not trained, under spaCy's convolutions",
         (
             FROZEN,
             replace(FROZEN, window=128),

@@ -102,14 +102,15 @@ def KeptVectors_v1(
     tok2vec: Model[List[Doc], List[Floats2d]], max_mb: Union[int, float]
 ) -> Model[List[Doc], List[Floats2d]]:
     """Keep the token vectors of an encoder that is not trained from one epoch to the
-    next, so that a document of the training data is encoded once. The vectors are those
-    of prediction: dropout in a pooling layer does nothing.
+    next, and from one evaluation to the next, so that each document is encoded once.
+    The vectors are those of prediction: dropout in a pooling layer does nothing. Before
+    a pipeline is trained, it keeps nothing.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): `Tok2VecModernBert.v1` with
         `grad_factor` 0 and a pooling layer without weights.
     max_mb (Union[int, float]): The most that is kept in memory, in megabytes. A token
         takes four bytes for each dimension of the encoder's `hidden_size`. Documents
-        for which there is no room are encoded in each epoch.
+        for which there is no room are encoded each time.
     RETURNS (Model[List[Doc], List[Floats2d]]): The same model.
     RAISES (ValueError): If the model has not one encoder, what its vectors depend on is
         trained, or `max_mb` is not a number above 0.

@@ -206,10 +206,14 @@ class ModernBertNER(EntityRecognizer):
         """
         from .layers.ahead import encode_ahead
         from .layers.encode import get_shim
-        from .layers.tok2vec import find_tok2vec, predict_vectors
+        from .layers.tok2vec import find_tok2vec, predict_vectors, recalls
 
         tok2vec = find_tok2vec(self.model)
-        if tok2vec is None or not get_shim(tok2vec.layers[0]).has_encoder:
+        if (
+            tok2vec is None
+            or not get_shim(tok2vec.layers[0]).has_encoder
+            or (recalls(tok2vec) and not self.set_doc_vector)
+        ):
             yield from super().pipe(stream, batch_size=batch_size)
             return
         make_vectors = predict_vectors

@@ -121,22 +121,28 @@ def test_what_is_compared_differs_in_nothing_else():
     assert mini == plain
 
 
-def test_what_is_trained_beside_a_frozen_encoder_is_the_baseline():
+def test_what_is_trained_on_a_frozen_encoder_is_the_baseline():
+    """Wider, for what comes from the encoder."""
     frozen, words, cnn = (
         load_training_config(ROOT / "configs" / f"{name}.cfg", interpolate=False)
         for name in ("mini-frozen", "mini-words", "cnn")
     )
     theirs = cnn["components"]["tok2vec"]["model"]
     theirs["embed"]["width"] = theirs["encode"]["width"]
-    layers = frozen["components"]["modernbert_ner"]["model"]["tok2vec"]["*"]
-    assert layers["word"] == theirs
+    ours = frozen["components"]["modernbert_ner"]["model"]["tok2vec"]
+    both = ours["embed"]["*"]["both"]["*"]
+    assert both["word"] == theirs["embed"]
+    assert ours["encode"] == {**theirs["encode"], "width": 128}
+    assert ours["embed"]["*"]["mixed"]["layer"]["nO"] == 128
     rate = frozen["training"]["optimizer"]["learn_rate"]
     assert rate["initial_rate"] == cnn["training"]["optimizer"]["learn_rate"]
     # And all else is as in the recipe in which the encoder is trained along.
-    others = words["components"]["modernbert_ner"]["model"]["tok2vec"]["*"]
-    others["encoder"].update(grad_factor=0.0, layer_lr_decay=1.0)
-    assert layers["encoder"]["tok2vec"] == others["encoder"]
-    layers.update(others)
+    model = words["components"]["modernbert_ner"]["model"]
+    encoder = model["tok2vec"]["*"]["encoder"]
+    encoder.update(grad_factor=0.0, layer_lr_decay=1.0)
+    assert both["encoder"]["tok2vec"] == encoder
+    model["tok2vec"] = ours
+    words["training"]["dropout"] = 0.2
     rate["initial_rate"] = words["training"]["optimizer"]["learn_rate"]["initial_rate"]
     assert frozen == words
 

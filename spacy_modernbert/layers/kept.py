@@ -10,7 +10,7 @@ from .plan import Plan
 
 class KeptVectors:
     """The vectors of the tokens of Docs, by an encoder that is not trained: they are
-    the same in each epoch.
+    the same in each epoch, and in each evaluation.
 
     What came first is kept, and is not given up for what comes later. An epoch comes to
     each Doc once: of more Docs than there is room for, those that came last would be

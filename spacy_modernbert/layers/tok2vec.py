@@ -90,13 +90,17 @@ def forward(
     if is_train and grad_factor_of(pool):
         return forward_chain(model, docs, is_train)
     if is_train and KEPT in model.attrs:
-        return _recall(model, docs), lambda d_vectors: docs
+        plans = _plan_each(encode, docs)
+        get_shim(encode).trained_wordpieces += sum(plan.total for plan in plans)
+        return _recall(model, docs, plans), lambda d_vectors: docs
     if is_train:
         return _forward_frozen(encode, pool, docs)
     if isinstance(docs, OneWord):
         vectors = [model.ops.alloc2f(1, model.get_dim("nO"))]
     elif isinstance(docs, EncodedDocList):
         vectors = docs.vectors.tokens
+    elif recalls(model):
+        vectors = _recall(model, docs, _plan_each(encode, docs))
     else:
         found = predict_vectors(model, plan_docs(encode, docs))
         # Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: each has its own,
@@ -124,21 +128,36 @@ def _forward_frozen(
     return vectors, backprop
 
 
-def _recall(model: Model[List[Doc], List[Floats2d]], docs: List[Doc]) -> List[Floats2d]:
-    """The same where vectors are kept: what was read before is not read again."""
+def recalls(model: Model[List[Doc], List[Floats2d]]) -> bool:
+    """Whether a model predicts by the vectors that it keeps, too. Then it is being
+    trained, or was in this process, and what it predicts is most likely the development
+    data, time after time.
+
+    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    RETURNS (bool): Whether it keeps vectors, and has some.
+    """
+    kept: Optional[KeptVectors] = model.attrs.get(KEPT)
+    return kept is not None and kept.n_bytes > 0
+
+
+def _plan_each(encode: Model[List[Doc], EncodedDocs], docs: List[Doc]) -> List[Plan]:
+    # One by one: with others, a Doc is laid out in other passes.
+    return [plan_docs(encode, [doc]) for doc in docs]
+
+
+def _recall(
+    model: Model[List[Doc], List[Floats2d]], docs: List[Doc], plans: List[Plan]
+) -> List[Floats2d]:
+    """Where vectors are kept: what was read before is not read again."""
     encode = model.layers[0]
     kept: KeptVectors = model.attrs[KEPT]
-    shim = get_shim(encode)
-    # One by one: with others, a Doc is laid out in other passes.
-    plans = [plan_docs(encode, [doc]) for doc in docs]
-    shim.trained_wordpieces += sum(plan.total for plan in plans)
 
     def make(missing: List[int]) -> List[Floats]:
         plan = plan_docs(encode, [docs[i] for i in missing])
         found = predict_vectors(model, plan)
         return [model.ops.to_numpy(rows) for rows in found.tokens]
 
-    vectors = kept.recall(shim.loaded.encoder, plans, make)
+    vectors = kept.recall(get_shim(encode).loaded.encoder, plans, make)
     return [model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors]
 
 
@@ -183,7 +202,8 @@ def run_plan(
 
 
 def keep_vectors(model: Model, max_bytes: int) -> None:
-    """Have the vectors of Docs kept that the encoder of a model reads in training.
+    """Have the vectors of Docs kept that the encoder of a model reads in training, and
+    from then on.
 
     model (Model): A model with one layer of `modernbert_tok2vec`.
     max_bytes (int): The most that is kept.

@@ -73,8 +73,27 @@ def test_read_once(checkpoint, docs):
     assert n_passes
     model.begin_update(docs[2:])
     assert len(counting.encoded) == n_passes
+
+
+def test_what_is_predicted_in_a_training_is_kept(checkpoint, docs):
+    """The documents on which it is evaluated, but not those of any pipeline."""
+    model = keeping(checkpoint)
+    counting = count_passes(model)
+    wanted = model.predict(docs)
+    assert kept_of(model).n_bytes == 0
+    model.begin_update(docs[:1])
+    n_passes, read = len(counting.encoded), get_shim(model.layers[0]).trained_wordpieces
+    for _ in range(2):
+        found = model.predict(docs)
+        for rows, others in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(rows, others, atol=1e-5)
+            rows += 1
+    assert kept_of(model).n_bytes == sum(rows.nbytes for rows in wanted[:4])
+    assert n_passes < len(counting.encoded) < 2 * n_passes + len(docs)
+    n_passes = len(counting.encoded)
     model.predict(docs)
-    assert len(counting.encoded) == 2 * n_passes
+    assert len(counting.encoded) == n_passes
+    assert get_shim(model.layers[0]).trained_wordpieces == read
 
 
 def test_told_apart_by_tokens(checkpoint, nlp):
@@ -118,24 +137,46 @@ def test_of_another_encoder_nothing_is_known(checkpoint, docs):
     np.testing.assert_allclose(others, 2 * rows, rtol=1e-3, atol=1e-5)
 
 
-def test_a_pipeline_learns(checkpoint, tmp_path):
-    """From what is kept. That is not saved, nor sent to other processes."""
+def train_keeping(checkpoint, **settings):
+    """A pipeline that was trained for a moment; and what counts its passes."""
     nlp = spacy.blank("en")
     tok2vec = {
         "@architectures": "spacy-modernbert.KeptVectors.v1",
         "max_mb": 10,
         "tok2vec": tok2vec_config(checkpoint, grad_factor=0.0),
     }
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    config = {"model": {"tok2vec": tok2vec}, **settings}
+    nlp.add_pipe("modernbert_ner", config=config)
     examples = make_examples(nlp, 4)
     optimizer = start(nlp, examples)
     counting = count_passes(nlp.get_pipe("modernbert_ner").model)
     losses = train(nlp, examples, optimizer, steps=20)
     assert losses[-1] < losses[0]
     assert len(counting.encoded) < 20
+    return nlp, counting
+
+
+def test_a_pipeline_learns(checkpoint, tmp_path):
+    """From what is kept. That is not saved, nor sent to other processes."""
+    nlp, counting = train_keeping(checkpoint)
     wanted = entities(nlp.pipe(TEXTS))
+    n_passes = len(counting.encoded)
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    assert entities(map(nlp, TEXTS)) == wanted
+    assert len(counting.encoded) == n_passes
     nlp.to_disk(tmp_path / "nlp")
-    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
+    loaded = spacy.load(tmp_path / "nlp")
+    counting = count_passes(loaded.get_pipe("modernbert_ner").model)
+    for n_passes in (1, 2):
+        assert entities(loaded.pipe(TEXTS)) == wanted
+        assert len(counting.encoded) == n_passes
+
+
+def test_vectors_of_docs_are_not_kept(checkpoint):
+    nlp, _ = train_keeping(checkpoint, set_doc_vector=True)
+    for doc in nlp.pipe(TEXTS):
+        np.testing.assert_allclose(doc.vector, nlp(doc.text).vector, atol=1e-4)
+        assert doc.vector.any()
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
