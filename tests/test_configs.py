@@ -142,7 +142,6 @@ def test_what_is_trained_on_a_frozen_encoder_is_the_baseline():
     encoder.update(grad_factor=0.0, layer_lr_decay=1.0)
     assert both["encoder"]["tok2vec"] == encoder
     model["tok2vec"] = ours
-    words["training"]["dropout"] = 0.2
     rate["initial_rate"] = words["training"]["optimizer"]["learn_rate"]["initial_rate"]
     assert frozen == words
 
