@@ -82,11 +82,11 @@ class ModernBertNER(EntityRecognizer):
     """spaCy's named entity recognizer, with an encoder that reads whole documents.
 
     Everything is inherited but five things. Initializing encodes nothing but what
-    `standardize` measures: how wide the vectors are is in the encoder's config. In
-    training, matrices are multiplied by torch. On disk, the encoder is a folder of its
-    own, which is an ordinary Hugging Face checkpoint. Where Numba is installed, Docs
-    are decoded by compiled code, to the same entities, and an encoder on a GPU works on
-    the next Docs meanwhile. And Docs can be given a vector.
+    `standardize` measures: how wide the vectors are is in the encoder's config. On the
+    CPU, torch multiplies the matrices of all layers. On disk, the encoder is a folder
+    of its own, which is an ordinary Hugging Face checkpoint. Where Numba is installed,
+    Docs are decoded by compiled code, to the same entities, and an encoder on a GPU
+    works on the next Docs meanwhile. And Docs can be given a vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.
@@ -168,6 +168,9 @@ class ModernBertNER(EntityRecognizer):
         return PredictedDocs(entities, encoded.vectors.docs)
 
     def _predict_entities(self, docs: List[Doc]) -> Any:
+        from .layers.products import multiply_by_torch
+
+        multiply_by_torch(self.model)
         decoder = import_decoder()
         entities = decoder.predict_entities(self, docs) if decoder else None
         return super().predict(docs) if entities is None else entities

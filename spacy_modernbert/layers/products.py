@@ -6,6 +6,7 @@ from thinc.api import Model, NumpyOps
 from thinc.types import Floats2d
 
 from ..encoder.products import multiply
+from .forks import run_single_threaded_if_forked
 
 
 class TorchProducts(NumpyOps):
@@ -35,11 +36,12 @@ _TORCH = TorchProducts()
 def multiply_by_torch(model: Model) -> None:
     """Have the layers of a model multiply matrices by torch: to the same, up to
     rounding. Layers that are on a GPU, or have the ops of another package, are left as
-    they are.
+    they are. In a forked process, torch is limited to one thread.
 
     model (Model): The model. spaCy puts new layers into that of a parser whenever it is
         given labels, so this is to be done before each use.
     """
+    run_single_threaded_if_forked()
     for node in model.walk():
         # Not a subclass, which may have products of its own.
         if type(node.ops) is NumpyOps:

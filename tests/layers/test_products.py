@@ -1,7 +1,37 @@
+import os
+
 import numpy as np
+import pytest
 from thinc.api import Linear, Maxout, NumpyOps, chain
 
 from spacy_modernbert.layers.products import TorchProducts, multiply_by_torch
+
+from ..scripts import run_script
+
+# torch's threads are in use before the fork, and dead in it. No encoder is there to say
+# so.
+FORK = """
+import os, signal
+import spacy, torch
+
+torch.set_num_threads(2)
+nlp = spacy.blank("en")
+cnn = {"@architectures": "spacy.HashEmbedCNN.v2", "width": 96, "depth": 2,
+       "embed_size": 200, "window_size": 1, "maxout_pieces": 3,
+       "subword_features": True, "pretrained_vectors": None}
+ner = nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": cnn}})
+ner.add_label("PERSON")
+nlp.initialize()
+docs = [nlp.make_doc("Anna Berg went to Oslo. " * 300)]
+ner.predict(docs)
+assert torch.get_num_threads() == 2
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    ner.predict(docs)
+    os._exit(0 if torch.get_num_threads() == 1 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
 
 
 def test_a_model_with_the_same_gradients():
@@ -33,3 +63,8 @@ def test_ops_of_others_are_left():
     layer.ops = ops = AppleOps()
     multiply_by_torch(chain(layer, Linear(nO=2, nI=2)))
     assert layer.ops is ops
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_fork_predicts_without_an_encoder():
+    run_script(FORK)
