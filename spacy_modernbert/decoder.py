@@ -1,13 +1,11 @@
 """Greedy decoding of spaCy's named entity recognizer, compiled with Numba.
 
-spaCy walks over the tokens with a parser state and asks it, for each token and each
-action, whether the action is allowed; that takes longer than some encoders do. Here
-the same walk is done over flat arrays. The stock parser is the oracle: the rules in
-`_decode` are those of `spacy/pipeline/_parser_internals/ner.pyx`, the scores are those
-of `spacy/ml/parser_model.pyx`, and the entities are those that the stock parser would
-have found, set on a Doc as it would have set them. Only where two scores are the same
-but for the last bits of a float can the two decide differently: their matrix products
-sum in different orders. Where the stock parser is needed, `predict_entities` says None.
+The stock parser is the oracle: what is allowed is in `transitions.py`, the scores are
+those of `spacy/ml/parser_model.pyx`, and the entities are those that the stock parser
+would have found, set on a Doc as it would have set them. Only where two scores are the
+same but for the last bits of a float can the two decide differently: their matrix
+products sum in different orders. Where the stock parser is needed, `predict_entities`
+says None.
 
 How the scores are made. The state is three tokens: the current one, the first of the
 open entity and the last before the current one. The latter two are padding when no
@@ -22,71 +20,44 @@ Importing this module imports Numba, which the extra `fast` installs.
 """
 
 from functools import partial
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import Any, List, NamedTuple, Optional, Sequence, cast
 
-import numba
 import numpy as np
-from spacy.attrs import ENT_IOB, ENT_KB_ID, ENT_TYPE, IS_SPACE, SENT_START
+from spacy.attrs import ENT_IOB, ENT_KB_ID, ENT_TYPE
 from spacy.errors import Errors as SpacyErrors
 from spacy.ml import tb_framework
 from spacy.ml._precomputable_affine import forward as affine_forward
 from spacy.pipeline._parser_internals.ner import BiluoPushDown
 from spacy.pipeline.transition_parser import Parser
-from spacy.strings import get_string_id
 from spacy.tokens import Doc
 from thinc.api import Model, NumpyOps
 from thinc.layers.chain import forward as chain_forward
 from thinc.layers.linear import forward as linear_forward
 from thinc.layers.list2array import forward as list2array_forward
 
+from .transitions import (
+    BEGIN,
+    IOB_BEGIN,
+    IOB_INSIDE,
+    IOB_MISSING,
+    IOB_OUTSIDE,
+    LAST,
+    NO_LABEL,
+    UNIT,
+    Actions,
+    Tokens,
+    compiled,
+    is_allowed,
+    read_actions,
+    read_rules,
+    read_tokens,
+)
 from .types import lay_ranges
 
 # Tokens whose products are held at once. They should fit into the processor's cache.
 CHUNK = 1024
 # Tokens that a state of the recognizer looks at.
 N_FEATURES = 3
-
-# Kinds of action, and of `Token.ent_iob`. Numba compiles them in as constants.
-BEGIN, IN, LAST, UNIT, OUT = range(5)
-KINDS = {"B": BEGIN, "I": IN, "L": LAST, "U": UNIT, "O": OUT}
-IOB_MISSING, IOB_INSIDE, IOB_OUTSIDE, IOB_BEGIN = range(4)
-# The label of actions and tokens that have none. Other labels are counted from 1.
-NO_LABEL = 0
-# Which labels an action is allowed with.
-NONE, PRESET, ANY = range(3)
-
-
-class Actions(NamedTuple):
-    """The actions of a transition system. An action's number is that of its score.
-
-    kinds (np.ndarray): Kind of each action. Shape `(n_actions,)`, int64.
-    labels (np.ndarray): Its label, counted from 1. Shape `(n_actions,)`, int64.
-    outside (np.ndarray): The actions that may be allowed when no entity is open, in
-        order: of equal scores the first one wins. int64.
-    inside (np.ndarray): Likewise, when one is open. int64.
-    """
-
-    kinds: np.ndarray
-    labels: np.ndarray
-    outside: np.ndarray
-    inside: np.ndarray
-
-
-class Tokens(NamedTuple):
-    """The tokens of all Docs, end to end. All have the shape `(total,)`.
-
-    iob (np.ndarray): `Token.ent_iob` as it was before. int8.
-    labels (np.ndarray): The label of `Token.ent_type` as it was before. int64.
-    starts (np.ndarray): Whether a sentence is known to start. bool.
-    spaces (np.ndarray): Whether the token is whitespace. bool.
-    ends (np.ndarray): Whether the token is the last of its Doc. bool.
-    """
-
-    iob: np.ndarray
-    labels: np.ndarray
-    starts: np.ndarray
-    spaces: np.ndarray
-    ends: np.ndarray
 
 
 class Weights(NamedTuple):
@@ -225,52 +196,6 @@ def is_covered(pipe: Parser) -> bool:
     )
 
 
-def read_actions(moves: BiluoPushDown) -> Tuple[Actions, List[int]]:
-    """RETURNS (Tuple[Actions, List[int]]): The actions, and the hashes of the labels:
-    that of label `i` at `i - 1`.
-    """
-    names = [moves.get_class_name(i) for i in range(moves.n_moves)]
-    split = [name.partition("-") for name in names]
-    numbers = {"": NO_LABEL}
-    for _, _, label in split:
-        numbers.setdefault(label, len(numbers))
-    kinds = np.array([KINDS[kind] for kind, _, _ in split], dtype=np.int64)
-    labels = np.array([numbers[label] for _, _, label in split], dtype=np.int64)
-    # A unit without label stands for a token that is not to be in an entity.
-    blocking = (kinds == UNIT) & (labels == NO_LABEL)
-    named = labels != NO_LABEL
-    outside = (named & ((kinds == BEGIN) | (kinds == UNIT))) | (kinds == OUT) | blocking
-    inside = (named & ((kinds == IN) | (kinds == LAST))) | blocking
-    actions = Actions(kinds, labels, np.flatnonzero(outside), np.flatnonzero(inside))
-    return actions, [get_string_id(label) for label in numbers if label]
-
-
-def read_tokens(
-    docs: Sequence[Doc], labels: Sequence[int], actions: Actions
-) -> Optional[Tokens]:
-    """Read what the rules ask of tokens.
-
-    docs (Sequence[Doc]): The Docs; not all of them empty.
-    labels (Sequence[int]): Hashes of the labels.
-    actions (Actions): The actions.
-    RETURNS (Optional[Tokens]): The tokens of all Docs; None if one has a label that
-        the recognizer does not know, and would have to be enlarged by.
-    """
-    attributes = [ENT_IOB, ENT_TYPE, SENT_START, IS_SPACE]
-    table = np.concatenate([doc.to_array(attributes) for doc in docs])
-    preset = np.zeros(len(table), dtype=np.int64)
-    for label in np.unique(table[:, 1][table[:, 1] != 0]).tolist():
-        number = labels.index(label) + 1 if label in labels else NO_LABEL
-        if set(actions.kinds[actions.labels == number]) != {BEGIN, IN, LAST, UNIT}:
-            return None
-        preset[table[:, 1] == label] = number
-    lengths = np.array([len(doc) for doc in docs])
-    ends = np.zeros(len(table), dtype=bool)
-    ends[np.cumsum(lengths)[lengths > 0] - 1] = True
-    iob, _, starts, spaces = table.T
-    return Tokens(iob.astype(np.int8), preset, starts == 1, spaces != 0, ends)
-
-
 def read_weights(model: Model) -> Weights:
     """RETURNS (Weights): The weights of a parser model. The pieces of a unit are put
     apart, so that the largest of them is found for many units at once.
@@ -401,16 +326,6 @@ def _param(layer: Model, name: str) -> np.ndarray:
 # -- Compiled ---------------------------------------------------------------------
 
 
-def compiled(function: Callable, **options: Any) -> Callable:
-    """RETURNS (Callable): The function, compiled when it is first called. The result
-    is kept on disk, unless there is no folder for it.
-    """
-    try:
-        return numba.njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, **options)(function)
-
-
 @compiled
 def _largest_pieces(products: np.ndarray, always: np.ndarray) -> np.ndarray:
     """Add what all tokens have in common, and take the largest piece of each unit.
@@ -502,44 +417,14 @@ def _decode(
         if given_up:
             given_up = 0 if is_last else 1
             continue
-        iob = tokens.iob[token]
-        preset = tokens.labels[token]
-        next_iob = IOB_MISSING if is_last else tokens.iob[token + 1]
-        next_starts = False if is_last else tokens.starts[token + 1]
-        may_block = iob == IOB_BEGIN and preset == NO_LABEL
+        rules = read_rules(tokens, token, open_label)
         best = -1
         best_score = np.float32(0.0)
 
         if open_label == NO_LABEL:
-            # An entity that was there before is kept, even if it is whitespace or
-            # goes beyond a sentence. No other may overlap it.
-            if is_last or iob == IOB_INSIDE:
-                may_begin = NONE
-            elif iob == IOB_BEGIN:
-                may_begin = PRESET if next_iob == IOB_INSIDE else NONE
-            elif next_iob == IOB_BEGIN or next_starts or tokens.spaces[token]:
-                may_begin = NONE
-            else:
-                may_begin = ANY
-            if next_iob == IOB_INSIDE:
-                may_unit = NONE
-            elif iob == IOB_BEGIN:
-                may_unit = PRESET
-            else:
-                may_unit = NONE if tokens.spaces[token] else ANY
-            may_out = iob != IOB_BEGIN and iob != IOB_INSIDE
             for column in range(actions.outside.shape[0]):
                 action = actions.outside[column]
-                kind = actions.kinds[action]
-                label = actions.labels[action]
-                if kind == OUT:
-                    allowed = may_out
-                elif label == NO_LABEL:
-                    allowed = may_block
-                else:
-                    may = may_begin if kind == BEGIN else may_unit
-                    allowed = may == ANY or (may == PRESET and label == preset)
-                if allowed:
+                if is_allowed(actions.kinds[action], actions.labels[action], rules):
                     score = chunk.scores[i, column]
                     if best == -1 or score > best_score:
                         best = action
@@ -551,32 +436,8 @@ def _decode(
             if has_upper:
                 for unit in range(units.shape[0]):
                     units[unit] = _inside_unit(current, first, previous, weights, unit)
-            may_go_on = (
-                not is_last
-                and iob != IOB_BEGIN
-                and next_iob != IOB_BEGIN
-                and (
-                    next_iob == IOB_INSIDE and preset == open_label
-                    if iob == IOB_INSIDE
-                    else not next_starts
-                )
-            )
-            # Where an entity that was there before ends, this one ends with it,
-            # by the action of that one's label.
-            if iob == IOB_INSIDE and next_iob != IOB_INSIDE:
-                last_label = preset
-            else:
-                last_label = NO_LABEL if next_iob == IOB_INSIDE else open_label
             for action in actions.inside:
-                kind = actions.kinds[action]
-                label = actions.labels[action]
-                if kind == UNIT:
-                    allowed = may_block
-                elif kind == LAST:
-                    allowed = label == last_label
-                else:
-                    allowed = may_go_on and label == open_label
-                if allowed:
+                if is_allowed(actions.kinds[action], actions.labels[action], rules):
                     if has_upper:
                         score = _dot(weights.upper[action], units)
                         score = score + weights.upper_bias[action]

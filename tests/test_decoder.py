@@ -19,7 +19,7 @@ from .util import entities, make_example, make_text
 
 pytest.importorskip("numba", reason="The decoder is compiled with Numba.")
 
-from spacy_modernbert import decoder
+from spacy_modernbert import decoder, transitions
 
 from .scripts import run_script
 
@@ -346,12 +346,12 @@ def test_numba_is_imported_when_it_is_needed():
 
 
 def test_without_a_folder_for_compiled_code(monkeypatch):
-    njit = decoder.numba.njit
+    njit = transitions.numba.njit
 
     def no_folder(cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return njit(**options)
 
-    monkeypatch.setattr(decoder.numba, "njit", no_folder)
-    assert decoder.compiled(lambda value: value + 1)(1) == 2
+    monkeypatch.setattr(transitions.numba, "njit", no_folder)
+    assert transitions.compiled(lambda value: value + 1)(1) == 2
