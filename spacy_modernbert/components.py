@@ -7,6 +7,7 @@ transformers, and of this package only what is light.
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Union
@@ -142,10 +143,11 @@ class ModernBertNER(EntityRecognizer):
         from .layers.products import multiply_by_torch
 
         multiply_by_torch(self.model)
-        updated: Dict[str, float] = super().update(
-            examples, drop=drop, sgd=sgd, losses=losses
-        )
-        return updated
+        losses = {} if losses is None else losses
+        learner = import_compiled("learner")
+        if learner is None or not learner.update(self, examples, drop, sgd, losses):
+            super().update(examples, drop=drop, sgd=sgd, losses=losses)
+        return losses
 
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Find the entities of Docs, without changing the Docs.
@@ -171,7 +173,7 @@ class ModernBertNER(EntityRecognizer):
         from .layers.products import multiply_by_torch
 
         multiply_by_torch(self.model)
-        decoder = import_decoder()
+        decoder = import_compiled("decoder")
         entities = decoder.predict_entities(self, docs) if decoder else None
         return super().predict(docs) if entities is None else entities
 
@@ -188,7 +190,7 @@ class ModernBertNER(EntityRecognizer):
             for doc, vector in zip(docs, scores.vectors, strict=True):
                 set_doc_vector(doc, vector)
             scores = scores.entities
-        decoder = import_decoder()
+        decoder = import_compiled("decoder")
         if decoder is None or not decoder.are_entities(scores):
             super().set_annotations(docs, scores)
             return
@@ -286,17 +288,18 @@ class ModernBertNER(EntityRecognizer):
 
 
 @cache
-def import_decoder() -> Optional[ModuleType]:
-    """RETURNS (Optional[ModuleType]): The compiled decoder; None if Numba is not
-    installed, or does not go with the NumPy that is.
+def import_compiled(name: str) -> Optional[ModuleType]:
+    """Import a module of what Numba compiles.
+
+    name (str): "decoder" or "learner".
+    RETURNS (Optional[ModuleType]): The module; None if Numba is not installed, or does
+        not go with the NumPy that is.
     """
     try:
         import numba  # noqa: F401
     except ImportError:
         return None
-    from . import decoder
-
-    return decoder
+    return import_module(f".{name}", __package__)
 
 
 @Language.factory(

@@ -103,6 +103,11 @@ def read_actions(moves: BiluoPushDown) -> Tuple[Actions, List[int]]:
     return actions, [get_string_id(label) for label in numbers if label]
 
 
+def knows_label(actions: Actions, number: int) -> bool:
+    """RETURNS (bool): Whether there are all actions of the label of some number."""
+    return set(actions.kinds[actions.labels == number]) == {BEGIN, IN, LAST, UNIT}
+
+
 def read_tokens(
     docs: Sequence[Doc], labels: Sequence[int], actions: Actions
 ) -> Optional[Tokens]:
@@ -119,7 +124,7 @@ def read_tokens(
     preset = np.zeros(len(table), dtype=np.int64)
     for label in np.unique(table[:, 1][table[:, 1] != 0]).tolist():
         number = labels.index(label) + 1 if label in labels else NO_LABEL
-        if set(actions.kinds[actions.labels == number]) != {BEGIN, IN, LAST, UNIT}:
+        if not knows_label(actions, number):
             return None
         preset[table[:, 1] == label] = number
     lengths = np.array([len(doc) for doc in docs])
@@ -208,7 +213,7 @@ def is_allowed(kind: int, label: int, rules: Rules) -> bool:
     """RETURNS (bool): Whether rules allow an action of some kind and label."""
     if label == NO_LABEL:
         return rules.may_out if kind == OUT else kind == UNIT and rules.may_block
-    if kind == BEGIN or kind == UNIT:
+    if kind in (BEGIN, UNIT):
         may = rules.may_begin if kind == BEGIN else rules.may_unit
         return may == ANY or (may == PRESET and label == rules.preset)
     if kind == IN:

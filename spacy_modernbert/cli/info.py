@@ -13,7 +13,7 @@ import typer
 from spacy.util import load_config
 from wasabi import msg
 
-from ..components import import_decoder
+from ..components import import_compiled
 from ..encoder.availability import (
     BACKENDS,
     PREDICTING,
@@ -189,7 +189,7 @@ def _print_choice() -> None:
     else:
         msg.text(f"{BACKEND_VARIABLE} is not set. It would win over every config.")
     msg.divider("Decoder of modernbert_ner")
-    msg.text("compiled with Numba" if import_decoder() else Missing.NUMBA)
+    msg.text("compiled with Numba" if import_compiled("decoder") else Missing.NUMBA)
 
 
 def _print_pipeline(name: str) -> None:

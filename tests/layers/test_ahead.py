@@ -216,7 +216,7 @@ def test_memory_runs_out_in_the_thread(nlp, wanted):
 @pytest.mark.parametrize("beam_width", [1, 4])
 def test_the_stock_parser_takes_the_vectors_too(nlp, monkeypatch, beam_width):
     """And encodes nothing a second time, in the thread that decodes."""
-    monkeypatch.setattr(components, "import_decoder", lambda: None)
+    monkeypatch.setattr(components, "import_compiled", lambda name: None)
     ner = nlp.get_pipe("modernbert_ner")
     ner.cfg["beam_width"] = beam_width
     encoder = loaded_encoder(nlp)

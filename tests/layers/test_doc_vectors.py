@@ -57,7 +57,7 @@ def test_off_by_default(trained):
 def test_vectors(nlp, trained, wanted, compiled, monkeypatch):
     """By either decoder: each Doc has its own, and the entities are the same."""
     if not compiled:
-        monkeypatch.setattr(components, "import_decoder", lambda: None)
+        monkeypatch.setattr(components, "import_compiled", lambda name: None)
     docs = list(nlp.pipe(TEXTS))
     assert_vectors(docs, wanted)
     assert_vectors([nlp(text) for text in TEXTS], wanted)
