@@ -195,6 +195,7 @@ def draw_length(cut_size: int) -> int:
     """
     if cut_size < 1:
         return 0
+    # Where spaCy draws 0, it fails.
     return max(1, int(random.uniform(cut_size // 2, cut_size * 2)))
 
 
@@ -213,11 +214,10 @@ def read_references(
     RETURNS (Optional[List[Reference]]): One for each example; None if there is a label
         that the recognizer does not know, and would have to be enlarged by.
     """
-    numbers = {label: number for number, label in enumerate(labels, 1)}
-    numbers = {
-        k: number for k, number in numbers.items() if knows_label(actions, number)
-    }
-    numbers[NO_LABEL] = NO_LABEL
+    numbers = {NO_LABEL: NO_LABEL}
+    for number, label in enumerate(labels, 1):
+        if knows_label(actions, number):
+            numbers[label] = number
     references = []
     for example in examples:
         reference = example.y.to_array([ENT_IOB, ENT_TYPE])

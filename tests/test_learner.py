@@ -141,6 +141,17 @@ def test_where_nothing_is_said(said):
     assert assert_same(pipe, examples) == (said != "nothing")
 
 
+def test_stretches_of_one_token():
+    """spaCy draws lengths of 0 or 1 here, and fails with 0."""
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng, update_with_oracle_cut_size=1)
+    examples = [make_example(rng, 9, presets="plain")]
+    for _ in range(8):
+        losses = {}
+        assert learner.update(pipe, examples, 0.0, None, losses)
+        assert losses["modernbert_ner"] > 0
+
+
 def test_an_empty_doc_among_others():
     rng = np.random.default_rng(0)
     examples = [make_example(rng, n, presets="plain") for n in (0, 9, 0)]
