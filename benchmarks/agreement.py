@@ -11,7 +11,7 @@ slowly, but with the same numbers. Prints a table and writes it as JSON.
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple, cast
 
 import srsly
 import typer
@@ -23,6 +23,7 @@ from wasabi import msg
 
 from spacy_modernbert.doc_files import read_docs
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
+from spacy_modernbert.pipelines import CONFIG, find_encoder_blocks
 
 from .machine import describe_machine, list_versions
 from .markdown import make_table
@@ -132,10 +133,11 @@ def main(
 def load(
     folder: Path, backend: str, precision: str, quantization: Quantization
 ) -> Language:
-    """RETURNS (Language): A saved pipeline, run in another way."""
-    config = load_config(folder / "config.cfg")
-    tok2vec: Dict[str, Any] = config["components"]["modernbert_ner"]["model"]["tok2vec"]
-    tok2vec.update(backend=backend, precision=precision, quantization=quantization)
+    """RETURNS (Language): A saved pipeline, all of its encoders run in another way."""
+    config = load_config(folder / CONFIG)
+    for block in find_encoder_blocks(config):
+        settings = cast(Dict[str, Any], block.settings)
+        settings.update(backend=backend, precision=precision, quantization=quantization)
     nlp = load_model_from_config(config)
     return nlp.from_disk(folder)
 

@@ -11,7 +11,8 @@ from benchmarks import agreement
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
 from ..commands import done, invoke
-from ..util import make_examples
+from ..pipelines import shim_of
+from ..util import make_examples, tok2vec_config
 
 
 def test_a_backend_is_the_one_of_its_row(
@@ -30,3 +31,19 @@ def test_a_backend_is_the_one_of_its_row(
     assert [(row["backend"], row["precision"]) for row in found["rows"]] == [
         ("cpu", "float32")
     ]
+
+
+def test_an_encoder_within_other_layers(checkpoint: Path, tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    tok2vec = {
+        "@architectures": "spacy-modernbert.KeptVectors.v1",
+        "max_mb": 10,
+        "tok2vec": tok2vec_config(checkpoint, grad_factor=0.0),
+    }
+    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    examples = make_examples(nlp, 2)
+    nlp.initialize(lambda: examples)
+    nlp.to_disk(tmp_path)
+    for precision in ("float32", "bfloat16"):
+        loaded = agreement.load(tmp_path, "cpu", precision, None)
+        assert shim_of(loaded).settings.precision == precision
