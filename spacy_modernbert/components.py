@@ -86,8 +86,9 @@ class ModernBertNER(EntityRecognizer):
     `standardize` measures: how wide the vectors are is in the encoder's config. On the
     CPU, torch multiplies the matrices of all layers. On disk, the encoder is a folder
     of its own, which is an ordinary Hugging Face checkpoint. Where Numba is installed,
-    Docs are decoded by compiled code, to the same entities, and an encoder on a GPU
-    works on the next Docs meanwhile. And Docs can be given a vector.
+    Docs are learned from and decoded by compiled code, by the same gradients and to the
+    same entities, and an encoder on a GPU works on the next Docs meanwhile. And Docs
+    can be given a vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.
