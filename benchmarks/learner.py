@@ -26,7 +26,7 @@ from spacy.training import Example  # noqa: E402
 from wasabi import msg  # noqa: E402
 
 from spacy_modernbert.atomic import write_text  # noqa: E402
-from spacy_modernbert.components import ModernBertNER, import_compiled  # noqa: E402
+from spacy_modernbert.components import ModernBertNER  # noqa: E402
 
 from .decoder import SHAPE, make_docs, make_pipe, timed  # noqa: E402
 from .machine import describe_machine, list_versions  # noqa: E402
@@ -39,8 +39,6 @@ LENGTH = 2
 
 def main(n_docs: int = 3, length: int = 5000, repeats: int = 5) -> None:
     """Time both for 1, 6 and 18 labels, print a table and write the results."""
-    if import_compiled("learner") is None:
-        raise SystemExit("Numba is not installed: pip install 'spacy-modernbert[fast]'")
     rows = [measure(n_labels, n_docs, length, repeats) for n_labels in (1, 6, 18)]
     results = {
         "command": "python -m benchmarks.learner",

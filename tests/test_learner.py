@@ -212,6 +212,19 @@ def test_labels_of_which_spacy_has_to_know(part, label):
         assert label in pipe.labels
 
 
+def test_a_known_label_by_which_spacy_once_said_that_it_is_not_so():
+    """spaCy says that it no longer does."""
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng)
+    pipe.add_label("!LABEL0")
+    pipe.model.attrs["unseen_classes"].clear()
+    example = make_example(rng, 20, presets="plain")
+    example.reference.set_ents([Span(example.reference, 4, 6, "!LABEL0")])
+    assert_left(pipe, [example])
+    with pytest.raises(ValueError, match="E869"):
+        EntityRecognizer.update(pipe, [example], losses={})
+
+
 def test_no_tokens():
     rng = np.random.default_rng(0)
     assert_left(make_pipe(rng), [])

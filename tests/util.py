@@ -143,6 +143,17 @@ def tok2vec_config(
     }
 
 
+def kept_config(checkpoint: Path) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): That of one which is not trained, and whose vectors are
+    kept.
+    """
+    return {
+        "@architectures": "spacy-modernbert.KeptVectors.v1",
+        "max_mb": 10,
+        "tok2vec": tok2vec_config(checkpoint, grad_factor=0.0),
+    }
+
+
 def entities(docs: Sequence[Doc]) -> List[List[Any]]:
     """RETURNS (List[List[Any]]): Start, end and label of the entities of each Doc."""
     return [[(ent.start, ent.end, ent.label_) for ent in doc.ents] for doc in docs]

@@ -12,7 +12,7 @@ from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
 from ..commands import done, invoke
 from ..pipelines import shim_of
-from ..util import make_examples, tok2vec_config
+from ..util import kept_config, make_examples
 
 
 def test_a_backend_is_the_one_of_its_row(
@@ -35,12 +35,8 @@ def test_a_backend_is_the_one_of_its_row(
 
 def test_an_encoder_within_other_layers(checkpoint: Path, tmp_path: Path) -> None:
     nlp = spacy.blank("en")
-    tok2vec = {
-        "@architectures": "spacy-modernbert.KeptVectors.v1",
-        "max_mb": 10,
-        "tok2vec": tok2vec_config(checkpoint, grad_factor=0.0),
-    }
-    nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    model = {"tok2vec": kept_config(checkpoint)}
+    nlp.add_pipe("modernbert_ner", config={"model": model})
     examples = make_examples(nlp, 2)
     nlp.initialize(lambda: examples)
     nlp.to_disk(tmp_path)

@@ -21,6 +21,7 @@ from ..pipelines import start, train
 from ..util import (
     count_passes,
     entities,
+    kept_config,
     make_examples,
     make_text,
     make_tok2vec,
@@ -140,12 +141,7 @@ def test_of_another_encoder_nothing_is_known(checkpoint, docs):
 def train_keeping(checkpoint, **settings):
     """A pipeline that was trained for a moment; and what counts its passes."""
     nlp = spacy.blank("en")
-    tok2vec = {
-        "@architectures": "spacy-modernbert.KeptVectors.v1",
-        "max_mb": 10,
-        "tok2vec": tok2vec_config(checkpoint, grad_factor=0.0),
-    }
-    config = {"model": {"tok2vec": tok2vec}, **settings}
+    config = {"model": {"tok2vec": kept_config(checkpoint)}, **settings}
     nlp.add_pipe("modernbert_ner", config=config)
     examples = make_examples(nlp, 4)
     optimizer = start(nlp, examples)
