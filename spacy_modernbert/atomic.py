@@ -18,8 +18,8 @@ _NOBODYS = re.compile(
     r"\.DS_Store|\._.*|\.directory|Thumbs\.db|desktop\.ini|lost\+found"
 )
 
-# What takes the place of a folder, and what was there, while they change places. A
-# process that is killed leaves it behind.
+# What takes the place of a file or folder, and the folder that was there, while they
+# change places. A process that is killed leaves it behind.
 _PASSING = r"\.{name}\.[0-9a-f]{{8}}\.(tmp|old)"
 # Whoever still writes to one has done so within this time.
 _STALE_SECONDS = 3600
@@ -45,11 +45,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fresh = path.with_name(_fresh_name(path.name))
     try:
         yield fresh
         if not _could_rename(fresh, path):
             _copy(fresh, path)
+        _sweep(path.parent, path.name)
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -70,7 +71,7 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     folder = folder.resolve()
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _around(folder) / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    fresh = _around(folder) / _fresh_name(folder.name)
     fresh.mkdir()
     try:
         yield fresh
@@ -164,6 +165,10 @@ def _check_contents(folder: Path, own_files: Pattern[str]) -> None:
         )
 
 
+def _fresh_name(name: str) -> str:
+    return f".{name}.{secrets.token_hex(4)}.tmp"
+
+
 def _passing(name: str) -> Pattern[str]:
     return re.compile(_PASSING.format(name=re.escape(name)))
 
@@ -176,16 +181,24 @@ def _around(folder: Path) -> Path:
 
 
 def _sweep(around: Path, name: str) -> None:
-    """Remove what processes that were killed have left of a folder."""
+    """Remove what processes that were killed have left of a file or folder."""
     passing = _passing(name)
     with suppress(OSError):  # of a folder that one may write to and not read
         for path in around.iterdir():
             if passing.fullmatch(path.name) and _is_stale(path):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
 
 
-def _is_stale(folder: Path) -> bool:
-    stats = [path.stat() for path in (folder, *folder.iterdir())]
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_stale(path: Path) -> bool:
+    within = path.iterdir() if path.is_dir() else ()
+    stats = [each.stat() for each in (path, *within)]
     # The latter tells when it was renamed.
     last = max(max(each.st_mtime, each.st_ctime) for each in stats)
     return time.time() - last > _STALE_SECONDS

@@ -190,3 +190,17 @@ def test_what_was_left_by_a_process_that_was_killed(tmp_path, monkeypatch):
     fill(tmp_path / "out", a="c")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"out", ".output.01234567.tmp"}
+
+
+def test_files_left_by_a_process_that_was_killed(tmp_path, monkeypatch):
+    """Each may be as large as the file that it was to replace."""
+    left, anothers = tmp_path / ".a.txt.01234567.tmp", tmp_path / ".b.txt.01234567.tmp"
+    for path in (left, anothers):
+        path.touch()
+    # Somebody may still write to it.
+    write_text(tmp_path / "a.txt", "one")
+    assert left.is_file()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 100_000)
+    write_text(tmp_path / "a.txt", "two")
+    assert {*tmp_path.iterdir()} == {tmp_path / "a.txt", anothers}
