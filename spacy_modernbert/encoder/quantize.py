@@ -227,17 +227,24 @@ def quantize_tensors(
 ) -> QuantizedTensors:
     """Quantize the tensors of an encoder.
 
-    tensors (Mapping[str, Floats]): The tensors. What is quantized in another way is
-        quantized anew.
+    tensors (Mapping[str, Floats]): The tensors. What is quantized in this way already
+        stays as it is, and what is in another way is quantized anew.
     shapes (Mapping[str, Tuple[int, ...]]): Their shapes.
     scheme (Scheme): How.
     RETURNS (QuantizedTensors): The same, quantized; each when it is asked for.
     RAISES (ValueError): If the scheme fits none of them.
     """
+
+    def quantized(name: str) -> QuantizedTensor:
+        if isinstance(tensors, QuantizedTensors):
+            if tensors.schemes.get(name) == scheme:
+                return tensors.quantized(name)
+        return quantize(tensors[name], scheme)
+
     return QuantizedTensors(
         shapes,
         choose_schemes(shapes, scheme),
-        quantized=lambda name: quantize(tensors[name], scheme),
+        quantized=quantized,
         plain=lambda name: tensors[name],
     )
 

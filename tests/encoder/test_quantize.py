@@ -131,6 +131,17 @@ def test_what_is_quantized():
         quantize_tensors(TENSORS, SHAPES, Scheme(8, 128))
 
 
+def test_what_is_quantized_already():
+    """Rounded twice, it would be something else."""
+    once = quantize_tensors(TENSORS, SHAPES, Scheme(4, 32))
+    assert_same_triplets(quantize_tensors(once, SHAPES, Scheme(4, 32)), once)
+    finer = quantize_tensors(once, SHAPES, Scheme(8, 32))
+    assert {scheme.bits for scheme in finer.schemes.values()} == {8}
+    for name in finer.schemes:
+        wanted = quantize(once[name], Scheme(8, 32)).dequantize()
+        np.testing.assert_array_equal(finer[name], wanted)
+
+
 # Files
 
 
