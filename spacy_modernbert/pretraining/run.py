@@ -113,6 +113,7 @@ class Pretraining:
         self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json)
         self._tokenizer.check_fits(self._config.vocab_size, settings.encoder)
         self._masking = _make_masking(
+            self._tokenizer,
             Tokenizer.from_str(self._tokenizer_json),
             self._tokenizer_config or {},
             settings,
@@ -407,18 +408,22 @@ def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBat
 
 
 def _make_masking(
+    wordpieces: WordpieceTokenizer,
     tokenizer: Tokenizer,
     tokenizer_config: Mapping[str, Any],
     settings: PretrainingSettings,
     vocab_size: int,
     folder: Path,
 ) -> Masking:
+    mask_id = _find_mask_id(tokenizer, tokenizer_config, folder)
     added = tokenizer.get_added_tokens_decoder()
-    special = [i for i, token in added.items() if token.special]
+    special = {id for id, token in added.items() if token.special}
+    # Not every tokenizer.json flags what it puts around a sequence.
+    special |= {mask_id, *wordpieces.prefix_ids, *wordpieces.suffix_ids}
     return Masking(
         rate=settings.mask_rate,
-        mask_id=_find_mask_id(tokenizer, tokenizer_config, folder),
-        special_ids=np.array(special, np.int64),
+        mask_id=mask_id,
+        special_ids=np.array(sorted(special), np.int64),
         vocab_size=min(vocab_size, tokenizer.get_vocab_size()),
     )
 

@@ -24,6 +24,11 @@ Optimizers = Sequence[torch.optim.Optimizer]
 _STEP = "step"
 _DIGEST = "digest"
 
+_ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MUON_MOMENTS = ("momentum_buffer",)
+# How what is kept of them begins.
+_MOMENT_PREFIXES = tuple(f"{name}." for name in (*_ADAM_MOMENTS, *_MUON_MOMENTS))
+
 
 def digest_of(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
     """What tells an encoder from others.
@@ -84,7 +89,8 @@ def load_state(
     if not np.array_equal(read_words(entries[_DIGEST], _DIGEST), digest):
         _refuse(path, "the config, tokenizer or weights that it began with differ")
     step = int(found[_STEP][0])
-    if step:  # else there are no moments yet
+    # Else no step has had anything to learn from yet.
+    if any(key.startswith(_MOMENT_PREFIXES) for key in entries):
         for optimizer in optimizers:
             _init_moments(optimizer, step)
     with torch.no_grad():
@@ -111,8 +117,7 @@ def _init_moments(optimizer: torch.optim.Optimizer, step: int) -> None:
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> Tuple[str, ...]:
-    is_muon = isinstance(optimizer, Muon)
-    return ("momentum_buffer",) if is_muon else ("exp_avg", "exp_avg_sq")
+    return _MUON_MOMENTS if isinstance(optimizer, Muon) else _ADAM_MOMENTS
 
 
 def _tensors(model: nn.Module, optimizers: Optimizers) -> Iterator[Tuple[str, Tensor]]:

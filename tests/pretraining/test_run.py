@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -168,6 +169,22 @@ def test_a_state_of_before_the_first_step(paths, tmp_path):
     told = make_settings(paths, optimizer="muon")
     Pretraining(told, tmp_path).save()
     assert len(list(Pretraining(told, tmp_path).steps())) == 10
+
+
+def test_a_state_of_before_anything_was_learned(paths, tmp_path, monkeypatch):
+    """In a small batch, no wordpiece may be hidden: then there is no gradient, and
+    optimizers keep nothing.
+    """
+    told = make_settings(paths, optimizer="muon")
+    run = Pretraining(told, tmp_path)
+    with monkeypatch.context() as patch:
+        nothing = replace(run._masking, special_ids=np.arange(run._config.vocab_size))
+        patch.setattr(run, "_masking", nothing)
+        next(run.steps())
+    run.save()
+    resumed = Pretraining(told, tmp_path)
+    assert resumed.step == 1
+    assert len(list(resumed.steps())) == 9
 
 
 def test_the_state_of_another_tokenizer(paths, tmp_path):
@@ -348,6 +365,22 @@ def test_a_tokenizer_without_a_mask(paths, tmp_path):
     save_checkpoint(tmp_path / "start", config, init_tensors(config, 0), text)
     with pytest.raises(ValueError, match="neither"):
         Pretraining(make_settings(paths, encoder=str(tmp_path / "start")), tmp_path)
+
+
+def test_what_is_around_a_sequence_is_not_hidden(paths, tmp_path):
+    """Nor a mask of the text itself, be it flagged as special or not."""
+    config = load_config(paths / "encoder")
+    told = json.loads(make_tokenizer().to_str())
+    for token in told["added_tokens"]:
+        token["special"] = False
+    tensors = init_tensors(config, 0)
+    save_checkpoint(tmp_path / "start", config, tensors, json.dumps(told))
+    settings = make_settings(paths, encoder=str(tmp_path / "start"))
+    run = Pretraining(settings, tmp_path / "run")
+    tokenizer = run._tokenizer
+    assert tokenizer.prefix_ids and tokenizer.suffix_ids
+    around = {*tokenizer.prefix_ids, *tokenizer.suffix_ids, run._masking.mask_id}
+    assert around <= set(run._masking.special_ids.tolist())
 
 
 def test_a_mask_of_another_name(paths, tmp_path):
