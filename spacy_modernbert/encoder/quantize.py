@@ -236,9 +236,10 @@ def quantize_tensors(
     """
 
     def quantized(name: str) -> QuantizedTensor:
-        if isinstance(tensors, QuantizedTensors):
-            if tensors.schemes.get(name) == scheme:
-                return tensors.quantized(name)
+        if isinstance(tensors, QuantizedTensors) and (
+            tensors.schemes.get(name) == scheme
+        ):
+            return tensors.quantized(name)
         return quantize(tensors[name], scheme)
 
     return QuantizedTensors(
