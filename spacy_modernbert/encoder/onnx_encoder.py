@@ -4,7 +4,6 @@ Nothing has to be exported beforehand: the session is made of the weights in mem
 The oracle for the numbers is transformers' `ModernBertModel`.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Union
 
@@ -13,11 +12,11 @@ import onnxruntime as ort
 
 from ..errors import Errors
 from ..types import Floats, PackedBatch
-from .availability import find_onnx_provider
+from .availability import find_onnx_provider, multiplies_int8
 from .backend import resolve_precision, resolve_quantization
 from .config import ModernBertConfig
-from .onnx_files import write_model
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
+from .onnx_quantized import quantize_graph, quantize_weights
 from .predicting import PerProcess, PredictingEncoder, count_threads, current_gpu
 from .weights import expected_shapes
 
@@ -43,7 +42,7 @@ class OnnxEncoder(PredictingEncoder):
         tensors (Mapping[str, Any]): The weights, each read once. They are copied.
         precision (str): "auto" or "float32"; on a GPU, and by CoreML, "float16".
         quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`: weights of
-            8 bits, by ONNX Runtime's own dynamic quantization.
+            8 bits, and what is multiplied with them rounded to as many.
         RAISES (ValueError): If ONNX Runtime has no such precision here, or quantizes
             in no such way.
         """
@@ -99,22 +98,23 @@ class OnnxEncoder(PredictingEncoder):
         return self._tensors
 
     def _make_session(self, n_threads: int) -> ort.InferenceSession:
-        if self._is_quantized:
-            # The quantizer reads and writes files.
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                path = write_model(Path(folder), self.config, self._tensors, bits=8)
-                return open_session(
-                    path, self._provider, gpu=self._gpu, n_threads=n_threads
-                )
-        weights = {
-            name: ort.OrtValue.ortvalue_from_numpy(array.astype(self._precision))
-            for name, array in self._tensors.items()
-        }
         model = build_graph(self.config, self._precision)
+        if self._is_quantized:
+            is_signed = multiplies_int8()
+            model = quantize_graph(model, is_signed)
+            weights = dict(quantize_weights(self._tensors, is_signed))
+        else:
+            weights = {
+                name: array.astype(self._precision)
+                for name, array in self._tensors.items()
+            }
         return open_session(
             model.SerializeToString(),
             self._provider,
-            weights,
+            {
+                name: ort.OrtValue.ortvalue_from_numpy(array)
+                for name, array in weights.items()
+            },
             gpu=self._gpu,
             n_threads=n_threads,
         )

@@ -5,21 +5,24 @@ GiB at most, and one tensor after the other needs no memory for all of them.
 """
 
 from pathlib import Path
-from typing import Mapping, Optional
+from typing import Any, Iterable, Mapping, Optional, Tuple
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import TensorProto
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnx import TensorProto, helper
 
 from ..types import Floats
 from .config import ModernBertConfig
 from .onnx_graph import WEIGHTS, build_graph
+from .onnx_quantized import quantize_graph, quantize_weights
 
 MODEL = "model.onnx"
 
-# Where a tensor may start, so that it can be mapped into memory.
+# Where a large tensor may start, so that it can be mapped into memory, and which are
+# large: as ONNX Runtime writes them.
 _ALIGNMENT = 4096
+_LARGE = 1 << 20
 
 
 def write_model(
@@ -33,58 +36,39 @@ def write_model(
     folder (Path): An empty folder.
     config (ModernBertConfig): The config.
     tensors (Mapping[str, Floats]): The weights, each asked for once.
-    bits (Optional[int]): 8 for weights of 8 bits, by ONNX Runtime's own dynamic
-        quantization. None for float32.
+    bits (Optional[int]): 8 for products and a table of 8 bits. None for float32.
     RETURNS (Path): The graph. Its weights are in the same folder.
     """
+    model = build_graph(config, "float32")
+    weights: Iterable[Tuple[str, npt.NDArray[Any]]] = tensors.items()
+    if bits is not None:
+        # Unsigned, since nobody knows what processor they are for.
+        model = quantize_graph(model, is_signed=False)
+        weights = quantize_weights(tensors, is_signed=False)
     path = folder / MODEL
-    if bits is None:
-        _write_float32(path, config, tensors)
-        return path
-    exact = folder / "float32"
-    exact.mkdir()
-    _write_float32(exact / MODEL, config, tensors)
-    _quantize(exact / MODEL, path)
-    for file in exact.iterdir():
-        file.unlink()
-    exact.rmdir()
+    _write_weights(path.with_name(WEIGHTS), model, weights)
+    onnx.save(model, path)
     return path
 
 
-def _write_float32(
-    path: Path, config: ModernBertConfig, tensors: Mapping[str, Floats]
+def _write_weights(
+    path: Path,
+    model: onnx.ModelProto,
+    weights: Iterable[Tuple[str, npt.NDArray[Any]]],
 ) -> None:
-    model = build_graph(config, "float32")
-    # What quantizing warns of where it is missing: there is nothing to prepare.
-    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-    with open(path.with_name(WEIGHTS), "wb") as stream:
-        for tensor in model.graph.initializer:
-            if tensor.data_location != TensorProto.EXTERNAL:
-                continue
-            stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
-            weights = np.ascontiguousarray(tensors[tensor.name], dtype="<f4")
+    """Write the weights of a graph, and into the graph where each of them stands."""
+    tensors = {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+    }
+    with open(path, "wb") as stream:
+        for name, array in weights:
+            tensor = tensors[name]
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            array = np.ascontiguousarray(array, dtype=dtype.newbyteorder("<"))
+            if array.nbytes >= _LARGE:
+                stream.write(b"\0" * (-stream.tell() % _ALIGNMENT))
             tensor.external_data.add(key="offset", value=str(stream.tell()))
-            tensor.external_data.add(key="length", value=str(weights.nbytes))
-            stream.write(weights.data.cast("B"))
-    onnx.save(model, path)
-
-
-def _quantize(source: Path, target: Path) -> None:
-    """Weights of projections are quantized by output, the table of embeddings as a
-    whole, and what enters a projection when it is computed, by the range that it has.
-    """
-    # Of unsigned weights and activations, no sum overflows. With signed weights some
-    # do, where the processor has no instructions for it (AVX2):
-    # https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
-    quantize_dynamic(
-        source,
-        target,
-        op_types_to_quantize=["MatMul", "Gather"],
-        weight_type=QuantType.QUInt8,
-        per_channel=True,
-        use_external_data_format=True,
-        # What the operators of ONNX Runtime give, whose types onnx cannot infer.
-        extra_options={"DefaultTensorType": TensorProto.FLOAT},
-    )
-    # The quantizer lets nobody else read the weights.
-    target.with_name(WEIGHTS).chmod(target.stat().st_mode)
+            tensor.external_data.add(key="length", value=str(array.nbytes))
+            stream.write(array.data.cast("B"))

@@ -33,7 +33,11 @@ OUTPUT = "last_hidden_state"
 # Where the weights are said to be. Whoever runs or saves a graph puts them in.
 WEIGHTS = "model.onnx.data"
 
-_MICROSOFT = "com.microsoft"
+# What wordpieces are looked up in.
+TABLE = "embeddings.tok_embeddings.weight"
+
+# Where ONNX Runtime's own operators are.
+MICROSOFT = "com.microsoft"
 
 # The first with Gelu, whose default is the exact one.
 _OPSET = 20
@@ -56,16 +60,16 @@ def build_graph(config: ModernBertConfig, precision: str) -> onnx.ModelProto:
         of `expected_shapes` and the type of the precision, are external data.
     """
     dtype = FLOAT_TYPES[precision]
-    nodes = _Nodes()
+    nodes = Nodes()
     plan = _plan(nodes, config, dtype)
-    x = nodes.add("Gather", "embeddings.tok_embeddings.weight", INPUT_IDS)
+    x = nodes.add("Gather", TABLE, INPUT_IDS)
     x = _norm(nodes, config, "embeddings.norm", x)
     for index in range(config.num_hidden_layers):
         x = _layer(nodes, config, index, x, plan)
     x = _norm(nodes, config, "final_norm", x)
     nodes.add("Cast", x, to=TensorProto.FLOAT, output=OUTPUT)
     weights = [
-        _external(name, shape, dtype) for name, shape in expected_shapes(config).items()
+        external(name, shape, dtype) for name, shape in expected_shapes(config).items()
     ]
     graph = helper.make_graph(
         nodes.nodes,
@@ -87,12 +91,12 @@ def build_graph(config: ModernBertConfig, precision: str) -> onnx.ModelProto:
         ir_version=_IR_VERSION,
         opset_imports=[
             helper.make_opsetid("", _OPSET),
-            helper.make_opsetid(_MICROSOFT, 1),
+            helper.make_opsetid(MICROSOFT, 1),
         ],
     )
 
 
-class _Nodes:
+class Nodes:
     """The nodes of a graph, in the order in which they are added.
 
     Values are known by their names. A constant is named after what it is, so that it
@@ -131,6 +135,10 @@ class _Nodes:
     def number(self, value: int) -> str:
         """RETURNS (str): A constant scalar."""
         return self._constant(np.array(value, dtype=np.int64))
+
+    def byte(self, value: int) -> str:
+        """RETURNS (str): A constant scalar, uint8."""
+        return self._constant(np.array(value, dtype=np.uint8))
 
     def floats(self, values: npt.ArrayLike) -> str:
         """RETURNS (str): A constant of any shape."""
@@ -187,7 +195,7 @@ class _Plan:
     dtype: int
 
 
-def _plan(nodes: _Nodes, config: ModernBertConfig, dtype: int) -> _Plan:
+def _plan(nodes: Nodes, config: ModernBertConfig, dtype: int) -> _Plan:
     total = nodes.add("Shape", INPUT_IDS)
     length = nodes.add("Squeeze", total)
     stream = nodes.add("Range", nodes.number(0), length, nodes.number(1))
@@ -219,7 +227,7 @@ def _plan(nodes: _Nodes, config: ModernBertConfig, dtype: int) -> _Plan:
 
 
 def _blocks(
-    nodes: _Nodes, config: ModernBertConfig, length: str, sequence: str
+    nodes: Nodes, config: ModernBertConfig, length: str, sequence: str
 ) -> Tuple[str, str, str]:
     """Blocks as positions to gather: queries, the keys that they look at, and which of
     these are seen.
@@ -254,7 +262,7 @@ def _blocks(
 
 
 def _rotation(
-    nodes: _Nodes, positions: str, periods: npt.NDArray[np.float32], dtype: int
+    nodes: Nodes, positions: str, periods: npt.NDArray[np.float32], dtype: int
 ) -> Tuple[str, str]:
     """Cosine and sine, as in `rope.make_rotation`: angles in float32, whatever the
     rest is computed in.
@@ -267,7 +275,7 @@ def _rotation(
 
 
 def _layer(
-    nodes: _Nodes, config: ModernBertConfig, index: int, x: str, plan: _Plan
+    nodes: Nodes, config: ModernBertConfig, index: int, x: str, plan: _Plan
 ) -> str:
     layer = f"layers.{index}"
     # What enters the first layer was normed by the embeddings.
@@ -277,7 +285,7 @@ def _layer(
     return nodes.add("Add", x, _mlp(nodes, config, f"{layer}.mlp", normed))
 
 
-def _mlp(nodes: _Nodes, config: ModernBertConfig, name: str, x: str) -> str:
+def _mlp(nodes: Nodes, config: ModernBertConfig, name: str, x: str) -> str:
     inner = _linear(nodes, f"{name}.Wi", x, config.mlp_bias)
     value, gate = nodes.split(inner, 2)
     inner = nodes.add("Mul", nodes.add("Gelu", value), gate)
@@ -285,7 +293,7 @@ def _mlp(nodes: _Nodes, config: ModernBertConfig, name: str, x: str) -> str:
 
 
 def _attention(
-    nodes: _Nodes, config: ModernBertConfig, index: int, x: str, plan: _Plan
+    nodes: Nodes, config: ModernBertConfig, index: int, x: str, plan: _Plan
 ) -> str:
     name, layer_type = f"layers.{index}.attn", config.layer_types[index]
     qkv = _linear(nodes, f"{name}.Wqkv", x, config.attention_bias)
@@ -294,7 +302,7 @@ def _attention(
     query, key, value = nodes.split(qkv, 3)
     cos, sin = plan.rotations[layer_type]
     query, key = (
-        nodes.add("RotaryEmbedding", each, plan.stream, cos, sin, domain=_MICROSOFT)
+        nodes.add("RotaryEmbedding", each, plan.stream, cos, sin, domain=MICROSOFT)
         for each in (query, key)
     )
     if layer_type == FULL:
@@ -305,7 +313,7 @@ def _attention(
 
 
 def _attend_within_window(
-    nodes: _Nodes,
+    nodes: Nodes,
     config: ModernBertConfig,
     query: str,
     key: str,
@@ -329,7 +337,7 @@ def _attend_within_window(
 
 
 def _attend_globally(
-    nodes: _Nodes,
+    nodes: Nodes,
     config: ModernBertConfig,
     query: str,
     key: str,
@@ -340,7 +348,7 @@ def _attend_globally(
 
     dtype (int): The type of the values, which a sequence of tensors has to declare.
     """
-    body = _Nodes(f"{query}/")
+    body = Nodes(f"{query}/")
     index, go_on, before = (body.prefix + name for name in ("index", "go_on", "before"))
     next_index = body.add("Add", index, body.number(1))
     start, end = (
@@ -375,29 +383,36 @@ def _attend_globally(
     return nodes.add("Squeeze", stream, nodes.ints(0))
 
 
-def _attend(nodes: _Nodes, config: ModernBertConfig, *inputs: str) -> str:
+def _attend(nodes: Nodes, config: ModernBertConfig, *inputs: str) -> str:
     return nodes.add(
         "MultiHeadAttention",
         *inputs,
-        domain=_MICROSOFT,
+        domain=MICROSOFT,
         num_heads=config.num_attention_heads,
     )
 
 
-def _linear(nodes: _Nodes, name: str, x: str, bias: bool) -> str:
+def _linear(nodes: Nodes, name: str, x: str, bias: bool) -> str:
     """`x @ weight.T + bias`, for x of `(total, width)`."""
     inputs = [f"{name}.weight", f"{name}.bias"] if bias else [f"{name}.weight"]
     return nodes.add("Gemm", x, *inputs, transB=1)
 
 
-def _norm(nodes: _Nodes, config: ModernBertConfig, name: str, x: str) -> str:
+def _norm(nodes: Nodes, config: ModernBertConfig, name: str, x: str) -> str:
     inputs = [f"{name}.weight"]
     if config.norm_bias:
         inputs.append(f"{name}.bias")
     return nodes.add("LayerNormalization", x, *inputs, epsilon=config.norm_eps)
 
 
-def _external(name: str, shape: Sequence[int], dtype: int) -> onnx.TensorProto:
+def external(name: str, shape: Sequence[int], dtype: int) -> onnx.TensorProto:
+    """A tensor that stands elsewhere: whoever runs or saves a graph puts it in.
+
+    name (str): Its name.
+    shape (Sequence[int]): Its shape.
+    dtype (int): Its type, one of ONNX.
+    RETURNS (onnx.TensorProto): The tensor, without its values.
+    """
     tensor = TensorProto(name=name, data_type=dtype, dims=shape)
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=WEIGHTS)

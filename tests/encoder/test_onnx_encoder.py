@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_modernbert.encoder.availability import find_onnx_provider
+from spacy_modernbert.encoder.availability import find_onnx_provider, multiplies_int8
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
@@ -119,6 +119,48 @@ def test_eight_bits(oracle):
     assert np.abs(found - wanted).max() > 1e-4  # it is quantized
     for name, tensor in state(model).items():
         np.testing.assert_array_equal(encoder.tensors()[name], tensor)
+
+
+def load_eight_bits(model, monkeypatch, is_signed):
+    monkeypatch.setattr(
+        "spacy_modernbert.encoder.onnx_encoder.multiplies_int8", lambda: is_signed
+    )
+    return load(model, "onnx", quantization={"bits": 8})
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_eight_bits_alone_and_packed(monkeypatch, is_signed):
+    """Beside one that is far larger than the others, too, and of wordpieces that the
+    table has nothing for.
+    """
+    model = make_oracle(
+        hidden_size=64, attention_bias=True, mlp_bias=True, initializer_range=0.05
+    )
+    with torch.no_grad():
+        model.embeddings.tok_embeddings.weight[3] *= 100
+        model.embeddings.tok_embeddings.weight[5] = 0
+    encoder = load_eight_bits(model, monkeypatch, is_signed)
+    sequences, _ = draw([40, 1, 130])
+    sequences += [np.full(9, 3), np.full(9, 5)]
+    packed = encoder.encode(PackedBatch.of(sequences))
+    alone = [encoder.encode(PackedBatch.of([each])) for each in sequences]
+    np.testing.assert_allclose(packed, np.concatenate(alone), atol=1e-5)
+    wanted = hidden_states(model, sequences)
+    assert cosines(packed, wanted)[:171].min() > 0.999
+
+
+def test_eight_bits_signed_and_unsigned(monkeypatch):
+    """Where no sum overflows, they are the same."""
+    model = make_oracle(hidden_size=64, intermediate_size=96)
+    batch = draw_batch([70, 300])
+    signed, unsigned = (
+        load_eight_bits(model, monkeypatch, is_signed).encode(batch)
+        for is_signed in (True, False)
+    )
+    if multiplies_int8():
+        np.testing.assert_allclose(signed, unsigned, atol=1e-5)
+    else:
+        assert np.isfinite(unsigned).all()
 
 
 @pytest.mark.parametrize(
