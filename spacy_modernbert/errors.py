@@ -684,7 +684,7 @@ class Errors:
         "anew. In another precision, the weights of the model are not finite. What is "
         "done is in {folder}."
     )
-    EMBED_RUNNING = (
+    OUTPUT_LOCKED = (
         "Another process is writing {output}. Wait for it, or choose another name."
     )
     NO_EVALUATION_FILE = (

@@ -13,12 +13,13 @@ from wasabi import msg
 
 from ..errors import Errors
 from ..text_files import TextSource
+from .locks import locked
 from .vector_files import (
     PartialFile,
     check_output,
+    lock_of,
     partial_folder,
     repeated,
-    with_lock,
 )
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def embed(
             "window": embedder.get_spans.window,
             "overlap": embedder.get_spans.overlap,
         }
-        with with_lock(output):
+        with locked(lock_of(output), output):
             partial = PartialFile(output, embedder.width, arguments)
             partial.resume(overwrite=overwrite)
             embed_source(source, embedder, partial, n_texts, normalize=normalize)

@@ -14,9 +14,12 @@ from wasabi import msg
 from ..encoder.checkpoint import check_folder
 from ..errors import Errors
 from ..pretraining.settings import PretrainingSettings
+from .locks import locked
 
 if TYPE_CHECKING:
     from ..pretraining.run import Pretraining
+
+_LOCK = ".lock"
 
 
 def pretrain(
@@ -52,7 +55,7 @@ def pretrain(
 
 def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) -> None:
     # torch is imported when there is something to do.
-    from ..pretraining.run import ENCODER, LOG, Pretraining, cut_log, write_log
+    from ..pretraining.run import ENCODER, LOG, Pretraining, cut_log
 
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
@@ -61,11 +64,29 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
     if export is not None:
         check_folder(export)
         _check_export(export, run)
-    cut_log(output / LOG, run.step)
-    if run.step:
-        _say_what_is_left(run)
-        # It may have been stopped when the state was written, and this was not.
-        run.export(output / ENCODER)
+    # Two runs would take turns to write the state and the log.
+    with locked(output / _LOCK, output):
+        cut_log(output / LOG, run.step)
+        if run.step:
+            _say_what_is_left(run)
+            # It may have been stopped when the state was written, and this was not.
+            run.export(output / ENCODER)
+        elif not run.had_head:
+            msg.info(
+                f"{run.source} has no head for hidden wordpieces: it gets a fresh one."
+            )
+        _take_steps(run)
+        _take_probe(run)
+        if export is not None:
+            run.export(export, dtype="F16")
+            msg.good(f"Wrote {export}, in float16")
+    msg.good(f"Wrote {output / ENCODER} after {run.step:,} steps")
+
+
+def _take_steps(run: "Pretraining") -> None:
+    from ..pretraining.run import LOG, write_log
+
+    settings, output = run.settings, run.output
     means = _Means()
     with tqdm(total=settings.total, initial=run.step, unit="step", disable=None) as bar:
         for report in run.steps():
@@ -82,14 +103,15 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
                 run.save()
                 bar.write(_describe(record))
                 means = _Means()
+
+
+def _take_probe(run: "Pretraining") -> None:
+    from ..pretraining.run import LOG, write_log
+
     probe = run.probe()
     if probe is not None:
-        write_log(output / LOG, {"step": run.step, "probe": probe})
+        write_log(run.output / LOG, {"step": run.step, "probe": probe})
         _print_probe(probe)
-    if export is not None:
-        run.export(export, dtype="F16")
-        msg.good(f"Wrote {export}, in float16")
-    msg.good(f"Wrote {output / 'encoder'} after {run.step:,} steps")
 
 
 def _check_export(export: Path, run: "Pretraining") -> None:

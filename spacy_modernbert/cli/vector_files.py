@@ -11,7 +11,6 @@ Until all is there, the results are in a folder beside the file that they are fo
 The file itself comes into being by a rename, when it is complete.
 """
 
-import errno
 import hashlib
 import importlib.util
 import io
@@ -19,7 +18,6 @@ import json
 import os
 import re
 import shutil
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
@@ -40,9 +38,7 @@ _VECTORS, _RECORDS, _STATE, _WHOLE = (
     "state.json",
     "whole",
 )
-
-# Where a file system has no locks.
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+_LOCK = "lock"
 
 # Rows of Parquet that are in memory at a time.
 _ROWS = 4096
@@ -79,7 +75,7 @@ class PartialFile:
     width (int): The width of the vectors.
     arguments (Mapping[str, Any]): By what they are made; goes through JSON unchanged.
 
-    Use it within `with_lock`.
+    Use it while `lock_of` is locked.
     """
 
     def __init__(self, output: Path, width: int, arguments: Mapping[str, Any]):
@@ -234,31 +230,9 @@ def partial_folder(output: Path) -> Path:
     return place.with_name(place.name + ".partial")
 
 
-@contextmanager
-def with_lock(output: Path) -> Iterator[None]:
-    """Within, no other process works for the same file. Its folder is made.
-
-    output (Path): The file.
-    RAISES (ValueError): If another does already.
-    """
-    folder = partial_folder(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows: nobody looks
-        yield
-        return
-    with open(folder / "lock", "wb") as stream:
-        try:
-            # Let go by the system when the process ends, however it does.
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(Errors.EMBED_RUNNING.format(output=output)) from error
-        except OSError as error:
-            # As that of many a cluster. Nobody looks, then.
-            if error.errno not in NO_LOCKS:
-                raise
-        yield
+def lock_of(output: Path) -> Path:
+    """RETURNS (Path): What is locked while the vectors of a file are made."""
+    return partial_folder(output) / _LOCK
 
 
 def _npy_header(n_rows: int, width: int) -> bytes:

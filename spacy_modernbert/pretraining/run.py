@@ -121,6 +121,7 @@ class Pretraining:
             source,
         )
         head = open_head(source, self._config)
+        self.had_head = head is not None
         self.step = self._saved = 0
         with self._watch_memory(self._describe_weights()):
             self.model = MaskedLM.from_tensors(

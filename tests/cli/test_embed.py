@@ -19,6 +19,7 @@ from spacy.util import load_config as load_pipeline_config
 
 from spacy_modernbert.cli import vector_files
 from spacy_modernbert.cli.embed import embed_source
+from spacy_modernbert.cli.locks import NO_LOCKS, locked
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
 from spacy_modernbert.encoder import backend
 from spacy_modernbert.encoder.backend import EncoderOutOfMemory
@@ -427,12 +428,13 @@ def test_killed(run, checkpoint, wanted, tmp_path, number):
 
 def test_two_at_once(run, text_file, tmp_path):
     pytest.importorskip("fcntl")
-    with vector_files.with_lock(tmp_path / "out.npy"):
+    output = tmp_path / "out.npy"
+    with locked(vector_files.lock_of(output), output):
         assert "Another process" in failed(run(text_file, tmp_path / "out.npy"))
     done(run(text_file, tmp_path / "out.npy"))
 
 
-@pytest.mark.parametrize("number", [*vector_files.NO_LOCKS, errno.EIO])
+@pytest.mark.parametrize("number", [*NO_LOCKS, errno.EIO])
 def test_a_file_system_without_locks(
     run, text_file, wanted, tmp_path, monkeypatch, number
 ):

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from spacy_modernbert.cli.locks import locked
 from spacy_modernbert.encoder.checkpoint import load_config, save_checkpoint
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.tensor_files import read_entries
@@ -73,6 +74,23 @@ def test_what_was_not_written_is_written_when_it_goes_on(folder):
     shutil.rmtree(folder / "out" / "encoder")
     assert "All 4 steps were taken before" in done(run(folder))
     load_config(folder / "out" / "encoder")
+
+
+def test_two_at_once(folder):
+    pytest.importorskip("fcntl")
+    done(run(folder, "--pretraining.phases.short.steps", "2"))
+    with locked(folder / "out" / ".lock", folder / "out"):
+        assert "Another process is writing" in failed(run(folder))
+    done(run(folder))
+
+
+def test_a_fresh_head_is_told_of(folder):
+    message = "has no head for hidden wordpieces"
+    assert message in done(run(folder))
+    shutil.move(folder / "out" / "encoder", folder / "learned")
+    shutil.rmtree(folder / "out")
+    further = run(folder, "--pretraining.encoder", folder / "learned")
+    assert message not in done(further)
 
 
 def test_ctrl_c(folder, monkeypatch):

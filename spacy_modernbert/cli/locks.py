@@ -1,0 +1,38 @@
+"""Of two processes, only one writes to a place."""
+
+import errno
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from ..errors import Errors
+
+# Where a file system has no locks.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+
+
+@contextmanager
+def locked(path: Path, output: Path) -> Iterator[None]:
+    """Within, no other process works for the same output.
+
+    path (Path): The file that is locked, and stays. Its folder is made.
+    output (Path): What it is for, by which messages call it.
+    RAISES (ValueError): If another process works for it already.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: nobody looks
+        yield
+        return
+    with open(path, "wb") as stream:
+        try:
+            # Let go by the system when the process ends, however it does.
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(Errors.OUTPUT_LOCKED.format(output=output)) from error
+        except OSError as error:
+            # As that of many a cluster. Nobody looks, then.
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
