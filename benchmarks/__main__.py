@@ -6,6 +6,9 @@ from typing import List, Optional
 
 import typer
 
+from spacy_modernbert.encoder.checkpoint import TOKENIZER
+from spacy_modernbert.encoder.config import SIZES
+
 from . import accuracy as accuracy_part
 from . import embeddings as embeddings_part
 from . import encoder as encoder_part
@@ -17,6 +20,39 @@ from .rounds import Patience
 from .session import Session, temporary_store
 from .targets import write_targets
 
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def _check_shape(shape: str) -> str:
+    known = sorted(path.stem for path in SIZES.glob("*.json"))
+    if shape not in known:
+        raise typer.BadParameter(f"is {shape}, and must be one of {', '.join(known)}")
+    return shape
+
+
+def _check_device(device: str) -> str:
+    if device not in _DEVICES:
+        known = ", ".join(_DEVICES)
+        raise typer.BadParameter(f"is {device}, and must be one of {known}")
+    return device
+
+
+def _check_tokenizer(folder: Optional[Path]) -> Optional[Path]:
+    if folder is not None and not (folder / TOKENIZER).is_file():
+        raise typer.BadParameter(f"{folder} has no {TOKENIZER}")
+    return folder
+
+
+def _check_lengths(lengths: str) -> str:
+    try:
+        numbers = _numbers(lengths)
+    except ValueError as error:
+        raise typer.BadParameter(f"is {lengths}, and must be like 512,2048") from error
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter(f"is {lengths}, and must have positive numbers")
+    return lengths
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -27,8 +63,12 @@ app = typer.Typer(
 @app.callback()
 def main(
     context: typer.Context,
-    shape: str = typer.Option("base", help="A size of fresh encoders"),
-    device: str = typer.Option("auto", help="cpu, cuda or mps; auto takes the best"),
+    shape: str = typer.Option(
+        "base", help="A size of fresh encoders", callback=_check_shape
+    ),
+    device: str = typer.Option(
+        "auto", help="cpu, cuda or mps; auto takes the best", callback=_check_device
+    ),
     threads: int = typer.Option(2, min=1, help="Threads of every library"),
     repeats: int = typer.Option(5, min=1, help="The most passes of a peer"),
     timeout: float = typer.Option(600.0, help="Seconds that a pass may take"),
@@ -40,16 +80,25 @@ def main(
         None, help="Only peers with this in their name; may be repeated, `*` matches"
     ),
     tokenizer: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="Folder with the published tokenizer; else one is learned"
+        None,
+        help="Folder with the published tokenizer; else one is learned",
+        callback=_check_tokenizer,
     ),
     corpora: Path = typer.Option(  # noqa: B008
-        Path("assets"), help="Folder with archives of LitBank and CRAFT"
+        Path("assets"),
+        help="Folder with archives of LitBank and CRAFT",
+        exists=True,
+        file_okay=False,
     ),
     store: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="Folder for checkpoints and exports; else they are thrown away"
+        None,
+        help="Folder for checkpoints and exports; else they are thrown away",
+        file_okay=False,
     ),
     output: Path = typer.Option(  # noqa: B008
-        Path("metrics/benchmarks"), help="Folder for the results of this machine"
+        Path("metrics/benchmarks"),
+        help="Folder for the results of this machine",
+        file_okay=False,
     ),
 ) -> None:
     if device == "auto":
@@ -71,7 +120,9 @@ def main(
     )
 
 
-_LENGTHS = typer.Option("512,2048,8192", help="Wordpieces, with commas")
+_LENGTHS = typer.Option(
+    "512,2048,8192", help="Wordpieces, with commas", callback=_check_lengths
+)
 _DOCUMENTS = typer.Option(None, min=1, help="Take the first so many documents only")
 
 
@@ -127,7 +178,9 @@ def memory(context: typer.Context) -> None:
 def scaling(
     context: typer.Context,
     lengths: str = typer.Option(
-        ",".join(map(str, lengths_part.ALL)), help="Wordpieces, with commas"
+        ",".join(map(str, lengths_part.ALL)),
+        help="Wordpieces, with commas",
+        callback=_check_lengths,
     ),
 ) -> None:
     """Time and memory over lengths, as a table and a picture."""

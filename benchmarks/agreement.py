@@ -78,14 +78,20 @@ class Agreement:
 
 
 def main(
-    pipeline: Path = typer.Argument(..., help="Folder of a trained pipeline"),  # noqa: B008
-    data: Path = typer.Argument(..., help="A .spacy file with true entities"),  # noqa: B008
+    pipeline: Path = typer.Argument(  # noqa: B008
+        ..., help="Folder of a trained pipeline", exists=True, file_okay=False
+    ),
+    data: Path = typer.Argument(  # noqa: B008
+        ..., help="A .spacy file with true entities", exists=True, dir_okay=False
+    ),
     output: Optional[Path] = typer.Option(None, help="The JSON file to write"),  # noqa: B008
     only: Optional[str] = typer.Option(None, help="A backend to compare alone"),
 ) -> None:
     """Compare what a pipeline finds on each backend."""
     # It would win over each of them.
     os.environ.pop(BACKEND_VARIABLE, None)
+    if not find_encoder_blocks(load_config(pipeline / CONFIG)):
+        msg.fail(f"{pipeline} has no encoder that a backend runs.", exits=1)
     rows: List[Agreement] = []
     refused: List[str] = []
     reference: List[Entities] = []

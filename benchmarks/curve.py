@@ -11,12 +11,15 @@ from .plot import save_picture
 _TRAIN, _DEV, _RULE = "#9db8d6", "#1f5fa8", "#999999"
 
 
-def main(log: Path, picture: Path) -> None:
-    """Draw loss and accuracy over the steps.
-
-    log (Path): `log.jsonl` of the run.
-    picture (Path): The PNG to write.
-    """
+def main(
+    log: Path = typer.Argument(  # noqa: B008
+        ..., help="log.jsonl of the run", exists=True, dir_okay=False
+    ),
+    picture: Path = typer.Argument(  # noqa: B008
+        ..., help="The PNG to write", dir_okay=False
+    ),
+) -> None:
+    """Draw loss and accuracy over the steps."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]
     records = [line for line in lines if "loss" in line]
     probe = next((line["probe"] for line in reversed(lines) if "probe" in line), None)

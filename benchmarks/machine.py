@@ -3,7 +3,7 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 from spacy_modernbert.encoder.processor import processor_flags, processor_name
 
@@ -55,6 +55,13 @@ def describe_machine() -> Dict[str, Any]:
     }
     gpu = _describe_gpu()
     return {**machine, "gpu": gpu} if gpu else machine
+
+
+def is_alike(machine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """RETURNS (bool): Whether two machines of `describe_machine` have one kind of
+    processor. Its name is not enough: those of rented machines tell the maker only.
+    """
+    return all(machine[key] == other[key] for key in ("processor", "flags"))
 
 
 def list_versions() -> Dict[str, str]:

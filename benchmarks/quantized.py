@@ -31,7 +31,14 @@ RESULTS = Path(__file__).parent / "quantized.json"
 GROUP_SIZE = 64
 
 
-def main(model: Path = Path("assets/modernbert-mini")) -> None:
+def main(
+    model: Path = typer.Option(  # noqa: B008
+        Path("assets/modernbert-mini"),
+        help="Folder of a checkpoint",
+        exists=True,
+        file_okay=False,
+    ),
+) -> None:
     """Measure 8 and 4 bits, print a table and write the results."""
     rows = [measure(model, Scheme(bits, GROUP_SIZE)) for bits in (8, 4)]
     results = {

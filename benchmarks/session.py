@@ -135,7 +135,10 @@ class Session:
         RETURNS (Section): The workload, with its tables.
         """
         msg.divider(title)
-        peers = list({peer.name: peer for peer in select(peers, self.only)}.values())
+        known = {peer.name: peer for peer in peers}
+        peers = select(list(known.values()), self.only)
+        if not peers:
+            msg.warn(f"--peers names none of these: {', '.join(known)}")
         unfit = {
             peer.name: Measured(self._point(job, peer, folder, work), why_not=why_not)
             for peer in peers
@@ -152,7 +155,7 @@ class Session:
             [*points, *products],
             self.patience,
             msg.text,
-            self._point(job, reference, folder, work) if reference else None,
+            self._point(job, reference, folder, work) if reference and fit else None,
             refuse=refuse,
         )
         by_name = {**unfit, **{row.point.peer.name: row for row in measured}}

@@ -56,8 +56,10 @@ RESULTS = Path(__file__).parent / "stages.json"
 WIDTH = 768
 LABELS = (6, 18)
 
-CORPUS = typer.Argument(..., help="Folder of .spacy files")
-TOKENIZER = typer.Option(..., help="A tokenizer.json")
+CORPUS = typer.Argument(
+    ..., help="Folder of .spacy files", exists=True, file_okay=False
+)
+TOKENIZER = typer.Option(..., help="A tokenizer.json", exists=True, dir_okay=False)
 
 
 def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder.availability import BFLOAT16_FLAGS
 
+from .machine import is_alike
 from .markdown import make_table
 from .rows import Row
 
@@ -153,8 +154,9 @@ def decoded_tokens(parts: Parts) -> Found:
     if not path.is_file():
         return None, _MISSING
     results = json.loads(path.read_text(encoding="utf8"))
-    processors = {part["machine"]["processor"] for part in parts.values()}
-    if results["machine"]["processor"] not in processors:
+    if not any(
+        is_alike(results["machine"], part["machine"]) for part in parts.values()
+    ):
         return None, _MISSING
     rows = results["tokens_per_second"]
     found = [

@@ -260,9 +260,11 @@ def digest_recipe(path: Path) -> str:
 
 
 def _name_machine(machine: Dict[str, Any], threads: int) -> str:
+    # Processors of rented machines tell their maker only, and differ in what they can.
+    flags = " ".join(machine.get("flags", ()))
     # Of a card, its memory and the CUDA that torch was built for come after its name.
     gpu = machine.get("gpu", "").partition(",")[0]
-    parts = [machine["processor"], gpu, f"{threads} threads"]
+    parts = [machine["processor"], flags, gpu, f"{threads} threads"]
     return ", ".join(filter(None, parts))
 
 
