@@ -40,10 +40,10 @@ def replacing(path: Path) -> Iterator[Path]:
         as it stands.
     YIELDS (Path): Where to write, within the block.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
+    if _is_no_file(path):
         yield path
         return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(_fresh_name(path.name))
     try:
@@ -88,12 +88,14 @@ def check_writable(path: Path) -> None:
     path (Path): The file. Its folder is made if it does not exist.
     RAISES (OSError): If it is a folder, or cannot be written.
     """
-    path = path.resolve()  # as `replacing` writes it
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if _is_no_file(path):
+        _check_access(path, path)
+        return
+    path = path.resolve()  # as `replacing` writes it
     path.parent.mkdir(parents=True, exist_ok=True)
-    writes_to = path if path.exists() and not path.is_file() else path.parent
-    _check_access(writes_to, path)
+    _check_access(path.parent, path)
 
 
 def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
@@ -138,6 +140,13 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf8")
+
+
+def _is_no_file(path: Path) -> bool:
+    """RETURNS (bool): Whether something is there that is no regular file: asked of the
+    name as it is, since what that of a pipe, `/dev/fd/3`, resolves to names nothing.
+    """
+    return path.exists() and not path.is_file()
 
 
 def _check_access(writes_to: Path, path: Path) -> None:

@@ -58,6 +58,18 @@ def test_what_is_no_file_is_written_to(tmp_path):
     os.close(reader)
 
 
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="needs /dev/fd")
+def test_a_pipe_of_the_shell(tmp_path):
+    """As `-o /dev/stdout | cat`, or `-o >(cat)`."""
+    reader, writer = os.pipe()
+    path = Path(f"/dev/fd/{writer}")
+    check_writable(path)
+    write_text(path, "text")
+    assert os.read(reader, 9) == b"text"
+    os.close(reader)
+    os.close(writer)
+
+
 def test_writable_or_not(tmp_path):
     check_writable(tmp_path / "new" / "a.txt")
     assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
