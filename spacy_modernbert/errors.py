@@ -687,6 +687,10 @@ class Errors:
     OUTPUT_LOCKED = (
         "Another process is writing {output}. Wait for it, or choose another name."
     )
+    EVALUATION_ONTO_INPUT = (
+        "{path} is given twice: what is written there would take the place of what is "
+        "read, or written, as well. Give another file."
+    )
     NO_EVALUATION_FILE = (
         "There is no file {path}. Check the path; `spacy project run corpus` makes the "
         ".spacy files, and training leaves log.jsonl in its output folder."

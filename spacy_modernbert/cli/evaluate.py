@@ -112,9 +112,7 @@ def evaluate(
         for name in (pipeline, compare):
             if name is not None and find_pipeline(name) is None:
                 raise ValueError(Errors.NO_PIPELINE.format(value=name))
-        for path in (output, report):
-            if path is not None:
-                check_writable(path)
+        _check_outputs((output, report), (data, train, log, code))
         import_code(code)
         fix_random_seed(seed)
         setup_gpu(gpu_id, silent=True)
@@ -122,6 +120,11 @@ def evaluate(
         docs = score_docs(prediction)
         if not docs:
             raise ValueError(Errors.NO_ANNOTATED_DOCS.format(path=data))
+        n_left_out = len(prediction.examples) - len(docs)
+        if n_left_out:
+            msg.warn(
+                f"Documents without annotations, which are not scored: {n_left_out}"
+            )
         seen = read_seen(read_docs(train)) if train else None
         evaluation = {
             "command": _name_command(pipeline, data, options),
@@ -150,6 +153,20 @@ def evaluate(
     for path in (output, report):
         if path is not None:
             msg.good(f"Wrote {path}")
+
+
+def _check_outputs(
+    outputs: Sequence[Optional[Path]], inputs: Sequence[Optional[Path]]
+) -> None:
+    """Before the work is done: that they can be written, and replace nothing that is
+    read, nor each other.
+    """
+    taken = [path.resolve() for path in inputs if path is not None]
+    for path in filter(None, outputs):
+        check_writable(path)
+        if path.resolve() in taken and not path.is_char_device():
+            raise ValueError(Errors.EVALUATION_ONTO_INPUT.format(path=path))
+        taken.append(path.resolve())
 
 
 def predict(pipeline: str, data: Path) -> Prediction:
@@ -281,8 +298,13 @@ def _compare(
 
 
 def _read_examples(nlp: Language, data: Path) -> List[Example]:
+    docs = read_docs(data, nlp.vocab)
+    for number, doc in enumerate(docs, start=1):
+        # Of the place in the file: those without tokens are left out below.
+        if doc.user_data.get("id") is None:
+            doc.user_data["id"] = f"document {number}"
     # By itself, it reads nothing of a file that is not named .spacy.
-    return list(Corpus(data).make_examples(nlp, read_docs(data, nlp.vocab)))
+    return list(Corpus(data).make_examples(nlp, docs))
 
 
 def _describe_window(cutter: Optional[WindowCutter]) -> Optional[Dict[str, int]]:

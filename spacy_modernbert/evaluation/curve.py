@@ -1,6 +1,7 @@
 """The learning curve of a training run, from what its logger wrote."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -32,7 +33,8 @@ class Point:
 def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
     """Read the log of a run. That of `spacy.ConsoleLogger.v3` will do, too. A last line
     that is not whole, as the run goes on or was killed, is left out, and so is an
-    evaluation with a loss that is not finite, for which the logger writes null.
+    evaluation with a score or loss that is not finite, for which our logger writes
+    null, and others `NaN`.
 
     path (Optional[Path]): The file, if there is one.
     RETURNS (Tuple[Point, ...]): The evaluations, in order; none if there is no file, or
@@ -83,16 +85,17 @@ def _read_entry(line: str) -> Optional[Dict[str, Any]]:
     try:
         entry = json.loads(line)
         return {**entry, "step": int(entry["step"])}
-    except (ValueError, KeyError, TypeError):
+    # What is infinite overflows.
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
 def _make_point(entry: Mapping[str, Any], n_steps: int) -> Optional[Point]:
     try:
-        return Point(
-            step=entry["step"],
-            score=float(entry["score"]),
-            loss=float(sum(entry["losses"].values())) / max(1, n_steps),
-        )
+        score = float(entry["score"])
+        loss = float(sum(entry["losses"].values())) / max(1, n_steps)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    if not (math.isfinite(score) and math.isfinite(loss)):
+        return None
+    return Point(entry["step"], score, loss)

@@ -78,9 +78,10 @@ def read_examples(
     for i, example in enumerate(examples):
         if not example.reference.has_annotation("ENT_IOB"):
             continue
+        id = example.reference.user_data.get("id")
         docs.append(
             ScoredDoc(
-                id=str(example.reference.user_data.get("id", f"document {i + 1}")),
+                id=f"document {i + 1}" if id is None else str(id),
                 doc=example.reference,
                 matches=match_mentions(read_gold(example.reference), _found(example)),
                 distances=None if distances is None else distances[i],

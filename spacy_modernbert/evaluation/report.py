@@ -1,5 +1,6 @@
 """The report: one HTML file that needs nothing else."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -13,6 +14,9 @@ from .matching import Kind
 from .summary import NOTHING
 
 _FOLDER = Path(__file__).parent / "page"
+
+# The confusion matrix grows with their square.
+_MOST_LABELS = 40
 
 # What the text of the report says of each kind.
 EXPLANATIONS: Mapping[Kind, str] = {
@@ -69,12 +73,17 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
 
     confusion (Mapping[str, Mapping[str, int]]): See `summary.count_confusion`.
     RETURNS (Dict[str, Any]): The names of the columns, and rows with a name and cells:
-        a count, and its share of the row.
+        a count, and its share of the row. And the number of labels that are left out:
+        where there are many, those with the fewest errors.
     """
-    labels = sorted(
-        {*confusion, *(found for row in confusion.values() for found in row)}
-    )
-    labels = [*(label for label in labels if label != NOTHING), NOTHING]
+    errors: Counter = Counter()
+    for gold, row in confusion.items():
+        for found, n in row.items():
+            errors[gold] += n * (gold != found)
+            errors[found] += n * (gold != found)
+    del errors[NOTHING]
+    shown = sorted(label for label, _ in errors.most_common(_MOST_LABELS))
+    labels = [*shown, NOTHING]
     rows = []
     for gold in labels:
         row = confusion.get(gold, {})
@@ -90,7 +99,11 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
             for found in labels
         ]
         rows.append({"name": gold or "spurious", "cells": cells})
-    return {"columns": [label or "missed" for label in labels], "rows": rows}
+    return {
+        "columns": [label or "missed" for label in labels],
+        "rows": rows,
+        "left_out": len(errors) - len(shown),
+    }
 
 
 def draw_lengths(documents: Sequence[Mapping[str, Any]]) -> Optional[Chart]:

@@ -10,7 +10,7 @@ https://aclanthology.org/C00-2137.
 """
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, Iterator, Optional
+from typing import Callable, Dict, Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
@@ -18,11 +18,16 @@ from ..errors import Errors
 from ..types import Floats, Ints
 from .counts import Counts
 
+# Counts as they are, or sums of them by a product of matrices: whole numbers, too.
+Numbers = Union[Ints, Floats]
+
 # Columns of counts.
 _GOLD, _FOUND = 1, 2
 
-# Draws that are made at once, so that memory is bounded.
+# Draws that are made at once, and sets of counts that they serve, so that memory is
+# bounded.
 _BLOCK = 256
+_SETS = 64
 
 
 @dataclass(frozen=True)
@@ -100,17 +105,17 @@ def to_array(counts: Iterable[Counts]) -> Ints:
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
-def precisions(totals: Ints) -> Floats:
+def precisions(totals: Numbers) -> Floats:
     """RETURNS (Floats): `(...)`, of totals `(..., 3)`: correct by found."""
     return _divide(totals[..., 0], totals[..., 2])
 
 
-def recalls(totals: Ints) -> Floats:
+def recalls(totals: Numbers) -> Floats:
     """RETURNS (Floats): `(...)`, of totals `(..., 3)`: correct by gold."""
     return _divide(totals[..., 0], totals[..., 1])
 
 
-def f_scores(totals: Ints) -> Floats:
+def f_scores(totals: Numbers) -> Floats:
     """RETURNS (Floats): `(...)`, of totals `(..., 3)`: their harmonic mean."""
     return _divide(2 * totals[..., 0], totals[..., 1] + totals[..., 2])
 
@@ -124,20 +129,24 @@ def bootstrap(counts: Ints, resampling: Resampling) -> Intervals:
     resampling (Resampling): How to draw.
     RETURNS (Intervals): Where they lie, as far as that can be said.
     """
-    draws = _draw_documents(len(counts), resampling)
-    totals = np.concatenate([times @ counts for times in draws])
+    (intervals,) = bootstrap_each([counts], resampling)
+    return intervals
 
-    def find(score: Callable[[Ints], Floats], *columns: int) -> Optional[Interval]:
-        if not _tells_of_chance(counts[:, columns]):
-            return None
-        has_any = totals[:, columns].any(axis=1)
-        return _interval(score(totals[has_any]), resampling.level)
 
-    return Intervals(
-        precision=find(precisions, _FOUND),
-        recall=find(recalls, _GOLD),
-        f_score=find(f_scores, _GOLD, _FOUND),
-    )
+def bootstrap_each(sets: Sequence[Ints], resampling: Resampling) -> Iterator[Intervals]:
+    """The same for several counts of the same documents, such as those of each label:
+    the same draws serve all.
+
+    sets (Sequence[Ints]): Each `(n_docs, 3)`.
+    resampling (Resampling): How to draw.
+    YIELDS (Intervals): Where the scores of each lie.
+    """
+    for some in _group(sets):
+        counts = np.concatenate(some, axis=1).astype(np.float64)
+        draws = _draw_documents(len(counts), resampling)
+        totals = np.concatenate([times @ counts for times in draws])
+        for each, drawn in zip(some, _ungroup(totals), strict=True):
+            yield _find_intervals(each, drawn, resampling.level)
 
 
 def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
@@ -147,29 +156,77 @@ def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
     resampling (Resampling): How to draw.
     RETURNS (Comparison): How they compare.
     """
-    observed = float(_difference(one.sum(axis=0), other.sum(axis=0)))
+    (comparison,) = compare_each([one], [other], resampling)
+    return comparison
+
+
+def compare_each(
+    ones: Sequence[Ints], others: Sequence[Ints], resampling: Resampling
+) -> Iterator[Comparison]:
+    """The same for several counts of the same documents, such as those of each label:
+    the same draws serve all.
+
+    ones, others (Sequence[Ints]): Each `(n_docs, 3)`.
+    resampling (Resampling): How to draw.
+    YIELDS (Comparison): How those of each compare.
+    """
+    for some, theirs in zip(_group(ones), _group(others), strict=True):
+        one, other = (
+            np.concatenate(each, axis=1).astype(np.float64) for each in (some, theirs)
+        )
+        drawn = [
+            (times @ one, times @ other)
+            for times in _draw_documents(len(one), resampling)
+        ]
+        totals, their_totals = map(np.concatenate, zip(*drawn, strict=True))
+        # What the one gains when documents change sides, the other loses.
+        swaps = _draw_swaps(len(one), resampling)
+        gained = np.concatenate([swapped @ (other - one) for swapped in swaps])
+        drawn_of_each = map(_ungroup, (totals, their_totals, gained))
+        for counts, their_counts, *found in zip(
+            some, theirs, *drawn_of_each, strict=True
+        ):
+            yield _compare(counts, their_counts, resampling, *found)
+
+
+def _find_intervals(counts: Ints, totals: Floats, level: float) -> Intervals:
+    """totals (Floats): `(samples, 3)`, those of each draw."""
+
+    def find(score: Callable[[Floats], Floats], *columns: int) -> Optional[Interval]:
+        if not _tells_of_chance(counts[:, columns]):
+            return None
+        has_any = totals[:, columns].any(axis=1)
+        return _interval(score(totals[has_any]), level)
+
+    return Intervals(
+        precision=find(precisions, _FOUND),
+        recall=find(recalls, _GOLD),
+        f_score=find(f_scores, _GOLD, _FOUND),
+    )
+
+
+def _compare(
+    one: Ints,
+    other: Ints,
+    resampling: Resampling,
+    totals: Floats,
+    other_totals: Floats,
+    gained: Floats,
+) -> Comparison:
+    """totals, other_totals (Floats): `(samples, 3)`, those of each draw of documents.
+    gained (Floats): `(samples, 3)`, what the one gains where some change sides.
+    """
+    whole, other_whole = one.sum(axis=0), other.sum(axis=0)
+    observed = float(_difference(whole, other_whole))
     if not _tells_of_chance(np.hstack((one, other))):
         return Comparison(observed, None, None)
-    both = np.stack((one, other))
-    # (2, samples, 3)
-    totals = np.concatenate(
-        [times @ both for times in _draw_documents(len(one), resampling)], axis=1
-    )
     # As in `bootstrap`: the other draws have nothing to compare.
-    has_any = totals[..., 1:].sum(axis=(0, 2)) > 0
-    differences = _difference(totals[0, has_any], totals[1, has_any])
+    has_any = (totals + other_totals)[:, 1:].any(axis=1)
+    differences = _difference(totals[has_any], other_totals[has_any])
     interval = _interval(differences, resampling.level)
     if interval is None:
         return Comparison(observed, None, None)
-    swapped = np.concatenate(
-        [
-            _difference(
-                one.sum(axis=0) + swaps @ (other - one),
-                other.sum(axis=0) + swaps @ (one - other),
-            )
-            for swaps in _draw_swaps(len(one), resampling)
-        ]
-    )
+    swapped = _difference(whole + gained, other_whole - gained)
     # What is as large but for the last bits is as large.
     as_large = int((np.abs(swapped) >= abs(observed) - 1e-12).sum())
     return Comparison(
@@ -179,6 +236,17 @@ def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
     )
 
 
+def _group(sets: Sequence[Ints]) -> Iterator[Sequence[Ints]]:
+    """So many at a time that memory is bounded."""
+    for start in range(0, len(sets), _SETS):
+        yield sets[start : start + _SETS]
+
+
+def _ungroup(totals: Floats) -> Iterator[Floats]:
+    """`(samples, 3)` of each set, of `(samples, n_sets * 3)`."""
+    return iter(np.split(totals, totals.shape[1] // 3, axis=1))
+
+
 def _tells_of_chance(counts: Ints) -> bool:
     """RETURNS (bool): Whether more than one document has any. From one, all draws are
     the same.
@@ -186,22 +254,25 @@ def _tells_of_chance(counts: Ints) -> bool:
     return int(np.count_nonzero(counts.any(axis=1))) > 1
 
 
-def _difference(one: Ints, other: Ints) -> Floats:
+def _difference(one: Numbers, other: Numbers) -> Floats:
     return f_scores(one) - f_scores(other)
 
 
-def _draw_documents(n_docs: int, resampling: Resampling) -> Iterator[Ints]:
-    """How often each document is drawn, `(n, n_docs)` at a time."""
+def _draw_documents(n_docs: int, resampling: Resampling) -> Iterator[Floats]:
+    """How often each document is drawn, `(n, n_docs)` at a time: as floating point,
+    whose products of matrices are fast, and exact for whole numbers.
+    """
     rng = np.random.default_rng(resampling.seed)
     for n in _blocks(resampling.samples):
-        yield rng.multinomial(n_docs, np.full(n_docs, 1 / n_docs), size=n)
+        times = rng.multinomial(n_docs, np.full(n_docs, 1 / n_docs), size=n)
+        yield times.astype(np.float64)
 
 
-def _draw_swaps(n_docs: int, resampling: Resampling) -> Iterator[Ints]:
+def _draw_swaps(n_docs: int, resampling: Resampling) -> Iterator[Floats]:
     """Which documents change sides, `(n, n_docs)` at a time."""
     rng = np.random.default_rng(resampling.seed)
     for n in _blocks(resampling.samples):
-        yield rng.integers(0, 2, size=(n, n_docs))
+        yield rng.integers(0, 2, size=(n, n_docs)).astype(np.float64)
 
 
 def _blocks(samples: int) -> Iterator[int]:
@@ -217,6 +288,6 @@ def _interval(scores: Floats, level: float) -> Optional[Interval]:
     return Interval(float(low), float(high))
 
 
-def _divide(part: Ints, whole: Ints) -> Floats:
+def _divide(part: Numbers, whole: Numbers) -> Floats:
     # As `counts.ratio`: 0 of nothing.
     return np.asarray(part / np.maximum(whole, 1), dtype=np.float64)

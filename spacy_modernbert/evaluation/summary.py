@@ -8,7 +8,16 @@ from .counts import Counts
 from .documents import ScoredDoc
 from .matching import Kind, Match
 from .modes import count_modes
-from .resampling import Interval, Resampling, bootstrap, compare, to_array
+from .resampling import (
+    Interval,
+    Intervals,
+    Resampling,
+    bootstrap,
+    bootstrap_each,
+    compare,
+    compare_each,
+    to_array,
+)
 from .slices import slice_by_edge, slice_by_length, slice_by_mention, slice_by_seen
 
 # A row or column of the confusion matrix: on the other side there is nothing.
@@ -67,7 +76,10 @@ def score_counts(counts: Sequence[Counts], resampling: Resampling) -> Dict[str, 
     RETURNS (Dict[str, Any]): Counts, scores, and `p_interval`, `r_interval` and
         `f_interval`, `[low, high]`, or None if there are too few documents for one.
     """
-    intervals = bootstrap(to_array(counts), resampling)
+    return _score(counts, bootstrap(to_array(counts), resampling))
+
+
+def _score(counts: Sequence[Counts], intervals: Intervals) -> Dict[str, Any]:
     return {
         **sum(counts, Counts()).to_dict(),
         "p_interval": _to_list(intervals.precision),
@@ -84,13 +96,16 @@ def score_labels(docs: Sequence[ScoredDoc], resampling: Resampling) -> Dict[str,
     """RETURNS (Dict[str, Any]): For each label, in the order of the alphabet, what
     `score_counts` gives.
     """
+    labels = list_labels(docs)
+    counts = _count_each(docs, labels)
+    intervals = bootstrap_each(list(map(to_array, counts)), resampling)
+    return dict(zip(labels, map(_score, counts, intervals), strict=True))
+
+
+def _count_each(docs: Sequence[ScoredDoc], labels: Sequence[str]) -> List[List[Counts]]:
+    """RETURNS (List[List[Counts]]): What was counted of each label in each document."""
     by_doc = [doc.count_labels() for doc in docs]
-    return {
-        label: score_counts(
-            [labels.get(label, Counts()) for labels in by_doc], resampling
-        )
-        for label in list_labels(docs)
-    }
+    return [[counts.get(label, Counts()) for counts in by_doc] for label in labels]
 
 
 def list_labels(docs: Iterable[ScoredDoc]) -> List[str]:
@@ -146,7 +161,10 @@ def summarize_comparison(
     """
     one, other = ([doc.count() for doc in each] for each in (docs, others))
     labels = list_labels([*docs, *others])
-    ones, theirs = ([doc.count_labels() for doc in each] for each in (docs, others))
+    ones, theirs = (
+        list(map(to_array, _count_each(each, labels))) for each in (docs, others)
+    )
+    by_label = compare_each(ones, theirs, resampling)
     return {
         "other": sum(other, Counts()).to_dict(),
         **compare(to_array(one), to_array(other), resampling).to_dict(),
@@ -157,11 +175,7 @@ def summarize_comparison(
             a.f_score < b.f_score for a, b in zip(one, other, strict=True)
         ),
         "labels": {
-            label: compare(
-                to_array([each.get(label, Counts()) for each in ones]),
-                to_array([each.get(label, Counts()) for each in theirs]),
-                resampling,
-            ).to_dict()
-            for label in labels
+            label: comparison.to_dict()
+            for label, comparison in zip(labels, by_label, strict=True)
         },
     }

@@ -172,6 +172,9 @@ def test_a_gpu_is_asked_for(ruler, tmp_path, monkeypatch):
         ({"--samples": "0"}, "The number of samples must be at least 1"),
         ({"data": "bad.spacy"}, "bad.spacy cannot be read as a .spacy file"),
         ({"data": "bare.spacy"}, "No document of bare.spacy says"),
+        ({"-o": "test.spacy"}, "test.spacy is given twice"),
+        ({"-r": "m.json"}, "m.json is given twice"),
+        ({"-r": "log.txt", "--log": "log.txt"}, "log.txt is given twice"),
     ],
 )
 def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypatch):
@@ -180,6 +183,7 @@ def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypat
     (tmp_path / "bad.spacy").write_bytes(b"neither docs nor anything")
     bare = spacy.blank("en")(make_text(0))
     DocBin(docs=[bare], attrs=["ORTH"]).to_disk("bare.spacy")
+    (tmp_path / "log.txt").touch()
     before = sorted(tmp_path.iterdir())
     arguments = {"pipeline": str(trained), "data": "test.spacy", "-o": "m.json"}
     options = []
@@ -223,6 +227,24 @@ def test_documents_of_any_length(ruler, tmp_path):
     assert evaluation["overall"]["f"] == 1
     (seen,) = evaluation["slices"]["seen"]
     assert (seen["name"], seen["gold"]) == ("seen in training", 2)
+
+
+def test_numbers_of_documents(ruler, tmp_path):
+    """Those of their places in the file, whatever is not scored."""
+    vocab = spacy.blank("en").vocab
+    ann = Doc(vocab, words=["Ann"])
+    ann.set_ents([Span(ann, 0, 1, "PERSON")], default="outside")
+    named = ann.copy()
+    ann.user_data["id"] = None
+    named.user_data["id"] = "a name"
+    docs = [Doc(vocab), ann, Doc(vocab, words=["Bob"]), named]
+    data = tmp_path / "docs.spacy"
+    DocBin(docs=docs, attrs=["ENT_IOB", "ENT_TYPE"], store_user_data=True).to_disk(data)
+    output = tmp_path / "m.json"
+    found = done(run(ruler, data, "-o", output, "--samples", 2))
+    assert "Documents without annotations, which are not scored: 1" in found
+    described = json.loads(output.read_text())["evaluation"]["per_document"]
+    assert [each["id"] for each in described] == ["document 2", "a name"]
 
 
 def test_files_of_any_name(ruler, tmp_path):

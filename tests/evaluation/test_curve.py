@@ -26,10 +26,15 @@ def test_losses_that_are_not_finite(tmp_path):
     lines = [
         *LINES,
         {"step": 20, "score": 0.5, "losses": {"ner": None}},
+        # As others write them, which is no JSON, and Python reads it.
+        {"step": 21, "score": 0.5, "losses": {"ner": float("nan")}},
+        {"step": 22, "score": float("nan"), "losses": {"ner": 1.0}},
+        {"step": 23, "score": 0.5, "losses": {"ner": float("inf")}},
+        {"step": float("inf"), "score": 0.5, "losses": {"ner": 1.0}},
         {"step": 25, "score": 0.6, "losses": {"ner": 2.0}},
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert read_curve(tmp_path / "log.jsonl")[2:] == (Point(25, 0.6, 0.4),)
+    assert read_curve(tmp_path / "log.jsonl")[2:] == (Point(25, 0.6, 1.0),)
 
 
 def test_no_log(tmp_path):

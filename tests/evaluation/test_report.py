@@ -239,6 +239,17 @@ def test_matrix():
     counts = [[cell["count"] for cell in row["cells"]] for row in matrix["rows"]]
     assert counts == [[3, 0, 1], [0, 0, 0], [0, 2, 0]]
     assert matrix["rows"][0]["cells"][0]["share"] == 0.75
+    assert matrix["left_out"] == 0
+
+
+def test_the_confusion_of_many_labels():
+    """A matrix grows with their square: those with the most errors are shown."""
+    confusion = {f"L{i:03}": {f"L{i:03}": 5, "": i} for i in range(200)}
+    confusion["L000"]["L001"] = 1000
+    matrix = make_matrix(confusion)
+    assert len(matrix["columns"]) == len(matrix["rows"]) == 41
+    assert matrix["columns"][:3] == ["L000", "L001", "L162"]
+    assert matrix["left_out"] == 160
 
 
 def test_numbers():

@@ -10,7 +10,9 @@ from spacy_modernbert.evaluation.resampling import (
     Intervals,
     Resampling,
     bootstrap,
+    bootstrap_each,
     compare,
+    compare_each,
     f_scores,
     precisions,
     recalls,
@@ -56,6 +58,22 @@ def test_intervals(docs):
     assert (intervals.f_score is None) == (len(scores) < 2)
     if intervals.f_score and len(scores) == len(docs):
         assert intervals.f_score.low >= min(scores) - 1e-9
+
+
+def test_several_at_once(monkeypatch):
+    """Each as if it were alone, however many share the draws."""
+    monkeypatch.setattr("spacy_modernbert.evaluation.resampling._SETS", 3)
+    rng = np.random.default_rng(0)
+    found, gold = rng.integers(0, 9, (2, 8, 12, 1))
+    correct = np.minimum(found, gold) // 2
+    sets = list(np.concatenate([correct, gold, found], axis=2))
+    sets[1][2:] = 0  # little to say of
+    sets[2][:] = 0
+    alone = [bootstrap(each, FEW) for each in sets]
+    assert list(bootstrap_each(sets, FEW)) == alone
+    others = sets[::-1]
+    pairs = [compare(*pair, FEW) for pair in zip(sets, others, strict=True)]
+    assert list(compare_each(sets, others, FEW)) == pairs
 
 
 def test_bootstrap_against_a_loop():

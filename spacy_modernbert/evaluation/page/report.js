@@ -41,9 +41,14 @@
     return pairs[doc.dataset.index].filter((pair) => pair[0] !== CORRECT && test(pair)).length;
   }
 
+  // Where there is nothing to find, and nothing was found, nothing is wrong.
+  function scoreOf(doc) {
+    return doc.dataset.f === "" ? Infinity : Number(doc.dataset.f);
+  }
+
   const orders = {
     given: (a, b) => a.dataset.index - b.dataset.index,
-    worst: (a, b) => a.dataset.f - b.dataset.f,
+    worst: (a, b) => scoreOf(a) - scoreOf(b),
     errors: (a, b) => b.dataset.errors - a.dataset.errors,
     longest: (a, b) => b.dataset.tokens - a.dataset.tokens,
   };
