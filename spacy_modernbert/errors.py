@@ -277,8 +277,8 @@ class Errors:
     )
     SCHEME_FITS_NONE = (
         "The encoder has no weight whose rows are a multiple of {group_size}, so that "
-        "nothing can be quantized in groups of that size. Use a smaller group_size: 32 "
-        "or 64."
+        "nothing can be quantized in groups of that size. Use a smaller one, if there "
+        "is: 64 or 32."
     )
     QUANTIZED_OTHERWISE = (
         "{where} has the weight {name} quantized, but not {part}, in floating point, "
@@ -506,7 +506,7 @@ class Errors:
         "{path} is not UTF-8 ({error}). Convert it, for example with `iconv -t utf-8`."
     )
     EMPTY_TEXTS = (
-        "{path} holds no text of which the tokenizer makes any wordpiece. Give a file "
+        "{path} holds no text of which a tokenizer makes any wordpiece. Give a file "
         "with at least one."
     )
     NOTHING_TO_HIDE = (
@@ -551,6 +551,10 @@ class Errors:
     PRETRAINING_OTHER_STATE = (
         "{path} holds the state of a run with another encoder or optimizer: {why}. "
         "Give another output folder, or delete the state to start anew."
+    )
+    PRETRAINING_NO_OPTION = (
+        "There is no option {name}. Settings are overridden by their names in the "
+        "config file, such as --pretraining.learn_rate 0.0005."
     )
     PRETRAINING_EXPORT_ONTO_RUN = (
         "--export cannot be the output folder of the run, {folder}, which has its "

@@ -118,8 +118,11 @@ def make_checkpoint(
     if corpus is None or not corpus.is_file():
         raise ValueError(Errors.NO_TOKENIZER_CORPUS.format(path=corpus))
     data = read_json(size.parent, size.name)
+    texts = read_texts(corpus)
+    if not any(map(str.strip, texts)):
+        raise ValueError(Errors.EMPTY_TEXTS.format(path=corpus))
     config = ModernBertConfig.from_dict({**data, **SPECIAL_IDS})
-    tokenizer = train_tokenizer(_thin_out(read_texts(corpus)), config.vocab_size)
+    tokenizer = train_tokenizer(_thin_out(texts), config.vocab_size)
     n_rows = -(-tokenizer.get_vocab_size() // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
     config = replace(config, vocab_size=n_rows)
     tensors = with_matching_keys(init_tensors(config, seed), config)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 import typer
+from click import NoSuchOption
 from spacy.cli._util import parse_config_overrides
 from spacy.util import load_config
 from tqdm.auto import tqdm
@@ -48,6 +49,9 @@ def pretrain(
         _run(settings, output, export)
     except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
+    except NoSuchOption as error:
+        # Raised for what names no section.
+        msg.fail(Errors.PRETRAINING_NO_OPTION.format(name=error.option_name), exits=1)
     except KeyboardInterrupt:
         msg.warn(f"Stopped. The same command goes on from what is in {output}.")
         raise typer.Exit(130) from None

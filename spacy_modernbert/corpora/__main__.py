@@ -79,7 +79,7 @@ def roster(output: Path = OUTPUT, seed: int = SEED) -> None:
 
 @app.command()
 def roster_long(output: Path = OUTPUT, seed: int = SEED) -> None:
-    """Generate the roster corpus, with documents of up to 8,000 words."""
+    """Generate the roster corpus, with documents of up to 8,192 wordpieces."""
     _write(lambda: make_roster(LONG, seed), output)
 
 

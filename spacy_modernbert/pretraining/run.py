@@ -378,22 +378,27 @@ def write_log(path: Path, record: Dict[str, Any]) -> None:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Take out of a log what will be done again: what lies after a step, a probe at
-    that step, and a last line that is not whole, as the run was killed.
+    """Take out of a log what will be done again: what lies after a step, and a probe at
+    that step. And lines that are no records, such as one that was not written to its
+    end as the run was killed.
 
     path (Path): The log, which may be absent.
     step (int): The last step to keep.
     """
     if not path.is_file():
         return
-    *lines, _ = path.read_text(encoding="utf8").split("\n")
-    kept = [f"{line}\n" for line in lines if not _is_undone(json.loads(line), step)]
+    *lines, _ = path.read_text(encoding="utf8", errors="replace").split("\n")
+    kept = [f"{line}\n" for line in lines if _is_done(line, step)]
     write_text(path, "".join(kept))
 
 
-def _is_undone(record: Dict[str, Any], step: int) -> bool:
-    found: int = record.get("step", 0)
-    return found > step or (found == step and "probe" in record)
+def _is_done(line: str, step: int) -> bool:
+    try:
+        record = json.loads(line)
+        found = int(record["step"])
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return False
+    return found < step or (found == step and "probe" not in record)
 
 
 def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBatch]:

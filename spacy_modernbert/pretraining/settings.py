@@ -9,6 +9,7 @@ from ..errors import Errors
 # Most gradients are too small for float16.
 _PRECISIONS = ("auto", "float32", "bfloat16")
 _OPTIMIZERS = ("adamw", "muon")
+_OPTIONAL = ("dev", "revision")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class PretrainingSettings:
     evaluate_wordpieces: int = 65536
 
     def __post_init__(self) -> None:
+        for key in ("encoder", "train", "dev", "revision"):
+            value = getattr(self, key)
+            ok = isinstance(value, str) or (value is None and key in _OPTIONAL)
+            _check(ok, key, value, "text")
         for key in ("max_batch_wordpieces", "evaluate_every", "evaluate_wordpieces"):
             value = getattr(self, key)
             _check(_is_count(value), key, value, "a whole number above 0")

@@ -268,6 +268,11 @@ def truncated_corpus(folder, corpus):
     return ["tiny", "--corpus", folder / "x.spacy"], "cannot be read as a .spacy file"
 
 
+def no_text(folder, corpus):
+    (folder / "x.txt").write_text(" \n")
+    return ["tiny", "--corpus", folder / "x.txt"], "x.txt holds no text"
+
+
 def no_docs(folder, corpus):
     import zlib
 
@@ -349,6 +354,7 @@ WRONG = [
     missing_corpus,
     text_for_corpus,
     truncated_corpus,
+    no_text,
     no_docs,
     unknown_size,
     sizes_elsewhere,

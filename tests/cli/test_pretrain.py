@@ -147,6 +147,8 @@ def test_places_where_the_run_has_a_checkpoint_are_none_to_export_to(
         (["--pretraining.mask_ratio", "0.3"], "mask_ratio"),
         (["--pretraining.encoder", "./absent"], "absent"),
         (["--pretraining.backend", "onnx"], "predicts only"),
+        (["--pretraining.train", '["a.jsonl"]'], "is ['a.jsonl']. It should be text"),
+        (["--learn_rate", "1"], "There is no option --learn_rate"),
     ],
 )
 def test_mistakes(folder, options, message):

@@ -421,7 +421,8 @@ def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
     # A run that is complete makes its probe again; one that was killed left half a
     # line.
     write_log(log, {"step": 4, "probe": {}})
-    log.write_text(log.read_text() + '{"step": 6, "lo')
+    # Or somebody has looked into it with an editor.
+    log.write_text(log.read_text() + 'mine\n5\n{"step": 6, "lo')
     cut_log(log, 4)
     assert [record["step"] for record in read_jsonl(log)] == [2, 4]
 
