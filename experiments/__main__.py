@@ -35,7 +35,9 @@ def run(
     encoder: Path = typer.Option(  # noqa: B008
         Path("assets/modernbert-mini"), help="The pretrained encoder"
     ),
-    results: Path = typer.Option(RESULTS, help="Folder for the records"),  # noqa: B008
+    results: Path = typer.Option(  # noqa: B008
+        RESULTS, help="Folder for the records", file_okay=False
+    ),
     work: Path = typer.Option(  # noqa: B008
         Path("training/experiments"), help="Folder for the pipelines"
     ),
@@ -59,11 +61,14 @@ def run(
     for cell in cells_of(chosen, corpora or chosen.corpora, seeds):
         train = Path("corpus") / cell.corpus / "train.spacy"
         if not train.is_file():
-            msg.fail(
-                f"There is no {train}. Make it first: "
-                f"python -m spacy project run corpus . --vars.corpus {cell.corpus}",
-                exits=1,
+            how = (
+                "Make it first: python -m spacy project run corpus . "
+                f"--vars.corpus {cell.corpus}"
+                if cell.corpus in STEPS
+                else f"The project makes {', '.join(STEPS)}. Of another corpus, put "
+                "train.spacy, dev.spacy and test.spacy there."
             )
+            msg.fail(f"There is no {train}. {how}", exits=1)
         settings = Settings(
             steps=steps or STEPS.get(cell.corpus, _STEPS),
             encoder=encoder,
@@ -101,7 +106,9 @@ def run(
 
 @app.command()
 def table(
-    results: Path = typer.Option(RESULTS, help="Folder with the records"),  # noqa: B008
+    results: Path = typer.Option(  # noqa: B008
+        RESULTS, help="Folder with the records", exists=True, file_okay=False
+    ),
 ) -> None:
     """Write the table of what was run so far."""
     _write_page(results)

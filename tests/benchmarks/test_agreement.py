@@ -10,7 +10,7 @@ from spacy.tokens import DocBin
 from benchmarks import agreement
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
-from ..commands import done, invoke
+from ..commands import done, failed, invoke
 from ..pipelines import shim_of
 from ..util import kept_config, make_examples
 
@@ -31,6 +31,16 @@ def test_a_backend_is_the_one_of_its_row(
     assert [(row["backend"], row["precision"]) for row in found["rows"]] == [
         ("cpu", "float32")
     ]
+
+
+def test_a_pipeline_without_an_encoder(tmp_path: Path) -> None:
+    """A table would say that backends agree which were never asked."""
+    spacy.blank("en").to_disk(tmp_path / "nlp")
+    DocBin().to_disk(tmp_path / "test.spacy")
+    app = agreement.typer.Typer()
+    app.command()(agreement.main)
+    found = failed(invoke(tmp_path / "nlp", tmp_path / "test.spacy", app=app))
+    assert "no encoder that a backend runs" in found
 
 
 def test_an_encoder_within_other_layers(checkpoint: Path, tmp_path: Path) -> None:

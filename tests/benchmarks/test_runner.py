@@ -16,7 +16,7 @@ from benchmarks.session import Session
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
 from ..commands import done, invoke
-from ..util import make_checkpoint
+from ..util import ROOT, make_checkpoint
 
 REFERENCE = Peer("reference", OURS)  # transformers is slow to import
 OUR_CPU = Peer("ours cpu float32", OURS)
@@ -91,6 +91,33 @@ def test_the_command_writes_a_table_and_its_json(tmp_path: Path) -> None:
     assert "torch" in text
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shape", "huge", "targets"], "is huge, and must be one of base, large"),
+        (["--device", "tpu", "targets"], "is tpu, and must be one of auto, cpu"),
+        (["--tokenizer", "absent", "targets"], "absent has no tokenizer.json"),
+        (["--corpora", "absent", "targets"], "'absent' does not exist"),
+        (["--output", "setup.cfg", "targets"], "'setup.cfg' is a file"),
+        (["encoder", "--lengths", "a,b"], "is a,b, and must be like 512,2048"),
+        (["encoder", "--lengths", "0"], "must have positive numbers"),
+    ],
+)
+def test_wrong_arguments(options: List[str], message: str) -> None:
+    result = invoke(*options, app=app)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_peers_that_there_are_not(tmp_path: Path) -> None:
+    options = ["--shape", "tiny", "--device", "cpu", "--output", tmp_path]
+    part = ["--peers", "nobody", "encoder", "--lengths", "40", "--no-mixed"]
+    found = done(invoke(*options, *part, app=app))
+    assert "--peers names none of these: " in found
+    data = json.loads((tmp_path / "encoder-tiny-cpu.json").read_text())
+    assert data["sections"][0]["rows"] == []
+
+
 def test_a_run_that_is_cut_off_keeps_what_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +149,18 @@ def test_targets_are_of_the_machine_that_measured(
     # What the decoder did elsewhere says nothing of this one.
     (decoder,) = [line for line in lines if "the decoder alone" in line]
     assert "not measured yet" in decoder
+
+
+def test_processors_of_one_name_differ_in_what_they_can(tmp_path: Path) -> None:
+    """Those of rented machines tell their maker only."""
+    there = json.loads((ROOT / "benchmarks" / "decoder.json").read_text())["machine"]
+    for machine, is_other in ((there, False), ({**there, "flags": ["avx9"]}, True)):
+        results = {"machine": machine, "sections": []}
+        (tmp_path / "encoder-base-cpu.json").write_text(json.dumps(results))
+        done(invoke("--output", tmp_path, "targets", app=app))
+        lines = (tmp_path / "targets.md").read_text().splitlines()
+        (decoder,) = [line for line in lines if "the decoder alone" in line]
+        assert ("not measured yet" in decoder) == is_other
 
 
 def test_the_command_names_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:

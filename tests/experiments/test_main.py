@@ -35,9 +35,12 @@ def test_no_such_experiment(here):
 
 
 def test_no_corpus(here):
-    arguments = ["--corpus", "absent", "--results", "results"]
-    found = failed(run("run", "windows", *arguments))
-    assert "python -m spacy project run corpus . --vars.corpus absent" in found
+    for corpus, how in (
+        ("craft", "python -m spacy project run corpus . --vars.corpus craft"),
+        ("mine", "put train.spacy, dev.spacy and test.spacy there"),
+    ):
+        arguments = ["--corpus", corpus, "--results", "results"]
+        assert how in failed(run("run", "windows", *arguments))
 
 
 def test_what_was_done_before_is_not_done_again(here, monkeypatch):

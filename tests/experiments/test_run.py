@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.machine import describe_machine
 from experiments.cells import EXPERIMENTS, REFERENCE, STOCK, Cell
 from experiments.run import (
     Settings,
@@ -53,7 +54,7 @@ def write_record(settings, cell, **values):
     path.write_text(json.dumps(values))
 
 
-def write_done(settings, cell, processor="x", **values):
+def write_done(settings, cell, processor="x", flags=(), **values):
     """A record that counts."""
     weights = settings.encoder / "model.safetensors"
     write_record(
@@ -64,7 +65,7 @@ def write_done(settings, cell, processor="x", **values):
         encoder_digest=digest([weights]) if cell.weights == "pretrained" else None,
         recipe_digest=digest_recipe(settings.recipes / f"{cell.recipe}.cfg"),
         threads=2,
-        machine={"processor": processor},
+        machine={"processor": processor, "flags": flags},
         **values,
     )
 
@@ -183,12 +184,17 @@ def test_one_folder_for_each_machine(settings):
     """Or means would be of several."""
     check_machine(settings)
     cell = Cell("cnn", None, corpus="litbank")
-    write_done(settings, cell, processor=processor_name())
+    here = describe_machine()["flags"]
+    write_done(settings, cell, processor=processor_name(), flags=here)
     with pytest.raises(LookupError, match=r"2 threads, and this is .*1 threads"):
         run_cell(replace(cell, seed=1), settings)
     if not torch.cuda.is_available():
         check_machine(replace(settings, threads=2))
-    write_done(settings, replace(cell, seed=2), processor="y")
+    # Of the same name, and another processor.
+    write_done(settings, cell, processor=processor_name(), flags=["avx9"])
+    with pytest.raises(LookupError, match=r"records of .*avx9, 2 threads"):
+        check_machine(replace(settings, threads=2))
+    write_done(settings, cell, processor="y")
     with pytest.raises(LookupError, match=r"records of y, 2 threads.*--results"):
         check_machine(replace(settings, threads=2))
 
