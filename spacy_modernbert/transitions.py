@@ -9,6 +9,8 @@ and the token that it has come to.
 Importing this module imports Numba, which the extra `fast` installs.
 """
 
+import hashlib
+from pathlib import Path
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numba
@@ -26,6 +28,17 @@ IOB_MISSING, IOB_INSIDE, IOB_OUTSIDE, IOB_BEGIN = range(4)
 NO_LABEL = 0
 # Which labels an action is allowed with.
 NONE, PRESET, ANY = range(3)
+
+
+def _digest_rules() -> str:
+    """RETURNS (str): What tells the rules of this file from others."""
+    try:
+        return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    except OSError:  # within an archive, where Numba keeps nothing
+        return ""
+
+
+_RULES = _digest_rules()
 
 
 class Actions(NamedTuple):
@@ -139,9 +152,16 @@ def compiled(function: Callable, **options: Any) -> Callable:
     is kept on disk, unless there is no folder for it.
     """
     try:
-        return numba.njit(nogil=True, cache=True, **options)(function)
+        found = numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:
         return numba.njit(nogil=True, **options)(function)
+    # Numba compiles anew what stands in a file that has changed, and does not ask for
+    # the files of what is called there, which are this one (`limitations` in
+    # https://numba.readthedocs.io/en/stable/developer/caching.html).
+    cache = getattr(found, "_cache", None)  # with NUMBA_DISABLE_JIT, there is none
+    if cache is not None:
+        cache._cache_file._source_stamp = (cache._cache_file._source_stamp, _RULES)
+    return found
 
 
 @compiled

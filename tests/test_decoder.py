@@ -1,5 +1,6 @@
 """The compiled decoder. spaCy's parser is the oracle."""
 
+import os
 import sys
 
 import numpy as np
@@ -269,6 +270,35 @@ def test_numba_is_imported_when_it_is_needed():
         "import spacy_modernbert.components; assert 'numba' not in sys.modules"
     )
     run_script(code)
+
+
+FROM_CACHE = """
+import sys
+import numpy as np
+from spacy_modernbert import transitions
+
+if len(sys.argv) > 1:
+    transitions._RULES = sys.argv[1]
+from spacy_modernbert import decoder
+
+ones = np.ones(3, np.float32)
+assert decoder._dot(ones, ones) == 3
+print(len(decoder._dot.stats.cache_hits))
+"""
+
+
+def test_compiled_code_is_that_of_the_rules(tmp_path):
+    """Numba itself looks only at the file in which a function stands: after an update
+    of the rules, it would go on with the code of the old ones.
+    """
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [run_script(FROM_CACHE, *rules, env=env) for rules in ([], [], ["new"])]
+    assert [int(n_hits) for n_hits in found] == [0, 1, 0]
+
+
+def test_without_numbas_compiler():
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    run_script("from spacy_modernbert import decoder, learner", env=env)
 
 
 def test_without_a_folder_for_compiled_code(monkeypatch):
