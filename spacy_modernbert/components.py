@@ -210,23 +210,23 @@ class ModernBertNER(EntityRecognizer):
         YIELDS (Doc): The same Docs, in order. Those of a batch in which something goes
             wrong are left to the error handler.
         """
-        from .layers.ahead import encode_ahead
+        from .layers.ahead import encode_ahead, leave_to_model
         from .layers.encode import get_shim
         from .layers.tok2vec import find_tok2vec, predict_vectors, recalls
 
         tok2vec = find_tok2vec(self.model)
-        if (
-            tok2vec is None
-            or not get_shim(tok2vec.layers[0]).has_encoder
-            or (recalls(tok2vec) and not self.set_doc_vector)
-        ):
+        if tok2vec is None or not get_shim(tok2vec.layers[0]).has_encoder:
             yield from super().pipe(stream, batch_size=batch_size)
             return
-        make_vectors = predict_vectors
         if self.set_doc_vector:
-            from .layers.doc_vectors import predict_with_doc_vectors as make_vectors
+            from .layers.doc_vectors import predict_with_doc_vectors
+
+            ahead = encode_ahead(tok2vec, stream, batch_size, predict_with_doc_vectors)
+        elif recalls(tok2vec):
+            ahead = leave_to_model(tok2vec, stream, batch_size)
+        else:
+            ahead = encode_ahead(tok2vec, stream, batch_size, predict_vectors)
         error_handler = self.get_error_handler()
-        ahead = encode_ahead(tok2vec, stream, batch_size, make_vectors)
         with closing(ahead) as batches:
             for docs, finish in batches:
                 try:

@@ -34,6 +34,8 @@ from .tok2vec import DocVectors, EncodedDocList
 
 Tok2Vec = Model[List[Doc], List[Floats2d]]
 Predict = Callable[[Tok2Vec, Plan], DocVectors]
+# Batches, and for each a function that returns its Docs, ready for the model.
+Batches = Generator[Tuple[List[Doc], Callable[[], List[Doc]]], None, None]
 Item = TypeVar("Item")
 Started = TypeVar("Started")
 
@@ -47,7 +49,7 @@ N_AHEAD = 2
 
 def encode_ahead(
     tok2vec: Tok2Vec, docs: Iterable[Doc], batch_size: int, predict: Predict
-) -> Generator[Tuple[List[Doc], Callable[[], EncodedDocList]], None, None]:
+) -> Batches:
     """Send a stream of Docs through the encoder, in batches of a few passes. Where the
     encoder does not run on the CPU, it is some batches ahead of the caller: one with a
     `batch_size` of 2, and none with 1.
@@ -57,16 +59,13 @@ def encode_ahead(
     batch_size (int): The most Docs in a batch.
     predict (Predict): Makes the passes of a plan: `predict_vectors`, or what makes more
         than vectors of tokens. It is called in the other thread.
-    YIELDS (Tuple[List[Doc], Callable[[], EncodedDocList]]): The batches, in order; and
-        for each a function that returns its Docs, sorted by length, with their vectors,
+    YIELDS (Tuple[List[Doc], Callable[[], List[Doc]]]): The batches, in order; and for
+        each a function that returns its Docs, sorted by length, as an `EncodedDocList`,
         or raises what went wrong with them. An error in the stream of Docs is raised
         after the batches before it.
     """
-    shim = get_shim(tok2vec.layers[0])
-    aside = works_aside(shim.loaded.encoder)
-    n_tokens = (N_PASSES if aside else N_PASSES_ON_CPU) * shim.budget.wordpieces
-    batches = take_batches(docs, batch_size, n_tokens)
-    if not aside:
+    batches = take_batches(docs, batch_size, _count_tokens(tok2vec))
+    if not works_aside(get_shim(tok2vec.layers[0]).loaded.encoder):
         for batch in batches:
             yield batch, partial(_encode, tok2vec, predict, batch)
         return
@@ -82,6 +81,26 @@ def encode_ahead(
     finally:
         # Also when nobody wants the rest. The pass that is being made is waited for.
         thread.shutdown(wait=True, cancel_futures=True)
+
+
+def leave_to_model(tok2vec: Tok2Vec, docs: Iterable[Doc], batch_size: int) -> Batches:
+    """The same batches of a model that keeps vectors: it finds them when it predicts.
+
+    tok2vec (Tok2Vec): A model of `modernbert_tok2vec`, with an encoder.
+    docs (Iterable[Doc]): The Docs.
+    batch_size (int): The most Docs in a batch.
+    YIELDS (Tuple[List[Doc], Callable[[], List[Doc]]]): The batches, in order; and for
+        each a function that returns its Docs, sorted by length.
+    """
+    for batch in take_batches(docs, batch_size, _count_tokens(tok2vec)):
+        yield batch, partial(sorted, batch, key=len)
+
+
+def _count_tokens(tok2vec: Tok2Vec) -> float:
+    """RETURNS (float): The tokens of a batch."""
+    shim = get_shim(tok2vec.layers[0])
+    aside = works_aside(shim.loaded.encoder)
+    return (N_PASSES if aside else N_PASSES_ON_CPU) * shim.budget.wordpieces
 
 
 def works_aside(encoder: Encoder) -> bool:

@@ -64,9 +64,10 @@ class KeptVectors:
             self.n_bytes += rows.nbytes
 
     def _forget(self, encoder: Optional[Encoder]) -> None:
-        self._encoder = encoder
+        # First what is kept: another thread that finds the encoder finds none of it.
         self._vectors: Dict[bytes, Floats] = {}
         self.n_bytes = 0
+        self._encoder = encoder
 
 
 def _key(plan: Plan) -> bytes:

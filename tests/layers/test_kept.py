@@ -10,6 +10,7 @@ from spacy.util import registry
 from thinc.api import Linear, chain, reduce_mean
 
 from spacy_modernbert.architectures import KeptVectors_v1
+from spacy_modernbert.layers import ahead
 from spacy_modernbert.layers.encode import encode_docs, get_shim
 from spacy_modernbert.layers.kept import KeptVectors
 from spacy_modernbert.layers.pool import pool_tokens
@@ -166,6 +167,26 @@ def test_a_pipeline_learns(checkpoint, tmp_path):
     for n_passes in (1, 2):
         assert entities(loaded.pipe(TEXTS)) == wanted
         assert len(counting.encoded) == n_passes
+
+
+def test_what_is_held_at_once(checkpoint, monkeypatch):
+    """Memory is bounded where vectors are kept as it is without: by Docs of one batch,
+    however many there are.
+    """
+    nlp, _ = train_keeping(checkpoint)
+    wanted = entities(nlp.pipe(TEXTS))
+    monkeypatch.setattr(ahead, "N_PASSES_ON_CPU", 50 / 16384)
+    ner = nlp.get_pipe("modernbert_ner")
+    predict, n_tokens = ner.predict, []
+
+    def watched(docs):
+        n_tokens.append(sum(map(len, docs)))
+        return predict(docs)
+
+    monkeypatch.setattr(ner, "predict", watched)
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    longest = max(len(nlp.make_doc(text)) for text in TEXTS)
+    assert len(n_tokens) > 1 and max(n_tokens) < 50 + longest
 
 
 def test_vectors_of_docs_are_not_kept(checkpoint):
