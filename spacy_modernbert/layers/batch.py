@@ -28,6 +28,9 @@ from .encode import get_shim
 from .plan import Plan
 from .shim import EncoderShim
 
+# Tokens by which lengths may differ where all are short.
+_SHORT = 32
+
 
 def modernbert_batch(
     shim: EncoderShim, get_spans: SpanGetter
@@ -104,6 +107,8 @@ def replace_listener(
 def forward_docs(
     model: Model[List[Doc], Any], docs: List[Doc], is_train: bool
 ) -> Tuple[List[TransformerData], Callable[[List[TransformerData]], List[Doc]]]:
+    if not is_train:
+        return _predict_docs(model, docs), lambda d_outputs: docs
     batch, backprop_batch = forward(model, docs, is_train)
 
     def backprop(d_outputs: List[TransformerData]) -> List[Doc]:
@@ -112,6 +117,33 @@ def forward_docs(
         return backprop_batch(batch.unsplit_by_doc(tensors)) if tensors else docs
 
     return batch.doc_data, backprop
+
+
+def _predict_docs(
+    model: Model[List[Doc], Any], docs: List[Doc]
+) -> List[TransformerData]:
+    """Docs of like lengths together: each row of a batch is padded to its longest, and
+    as many Docs come at once as a pipe takes, of any length.
+    """
+    found: Dict[int, TransformerData] = {}
+    for numbers in _group_alike([len(doc) for doc in docs]):
+        batch, _ = forward(model, [docs[i] for i in numbers], False)
+        found.update(zip(numbers, batch.doc_data, strict=True))
+    return [found[i] for i in range(len(docs))]
+
+
+def _group_alike(lengths: List[int]) -> Iterator[List[int]]:
+    """RETURNS (Iterator[List[int]]): The numbers of all, shortest first, so that of
+    those that are together the longest is at most about twice as long as any.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    start = 0
+    for i, number in enumerate(order):
+        if lengths[number] > 2 * lengths[order[start]] + _SHORT:
+            yield order[start:i]
+            start = i
+    if order:
+        yield order[start:]
 
 
 def replace_listener_cfg(

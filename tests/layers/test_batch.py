@@ -145,6 +145,21 @@ def test_in_the_place_of_a_listener(checkpoint, model, docs):
     assert backprop([]) == docs[1:2] and empty[0].tensors == ()
 
 
+def test_one_long_doc_does_not_pad_the_others(checkpoint, nlp):
+    """A pipe predicts hundreds at once, of whatever lengths."""
+    model = make_batch_model(checkpoint)
+    replaced = model.attrs["replace_listener"](model)
+    docs = [nlp(make_text(seed, 1)) for seed in range(9)]
+    docs = [*docs[:4], nlp(make_text(9, 60)), *docs[4:], nlp(""), nlp(" ")]
+    pool = trfs2arrays(reduce_mean(), 1.0)
+    found = replaced.predict(docs)
+    alone = [replaced.predict([doc])[0] for doc in docs]
+    for one, other in zip(pool.predict(found), pool.predict(alone), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    n_padded = sum(data.wordpieces.input_ids.size for data in found)
+    assert n_padded < 3 * sum(sum(data.wordpieces.lengths) for data in found)
+
+
 def test_config_in_the_place_of_a_listener():
     model = {"@architectures": BATCH, "name": "x", "backend": "cpu"}
     listener = {
