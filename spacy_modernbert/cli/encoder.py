@@ -118,10 +118,10 @@ def make_checkpoint(
     if corpus is None or not corpus.is_file():
         raise ValueError(Errors.NO_TOKENIZER_CORPUS.format(path=corpus))
     data = read_json(size.parent, size.name)
+    config = ModernBertConfig.from_dict({**data, **SPECIAL_IDS})
     texts = read_texts(corpus)
     if not any(map(str.strip, texts)):
         raise ValueError(Errors.EMPTY_TEXTS.format(path=corpus))
-    config = ModernBertConfig.from_dict({**data, **SPECIAL_IDS})
     tokenizer = train_tokenizer(_thin_out(texts), config.vocab_size)
     n_rows = -(-tokenizer.get_vocab_size() // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
     config = replace(config, vocab_size=n_rows)

@@ -12,12 +12,13 @@ from typing import Any, Iterator, Mapping, Tuple
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import TensorProto
 
 from ..types import Floats
 from .onnx_graph import MICROSOFT, TABLE, Nodes, external
+from .quantized_linear import LARGEST, quantize_rows
 
-_LARGEST = 127
 # What 0 is among unsigned numbers.
 _ZERO = 128
 
@@ -79,28 +80,19 @@ def quantize_weights(
         if tensor.ndim != 2:
             yield name, np.asarray(tensor, np.float32)
             continue
-        words, scales = _quantize_rows(tensor)
+        # A copy: torch does not take what must not be written to.
+        words, scales = (each.numpy() for each in quantize_rows(torch.tensor(tensor)))
         if not is_signed:
-            words = (words.view(np.uint8) + np.uint8(_ZERO)).astype(np.uint8)
+            words = words.view(np.uint8) + np.uint8(_ZERO)
         yield name, words if name == TABLE else np.ascontiguousarray(words.T)
         yield _scales_of(name), scales if name == TABLE else scales[:, 0]
-
-
-def _quantize_rows(weights: Floats) -> Tuple[npt.NDArray[np.int8], Floats]:
-    """RETURNS (Tuple[NDArray, Floats]): `(n_rows, n_columns)` int8, and `(n_rows, 1)`
-    what they are to be multiplied with. A row of zeros stays one.
-    """
-    weights = np.asarray(weights, np.float32)
-    scales = np.abs(weights).max(axis=1, keepdims=True) / np.float32(_LARGEST)
-    steps = weights / np.maximum(scales, np.finfo(np.float32).tiny)
-    return np.rint(steps).astype(np.int8), scales
 
 
 def _multiply(nodes: Nodes, product: onnx.NodeProto, is_signed: bool) -> None:
     """What a product of two matrices of float32 becomes."""
     x, weight, *bias = product.input
     largest = nodes.add("ReduceMax", nodes.add("Abs", x), nodes.ints(-1))
-    scale = nodes.add("Mul", largest, nodes.floats(1 / _LARGEST))
+    scale = nodes.add("Mul", largest, nodes.floats(1 / LARGEST))
     tiny = nodes.floats(np.finfo(np.float32).tiny)  # for rows of zeros
     steps = nodes.add("Div", x, nodes.add("Max", scale, tiny))
     # The kernels want them unsigned.

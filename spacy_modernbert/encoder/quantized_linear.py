@@ -13,7 +13,7 @@ from torch import Tensor
 from .availability import multiplies_int8
 from .projection import Multiply
 
-_LARGEST = 127
+LARGEST = 127
 
 
 def quantize_rows(x: Tensor) -> Tuple[Tensor, Tensor]:
@@ -25,7 +25,7 @@ def quantize_rows(x: Tensor) -> Tuple[Tensor, Tensor]:
     """
     x = x.float()
     largest = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True)
-    scale = largest / _LARGEST
+    scale = largest / LARGEST
     # The smallest of normal numbers, for rows of zeros.
     steps = x / scale.clamp_min(torch.finfo(torch.float32).tiny)
     return steps.round_().to(torch.int8), scale

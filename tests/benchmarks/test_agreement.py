@@ -14,6 +14,9 @@ from ..commands import done, failed, invoke
 from ..pipelines import shim_of
 from ..util import kept_config, make_examples
 
+APP = agreement.typer.Typer()
+APP.command()(agreement.main)
+
 
 def test_a_backend_is_the_one_of_its_row(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -23,9 +26,7 @@ def test_a_backend_is_the_one_of_its_row(
     data, output = tmp_path / "test.spacy", tmp_path / "agreement.json"
     examples = make_examples(spacy.blank("en"), 4)
     DocBin(docs=[example.reference for example in examples]).to_disk(data)
-    app = agreement.typer.Typer()
-    app.command()(agreement.main)
-    done(invoke(trained, data, "--output", output, app=app))
+    done(invoke(trained, data, "--output", output, app=APP))
     found = json.loads(output.read_text())
     assert found["not run"] == []
     assert [(row["backend"], row["precision"]) for row in found["rows"]] == [
@@ -37,9 +38,7 @@ def test_a_pipeline_without_an_encoder(tmp_path: Path) -> None:
     """A table would say that backends agree which were never asked."""
     spacy.blank("en").to_disk(tmp_path / "nlp")
     DocBin().to_disk(tmp_path / "test.spacy")
-    app = agreement.typer.Typer()
-    app.command()(agreement.main)
-    found = failed(invoke(tmp_path / "nlp", tmp_path / "test.spacy", app=app))
+    found = failed(invoke(tmp_path / "nlp", tmp_path / "test.spacy", app=APP))
     assert "no encoder that a backend runs" in found
 
 
