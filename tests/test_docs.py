@@ -1,4 +1,4 @@
-"""What the README shows can be used as it stands there."""
+"""What the README and `docs/` show can be used as it stands there."""
 
 import json
 import re
@@ -17,13 +17,51 @@ from spacy_modernbert.pretraining.settings import PretrainingSettings
 
 from .util import ROOT
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf8") for page in PAGES)
+# And those that lie beside what they are about.
+ALL_PAGES = [
+    *PAGES,
+    *(
+        page
+        for room in ("assets", "benchmarks", "experiments", "spacy_modernbert")
+        for page in sorted((ROOT / room).rglob("*.md"))
+    ),
+]
 
 
 def blocks(language):
     pattern = rf"^( *)```{language}\n(.*?)^\1```$"
     found = re.finditer(pattern, TEXT, re.MULTILINE | re.DOTALL)
     return [dedent(match.group(2)) for match in found]
+
+
+def anchors(page):
+    """What a link can lead to within a page, by GitHub's rule."""
+    text = re.sub(r"^( *)```.*?^\1```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize(
+    "page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf8"))
+    for link in links:
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf8")), link
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "README.md").read_text(encoding="utf8")
+    for page in PAGES[1:]:
+        assert f"(docs/{page.name})" in index
 
 
 def find(language, what):
