@@ -1,7 +1,7 @@
 """`python -m spacy modernbert pretrain`: an encoder learns from raw text."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
@@ -9,9 +9,11 @@ import typer
 from click import NoSuchOption
 from spacy.cli._util import parse_config_overrides
 from spacy.util import load_config
+from thinc.api import Config
 from tqdm.auto import tqdm
 from wasabi import msg
 
+from ..atomic import write_text
 from ..encoder.checkpoint import check_folder
 from ..errors import Errors
 from ..pretraining.settings import PretrainingSettings
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ..pretraining.run import Pretraining
 
 _LOCK = ".lock"
+# What a run was told, as `spacy train` leaves it beside what it trains.
+_CONFIG = "config.cfg"
 
 
 def pretrain(
@@ -45,8 +49,7 @@ def pretrain(
         if not config.is_file():
             raise ValueError(Errors.NO_CONFIG.format(path=config))
         loaded = load_config(config, overrides=overrides, interpolate=True)
-        settings = PretrainingSettings.from_config(loaded)
-        _run(settings, output, export)
+        _run(loaded, output, export)
     except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     except NoSuchOption as error:
@@ -57,7 +60,8 @@ def pretrain(
         raise typer.Exit(130) from None
 
 
-def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) -> None:
+def _run(config: Config, output: Path, export: Optional[Path]) -> None:
+    settings = PretrainingSettings.from_config(config)
     # torch is imported when there is something to do.
     from ..pretraining.run import ENCODER, LOG, Pretraining, cut_log
 
@@ -73,12 +77,16 @@ def _run(settings: PretrainingSettings, output: Path, export: Optional[Path]) ->
         cut_log(output / LOG, run.step)
         if run.step:
             _say_what_is_left(run)
+            if not run.is_done:
+                _say_what_is_new(settings, output / _CONFIG)
             # It may have been stopped when the state was written, and this was not.
             run.export(output / ENCODER)
         elif not run.had_head:
             msg.info(
                 f"{run.source} has no head for hidden wordpieces: it gets a fresh one."
             )
+        told = Config({"pretraining": config["pretraining"]})
+        write_text(output / _CONFIG, told.to_str())
         _take_steps(run)
         _take_probe(run)
         if export is not None:
@@ -139,6 +147,18 @@ def _say_what_is_left(run: "Pretraining") -> None:
         )
     else:
         msg.info(f"Goes on after step {run.step:,} of {run.settings.total:,}.")
+
+
+def _say_what_is_new(settings: PretrainingSettings, path: Path) -> None:
+    """Of a run that goes on, with settings that it may not have begun with."""
+    try:
+        before = PretrainingSettings.from_config(load_config(path))
+    except (OSError, ValueError):  # none, or damaged
+        return
+    for field in fields(settings):
+        old, new = (getattr(each, field.name) for each in (before, settings))
+        if old != new:
+            msg.warn(f"{field.name} is {new} from here on, and was {old} before.")
 
 
 class _Means:

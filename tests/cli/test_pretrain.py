@@ -68,6 +68,21 @@ def test_it_goes_on(folder):
     assert [record["step"] for record in log if "loss" in record] == [2, 4]
 
 
+def test_it_goes_on_with_other_settings(folder):
+    def take(steps, rate):
+        options = ("--pretraining.phases.short.steps", steps)
+        return done(run(folder, *options, "--pretraining.learn_rate", rate))
+
+    take(2, 0.001)
+    found = take(4, 0.002)
+    assert "learn_rate is 0.002 from here on, and was 0.001 before" in found
+    assert "mask_rate" not in found
+    # What was said last is what counts.
+    assert "learn_rate" not in take(6, 0.002)
+    (folder / "out" / "config.cfg").write_text("[training")
+    assert "from here on" not in take(8, 0.001)
+
+
 def test_what_was_not_written_is_written_when_it_goes_on(folder):
     """A run may be killed between the state and the checkpoint."""
     done(run(folder))
