@@ -60,6 +60,11 @@ class Errors:
         "The span getter's window of {window} wordpieces is more than this model can "
         "take, which is {limit}. Set window to {limit} or less."
     )
+    NO_ROOM_FOR_TEXT = (
+        "The encoder takes {limit} wordpieces at most (max_position_embeddings in its "
+        "config.json), and its tokenizer puts {n_special} special ones around each "
+        "text: no room is left for the text."
+    )
     BAD_BATCHER_SIZE = (
         "The batcher's size must be a whole number of wordpieces, at least 1, or a "
         "schedule of numbers that are at least 1, but it is {value!r}."

@@ -336,7 +336,11 @@ def backprop_lower(lower: Model, hidden: Floats, gradient: Sums) -> Any:
     weights: Any = lower.get_param("W")
     padding: Any = gradient.products[0]
     products = gradient.products[1:].reshape(len(hidden), -1)
-    d_weights = gemm(products, hidden, trans1=True).reshape(weights.shape)
+    seen = hidden
+    if not np.isfinite(hidden).all():
+        # As with spaCy, tokens that nothing was learned from have no say in this.
+        seen = np.where(products.any(axis=1, keepdims=True), hidden, 0.0)
+    d_weights = gemm(products, seen, trans1=True).reshape(weights.shape)
     # What spaCy adds for a token that is not there: it looks the token up at -1, and
     # so finds the last one.
     d_weights += padding[..., None] * hidden[-1]

@@ -141,6 +141,17 @@ def test_where_nothing_is_said(said):
     assert assert_same(pipe, examples) == (said != "nothing")
 
 
+def test_tokens_that_nothing_is_learned_from_may_be_anything():
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng)
+    blank, other = (make_example(rng, 20, presets="plain") for _ in range(2))
+    blank.reference = Doc(nlp.vocab, [token.text for token in blank.reference])
+    blank.predicted.tensor[3] = np.nan
+    assert assert_same(pipe, [blank, other])
+    lower = pipe.model.get_ref("lower")
+    assert np.isfinite(lower.get_grad("W")).all()
+
+
 def test_stretches_of_one_token():
     """spaCy draws lengths of 0 or 1 here, and fails with 0."""
     rng = np.random.default_rng(0)

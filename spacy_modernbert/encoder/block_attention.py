@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..types import PackedBatch
-from .blocks import block_size, make_block_mask
+from .blocks import block_size, make_block_mask, reach
 from .transfer import to_device
 
 # Blocks that the CPU multiplies together, so that queries with their keys fit into its
@@ -73,6 +73,7 @@ def cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> Bl
     device (torch.device): Where the layers run.
     RETURNS (Blocks): The blocks.
     """
+    half_window = reach(half_window, int(batch.lengths.max(initial=1)))
     size = block_size(half_window)
     mask = make_block_mask(batch.owners, size, half_window, margin=size)
     n_blocks = len(mask)

@@ -5,6 +5,9 @@ import numpy.typing as npt
 
 from ..types import Ints
 
+# Half the window of the published models.
+_USUAL = 64
+
 
 def block_size(half_window: int) -> int:
     """RETURNS (int): How many queries a block best has.
@@ -15,6 +18,18 @@ def block_size(half_window: int) -> int:
     product.
     """
     return max(half_window, 16)
+
+
+def reach(half_window: int, longest: int) -> int:
+    """How far a query of any of some sequences has to look, for all that it sees.
+
+    half_window (int): Query i sees key j where `|i - j| <= half_window`.
+    longest (int): The length of the longest of the sequences.
+    RETURNS (int): As far, or less: no further than the longest sequence is long, where
+        `local_attention` is more than that. A power of two then, and no less than the
+        published models look, so that blocks are of few sizes.
+    """
+    return min(half_window, max(_USUAL, 1 << (longest - 1).bit_length()))
 
 
 def make_block_mask(

@@ -21,6 +21,7 @@ from ..documents.wordpieces import (
     align,
     token_offsets,
 )
+from ..errors import Errors
 from ..span_getters import LongContextSpans, SpanGetter
 from ..types import Ints, PackedBatch, TokenRows, pack
 
@@ -70,8 +71,13 @@ def make_plan(
         decide what the vectors are.
     max_batch_wordpieces (int): The most wordpieces of a pass of several sequences.
     RETURNS (Plan): The plan.
-    RAISES (ValueError): If the spans of a Doc leave a token out.
+    RAISES (ValueError): If the spans of a Doc leave a token out, or nothing fits
+        beside the special wordpieces.
     """
+    if limit <= tokenizer.n_special:
+        raise ValueError(
+            Errors.NO_ROOM_FOR_TEXT.format(limit=limit, n_special=tokenizer.n_special)
+        )
     pieces = tokenizer([doc.text for doc in docs])
     alignments = [
         align(doc_pieces, *token_offsets(doc))

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.encoder.blocks import make_block_mask
+from spacy_modernbert.encoder.blocks import make_block_mask, reach
 from spacy_modernbert.types import PackedBatch
 
 
@@ -29,3 +29,12 @@ def test_a_query_sees_its_neighbours_in_its_sequence(lengths, size, half_window,
         }
     # Softmax needs something to look at, beyond the stream, too.
     assert mask.any(axis=-1).all()
+
+
+@given(half_window=st.integers(1, 5000), longest=st.integers(1, 10_000))
+def test_nobody_looks_further_than_a_sequence_is_long(half_window, longest):
+    found = reach(half_window, longest)
+    # All that is there to be seen is seen, and not many times as much.
+    assert min(half_window, longest - 1) <= found <= max(64, 2 * longest)
+    assert found <= half_window
+    assert found == half_window or found in {2**i for i in range(6, 15)}

@@ -178,6 +178,12 @@ def test_the_product_of_int8_does_not_overflow(native, monkeypatch):
     assert product.double().eq(-1152 * 127 * 127).all()
 
 
+def test_a_product_of_int8_with_one_input():
+    x = torch.arange(1, 50, dtype=torch.int8)[:, None]
+    found = multiply_int8(x, x[:20])
+    assert found.double().equal(x.double() @ x[:20].double().t())
+
+
 def test_a_quantized_product():
     torch.manual_seed(0)
     x, weight, bias = torch.randn(50, 64), torch.randn(30, 64), torch.randn(30)

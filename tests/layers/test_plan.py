@@ -100,6 +100,15 @@ def test_foreign_spans_that_leave_a_token_out(nlp, tokenizer):
         )
 
 
+def test_an_encoder_that_takes_no_more_than_the_special_wordpieces(nlp, tokenizer):
+    def get_spans(docs):
+        return [[doc[:]] for doc in docs]
+
+    assert make_plan([nlp("Oslo")], tokenizer, get_spans, 3, 512).total == 3
+    with pytest.raises(ValueError, match="takes 2 wordpieces"):
+        make_plan([nlp("Oslo")], tokenizer, get_spans, 2, 512)
+
+
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
 def test_nothing(nlp, tokenizer, texts):
     docs = [nlp(text) for text in texts]
