@@ -23,4 +23,5 @@ def read_docs(path: Path, vocab: Optional[Vocab] = None) -> List[Doc]:
     try:
         return list(DocBin().from_disk(path).get_docs(vocab))
     except (zlib.error, ValueError, KeyError, TypeError) as error:
-        raise ValueError(Errors.BAD_DOCBIN.format(path=path, error=error)) from error
+        why = str(error).rstrip(".")
+        raise ValueError(Errors.BAD_DOCBIN.format(path=path, error=why)) from error

@@ -228,6 +228,10 @@ class Errors:
         "The checkpoint '{folder}' has no {file}. Is this the right folder? If the "
         "download was cut short, download it again."
     )
+    CHECKPOINT_IS_PIPELINE = (
+        "'{folder}' is a pipeline, and no checkpoint of an encoder. The encoders in it "
+        "are: {encoders}. Give one of these."
+    )
     CHECKPOINT_BAD_JSON = (
         "'{path}' cannot be read: {why}. Restore the file or download it again."
     )
@@ -729,6 +733,10 @@ class Errors:
         "'{folder}' exists already. Give another folder for the output, or --force to "
         "replace the checkpoint that is in it."
     )
+    ENCODER_EXISTS = (
+        "There is a checkpoint in '{folder}' already. Give another folder for the "
+        "output, or --force to replace it."
+    )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
         "Give a .spacy, .jsonl or .txt file with --corpus; `spacy project run corpus` "
@@ -821,6 +829,11 @@ class Warnings:
     )
 
     # layers/
+    TRAINED_ENCODER_KEPT = (
+        "The encoder was loaded with its pipeline, and trained since. nlp.initialize() "
+        "keeps it as it is now, while all else begins anew. To begin with the encoder "
+        "that was saved, load the pipeline again."
+    )
     SMALLER_PASSES = (
         "The encoder's device has too little memory for a pass of {total} wordpieces. "
         "The pass is made again in halves, and from now on passes hold {budget} "

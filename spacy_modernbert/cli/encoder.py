@@ -17,6 +17,7 @@ from tokenizers import (
 from wasabi import msg
 
 from ..encoder.checkpoint import (
+    CONFIG,
     load_config,
     open_tensors,
     read_json,
@@ -74,6 +75,7 @@ def encoder(
         None, help="Commit, tag or branch on the hub"
     ),
     seed: int = typer.Option(0, min=0, help="Seed of the weights of a fresh encoder"),
+    force: bool = typer.Option(False, "--force", help="Replace a checkpoint in output"),
 ) -> None:
     """Put a checkpoint in place to start training from: a fresh one of a given size,
     or a copy of one on the disk or on the Hugging Face hub.
@@ -83,6 +85,8 @@ def encoder(
     # One word. The ids of checkpoints on the hub have two.
     is_word = Path(name).name == name and not Path(name).exists()
     try:
+        if (output / CONFIG).exists() and not force:
+            raise ValueError(Errors.ENCODER_EXISTS.format(folder=output))
         if is_word and size.is_file():
             make_checkpoint(size, output, corpus, seed)
         elif is_word:

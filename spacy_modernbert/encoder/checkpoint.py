@@ -76,6 +76,9 @@ _NOT_FROM_HUB = ["*/*.safetensors"]
 # What goes wrong where the hub's files are kept here, and not on the way to the hub.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
+# What the folder of a pipeline has, in whose components' folders checkpoints are.
+_PIPELINE_CONFIG = "config.cfg"
+
 # What a folder may hold that `save_checkpoint` replaces.
 _OWN_FILES = re.compile(
     r"config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
@@ -115,10 +118,16 @@ def resolve_tokenizer(name: Union[str, Path]) -> Path:
 
     name (Union[str, Path]): A `tokenizer.json`, a folder that holds one, or a hub id.
     RETURNS (Path): The file, or the folder that holds it.
-    RAISES (ValueError, OSError): As for `resolve`.
+    RAISES (ValueError, OSError): As for `resolve`; or if it is the folder of a
+        pipeline.
     """
     path = Path(os.path.expanduser(name))
-    return path if path.is_file() else _resolve(name, None, [CONFIG, TOKENIZER])
+    if path.is_file():
+        return path
+    folder = _resolve(name, None, [CONFIG, TOKENIZER])
+    if not (folder / TOKENIZER).is_file():
+        _check_is_no_pipeline(folder)
+    return folder
 
 
 def load_config(folder: Path) -> ModernBertConfig:
@@ -143,6 +152,7 @@ def read_json(folder: Path, file_name: str) -> Dict[str, Any]:
     """
     path = folder / file_name
     if not path.is_file():
+        _check_is_no_pipeline(folder)
         raise ValueError(
             Errors.CHECKPOINT_NO_FILE.format(folder=folder, file=file_name)
         )
@@ -155,6 +165,16 @@ def read_json(folder: Path, file_name: str) -> Dict[str, Any]:
             Errors.CHECKPOINT_BAD_JSON.format(path=path, why="it is not an object")
         )
     return found
+
+
+def _check_is_no_pipeline(folder: Path) -> None:
+    """RAISES (ValueError): If a folder is that of a pipeline with encoders in it."""
+    found = sorted(path.parent for path in folder.glob(f"*/*/{CONFIG}"))
+    if found and (folder / _PIPELINE_CONFIG).is_file():
+        encoders = ", ".join(f"'{path}'" for path in found)
+        raise ValueError(
+            Errors.CHECKPOINT_IS_PIPELINE.format(folder=folder, encoders=encoders)
+        )
 
 
 def read_tokenizer_json(folder: Path) -> str:

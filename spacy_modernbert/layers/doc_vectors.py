@@ -6,10 +6,12 @@ through `nlp.pipe(n_process=2)`, `doc.to_bytes()` and `DocBin(store_user_data=Tr
 hooks along, and warns of it (W109); `use_doc_vector` puts them in place again.
 """
 
+import warnings
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, cast
 
 import numpy as np
+from spacy.errors import Warnings as SpacyWarnings
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
@@ -143,8 +145,11 @@ def _has_vector(doc: Doc) -> bool:
 
 def _get_similarity(doc: Doc, other: Any) -> float:
     """The cosine; 0 where there is no vector. spaCy's own would warn that there are no
-    word vectors."""
+    word vectors; this does where the other has none, as the Span of a Doc."""
     vector = _get_vector(doc)
+    if not other.vector.size:
+        warnings.warn(SpacyWarnings.W008.format(obj="Doc"), stacklevel=2)
+        return 0.0
     norms = _get_norm(doc) * float(other.vector_norm)
     if not norms:
         return 0.0

@@ -1,5 +1,6 @@
 """The Thinc Shim that owns an Encoder: where it comes from, its steps, its bytes."""
 
+import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from ..encoder.checkpoint import (
     tensors_to_bytes,
 )
 from ..encoder.config import ModernBertConfig
-from ..errors import Errors
+from ..errors import Errors, Warnings
 from .budget import Budget
 from .optimizer import find_params, step_encoder
 
@@ -132,6 +133,8 @@ class EncoderShim(Shim):
         self.trained_wordpieces = 0
         self.budget = Budget(settings.max_batch_wordpieces)
         self._loaded: Optional[LoadedEncoder] = None
+        # Whether it came by `start`, and whether it has been trained since it came.
+        self._was_started = self._was_stepped = False
         self._apart = False
         self._awaits_gradient = False
         self._postponed: Optional[Optimizer] = None
@@ -175,10 +178,16 @@ class EncoderShim(Shim):
 
     def start(self) -> None:
         """Take the encoder of the checkpoint that the settings name, from a folder
-        or from the hub. One that is there already, trained or loaded, is kept.
+        or from the hub. If it was taken from there before, and trained, it is taken
+        anew, as all layers begin anew where a pipeline is initialized. One that was
+        loaded with a pipeline is kept; if it was trained since, with a warning.
         """
-        if self._loaded is None:
+        is_trained = self._loaded is not None and self._was_stepped
+        if self._loaded is None or (is_trained and self._was_started):
             self.load(resolve(self.settings.name, self.settings.revision))
+            self._was_started = True
+        elif is_trained:
+            warnings.warn(Warnings.TRAINED_ENCODER_KEPT, stacklevel=2)
 
     def load(self, folder: Path) -> None:
         """Take the encoder of a checkpoint on disk.
@@ -248,6 +257,7 @@ class EncoderShim(Shim):
                 owner=self.id,
                 layer_lr_decay=self.settings.layer_lr_decay,
             )
+            self._was_stepped = True
 
     @contextmanager
     def use_params(self, params: Mapping[Any, Any]) -> Iterator[None]:
@@ -279,6 +289,8 @@ class EncoderShim(Shim):
         if self._loaded is not None:
             encoder = self._loaded.encoder.copy({})
             copied._loaded = replace(self._loaded, encoder=encoder)
+        copied._was_started = self._was_started
+        copied._was_stepped = self._was_stepped
         return copied
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> "EncoderShim":
@@ -317,8 +329,8 @@ class EncoderShim(Shim):
         RETURNS (EncoderShim): The shim itself.
         """
         message = srsly.msgpack_loads(data)
-        self._awaits_gradient, self._postponed = False, None
         self._loaded = None
+        self._forget()
         self._apart = message["encoder"] == _APART
         if message["encoder"] == _HERE:
             config = ModernBertConfig.from_dict(message["config"])
@@ -361,7 +373,13 @@ class EncoderShim(Shim):
         tokenizer.check_fits(config.vocab_size, self.settings.name)
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
+        self._forget()
         self._apart = False
+
+    def _forget(self) -> None:
+        """Know nothing of the encoder that was here before."""
+        self._awaits_gradient, self._postponed = False, None
+        self._was_started = self._was_stepped = False
 
     def _make_encoder(
         self, config: ModernBertConfig, tensors: Tensors, *, to_train: bool

@@ -92,7 +92,7 @@ def test_a_folder_of_the_name_of_a_size(corpus, checkpoint, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     shutil.copytree(checkpoint, tmp_path / "tiny")
     for name in ("tiny", "./tiny"):
-        make(name, tmp_path / "out", corpus)
+        make(name, tmp_path / "out", corpus, "--force")
         assert load_config(tmp_path / "out") == load_config(checkpoint)
 
 
@@ -166,9 +166,32 @@ def test_the_seed_is_that_of_the_weights(corpus, fresh, tmp_path):
 def test_it_takes_the_place_of_another(corpus, fresh, tmp_path):
     shutil.copytree(fresh, tmp_path / "out")
     (tmp_path / "out" / "model-00001-of-00002.safetensors").write_bytes(b"old")
-    make("tiny", tmp_path / "out", corpus)
+    make("tiny", tmp_path / "out", corpus, "--force")
     assert contents(tmp_path / "out") == contents(fresh)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_none_is_replaced_unasked(is_copy, corpus, fresh, published, tmp_path):
+    """It may be hours of training."""
+    shutil.copytree(published, tmp_path / "out")
+    name = fresh if is_copy else "tiny"
+    found = failed(run(name, tmp_path / "out", "--corpus", corpus))
+    assert "--force to replace it" in " ".join(found.split())
+    assert contents(tmp_path / "out") == contents(published)
+
+
+def test_copy_a_pipeline(fresh, tmp_path):
+    """What is meant is the encoder in it."""
+    nlp = make_nlp(fresh)
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "nlp")
+    found = failed(run(tmp_path / "nlp", tmp_path / "out"))
+    encoder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
+    message = f"is a pipeline, and no checkpoint of an encoder. {encoder}"
+    for part in message.split(". "):
+        assert "".join(part.split()) in "".join(found.split())
+    done(run(encoder, tmp_path / "out"))
 
 
 def test_special_wordpieces_are_those_of_its_tokenizer(corpus, tmp_path):
@@ -206,7 +229,7 @@ def test_copy(published, tmp_path):
 
 def test_copy_again(fresh, published, tmp_path):
     for source in (published, fresh):
-        done(run(source, tmp_path / "copy"))
+        done(run(source, tmp_path / "copy", "--force"))
     assert contents(tmp_path / "copy") == contents(fresh)
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
@@ -217,7 +240,7 @@ def test_copy_onto_itself(published, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     for name, output in ((folder, folder), ("./model", "model"), (folder, "link")):
-        done(run(name, output))
+        done(run(name, output, "--force"))
         assert contents(folder) == contents(published)
 
 
@@ -382,7 +405,7 @@ def test_wrong(wrong, corpus, fresh, tmp_path):
     shutil.copytree(fresh, tmp_path / "there")
     before = sorted(tmp_path.rglob("*"))
     for output in (tmp_path / "not-there", tmp_path / "there"):
-        found = failed(run(name, output, *options))
+        found = failed(run(name, output, *options, "--force"))
         assert "".join(message.split()) in "".join(found.split())
     assert sorted(tmp_path.rglob("*")) == before
     assert contents(tmp_path / "there") == contents(fresh)

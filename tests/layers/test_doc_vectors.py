@@ -160,7 +160,9 @@ def test_similarity(nlp):
 
 def test_similarity_to_what_has_word_vectors(nlp):
     doc = nlp(TEXTS[0])
-    assert doc.similarity(doc[0]) == 0.0
+    for part in (doc[0], doc[:2]):
+        with pytest.warns(UserWarning, match="W008"):
+            assert doc.similarity(part) == 0.0
     vocab = Vocab(vectors=Vectors(shape=(1, 3)))
     vocab.set_vector("cat", np.ones(3, "f"))
     with pytest.raises(ValueError, match=f"{len(doc.vector)} wide.* Token is 3 wide"):

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -69,6 +70,35 @@ def test_an_encoder_that_is_there_is_kept(shim, tmp_path):
     loaded = shim.loaded
     shim.start()
     assert shim.loaded is loaded
+
+
+def test_started_again(checkpoint, docs):
+    """As spaCy's own layers, it begins anew: with whatever it was trained on, scores on
+    that would be too good."""
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(find_layers(model)[0])
+    shim.start()
+    before = weights(shim)
+    learn(model, docs, Adam(0.01))
+    assert (weights(shim)[NAME] != before[NAME]).any()
+    copied = shim.copy()
+    for each in (shim, copied):
+        each.start()
+        assert_equal(weights(each), before)
+
+
+def test_one_that_was_loaded_is_kept(checkpoint, docs):
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(find_layers(model)[0])
+    shim.load(checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shim.start()
+    learn(model, docs, Adam(0.01))
+    learned = weights(shim)
+    with pytest.warns(UserWarning, match="load the pipeline again"):
+        shim.start()
+    assert_equal(weights(shim), learned)
 
 
 def test_the_encoder_is_made_by_the_settings(checkpoint, monkeypatch):
