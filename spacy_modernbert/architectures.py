@@ -38,8 +38,8 @@ def Tok2VecModernBert_v1(
 ) -> Model[List[Doc], List[Floats2d]]:
     """A ModernBERT encoder that belongs to one component.
 
-    Nothing is read or downloaded before the component is initialized. A pipeline that
-    was saved brings its encoder along, and `name` is then not looked at.
+    Nothing is read or downloaded before the component is initialized. A saved pipeline
+    contains its encoder, and `name` is then ignored.
 
     name (str): The checkpoint to start from: a folder, or an id on the Hugging Face
         hub.
@@ -54,29 +54,29 @@ def Tok2VecModernBert_v1(
         device multiplies it natively, else float32), "float32", "bfloat16" or
         "float16".
     quantization (Optional[Dict[str, Any]]): None, or for prediction `{"bits": 8}`:
-        weights of 8 bits. MLX knows `{"bits": 8 or 4, "group_size": 64}`. The backend
-        "auto" is then one that has it.
+        weights of 8 bits. MLX takes `{"bits": 8 or 4, "group_size": 64}`. The backend
+        "auto" then takes only backends that support it.
     max_batch_wordpieces (int): The most wordpieces that a pass through the encoder
         holds, in training and prediction, however many Docs there are.
-    gradient_checkpointing (Union[bool, str]): Compute activations anew in the backward
+    gradient_checkpointing (Union[bool, str]): Recompute activations in the backward
         pass, which saves memory: True, False, or "auto" (where there are many).
-    frozen_layers (int): The lowest so many layers are not trained, nor are the
-        embeddings if there are any such layers. They cost no gradient, no memory for
-        one, and no state of the optimizer. 0 trains all.
+    frozen_layers (int): How many of the lowest layers are not trained. If there are
+        any, the embeddings are not trained either. What is frozen needs no gradient and
+        no optimizer state, which saves time and memory. 0 trains all.
     layer_lr_decay (float): Lets lower layers learn more slowly, as ELECTRA and BEiT do:
         the learning rate of layer `i` (from 0) of `n` is multiplied by
         `layer_lr_decay ** (n - i)`, that of the embeddings by
         `layer_lr_decay ** (n + 1)`. The final norm, and all that is not the encoder,
         learn at the full rate. 1.0 lets all learn alike; at most 1.
-    grad_factor (float): Multiplies the gradient on its way to the encoder. 0 keeps
-        the encoder as it is: it then predicts while the rest is trained, and may be
-        one that cannot be trained.
+    grad_factor (float): Multiplies the gradient on its way to the encoder. With 0 the
+        encoder only predicts while the rest is trained, so that one that cannot train
+        will do.
     standardize (bool): Centre and scale the vectors of tokens, by their mean and
         deviation in the Docs that the component is initialized with (the beginnings of
-        the first ten, as spaCy gives no more). What is made of them is learned in fewer
-        steps.
+        the first ten, as spaCy gives no more). The layers above then need fewer steps
+        to learn.
     RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
-    RAISES (ValueError): If a value is none that can be used.
+    RAISES (ValueError): If a value cannot be used.
     """
     settings = EncoderSettings(
         name=name,
@@ -101,10 +101,10 @@ def Tok2VecModernBert_v1(
 def KeptVectors_v1(
     tok2vec: Model[List[Doc], List[Floats2d]], max_mb: Union[int, float]
 ) -> Model[List[Doc], List[Floats2d]]:
-    """Keep the token vectors of an encoder that is not trained from one epoch to the
-    next, and from one evaluation to the next, so that each document is encoded once.
-    The vectors are those of prediction: dropout in a pooling layer does nothing. Before
-    a pipeline is trained, it keeps nothing.
+    """Keep the token vectors of an encoder that does not learn, between epochs and
+    between evaluations, so that each document is encoded once. The vectors are those of
+    prediction: dropout in a pooling layer does nothing. Nothing is kept until training
+    begins.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): `Tok2VecModernBert.v1` with
         `grad_factor` 0 and a pooling layer without weights.
@@ -112,8 +112,8 @@ def KeptVectors_v1(
         takes four bytes for each dimension of the encoder's `hidden_size`. Documents
         for which there is no room are encoded each time.
     RETURNS (Model[List[Doc], List[Floats2d]]): The same model.
-    RAISES (ValueError): If the model has not one encoder, what its vectors depend on is
-        trained, or `max_mb` is not a number above 0.
+    RAISES (ValueError): If the model does not have exactly one encoder, if something
+        that its vectors depend on is trained, or if `max_mb` is not a number above 0.
     """
     if not is_number(max_mb) or max_mb <= 0:
         raise ValueError(Errors.BAD_KEPT_MB.format(value=max_mb))
@@ -139,8 +139,8 @@ def ModernBertModel_v1(
     `Tok2VecModernBert_v1`.
 
     RETURNS (Model[List[Doc], FullTransformerBatch]): The model.
-    RAISES (ValueError): If a value is none that can be used. ImportError: if
-        spacy-transformers is not installed.
+    RAISES (ValueError): If a value cannot be used.
+    RAISES (ImportError): If spacy-transformers is not installed.
     """
     if importlib.util.find_spec("spacy_transformers") is None:
         raise ImportError(Errors.NEEDS_SPACY_TRANSFORMERS.format(name=_BATCH_NAME))

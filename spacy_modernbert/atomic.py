@@ -12,20 +12,20 @@ from typing import BinaryIO, Iterator, Pattern
 
 from .errors import Errors
 
-# What file managers leave in every folder that somebody looks into.
-# And what the root of a volume has.
+# What file managers leave in every folder that is opened in them, and what the root of
+# a volume has.
 _NOBODYS = re.compile(
     r"\.DS_Store|\._.*|\.directory|Thumbs\.db|desktop\.ini|lost\+found"
 )
 
-# What takes the place of a file or folder, and the folder that was there, while they
-# change places. A process that is killed leaves it behind.
+# The names of a new file or folder (`tmp`), and of the old folder (`old`), while they
+# are being swapped. A killed process leaves them behind.
 _PASSING = r"\.{name}\.[0-9a-f]{{8}}\.(tmp|old)"
-# Whoever still writes to one has done so within this time.
+# One that nothing has written to for this long is not in use any more.
 _STALE_SECONDS = 3600
 
-# How a file system says that something cannot be renamed where it is: a mount point, or
-# a folder from a lower layer of a container.
+# The errors of what cannot be renamed in place: a mount point, or a folder from a lower
+# layer of a container.
 _NOT_TO_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
 
 
@@ -36,8 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     is mounted by itself, is overwritten when the new one is complete.
 
     path (Path): The file; a link stays a link. Its folder is made if it does not
-        exist. What is there and no regular file, such as `/dev/stdout`, is written to
-        as it stands.
+        exist. What exists but is not a regular file, such as `/dev/stdout`, is written
+        to directly.
     YIELDS (Path): Where to write, within the block.
     """
     if _is_no_file(path):
@@ -76,14 +76,14 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     try:
         yield fresh
         _put_folder_in_place(fresh, folder)
-        # Not before: it may be all that there is.
+        # Only now: what a killed process left may have been the only copy.
         _sweep(fresh.parent, folder.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
 def check_writable(path: Path) -> None:
-    """Check that a file can be written, before the work is done that it is to hold.
+    """Check that a file can be written, before doing the work whose result it holds.
 
     path (Path): The file. Its folder is made if it does not exist.
     RAISES (OSError): If it is a folder, or cannot be written.
@@ -99,7 +99,7 @@ def check_writable(path: Path) -> None:
 
 
 def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
-    """Check that a folder can be replaced, before the work is done that it is to hold.
+    """Check that a folder can be replaced, before doing the work that it will hold.
 
     folder (Path): The folder. The one around it is made if it does not exist.
     own_files (Pattern[str]): The names that it may hold: see `replacing_folder`.
@@ -113,7 +113,7 @@ def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
 
 
 def sync(stream: BinaryIO) -> None:
-    """Have a file on the disk before it is renamed: else a crash may leave it empty.
+    """Force a file to the disk before it is renamed: else a crash may leave it empty.
 
     stream (BinaryIO): The file, open to write.
     """
@@ -143,8 +143,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _is_no_file(path: Path) -> bool:
-    """RETURNS (bool): Whether something is there that is no regular file: asked of the
-    name as it is, since what that of a pipe, `/dev/fd/3`, resolves to names nothing.
+    """RETURNS (bool): Whether something is there that is not a regular file. The path
+    must not be resolved first: that of a pipe, `/dev/fd/3`, resolves to no real path.
     """
     return path.exists() and not path.is_file()
 
@@ -183,14 +183,14 @@ def _passing(name: str) -> Pattern[str]:
 
 
 def _around(folder: Path) -> Path:
-    """RETURNS (Path): Where what takes the place of a folder is filled: beside it, or
-    within a mount point, since what is beside that is on another disk.
+    """RETURNS (Path): Where to fill the replacement of a folder: beside it, or inside
+    it if it is a mount point, since what is beside that is on another disk.
     """
     return folder if os.path.ismount(folder) else folder.parent
 
 
 def _sweep(around: Path, name: str) -> None:
-    """Remove what processes that were killed have left of a file or folder."""
+    """Remove what killed processes left behind when replacing a file or folder."""
     passing = _passing(name)
     with suppress(OSError):  # of a folder that one may write to and not read
         for path in around.iterdir():
@@ -208,13 +208,13 @@ def _remove(path: Path) -> None:
 def _is_stale(path: Path) -> bool:
     within = path.iterdir() if path.is_dir() else ()
     stats = [each.stat() for each in (path, *within)]
-    # The latter tells when it was renamed.
+    # The change time is there because renaming leaves the modification time as it was.
     last = max(max(each.st_mtime, each.st_ctime) for each in stats)
     return time.time() - last > _STALE_SECONDS
 
 
 def _could_rename(source: Path, target: Path) -> bool:
-    """RETURNS (bool): Whether it is renamed now; or else cannot be, where it is."""
+    """RETURNS (bool): Whether it was renamed; False if it cannot be, in its place."""
     try:
         os.replace(source, target)
     except OSError as error:
@@ -250,7 +250,7 @@ def _put_folder_in_place(fresh: Path, folder: Path) -> None:
 
 
 def _copy_in_place(fresh: Path, folder: Path) -> None:
-    """From beside a folder, where nothing can be renamed into it."""
+    """Copy the new folder into the old one, and put its files in place from there."""
     within = folder / fresh.name
     try:
         shutil.copytree(fresh, within, copy_function=_copy)
@@ -260,7 +260,7 @@ def _copy_in_place(fresh: Path, folder: Path) -> None:
 
 
 def _put_contents_in_place(fresh: Path, folder: Path) -> None:
-    """From within a folder, one after the other; what is not replaced is removed."""
+    """Move files up from a subfolder one by one; then remove those not replaced."""
     contents = list(fresh.iterdir())
     names = {path.name for path in contents}
     for path in contents:

@@ -126,8 +126,8 @@ class WordpieceBatcher:
     def _fill_by_length(self, group: List[Tuple[Item, int]]) -> Iterator[List[Item]]:
         by_length = sorted(range(len(group)), key=lambda i: group[i][1])
         batches = list(self._fill((i, group[i][1]) for i in by_length))
-        # Not in order of length, which would teach long documents last: in the
-        # order in which the first document of each came.
+        # Not by length, which would always leave long documents for last, but by
+        # where the first document of each batch stood.
         for batch in sorted(batches, key=min):
             yield [group[i][0] for i in sorted(batch)]
 

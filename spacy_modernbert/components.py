@@ -69,7 +69,7 @@ overlap = 512
 
 @dataclass(frozen=True)
 class PredictedDocs:
-    """What is found out about some Docs, before it is set.
+    """What was predicted for some Docs, before it is set on them.
 
     entities (Any): The entities, or the final states of the parser, or its beams.
     vectors (List[Floats]): `(width,)` for each Doc.
@@ -82,13 +82,13 @@ class PredictedDocs:
 class ModernBertNER(EntityRecognizer):
     """spaCy's named entity recognizer, with an encoder that reads whole documents.
 
-    Everything is inherited but five things. Initializing encodes nothing but what
-    `standardize` measures: how wide the vectors are is in the encoder's config. On the
-    CPU, torch multiplies the matrices of all layers. On disk, the encoder is a folder
-    of its own, which is an ordinary Hugging Face checkpoint. Where Numba is installed,
-    Docs are learned from and decoded by compiled code, by the same gradients and to the
-    same entities, and an encoder on a GPU works on the next Docs meanwhile. And Docs
-    can be given a vector.
+    Everything is inherited except this. Initializing encodes only what `standardize`
+    measures: the width of the vectors is in the encoder's config. On the CPU, torch
+    multiplies the matrices of all layers. On disk, the encoder is a folder of its own,
+    which is an ordinary Hugging Face checkpoint. Where Numba is installed, compiled
+    code trains and decodes, with the same gradients and the same entities. While Docs
+    are decoded, an encoder on a GPU works on the next ones. And Docs can be given a
+    vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.
@@ -108,10 +108,10 @@ class ModernBertNER(EntityRecognizer):
             of which the labels are learned.
         nlp (Optional[Language]): The pipeline.
         labels (Optional[dict]): The labels, as `init labels` writes them.
-        RAISES (ValueError): If the encoder cannot be had, or cannot be run as the
+        RAISES (ValueError): If the encoder cannot be loaded, or cannot be run as the
             config says.
         """
-        # Here and below: not before the encoder is at hand anyway.
+        # Imported late, here and below, since every `spacy.blank()` imports this file.
         from .layers.encode import find_layers
         from .layers.tok2vec import show_one_word
 
@@ -232,7 +232,7 @@ class ModernBertNER(EntityRecognizer):
                 try:
                     encoded = finish()
                     self.set_annotations(encoded, self.predict(encoded))
-                    # Not to be held while the next ones are made.
+                    # Else they would be held while the next ones are made.
                     del encoded, finish
                     yield from docs
                 except Exception as error:
@@ -255,7 +255,8 @@ class ModernBertNER(EntityRecognizer):
         if "model" in exclude or len(shims) != 1 or not shims[0].has_encoder:
             super().to_disk(path, exclude=exclude)
             return
-        # First what takes long, so that what goes with it is not new while it is old.
+        # The encoder first, as it takes long: if that fails, the folder still has the
+        # old encoder with all that belongs to it.
         shims[0].save(ensure_path(path) / ENCODER_FOLDER)
         with encoders_apart():
             super().to_disk(path, exclude=exclude)
@@ -263,8 +264,8 @@ class ModernBertNER(EntityRecognizer):
     def from_disk(
         self, path: Union[str, Path], exclude: Iterable[str] = ()
     ) -> "ModernBertNER":
-        """Load the component from a folder. Nothing else is read, and nothing is
-        looked up: not the checkpoint that it was once started from.
+        """Load the component from a folder. Nothing else is read or looked up, not even
+        the checkpoint that the encoder was started from.
 
         path (Union[str, Path]): The folder.
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
@@ -290,11 +291,11 @@ class ModernBertNER(EntityRecognizer):
 
 @cache
 def import_compiled(name: str) -> Optional[ModuleType]:
-    """Import a module of what Numba compiles.
+    """Import a module whose functions Numba compiles.
 
     name (str): "decoder" or "learner".
     RETURNS (Optional[ModuleType]): The module; None if Numba is not installed, or does
-        not go with the NumPy that is.
+        not support the NumPy that is.
     """
     try:
         import numba  # noqa: F401
@@ -331,8 +332,9 @@ def make_modernbert_ner(
     name (str): The component's name.
     model (Model[List[Doc], List[Floats2d]]): The model of a transition-based parser.
     moves (Optional[TransitionSystem]): The transition system; None for a new one.
-    update_with_oracle_cut_size (int): Tokens of the stretches that long Docs are cut
-        into for the parser to learn from. The encoder sees the Docs whole.
+    update_with_oracle_cut_size (int): About how many tokens there are in the stretches
+        that the parser learns from, into which long Docs are cut. The encoder sees the
+        Docs whole.
     incorrect_spans_key (Optional[str]): Span group with entities known to be wrong.
     scorer (Optional[Callable]): The scoring method.
     set_doc_vector (bool): Whether to set `doc.vector`, too: one vector for the whole
@@ -364,5 +366,5 @@ def _prepare_doc_vectors(model: Model, name: str) -> None:
     if n_encoders != 1:
         message = Errors.NO_DOC_VECTOR.format(component=name, n_encoders=n_encoders)
         raise ValueError(message)
-    # Here, too, where Docs come from other processes.
+    # Here, too, for Docs that were given their vectors in other processes.
     register_extension()

@@ -2,10 +2,9 @@
 
 The stock parser is the oracle: what is allowed is in `transitions.py`, the scores are
 those of `spacy/ml/parser_model.pyx`, and the entities are those that the stock parser
-would have found, set on a Doc as it would have set them. Only where two scores are the
-same but for the last bits of a float can the two decide differently: their matrix
-products sum in different orders. Where the stock parser is needed, `predict_entities`
-says None.
+would have found, set on a Doc as it would have set them. The two can differ only where
+two scores are equal up to the last bits of a float, since their matrix products sum in
+different orders. Where the stock parser is needed, `predict_entities` returns None.
 
 How the scores are made. The state is three tokens: the current one, the first of the
 open entity and the last before the current one. The latter two are padding when no
@@ -135,9 +134,9 @@ def are_entities(scores: Sequence[Any]) -> bool:
 
 
 def set_entities(doc: Doc, entities: DocEntities) -> None:
-    """Set entities as `BiluoPushDown.set_annotations` does. A token that is in none is
-    what it was or, if it was missing, is now outside. An entity has the id in a
-    knowledge base that its first token had.
+    """Set entities as `BiluoPushDown.set_annotations` does. A token in no entity keeps
+    its annotation or, if that was missing, is now outside. An entity takes over the
+    knowledge base id of its first token.
 
     doc (Doc): The Doc.
     entities (DocEntities): Its entities.
@@ -146,7 +145,7 @@ def set_entities(doc: Doc, entities: DocEntities) -> None:
         return
     starts, ends, labels = entities
     for label in set(labels.tolist()):
-        # Of a vocabulary that never met it.
+        # The Doc may have a vocab that has never seen the label.
         if label not in doc.vocab.strings:
             raise ValueError(SpacyErrors.E084.format(label=label))
     lengths = ends - starts
@@ -159,8 +158,8 @@ def set_entities(doc: Doc, entities: DocEntities) -> None:
     iob[starts] = IOB_BEGIN
     types[inside] = np.repeat(labels, lengths)
     kb_ids[inside] = np.repeat(kb_ids[starts], lengths)
-    # As `Doc.set_ents` does with what else was there: an inside without a beginning, or
-    # of another label than the token before, begins an entity.
+    # As `Doc.set_ents` treats entities that were there before: an inside token with no
+    # beginning, or with another label than the token before, begins an entity.
     strays = (iob[:-1] == IOB_OUTSIDE) | (types[:-1] != types[1:])
     iob[1:][strays & (iob[1:] == IOB_INSIDE)] = IOB_BEGIN
     doc.from_array(attributes, cast(Any, table))
@@ -270,8 +269,8 @@ def decode(
 def outside_scores(
     hidden: np.ndarray, weights: Weights, actions: np.ndarray
 ) -> np.ndarray:
-    """Score tokens as if no entity were open. What is not asked for is not computed: of
-    many labels, that is half of all actions.
+    """Score tokens as if no entity were open. Only the given actions are computed: with
+    many labels, that spares half of all actions.
 
     hidden (np.ndarray): One row for each token. Shape `(n, nI)`, float32.
     weights (Weights): The weights.

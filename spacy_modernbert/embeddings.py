@@ -42,11 +42,12 @@ from .types import Floats, PackedBatch
 
 _WINDOW, _OVERLAP = 8192, 512
 
-# A stretch of text that is read at a time has so many characters for each wordpiece
-# that a pass holds. It is about what English has.
+# Texts are read in chunks of this many characters for each wordpiece that a pass holds,
+# which is about as many as an English wordpiece has.
 _CHARACTERS_PER_WORDPIECE = 4
 
-# No character has more bytes, and so no more wordpieces of a byte-level tokenizer.
+# No character has more bytes in UTF-8, so a byte-level tokenizer makes no more
+# wordpieces of it.
 _BYTES_PER_CHARACTER = 4
 _LONGEST_WORD = 64
 
@@ -76,7 +77,7 @@ class Embedder:
     precision (str): What matrices are multiplied in, not "auto".
     quantization (Optional[Mapping[str, Any]]): How weights are quantized, if they are.
 
-    Invariant: a pass holds a window, and the encoder takes one.
+    Invariant: a window fits into a pass, and into the encoder.
     """
 
     encoder: Encoder
@@ -251,7 +252,7 @@ def load_embedder(
     }
     settings = {key: value for key, value in settings.items() if value is not None}
     if quantization is not None or {"backend", "precision"} & set(settings):
-        # That of the pipeline may be none of another backend's.
+        # Another backend or precision may not support that of the pipeline.
         settings["quantization"] = quantization
     checked = EncoderSettings(name, revision, **settings)
     spans: Mapping[str, Any] = {}
@@ -266,14 +267,14 @@ def load_embedder(
         if not blocks:
             raise ValueError(Errors.PIPELINE_WITHOUT_ENCODER.format(pipeline=name))
         found = blocks[0].settings.get("get_spans", {})
-        # Those of others may count in tokens.
+        # Other span getters may count in tokens.
         spans = found if found.get("@span_getters") == LONG_CONTEXT_SPANS else {}
         shim = load_shim(folder, config, blocks[0], settings)
     loaded = shim.loaded
     most = shim.settings.max_batch_wordpieces
     limit = min(loaded.encoder.config.max_wordpieces, most)
     if window is None:
-        # Where that is too much, the error is to name what is too small for a window.
+        # Not below the minimum: then the error says what is too small for a window.
         window = max(MIN_WINDOW, min(spans.get("window", _WINDOW), limit))
     if overlap is None:
         overlap = min(spans.get("overlap", _OVERLAP), window // 2)
@@ -292,7 +293,7 @@ def load_embedder(
 
 
 def _check_texts(texts: Iterable[str]) -> None:
-    # It is an iterable of texts, too: of its characters.
+    # A string would pass as an iterable of texts: its characters.
     if isinstance(texts, str):
         raise TypeError(Errors.TEXTS_ARE_ONE.format(value=texts[:20]))
 
@@ -310,8 +311,8 @@ def normalized(vectors: Floats) -> Floats:
 def make_doc(text: str, vocab: Vocab, longest: int) -> Doc:
     """Make a Doc of a text in any language, to find out where it may be cut.
 
-    No token is longer than a window, not even in a text without spaces: a word of many
-    characters is several tokens. That is no way to find words, and fast.
+    No token is longer than a window, not even in a text without spaces: a very long
+    word becomes several tokens. These are not proper words, but they are found fast.
 
     text (str): The text.
     vocab (Vocab): The vocabulary.
@@ -335,7 +336,7 @@ def load_shim(
     RETURNS (EncoderShim): The shim, with the encoder.
     """
     others = [name for name in config["components"] if name != block.component]
-    # As `spacy.load` does it, whose overrides put no block in the place of a value.
+    # As `spacy.load` does, whose overrides cannot replace a value by a block.
     changed = config.copy()
     section = reduce(getitem, block.path.split("."), changed)
     section.update(settings)

@@ -1,19 +1,19 @@
 """A step of training of spaCy's named entity recognizer, compiled with Numba.
 
 To learn from a batch, spaCy goes through the texts of all Docs in Python some ten times
-over, walks along the entities as they should be with a parser state, and multiplies
-small matrices after each token. That takes longer than some encoders do, and all of it
-is done on the host while a GPU waits. Here the same is done over flat arrays, and
-matrices are multiplied once for a whole batch.
+over, moves a parser state along the correct entities, and multiplies small matrices
+after each token. That takes longer than some encoders do, and all of it is done on the
+host while a GPU waits. Here the same is done over flat arrays, and matrices are
+multiplied once for a whole batch.
 
 spaCy's update is the oracle: the gradients and the loss are those that
-`spacy/pipeline/transition_parser.pyx` would have found, up to rounding, after as many
-draws of random numbers. Where it is needed itself, `update` says False.
+`spacy/pipeline/transition_parser.pyx` would have found, up to rounding, and as many
+random numbers are drawn. Where spaCy's own update is needed, `update` returns False.
 
-How a recognizer learns. Long Docs are cut into stretches. Along each the recognizer
-walks by itself, and the loss at a token is that of not taking any of the actions after
-which as much can still become right as before. What is right is known from the entities
-of the reference; of some tokens, it may be unknown.
+How a recognizer learns. Long Docs are cut into stretches. Along each, the recognizer
+follows its own predictions. At each token, an action is right if it adds no mistake,
+and the loss is that of taking no right action. What is right is known from the entities
+of the reference; for some tokens, it may be unknown.
 
 Importing this module imports Numba, which the extra `fast` installs.
 """
@@ -65,7 +65,7 @@ from .transitions import (
 )
 from .types import Floats, lay_ranges
 
-# The kind of what is right at a token of which that is not known. Numba compiles it in.
+# The kind of a token for which the right action is unknown. Numba compiles it in.
 MISSING = -1
 
 
@@ -85,8 +85,8 @@ class Reference:
     """What the reference of an example says of the tokens that are learned from.
 
     gold (Gold): What is right at each.
-    says (Callable[[int, int], bool]): Whether it says anything of `x[start:end]`.
-    says_anything (bool): Whether it does of all of them, and there are any.
+    says (Callable[[int, int], bool]): Whether it says anything about `x[start:end]`.
+    says_anything (bool): Whether it says anything at all, about any of the tokens.
     """
 
     gold: Gold
@@ -108,11 +108,11 @@ class Starts(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What scores are the sums of, or the gradient of that. float32.
+    """The terms that are added up to scores, or their gradient. float32.
 
-    products (np.ndarray): The part of each token, when it is the current one, the first
-        of the open entity or the one before; of a token that is not there in the first
-        row. Shape `(1 + total, 3, n_actions, nP)`.
+    products (np.ndarray): What each token adds as the current one, as the first of the
+        open entity, and as the one before. The first row is for a token that is not
+        there. Shape `(1 + total, 3, n_actions, nP)`.
     bias (np.ndarray): What is always added. Of `nP` sums, the largest is the score.
         Shape `(n_actions, nP)`.
     """
@@ -173,8 +173,8 @@ def update(
 
 def is_learned_here(pipe: Parser) -> bool:
     """RETURNS (bool): Whether a recognizer as it is now can learn here: one that can be
-    decoded (`decoder.is_covered`), without an upper layer, several pieces to an action,
-    no spans that are known to be wrong, and no other tasks to learn beside.
+    decoded here (`decoder.is_covered`), and has no upper layer, several pieces to an
+    action, no spans that are known to be wrong, and no other tasks to learn.
     """
     return (
         is_covered(pipe)
@@ -182,7 +182,7 @@ def is_learned_here(pipe: Parser) -> bool:
         and pipe.model.layers[1].get_dim("nP") > 1
         and pipe.moves.neg_key is None
         and not pipe._multitasks
-        # A way of old to say that a token is not of a label. spaCy says so.
+        # An old notation for negative examples, which spaCy rejects with a message.
         and not any(label.startswith("!") for label in pipe.labels)
     )
 
@@ -274,7 +274,7 @@ def read_tags(tags: Sequence[Optional[str]], numbers: Dict[int, int]) -> Gold:
 
 
 def _says(is_said: np.ndarray, start: int, end: int) -> bool:
-    # spaCy takes an empty stretch for all.
+    # spaCy takes an empty stretch to mean the whole Doc.
     stretch = is_said[start:end]
     return bool((stretch if len(stretch) else is_said).any())
 
@@ -290,8 +290,8 @@ def find_starts(
     n_moves: int,
 ) -> Starts:
     """Find where the recognizer sets out: at the beginning of each Doc or, if that is
-    long, of each stretch of it, there as if all had been right before. Where a
-    reference says nothing, it does not.
+    long, of each stretch of it, as if all actions before had been right. It does not
+    set out where a reference says nothing.
 
     references (Sequence[Reference]): One for each Doc.
     tokens (Tokens): The tokens of all Docs.
@@ -338,7 +338,8 @@ def backprop_lower(lower: Model, hidden: Floats, gradient: Sums) -> Any:
     products = gradient.products[1:].reshape(len(hidden), -1)
     seen = hidden
     if not np.isfinite(hidden).all():
-        # As with spaCy, tokens that nothing was learned from have no say in this.
+        # As in spaCy, tokens that nothing was learned from do not count. In a product
+        # over all tokens they would: 0 times infinity is NaN.
         seen = np.where(products.any(axis=1, keepdims=True), hidden, 0.0)
     d_weights = gemm(products, seen, trans1=True).reshape(weights.shape)
     # What spaCy adds for a token that is not there: it looks the token up at -1, and
@@ -364,7 +365,7 @@ def _is_sunk(gold: Gold, open_label: int, first: int) -> bool:
 def _is_wrong(
     kind: int, label: int, token: int, rules: Rules, first: int, ends: bool, gold: Gold
 ) -> bool:
-    """Whether an entity is lost by an action that was not lost before.
+    """Whether an action adds a mistake: loses an entity, or begins a wrong one.
 
     kind, label (int): The action.
     token (int): The current token.
@@ -411,7 +412,7 @@ def _follow(
 def _walk_right(
     begin: int, end: int, every: int, tokens: Tokens, gold: Gold, actions: Actions
 ) -> np.ndarray:
-    """Walk through a Doc by what is right: of the actions that are, the first.
+    """Walk through a Doc by right actions: at each token, the first that is right.
 
     begin, end (int): The Doc, among all tokens.
     every (int): After how many tokens a state is kept.
@@ -419,7 +420,7 @@ def _walk_right(
     gold (Gold): What is right.
     actions (Actions): The actions.
     RETURNS (np.ndarray): Of each state: the token, the label and the first token of the
-        open entity. Shape `(n, 3)`, int64. None, if all actions are wrong somewhere.
+        open entity. Shape `(n, 3)`, int64. No rows if some token has no right action.
     """
     states = np.empty(((end - begin + every - 1) // every, 3), dtype=np.int64)
     open_label, first = NO_LABEL, begin
@@ -540,13 +541,13 @@ def _best(scores: np.ndarray, allowed: np.ndarray) -> int:
 def _compare(
     scores: np.ndarray, allowed: np.ndarray, wrong: np.ndarray, d_scores: np.ndarray
 ) -> float:
-    """Take the gradient of the loss of one step, by scores: that of the logarithm of
-    how likely all right actions are together, by a softmax over all actions. If all
-    that are allowed are wrong, all of them are taken to be right.
+    """Compute the gradient of the loss of one step with respect to the scores. The loss
+    is the negative logarithm of the probability of all right actions together, by a
+    softmax over all actions. If no allowed action is right, all of them count as right.
 
     scores (np.ndarray): Shape `(n_actions,)`, float32.
-    allowed, wrong (np.ndarray): Which actions are. Shape `(n_actions,)`, bool. Of what
-        is not allowed, `wrong` says nothing.
+    allowed, wrong (np.ndarray): Which actions are. Shape `(n_actions,)`, bool. `wrong`
+        means nothing for an action that is not allowed.
     d_scores (np.ndarray): Where to write the gradient. Shape `(n_actions,)`, float32.
     RETURNS (float): The sum of its squares.
     """

@@ -33,8 +33,8 @@ def progress_logger_v1(
 
     In a notebook the bar is a widget, or without ipywidgets a line of text. Where
     nobody watches (standard error is neither a notebook's nor a terminal), there is no
-    bar, and the rows are plain lines. What the rows say is
-    also written as JSON, a line for each evaluation, for the learning curve.
+    bar, and the rows are plain lines. What the rows say is also written as JSON, a line
+    for each evaluation, for the learning curve.
 
     output_file (Optional[Union[str, Path]]): Where to write that. If not set, to
         `log.jsonl` beside `model-best`, where the run has an output folder. What an
@@ -113,8 +113,8 @@ class Progress:
             for name, pipe in self.nlp.pipeline
             if getattr(pipe, "is_trainable", False)
         ]
-        # As spaCy's own logger: a weight of 0 is for what is to be seen, but not to
-        # choose the best by.
+        # As in spaCy's own logger: a score of weight 0 is shown, but plays no part in
+        # choosing the best pipeline.
         self._scores = [
             name
             for name, weight in training["score_weights"].items()
@@ -309,11 +309,11 @@ def format_memory(n_bytes: float) -> str:
 
 
 def read_memory() -> Optional[int]:
-    """RETURNS (Optional[int]): The bytes that this process holds, and those of its
-    tensors on a CUDA device; None where that cannot be told.
+    """RETURNS (Optional[int]): The bytes that this process holds (on macOS, the most it
+    has held), and those of its tensors on a CUDA device; None where that is unknown.
     """
     n_bytes = _resident()
-    # Not imported: who trains on torch has it.
+    # Not imported: where torch is in use, it has been imported already.
     torch = sys.modules.get("torch")
     if n_bytes is not None and torch is not None and torch.cuda.is_initialized():
         n_bytes += torch.cuda.memory_allocated()
@@ -329,18 +329,18 @@ def _resident() -> Optional[int]:
     if sys.platform == "darwin":
         import resource
 
-        # The most it held so far: what it holds now, macOS tells other processes.
+        # The most it has held so far: the standard library cannot ask for the present.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
 
 
 def _is_notebook(stream: IO) -> bool:
-    """RETURNS (bool): Whether somebody watches, though it is no terminal: Jupyter's."""
+    """RETURNS (bool): Whether a stream is Jupyter's: watched, though no terminal."""
     return type(stream).__module__.startswith("ipykernel")
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no infinity, and nothing that is no number: they become null."""
+    """Replace infinities and NaN, which JSON does not have, by null."""
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}
     is_odd = isinstance(value, float) and not math.isfinite(value)

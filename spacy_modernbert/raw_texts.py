@@ -13,10 +13,10 @@ def read_texts(path: Path) -> List[str]:
 
     path (Path): A `.jsonl` file with a "text" on each line, as `spacy pretrain` reads
         it, or `.ndjson`; a `.spacy` file; or a `.txt` file, which is one text.
-    RETURNS (List[str]): The texts, without empty ones. Lines of a `.txt` file end in a
-        line feed, whatever they end in there.
-    RAISES (ValueError): If there is no such file, it is of no kind that is known, or
-        is damaged.
+    RETURNS (List[str]): The texts, without empty ones. All line ends of a `.txt` file
+        become line feeds.
+    RAISES (ValueError): If there is no such file, or it is damaged or of an unknown
+        kind.
     """
     if not path.is_file():
         raise ValueError(Errors.NO_TEXTS.format(path=path))

@@ -120,12 +120,12 @@ class LongContextSpans:
 def check_window(get_spans: SpanGetter, limit: int, max_batch_wordpieces: int) -> None:
     """Check that a model takes the windows of a span getter, and a pass holds them.
 
-    get_spans (SpanGetter): The span getter. What any but `LongContextSpans` gives is
-        cut to what the model takes and a pass holds, if that is not too little.
+    get_spans (SpanGetter): The span getter. The spans of any but `LongContextSpans` are
+        cut to what the model takes and a pass holds, which must not be too little.
     limit (int): The most wordpieces that the model takes, special tokens counted.
     max_batch_wordpieces (int): The most wordpieces of a pass.
     RAISES (ValueError): If the window is larger than the limit, or a pass smaller than
-        the window.
+        the window (or than the smallest window, with another span getter).
     """
     if not isinstance(get_spans, LongContextSpans):
         least = min(MIN_WINDOW, limit)
@@ -144,7 +144,7 @@ def check_window(get_spans: SpanGetter, limit: int, max_batch_wordpieces: int) -
 
 
 def _most_pieces(text: str) -> Ints:
-    """`(len(text) + 1,)`: a bound on the wordpieces of each beginning of a text."""
+    """`(len(text) + 1,)`: an upper bound on the wordpieces of each prefix of a text."""
     if text.isascii():
         return np.arange(len(text) + 1, dtype=np.int64)
     kinds, which = np.unique(code_points(text), return_inverse=True)

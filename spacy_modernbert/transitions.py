@@ -1,8 +1,8 @@
 """The transition system of spaCy's named entity recognizer, over flat arrays.
 
 spaCy walks over the tokens with a parser state and asks it, for each token and each
-action, whether the action is allowed; that takes longer than some encoders do. Here is
-what it would say, for code that Numba compiles: the rules are those of
+action, whether the action is allowed; that takes longer than some encoders do. This
+module answers the same question for code that Numba compiles, by the rules of
 `spacy/pipeline/_parser_internals/ner.pyx`. A state is the open entity, if there is one,
 and the token that it has come to.
 
@@ -31,7 +31,7 @@ NONE, PRESET, ANY = range(3)
 
 
 def _digest_rules() -> str:
-    """RETURNS (str): What tells the rules of this file from others."""
+    """RETURNS (str): A digest of this file, which changes with the rules in it."""
     try:
         return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     except OSError:  # within an archive, where Numba keeps nothing
@@ -79,11 +79,11 @@ class Rules(NamedTuple):
 
     open_label (int): The label of the open entity; NO_LABEL if none is open.
     preset (int): The label that the token had before.
-    may_block (bool): Whether it may stay out of entities because that was said before.
+    may_block (bool): Whether it may stay outside because the Doc already says so.
     may_begin, may_unit (int): With which labels an entity may begin, or begin and end.
     may_out (bool): Whether it may be outside.
     may_go_on (bool): Whether the open entity may go on.
-    last_label (int): The label by whose action it may end; NO_LABEL if it may not.
+    last_label (int): The label whose action may end it; NO_LABEL if it may not end.
     """
 
     open_label: int
@@ -117,7 +117,7 @@ def read_actions(moves: BiluoPushDown) -> Tuple[Actions, List[int]]:
 
 
 def knows_label(actions: Actions, number: int) -> bool:
-    """RETURNS (bool): Whether there are all actions of the label of some number."""
+    """RETURNS (bool): Whether the label of this number has all of its actions."""
     return set(actions.kinds[actions.labels == number]) == {BEGIN, IN, LAST, UNIT}
 
 
@@ -155,9 +155,10 @@ def compiled(function: Callable, **options: Any) -> Callable:
         found = numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:
         return numba.njit(nogil=True, **options)(function)
-    # Numba compiles anew what stands in a file that has changed, and does not ask for
-    # the files of what is called there, which are this one (`limitations` in
-    # https://numba.readthedocs.io/en/stable/developer/caching.html).
+    # Numba recompiles a function if its own file has changed, but not if the files of
+    # functions that it calls have, which are in this one (`limitations` in
+    # https://numba.readthedocs.io/en/stable/developer/caching.html). So the cache also
+    # depends on a digest of this file.
     cache = getattr(found, "_cache", None)  # with NUMBA_DISABLE_JIT, there is none
     if cache is not None:
         cache._cache_file._source_stamp = (cache._cache_file._source_stamp, _RULES)
@@ -210,8 +211,8 @@ def read_rules(tokens: Tokens, token: int, open_label: int) -> Rules:
                 else not next_starts
             )
         )
-        # Where an entity that was there before ends, this one ends with it, by the
-        # action of that one's label.
+        # Where an entity that was there before ends, this one ends with it, by an
+        # action with the label of the former.
         if iob == IOB_INSIDE and next_iob != IOB_INSIDE:
             last_label = preset
         else:

@@ -1,4 +1,4 @@
-"""The data that travels between the rooms."""
+"""The data that travels between the rooms (subpackages)."""
 
 from dataclasses import dataclass
 from typing import Iterator, Sequence, Tuple, Union
@@ -167,20 +167,20 @@ class TokenRows:
     @property
     def firsts(self) -> Ints:
         """RETURNS (Ints): `(n_tokens,)`, the first row of each token. A token without
-        any has that of the next one that has some, else the last row of all, or 0.
+        rows gets that of the next token that has some; else the last row, or 0.
         """
         if not self.rows.size:
             return np.zeros_like(self.lengths)
         return self.rows[np.minimum(self.starts, self.rows.size - 1)]
 
     def within(self, start: int, end: int) -> Tuple[Ints, "TokenRows"]:
-        """Find what a part of the packed output says of tokens. The rows of a token are
-        never in two parts that are encoded one by one.
+        """Find the tokens that a part of the packed output covers. Parts that are
+        encoded separately never share a token, whose rows are all in one window.
 
         start, end (int): The rows of the part, `[start, end)`.
         RETURNS (Tuple[Ints, TokenRows]): `(n,)` rising, the tokens that belong to it,
-            and the rows of each of them, counted from `start`. Parts that are together
-            all of the output have together all tokens, those without rows, too.
+            and the rows of each of them, counted from `start`. Parts that make up the
+            whole output cover all tokens, including those without rows.
         """
         firsts = self.firsts
         tokens = np.flatnonzero((firsts >= start) & (firsts < end))
@@ -195,6 +195,6 @@ def lay_ranges(starts: Ints, lengths: Ints) -> Ints:
     starts, lengths (Ints): `(n,)` the first number of each, and how many there are.
     RETURNS (Ints): `(lengths.sum(),)` the numbers of the first, of the second …
     """
-    # Each one's first number, less the place that it comes to.
+    # The first number of each range, less its position in the result.
     shifts = starts - (np.cumsum(lengths) - lengths)
     return np.repeat(shifts, lengths) + np.arange(int(lengths.sum()))

@@ -7,8 +7,8 @@ the weights of a Doc sum to 1.
   once, by the window in which it stands farthest from a cut; `[CLS]` counts as it is in
   the first window, `[SEP]` as it is in the last. Of a Doc of one window, that is the
   mean over all rows, as transformers and sentence-transformers have it.
-- `cls`: the `[CLS]` of every window, by the number of wordpieces that the window speaks
-  for. Of a Doc of one window, its `[CLS]`.
+- `cls`: the `[CLS]` of every window, weighted by the number of wordpieces that the
+  window speaks for. Of a Doc of one window, its `[CLS]`.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class DocPooling:
         return int(self.bounds.size) - 1
 
     def add(self, vectors: Floats, start: int, doc_vectors: Floats) -> None:
-        """Add what some rows of the output have in the vectors.
+        """Add to the vectors what some rows of the output contribute.
 
         vectors (Floats): `(n_rows, width)`, the rows from `start` on.
         start (int): The first of them.
@@ -94,7 +94,7 @@ def plan_doc_pooling(
 
 
 def own_rows(windows: Sequence[Window], lengths: Ints, n_prefix: int) -> Counts:
-    """Which rows of a Doc stand for its wordpieces, if one may do so for each.
+    """Which rows of a Doc stand for its wordpieces: at most one row for each.
 
     windows (Sequence[Window]): Its windows.
     lengths (Ints): `(n_windows,)` the rows of each.
@@ -102,7 +102,7 @@ def own_rows(windows: Sequence[Window], lengths: Ints, n_prefix: int) -> Counts:
     RETURNS (Counts): `(n_rows,)` 1 for a row that stands for a wordpiece, else 0.
     """
     own = np.zeros(int(lengths.sum()))
-    # A wordpiece is to its windows what a token is.
+    # Windows speak for wordpieces as they do for tokens.
     pieces = np.arange(max(window.piece_end for window in windows) + 1)
     owners = token_owners(
         Alignment(pieces[:-1], pieces[1:]),

@@ -104,9 +104,9 @@ def cut_windows(
     breaks (Ints): `(n_tokens,)`, what ends after each token (`doc_breaks`).
     capacity (int): The wordpieces that a window holds, special tokens not
         counted. At least 1.
-    overlap (int): The wordpieces that two windows next to each other share: at
-        most so many, and fewer by less than one token, unless the token after the
-        cut needs the room. At least 0.
+    overlap (int): The most wordpieces that two windows next to each other share.
+        They share fewer by less than one token, unless the token after the cut
+        needs the room. At least 0.
     warning (str): What to say of tokens with more than `capacity` wordpieces.
     RETURNS (List[Window]): The windows: none for a Doc of no tokens, one for a Doc
         that fits. A token with more than `capacity` wordpieces has a window for
@@ -129,7 +129,7 @@ def cut_doc(
     RETURNS (List[Window]): The windows, as `cut_windows` gives them.
     """
     if len(doc) and n_pieces <= capacity:
-        # It need not be known where it could be cut.
+        # No need to look for places to cut.
         return [Window(0, len(doc), 0, n_pieces)]
     return cut_windows(alignment, n_pieces, doc_breaks(doc), capacity, overlap)
 

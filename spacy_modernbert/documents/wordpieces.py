@@ -106,8 +106,7 @@ class WordpieceTokenizer:
         path (Union[str, Path]): The file, or the folder that holds it.
         RETURNS (WordpieceTokenizer): The tokenizer.
         RAISES (FileNotFoundError): If there is no such file.
-        RAISES (ValueError): If it is
-            not a tokenizer this package can use.
+        RAISES (ValueError): If it is not a tokenizer this package can use.
         """
         file = Path(path)
         if file.is_dir():
@@ -201,8 +200,8 @@ class WordpieceTokenizer:
         return [self._tokenizer.id_to_token(piece) for piece in ids.tolist()]
 
     def _wordpieces(self, text: str, encoding: Encoding, is_exact: bool) -> Wordpieces:
-        """is_exact (bool): Whether the wordpieces are the very bytes of the text, and
-        where they lie is to be counted."""
+        """is_exact (bool): Whether the wordpieces are exactly the bytes of the text, so
+        that their offsets can be counted."""
         ids: Ints = np.array(encoding.ids, dtype=np.int64)
         if is_exact:
             assert self._byte_lengths is not None
@@ -493,8 +492,8 @@ def _byte_values(tokenizer: Tokenizer) -> Dict[int, int]:
 
 def _byte_lengths(tokenizer: Tokenizer) -> Optional[Ints]:
     """How many bytes of the text each wordpiece stands for, by its id, where wordpieces
-    are the bytes of the text as it is, cut up: in byte-level BPE. Their places can then
-    be counted, which is quicker than to have the tokenizer follow them.
+    are just pieces of the text's bytes, as in byte-level BPE. Their offsets can then be
+    counted, which is faster than having the tokenizer track them.
 
     0 for special tokens. None for all other tokenizers.
     """

@@ -1,7 +1,7 @@
 """Which backends this machine has, and which of them "auto" takes.
 
-Asked of torch, MLX and the other libraries themselves and never of Thinc's ops, which
-know no GPU without CuPy. No library is imported but those that are asked for.
+torch, MLX and the other libraries are asked themselves, and never Thinc's ops, which
+know no GPU without CuPy. Only the libraries in question are imported.
 """
 
 import importlib
@@ -26,8 +26,8 @@ BFLOAT16_FLAGS = _BFLOAT16_OF_X86 | {"bf16"}
 
 _MEMORY_FILE = Path("/proc/meminfo")  # of Linux
 
-# On some GPUs, MLX multiplies in TF32 what is to be float32, unless it is told not to
-# before it computes anything. Whoever has set it otherwise means that.
+# On some GPUs, MLX multiplies float32 in TF32, unless it is told not to before it
+# computes anything. A value that the user has set is left as it is.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 
@@ -105,7 +105,7 @@ def choose(
     to_train (bool): Whether it must train, too.
     precision (str): "auto" or the name of a precision: what it is to multiply in.
     quantized (bool): Whether its weights are to be quantized.
-    among (Collection[str]): The backends that will do, "cpu" with them.
+    among (Collection[str]): The backends to choose from, including "cpu".
     RETURNS (Choice): The first in the order of preference that can run here.
     """
     for backend, why in _preferences(precision, quantized):
@@ -152,9 +152,9 @@ def has_amx() -> bool:
 
 
 def multiplies_int8() -> bool:
-    """RETURNS (bool): Whether torch and OpenVINO multiply matrices of int8 by what the
-    processor has for it (VNNI, AMX): on ARM, they do not. Elsewhere int8 saves memory
-    and no time.
+    """RETURNS (bool): Whether torch and OpenVINO multiply matrices of int8 with the
+    processor's own instructions for it (VNNI, AMX). On ARM they do not. Without them,
+    int8 saves memory but no time.
     """
     return bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
@@ -178,8 +178,8 @@ def find_onnx_provider(precision: str) -> str:
 
 
 def _free_memory() -> int:
-    """RETURNS (int): Bytes that can be had, with those in which Linux keeps files that
-    were read; 0 where the system does not say.
+    """RETURNS (int): Bytes that are available, including those in which Linux caches
+    files; 0 where the system does not say.
     """
     try:
         lines = _MEMORY_FILE.read_text(encoding="ascii").splitlines()
@@ -201,15 +201,15 @@ def _preferences(precision: str, quantized: bool) -> Iterator[Tuple[str, str]]:
     yield "cuda", "torch finds a CUDA device"
     if precision in ("auto", "bfloat16") and _is_quickest_by_openvino():
         yield "openvino", "the processor multiplies bfloat16, OpenVINO the quickest"
-    # In bfloat16, it needs a processor that multiplies that.
+    # Not in bfloat16, which OpenVINO has only where the processor multiplies it.
     if quantized and precision in ("auto", "float32") and multiplies_int8():
         yield "openvino", "the processor multiplies int8, OpenVINO the quickest"
 
 
 def _is_quickest_by_openvino() -> bool:
-    # In float32, OpenVINO and ONNX Runtime are not everywhere quicker than torch on
-    # long documents, and take more memory. In bfloat16, OpenVINO is half as quick again
-    # on long ones.
+    # In float32, OpenVINO and ONNX Runtime are not always faster than torch on long
+    # documents, and take more memory. In bfloat16, OpenVINO is about 1.5 times as fast
+    # on them.
     return bool(processor_flags() & _BFLOAT16_OF_X86)
 
 
@@ -223,8 +223,8 @@ def _is_installed(module: str) -> bool:
 
 def _why_broken(module: str) -> str:
     """RETURNS (str): Why a module of a library that is installed cannot be imported,
-    and what to do about it; empty if it can. A folder of the name of a library is found
-    like one, but has no such module.
+    and what to do about it; empty if it can. A mere folder with the name of a library
+    also counts as installed, but lacks the module.
     """
     try:
         importlib.import_module(module)

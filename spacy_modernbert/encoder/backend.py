@@ -33,16 +33,16 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # NVIDIA's cards from Ampere on.
 BFLOAT16_CAPABILITY = (8, 0)
 
-# Overrides the `backend` of a config, so that a pipeline opens on another machine
-# with no word of it changed.
+# Overrides the `backend` of a config, so that a pipeline can be opened on another
+# machine without changing its config.
 BACKEND_VARIABLE = "SPACY_MODERNBERT_BACKEND"
 
 
 class EncoderOutOfMemory(MemoryError):
     """The device has too little memory.
 
-    If it is for a pass, what that had computed is freed; the weights, and the gradients
-    that were gathered before it, are as they were. So a smaller batch may be tried.
+    If it was a pass that ran out, what it had computed is freed; the weights, and the
+    gradients gathered before it, are unchanged. So a smaller batch may be tried.
     """
 
 
@@ -161,9 +161,9 @@ def resolve_backend(
     precision (str): "auto" or the name of a precision, which "auto" heeds.
     quantization (Optional[Mapping[str, Any]]): None, or one that some backend knows.
         "auto" takes no backend without it.
-    among (Collection[str]): What "auto" may take, "cpu" with them.
-    heed_variable (bool): Whether the environment variable wins. Not where the name
-        comes from no config: who compares with a backend means that one.
+    among (Collection[str]): What "auto" may take, including "cpu".
+    heed_variable (bool): Whether the environment variable wins. It should not where
+        the caller named the backend, rather than a config: then that one is meant.
     RETURNS (str): The name of one that can run here.
     RAISES (ValueError): If the name is unknown, or the backend cannot run here, or
         cannot train and has to.
@@ -186,12 +186,12 @@ def resolve_backend(
 
 @contextmanager
 def naming_variable(heed_variable: bool = True) -> Iterator[Optional[str]]:
-    """Within, errors say that the backend is that of the environment variable, where it
-    is.
+    """Within this context, errors say so if it was the environment variable that named
+    the backend.
 
     heed_variable (bool): Whether the environment variable wins: see `resolve_backend`.
     YIELDS (Optional[str]): The backend that it names, where it wins.
-    RAISES (ValueError): In the place of another.
+    RAISES (ValueError): In the place of one that is raised within.
     """
     variable = os.environ.get(BACKEND_VARIABLE) if heed_variable else None
     try:
@@ -229,7 +229,7 @@ def resolve_settings(
         quantization=quantization,
         heed_variable=heed_variable,
     )
-    # Encoders see to them, too. But who chose the backend is known here.
+    # Encoders check these, too, but only here is it known who chose the backend.
     with naming_variable(heed_variable):
         precision = resolve_precision(precision, backend)
         resolve_quantization(quantization, backend, precision)
@@ -265,7 +265,7 @@ def resolve_precision(precision: str, backend: str) -> str:
 
 
 def known_precisions(backend: str) -> Tuple[str, ...]:
-    """What a backend computes in here, be it slowly.
+    """The precisions that a backend has on this machine, even if some are slow.
 
     backend (str): A backend that can run here, not "auto".
     RETURNS (Tuple[str, ...]): The names, "float32" first.
@@ -276,7 +276,7 @@ def known_precisions(backend: str) -> Tuple[str, ...]:
     if backend == "openvino":
         import openvino
 
-        # Without, it would compute in float32 and say nothing.
+        # Without "BF16", it would silently compute in float32.
         able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("float32", "bfloat16") if "BF16" in able else ("float32",)
     has_bfloat16 = True
@@ -350,10 +350,10 @@ def make_encoder(
     quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`, and for MLX
         `{"bits": 8 | 4, "group_size": 64}`.
     gradient_checkpointing (Union[bool, str]): True, False or "auto".
-    frozen_layers (int): The lowest so many layers, and with any of them the
-        embeddings, are not trained.
-    to_train (bool): Whether it must train. What "auto" takes is else the quickest to
-        predict.
+    frozen_layers (int): How many of the lowest layers are not trained. If there are
+        any, the embeddings are not trained either.
+    to_train (bool): Whether it must train. If not, "auto" takes what predicts the
+        fastest.
     heed_variable (bool): Whether the environment variable wins over the backend.
     RETURNS (Encoder): The encoder.
     RAISES (ValueError): If a name is unknown, the backend cannot run here or has no

@@ -15,8 +15,8 @@ from ..types import PackedBatch
 from .blocks import block_size, make_block_mask, reach
 from .transfer import to_device
 
-# Blocks that the CPU multiplies together, so that queries with their keys fit into its
-# cache; and when it goes back, where there are two arrays of scores.
+# How many blocks the CPU multiplies together, so that queries and their keys fit into
+# its cache: in the forward pass, and in the backward pass with two arrays of scores.
 _BLOCKS_AT_A_TIME = 16
 _BLOCKS_BACK = 8
 
@@ -30,8 +30,8 @@ class Blocks:
     n_blocks (int): Blocks; the last one may reach beyond the stream.
     at_a_time (int): Blocks that are multiplied together where autograd keeps nothing.
     mask (Tensor): `(n_blocks, 1, size, 3 * size)` bool, True where the query sees the
-        key: within the window and in the same sequence. Boolean and never additive: a
-        large negative number that is cast to another type is how rows become NaN.
+        key: within the window and in the same sequence. Boolean rather than additive,
+        since a large negative number that is cast to another type can make rows NaN.
 
     Invariants: a window reaches no farther than one block. Every row of the mask has a
     True in it, since a position sees itself, also one beyond the stream.
@@ -80,7 +80,7 @@ def cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> Bl
     return Blocks(
         size=size,
         n_blocks=n_blocks,
-        # Other devices are kept busy.
+        # Other devices are kept busier by all blocks at once.
         at_a_time=_BLOCKS_AT_A_TIME if device.type == "cpu" else n_blocks,
         mask=to_device(mask, device)[:, None],
     )
@@ -130,7 +130,8 @@ def _attend(
 
 class _BlockAttention(torch.autograd.Function):
     """The gradient by matrix products, in half the time that torch's kernel takes on
-    blocks as small as these. The weights are computed anew: only what went in is kept.
+    blocks as small as these. The attention weights are recomputed from the inputs,
+    which are all that is kept.
     """
 
     @staticmethod
@@ -197,7 +198,7 @@ def _add_thirds(d_x: Tensor, part: slice, d_keys: Tensor) -> None:
 
 def _rows(x: Tensor, start: int, end: int) -> Tensor:
     """RETURNS (Tensor): `x[start:end]`, with zeros where that reaches beyond `x`."""
-    # A slice of all rows would be all the same, but for the work of its gradient.
+    # A slice of all rows would give the same, but its gradient would cost time.
     is_all = start <= 0 and end >= x.shape[0]
     rows = x if is_all else x[max(start, 0) : end]
     before, after = max(-start, 0), max(end - x.shape[0], 0)

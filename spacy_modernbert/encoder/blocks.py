@@ -21,13 +21,13 @@ def block_size(half_window: int) -> int:
 
 
 def reach(half_window: int, longest: int) -> int:
-    """How far a query of any of some sequences has to look, for all that it sees.
+    """How far a query has to look to see all that it may, in sequences of some lengths.
 
     half_window (int): Query i sees key j where `|i - j| <= half_window`.
     longest (int): The length of the longest of the sequences.
-    RETURNS (int): As far, or less: no further than the longest sequence is long, where
-        `local_attention` is more than that. A power of two then, and no less than the
-        published models look, so that blocks are of few sizes.
+    RETURNS (int): `half_window`; or less, if all sequences are shorter than that: then
+        a power of two that covers the longest, and no less than the half window of the
+        published models, so that there are few sizes of blocks.
     """
     return min(half_window, max(_USUAL, 1 << (longest - 1).bit_length()))
 

@@ -55,7 +55,7 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 TENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# What hides others is called so, where a checkpoint does not name it.
+# Usual names of the mask token, for a checkpoint that does not name its own.
 MASK_TOKENS = ("[MASK]", "<mask>")
 
 # All that is fetched from the hub.
@@ -70,13 +70,13 @@ _HUB_FILES = [
     POOLING_CONFIG,
 ]
 
-# No weights of a subfolder: the `*` of a pattern means slashes, too.
+# No weights from subfolders: the `*` of a pattern also matches slashes.
 _NOT_FROM_HUB = ["*/*.safetensors"]
 
-# What goes wrong where the hub's files are kept here, and not on the way to the hub.
+# Errors of the local disk that the hub's files are kept on, and not of the network.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
-# What the folder of a pipeline has, in whose components' folders checkpoints are.
+# Marks the folder of a pipeline, whose components' folders may hold checkpoints.
 _PIPELINE_CONFIG = "config.cfg"
 
 # What a folder may hold that `save_checkpoint` replaces.
@@ -293,8 +293,8 @@ def write_checkpoint(
         `tokenizer_config.json`, as the original had it. If None, they are made from
         the config and the tokenizer.
     head (Optional[Mapping[str, NDArray]]): The head for masked language modelling, by
-        the names of transformers' `ModernBertForMaskedLM`, which the checkpoint then
-        is one of.
+        the names of transformers' `ModernBertForMaskedLM`. The checkpoint is then one
+        for that class.
     dtype (str): What the tensors are written as, "F32" or "F16".
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
@@ -303,7 +303,7 @@ def write_checkpoint(
     shapes: Mapping[str, Shape] = expected_shapes(config)
     if head is not None:
         data["architectures"] = ["ModernBertForMaskedLM"]
-        # The head has no table of its own, whatever the encoder was taken from.
+        # The head shares the embedding table, whatever the source checkpoint says.
         data["tie_word_embeddings"] = True
         shapes = {
             **{_PREFIX + name: shape for name, shape in shapes.items()},
@@ -341,7 +341,7 @@ def write_tokenizer(
     folder (Path): Where to write: see `replacing_folder`.
     config (ModernBertConfig): The config of its encoder.
     tokenizer_json (str): The text of `tokenizer.json`.
-    tokenizer_config (Optional[Mapping[str, Any]]): See `save_checkpoint`.
+    tokenizer_config (Optional[Mapping[str, Any]]): See `write_checkpoint`.
     """
     if tokenizer_config is None:
         tokenizer_config = _make_tokenizer_config(config, tokenizer_json)
@@ -422,8 +422,8 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
             )
         )
         if not _is_whole(folder, patterns):
-            # Without network, it is what was fetched before, some of it or all. Whoever
-            # asks the hub itself is told so.
+            # Without a network, it is what was fetched before, and that is incomplete.
+            # Asking the hub directly raises the error that says why.
             huggingface_hub.model_info(name, revision=revision)
         return folder
 
@@ -452,7 +452,7 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
 
 
 def _is_whole(folder: Path, files: List[str]) -> bool:
-    """RETURNS (bool): Whether those files are there that no checkpoint is without."""
+    """RETURNS (bool): Whether the files that every checkpoint needs are there."""
     needed = [[name] for name in (CONFIG, TOKENIZER) if name in files]
     if INDEX in files:
         needed.append([TENSORS, INDEX])
@@ -596,8 +596,8 @@ def open_entries(
 def _describe(
     config: ModernBertConfig, tensors: Mapping[str, Floats]
 ) -> Dict[str, Any]:
-    """The contents of config.json. Of a quantized checkpoint, MLX's loaders look into
-    the one block, and the hub shows the other.
+    """The contents of config.json. How weights are quantized is in it twice: MLX's
+    loaders read `quantization`, and the hub shows `quantization_config`.
     """
     data = config.to_dict()
     if isinstance(tensors, QuantizedTensors):

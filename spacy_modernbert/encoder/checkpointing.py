@@ -1,4 +1,4 @@
-"""When the backward pass computes anew what the forward pass could have kept (gradient
+"""When the backward pass recomputes what the forward pass could have kept (gradient
 checkpointing: Chen et al., 2016, https://arxiv.org/abs/1604.06174).
 """
 
@@ -6,14 +6,14 @@ from typing import Union
 
 from .config import ModernBertConfig
 
-# "auto" computes anew where the activations that a pass would keep are larger.
+# "auto" recomputes if the activations that a pass would keep are larger than this.
 _AUTO_BYTES = 2 << 30
 
 
 def recomputes(
     setting: Union[bool, str], config: ModernBertConfig, n_trained: int, total: int
 ) -> bool:
-    """Whether a pass keeps what enters its layers only.
+    """Whether a pass keeps only what enters its layers.
 
     setting (Union[bool, str]): True, False or "auto".
     config (ModernBertConfig): The config.

@@ -12,7 +12,7 @@ from ..types import Floats
 class Parity:
     """How far the vectors of two encoders agree.
 
-    least_cosine (float): Between the two vectors of the wordpiece where it is least.
+    least_cosine (float): The smallest cosine between the two vectors of a wordpiece.
     mean_cosine (float): The mean over wordpieces.
     most_error (float): The largest difference of two numbers.
     """

@@ -28,10 +28,10 @@ FULL = "full_attention"
 SLIDING = "sliding_attention"
 LAYER_TYPES = (FULL, SLIDING)
 
-# More than any encoder has. Without a bound, a slip of the pen would fill the memory.
+# More than any encoder has. Without a bound, a mistyped number would fill the memory.
 _MOST_LAYERS = 1000
 
-# The longest look that ModernBERT was trained for.
+# The longest sequence that ModernBERT was trained for.
 MAX_WORDPIECES = 8192
 
 # What to use for a checkpoint that is not ModernBERT. spacy-curated-transformers
@@ -213,12 +213,12 @@ class ModernBertConfig:
         return self.global_rope_theta if layer_type == FULL else self.local_rope_theta
 
     def rope_periods(self, layer_type: str) -> npt.NDArray[np.float32]:
-        """How far apart wordpieces are whose pairs differ by a radian, in the rotary
-        embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864) of a kind of layer.
+        """Over how many wordpieces the rotary embedding of a kind of layer turns each
+        pair by a radian (Su et al. 2021, https://arxiv.org/abs/2104.09864).
 
         layer_type (str): "full_attention" or "sliding_attention".
         RETURNS (npt.NDArray[np.float32]): `(head_dim / 2,)`, in wordpieces: computed as
-            by transformers, since at position 8,191 the last bit of it is seen.
+            in transformers, since at position 8,191 even its last bit shows.
         """
         steps = np.arange(0, self.head_dim, 2, dtype=np.float32)
         theta = np.float32(self.rope_theta(layer_type))
@@ -408,7 +408,7 @@ def _check(ok: bool, key: str, value: Any, wanted: str) -> None:
 
 
 def _check_supported(ok: bool, key: str, value: Any, wanted: Any) -> None:
-    """Of what other models have: a config that is changed would give wrong vectors."""
+    """Refuse what only other models have: without it, vectors would be wrong."""
     if not ok:
         raise ValueError(
             Errors.CONFIG_UNSUPPORTED.format(

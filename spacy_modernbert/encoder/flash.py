@@ -1,5 +1,5 @@
-"""Flash attention on packed sequences: no mask, no padding, and the sliding window is
-walked, not masked.
+"""Flash attention on packed sequences, without a mask and without padding: what lies
+outside the sliding window is skipped, not masked.
 
 For CUDA in half precision (Dao 2023, https://arxiv.org/abs/2307.08691). Of the packages
 flash-attn-4 (for Hopper and later, to predict with) and flash-attn, the first that is
@@ -26,8 +26,8 @@ _HEAD_DIM_STEP = 8
 _MAJORS_OF_4 = (9, 10, 11)
 _MAX_HEAD_DIM_OF_4 = 128
 
-# The widest half window that is done by `attend_nearby`, whose kernel is written out
-# block by block: a wide one would take long to compile.
+# The widest half window that `attend_nearby` is used for. Its kernel is unrolled block
+# by block, so that a wide one would take long to compile.
 MAX_HALF_NEARBY = 256
 
 # The window of a layer that sees all.

@@ -28,8 +28,8 @@ def forward_fused(model: "ModernBert", ids: Tensor, plan: AttentionPlan) -> Tens
     x = model.embeddings(ids)
     normed = x
     layers = cast("List[Layer]", list(model.layers))
-    # The sum of the residual stream is made where it is next normed: for the MLP, for
-    # the layer after, and at the end.
+    # A branch is added to the residual stream by the kernel that then norms the sum:
+    # for the MLP, for the next layer, and at the end.
     norms = [cast(nn.LayerNorm, layer.attn_norm) for layer in layers[1:]]
     for layer, next_norm in zip(layers, [*norms, model.final_norm], strict=True):
         attn, mlp = layer.attn, layer.mlp

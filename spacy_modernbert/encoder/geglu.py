@@ -29,8 +29,8 @@ def geglu_(x: Tensor) -> Tensor:
 
 
 class _GeGLU(torch.autograd.Function):
-    """What went in is kept, and nothing else. The gradients of values and gates are
-    made side by side, where autograd would join them by a copy.
+    """Only the input is kept. The gradients of values and gates are written side by
+    side into one array, to which autograd would have to copy them.
     """
 
     @staticmethod

@@ -41,8 +41,8 @@ def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
 
 
 def init_head(config: ModernBertConfig, seed: int) -> Dict[str, Floats]:
-    """RETURNS (Dict[str, NDArray]): A fresh head. Its matrix is drawn by the numbers of
-    the projections, and what falls outside the cutoff is moved to it.
+    """RETURNS (Dict[str, NDArray]): A fresh head. Its matrix is drawn by the
+    initializer settings of the config; what falls outside the cutoff is clipped to it.
     """
     fresh: Dict[str, Floats] = {}
     for name, shape in head_shapes(config).items():
@@ -70,7 +70,7 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
     """
     entries = read_all_entries(folder)
     shapes = head_shapes(config)
-    # The head of a classifier is of the same names, and made for something else.
+    # The head of a classifier has the same names, but was trained for another task.
     is_classifier = any(name.startswith("classifier.") for name in entries)
     if is_classifier or not all(name in entries for name in shapes):
         return None

@@ -38,8 +38,8 @@ def _why_none_ever() -> str:
     try:
         load_kernels().geglu(torch.ones((1, 16), device="cuda"))
         torch.cuda.synchronize()
-    # Triton compiles for the card by LLVM, and what starts a kernel by a C compiler.
-    # Each of them, and the card, has errors of its own.
+    # Triton compiles kernels with LLVM, and their launchers with a C compiler. Each of
+    # these, and the card, raises errors of its own kind.
     except Exception as error:
         if is_out_of_memory(error):
             raise

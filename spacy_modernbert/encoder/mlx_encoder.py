@@ -34,8 +34,8 @@ class Part:
     """A part of the encoder: the embeddings, a layer, or the final norm.
 
     path (str): Where its weights are.
-    run (Callable[[Weights, mx.array], mx.array]): Makes of its weights, and of what
-        enters it, what enters the next.
+    run (Callable[[Weights, mx.array], mx.array]): Computes, from its weights and what
+        enters it, what enters the next part.
     """
 
     path: str
@@ -67,9 +67,9 @@ class MLXEncoder:
         quantization (Optional[Mapping[str, Any]]): `{"bits": 8, "group_size": 64}`, to
             quantize weights that are not yet, or in another way; None to take all as
             they are.
-        frozen_layers (int): The lowest so many layers, and with any of them the
-            embeddings, are not trained. They get no gradient, and nothing of them is
-            kept for it. At most the layers of the config.
+        frozen_layers (int): How many of the lowest layers are not trained, at most all.
+            If there are any, the embeddings are not trained either. What is frozen gets
+            no gradient, and nothing is kept for one.
         RAISES (ValueError): If no weight can be quantized in groups of that size.
         """
         self.config = config
@@ -126,10 +126,10 @@ class MLXEncoder:
     ) -> Tuple[Floats, Callable[[Floats], None]]:
         """The last hidden state, and the way back.
 
-        Of a pass is kept what enters each part that is trained. The way back takes one
-        part after the other, and computes it anew: `mx.vjp` does so in any case, since
-        it needs the gradient of the output at once. So this is gradient checkpointing
-        and costs no more than doing without.
+        A pass keeps only what enters each part that is trained. The way back recomputes
+        the parts one after the other. `mx.vjp` would do so in any case, since it takes
+        the gradient of the output together with the inputs. So this is gradient
+        checkpointing, and costs no more than doing without.
 
         batch (PackedBatch): The sequences.
         RETURNS (Tuple[Floats, Callable[[Floats], None]]): `(total, width)` float32, and
@@ -169,7 +169,7 @@ class MLXEncoder:
         """
         self._check_trains()
         with self._training:
-            # First of all: what nobody refers to is overwritten, and not kept beside.
+            # First: MLX reuses the memory of old weights that nothing else refers to.
             self._lowered = None
             n_layers = self.config.num_hidden_layers
             take_step(self._weights, self._gradients, n_layers, settings, state)
@@ -374,8 +374,8 @@ def _choose_schemes(
     quantization (Optional[Mapping[str, Any]]): What is asked for. None to leave them as
         they were found.
     RETURNS (Mapping[str, Scheme]): The scheme of each weight that has one. What was
-        found with the bits that are asked for, in groups of that size or of any if none
-        is named, keeps its own.
+        found with the requested bits (and group size, if one is requested) keeps its
+        own.
     RAISES (ValueError): If there would be none.
     """
     if quantization is None:
@@ -432,8 +432,8 @@ def _to_mlx(array: Any) -> mx.array:
 
 
 def _to_numpy(array: mx.array) -> Floats:
-    """RETURNS (Floats): Float32, and a copy: in a view, NumPy would write into an array
-    of MLX, and into all others that share its memory.
+    """RETURNS (Floats): Float32, and a copy: writing to a view would change the array
+    of MLX, and all others that share its memory.
     """
     return np.array(array.astype(mx.float32))
 
@@ -445,8 +445,8 @@ def _bound_cache() -> None:
 
 # -- Forks -------------------------------------------------------------------------
 
-# Each thread of MLX's own serves a stream. A fork copies none of them, and whoever
-# hands work to a stream from before waits for ever.
+# Each of MLX's own threads serves one stream. A fork copies none of them, and whoever
+# hands work to a stream from before the fork waits for ever.
 
 _lost_in_fork = False
 

@@ -21,9 +21,9 @@ from .config import FULL, SLIDING, ModernBertConfig
 # quantized one there are three arrays: see `quantize`.
 Weights = Mapping[str, mx.array]
 
-# In global attention, so many queries at a time look at all keys. The scores thus grow
-# with the length and not with its square, also where MLX has no fused attention: on
-# the CPU, and in training.
+# In global attention, this many queries at a time look at all keys. The scores thus
+# grow with the length and not with its square, even where MLX has no fused attention:
+# on the CPU, and in training.
 _QUERIES = 1024
 
 
@@ -37,9 +37,9 @@ class Plan:
         neighbours, so that cost and memory grow with the length and not with its
         square.
     mask (mx.array): `(n_blocks, 1, size, 3 * size)` bool, True where the query sees
-        the key: within the window, and in the same sequence. Boolean and never
-        additive: a large negative number that is cast to another type is how rows
-        become NaN.
+        the key: within the window, and in the same sequence. Boolean rather than
+        additive, since a large negative number that is cast to another type can make
+        rows NaN.
 
     Invariant: every row of the mask has a True in it, since a position sees itself,
     also one beyond the stream.
@@ -95,7 +95,7 @@ def within(weights: Weights, path: str) -> Dict[str, mx.array]:
 
 
 class Dropout:
-    """Drops out at random, and the same again if it is made anew of the same key.
+    """Dropout that repeats the same choices if it is made again from the same key.
 
     key (Optional[mx.array]): Of MLX's random numbers; None to drop nothing.
     """
@@ -232,8 +232,8 @@ def attend_within_window(
     queries = plan.cut(query)
     keys, values = (plan.with_neighbours(plan.cut(x)) for x in (key, value))
     q, k, v = (x.swapaxes(1, 2) for x in (queries, keys, values))
-    # Only distances matter to it: positions may count from the start of what a block
-    # sees, wherever that stands in its sequence.
+    # Only distances matter to the rotary embedding: positions may count from the start
+    # of what a block sees, wherever that stands in its sequence.
     periods = mx.array(config.rope_periods(SLIDING))
     q, k = rotate(q, periods, offset=plan.size), rotate(k, periods)
     rate = config.attention_dropout
@@ -300,8 +300,8 @@ def geglu(value: mx.array, gate: mx.array) -> mx.array:
 
 @cache
 def _find_geglu() -> Callable[[mx.array, mx.array], mx.array]:
-    # One kernel instead of seven. On the CPU, MLX would have a C++ compiler make it,
-    # for a second, if there is one.
+    # One kernel instead of seven. Not on the CPU, where MLX would need a C++ compiler,
+    # and a second, to make it.
     if mx.default_device().type == mx.gpu:
         return mx.compile(geglu, shapeless=True)
     return geglu

@@ -53,7 +53,7 @@ def take_step(
             changed.append(average)
         weights[name] = new
         changed.append(new)
-    # Whoever reads them next may be another thread, which could not compute them.
+    # Evaluated here: another thread may read them next, and could not compute them.
     mx.eval(changed)
 
 
@@ -83,7 +83,7 @@ def _step_adam(
 ) -> Stepped:
     """RETURNS (Tuple[mx.array, mx.array, mx.array]): The weights and the moments."""
     fix1, fix2 = 1 - settings.b1**n_steps, 1 - settings.b2**n_steps
-    # Thinc's kernel rounds them; 1 - b2 then differs by 1e-5 of itself.
+    # Thinc's kernel rounds them to float32, which changes 1 - b2 by 1e-5 of its value.
     b1, b2 = float(np.float32(settings.b1)), float(np.float32(settings.b2))
     mom1 = b1 * mom1 + (1 - b1) * gradient
     mom2 = b2 * mom2 + (1 - b2) * gradient * gradient

@@ -24,8 +24,8 @@ from .weights import expected_shapes
 class OnnxEncoder(PredictingEncoder):
     """ModernBERT in ONNX Runtime. It predicts only. See `backend.Encoder`.
 
-    The weights are there twice, once for ONNX Runtime. If they are quantized, the
-    exact ones are kept all the same: what is saved is what was loaded.
+    The weights are held twice, once by ONNX Runtime. Even if that has quantized ones,
+    the exact ones are kept, so that what is saved is what was loaded.
     """
 
     backend = "onnx"
@@ -51,7 +51,7 @@ class OnnxEncoder(PredictingEncoder):
         self._provider = find_onnx_provider(self._precision)
         quantization = resolve_quantization(quantization, self.backend, self._precision)
         self._is_quantized = quantization is not None
-        # Now, since the session may be made by a thread that has another one.
+        # Asked now, since the thread that makes the session may have another GPU.
         on_cuda = self._provider == "CUDAExecutionProvider"
         self._gpu = current_gpu() if on_cuda else 0
         self.device = f"onnx:{self._provider}"
@@ -142,9 +142,9 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = count_threads() if n_threads is None else n_threads
-    # Between two passes, threads that wait busily would take the processor from spaCy.
+    # Threads that spin between two passes would take the processor from spaCy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # It would plan, and remember, the memory of every length that occurs.
+    # Else it plans memory for every length that occurs, and remembers the plan.
     options.enable_mem_pattern = False
     if weights:
         options.add_external_initializers(list(weights), list(weights.values()))
@@ -154,7 +154,7 @@ def open_session(
         providers=[(provider, _provider_options(provider, gpu))]
         + [("CPUExecutionProvider", {})] * (provider != "CPUExecutionProvider"),
     )
-    # Without the libraries of CUDA, all would be done by the processor, in silence.
+    # Without the libraries of CUDA, ONNX Runtime silently uses the processor.
     if provider not in session.get_providers():
         raise ValueError(Errors.ONNX_PROVIDER.format(provider=provider))
     return session
@@ -178,5 +178,5 @@ def run_session(session: ort.InferenceSession, batch: PackedBatch) -> Floats:
 def _provider_options(provider: str, gpu: int) -> Dict[str, str]:
     if provider != "CUDAExecutionProvider":
         return {}
-    # float32 is not to be a shorter one.
+    # float32 must not be multiplied in a shorter type.
     return {"device_id": str(gpu), "use_tf32": "0"}

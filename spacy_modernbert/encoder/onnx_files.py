@@ -1,7 +1,8 @@
 """An encoder as files of ONNX: the graph, and beside it the weights.
 
-The weights are in a file of their own, whatever their size: a graph alone may have 2
-GiB at most, and one tensor after the other needs no memory for all of them.
+The weights are in a file of their own, whatever their size: the file of a graph may
+have 2 GiB at most, and weights that are written one by one need not be in memory all at
+once.
 """
 
 from pathlib import Path
@@ -36,7 +37,8 @@ def write_model(
     folder (Path): An empty folder.
     config (ModernBertConfig): The config.
     tensors (Mapping[str, Floats]): The weights, each asked for once.
-    bits (Optional[int]): 8 for products and a table of 8 bits. None for float32.
+    bits (Optional[int]): 8 for matrix products and an embedding table in 8 bits. None
+        for float32.
     RETURNS (Path): The graph. Its weights are in the same folder.
     """
     model = build_graph(config, "float32")

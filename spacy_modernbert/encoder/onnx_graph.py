@@ -6,7 +6,7 @@ The graph takes what a `PackedBatch` holds and gives the last hidden state:
 - `cu_seqlens`: `(n_seqs + 1,)` int64.
 - `last_hidden_state`: `(total, width)` float32.
 
-All lengths are dynamic, and there is no table of positions that would end somewhere.
+All lengths are dynamic, and no table of positions limits them.
 Sliding-window layers cut the packed stream into blocks, and full-attention layers go
 through it sequence by sequence, in a `Loop`: nothing is padded, and no mask grows with
 the square of a length. `MultiHeadAttention` and `RotaryEmbedding` are operators of ONNX
@@ -99,8 +99,8 @@ def build_graph(config: ModernBertConfig, precision: str) -> onnx.ModelProto:
 class Nodes:
     """The nodes of a graph, in the order in which they are added.
 
-    Values are known by their names. A constant is named after what it is, so that it
-    is there once, however often it is asked for.
+    Values are known by their names. A constant is named after its value, so that the
+    graph has it once, however often it is asked for.
     """
 
     def __init__(self, prefix: str = ""):

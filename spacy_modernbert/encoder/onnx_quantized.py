@@ -1,10 +1,10 @@
 """The graph of an encoder that multiplies in 8 bits, and its weights.
 
 Weights have a scale for each output, found once, and the table of embeddings has one
-for each wordpiece; what enters a product has one for each position, found as it comes.
-All are symmetric, from -127 to 127, as in `quantized_linear`. So a position gives the
-same alone and beside any others. ONNX Runtime's own dynamic quantization takes one
-range for all that is in a pass.
+for each wordpiece; the inputs of a product have one for each position, found in each
+pass. All are symmetric, from -127 to 127, as in `quantized_linear`. So a position gives
+the same result alone and together with any others. ONNX Runtime's own dynamic
+quantization takes one range for all that is in a pass.
 """
 
 from typing import Any, Iterator, Mapping, Tuple
@@ -19,7 +19,7 @@ from ..types import Floats
 from .onnx_graph import MICROSOFT, TABLE, Nodes, external
 from .quantized_linear import LARGEST, quantize_rows
 
-# What 0 is among unsigned numbers.
+# What stands for 0 where numbers are unsigned.
 _ZERO = 128
 
 

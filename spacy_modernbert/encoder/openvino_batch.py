@@ -16,9 +16,9 @@ from .config import ModernBertConfig
 
 Array = npt.NDArray[np.generic]
 
-# What a run of the graph costs apart from its wordpieces, in wordpieces: every weight
-# is read from memory once. It is no loss to pad a sequence by less, if it thereby
-# joins the run of another.
+# The fixed cost of a run of the graph, in wordpieces: every weight is read from memory
+# once. Padding a sequence by no more than this is worth it, if it then needs no run of
+# its own.
 _RUN = 128
 
 # Sequences share a run up to this many wordpieces, padding included. Products of larger
@@ -58,8 +58,8 @@ class Blocks:
 
         owners (Ints): `(n_rows,)`, which sequence each row belongs to; -1 for none.
         RETURNS (Dict[str, Array]): The inputs `query_rows`, `key_rows` and `block_mask`
-            of a graph. Rows beyond the stream stand for some row within, and like those
-            of no sequence see each other only.
+            of a graph. A row beyond the stream is given as some row within it. Like
+            rows of no sequence, those beyond the stream see only each other.
         """
         margin = self.half_window
         mask = make_block_mask(owners, self.size, self.half_window, margin)

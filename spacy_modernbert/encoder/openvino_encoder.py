@@ -23,11 +23,11 @@ from .weights import expected_shapes
 
 _TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}
 
-# Inputs of a product that share a scale, at least, as long as there are as many: each
-# group is added up in float32 by itself.
+# At least this many inputs of a product share a scale, if there are as many, since each
+# group costs a sum of its own in float32.
 _MIN_GROUP = 128
 
-# And where the widths of an encoder have no such divisor in common.
+# The size of a group if the widths of an encoder have no such divisor in common.
 _USUAL_GROUP = 256
 
 # What the plugin's kernels want the size of a group to be a multiple of. With other
@@ -59,9 +59,9 @@ class Plan:
         RETURNS (Plan): The quickest for this processor.
         """
         element_type = _TYPES[precision]
-        # The plugin quantizes activations in graphs of float32 only. It does not
-        # multiply int8 by tiles (AMX) then, which are quicker in bfloat16 than VNNI in
-        # int8: with them, weights are turned to bfloat16 on the way.
+        # The plugin quantizes activations only in graphs of float32, and then
+        # multiplies int8 by VNNI and not by tiles (AMX). Tiles in bfloat16 are faster
+        # than that: so with AMX, int8 weights are converted to bfloat16 on the way.
         if not quantized or (precision == "bfloat16" and has_amx()):
             return cls(element_type, ov.Type.f32, quantized, 0)
         return cls(ov.Type.f32, element_type, True, _group_size(config))
@@ -119,7 +119,7 @@ class OpenVinoEncoder(PredictingEncoder):
         hidden = np.empty((batch.total, self.config.hidden_size), dtype=np.float32)
         if batch.total == 0:
             return hidden
-        # Of its own: threads that encode at the same time share the graph only.
+        # Each call has a request of its own: threads share only the graph.
         compiled = self._compiled.get(count_threads(), self._compile)
         request = compiled.create_infer_request()
         for group in group_by_length(batch.lengths):

@@ -179,7 +179,7 @@ class Attention:
         self.block_shape = [block_mask[axis].get_length() for axis in (2, 3)]
         both = op.split(inputs.rotations[layer_type], _int(0), 2)
         self.key_rotation = both.outputs()
-        # Scores are scaled by way of the rotation of the queries, for nothing.
+        # Scaling the rotation of the queries scales the scores at no cost.
         scale = _floats(config.head_dim**-0.5)
         self.query_rotation = [op.multiply(part, scale) for part in both.outputs()]
         seen = inputs.is_wordpiece if self.is_full else inputs.block_mask
@@ -193,7 +193,7 @@ class Attention:
         """
         query = self._rotate(query, self.query_rotation)
         key = self._rotate(key, self.key_rotation)
-        # Before anything is copied: half as much then is.
+        # Before the copies that follow, which are half as large in bfloat16.
         query, key, value = (
             _as_type(x, self.element_type) for x in (query, key, value)
         )

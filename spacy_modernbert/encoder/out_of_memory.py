@@ -8,8 +8,8 @@ import torch
 
 from .backend import EncoderOutOfMemory
 
-# torch has a class for it where its own memory on CUDA is too small. Else it says so,
-# or what it was told by a library of CUDA or by Triton.
+# torch has a class of error for its own allocations on CUDA only. Otherwise there is a
+# RuntimeError with torch's message, or with that of a CUDA library or of Triton.
 _MESSAGES = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -22,8 +22,8 @@ _MESSAGES = (
 
 @contextmanager
 def watch_memory(device: torch.device, message: str) -> Iterator[None]:
-    """Let what runs out of memory raise EncoderOutOfMemory, with what it had computed
-    freed.
+    """Raise EncoderOutOfMemory where the block within runs out of memory, and free what
+    it had computed.
 
     device (torch.device): Where.
     message (str): What the error is to say.
@@ -49,7 +49,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _free_cache(device: torch.device) -> None:
-    """Give freed blocks back, which were cut for a batch of another size."""
+    """Return cached blocks to the device: they were cut for another size of batch."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

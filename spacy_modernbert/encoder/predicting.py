@@ -70,12 +70,12 @@ class PredictingEncoder(ABC):
 
 
 class PerProcess(Generic[MadeT]):
-    """What is made once in each process, when it is first needed there, and runs on
-    threads of its own: a graph that was compiled.
+    """A compiled graph, which runs on threads of its own. Each process makes it when it
+    first needs it.
 
-    A process that forks before has none to bring along. One that forks afterwards, or
-    meanwhile, brings one whose threads are not there: it is left alone, since whoever
-    takes it down would wait for them for ever.
+    A fork from before that inherits none. A later one inherits a graph whose threads do
+    not exist there: it is kept and never used, since whoever takes it down would wait
+    for them for ever.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class PerProcess(Generic[MadeT]):
             return self._made[1]
 
     def _fork(self) -> None:
-        # A thread that is not there may hold the lock, and would never let it go.
+        # A thread that the fork has not copied may hold the lock for ever.
         self._lock = threading.Lock()
         if self._made is not None:
             _orphans.append(self._made[1])

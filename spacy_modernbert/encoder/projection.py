@@ -16,8 +16,8 @@ Multiply = Callable[[Tensor], Tensor]
 class Projection(nn.Linear):
     """`x @ W.T + b`.
 
-    Whoever changes the weights calls `weights_changed`; without gradients, nothing
-    else looks at them again.
+    Whoever changes the weights must call `weights_changed`: without gradients, only the
+    form that was made of them earlier is used.
     """
 
     def __init__(
@@ -31,8 +31,9 @@ class Projection(nn.Linear):
         """n_in, n_out (int): Widths.
         bias (bool): Whether there is a bias.
         dtype (torch.dtype): What is multiplied in, and what comes out.
-        prepare (Callable): From weights, bias and `dtype`, what multiplies `(rows,
-            n_in)` of any type with them to predict. To train it is `cast`.
+        prepare (Callable): Makes, from weights, bias and `dtype`, the function that
+            multiplies `(rows, n_in)` of any type in prediction. In training, `cast`
+            makes it.
         """
         super().__init__(n_in, n_out, bias=bias)
         self._dtype = dtype
@@ -53,7 +54,7 @@ class Projection(nn.Linear):
 
     def prepared(self) -> Multiply:
         """RETURNS (Multiply): The form for predicting, made if there is none."""
-        # In a variable, as another thread may forget it in between.
+        # In a variable, as another thread may reset the attribute in between.
         multiply = self._multiply
         if multiply is None:
             with torch.no_grad():

@@ -125,8 +125,8 @@ def quantize(weights: Floats, scheme: Scheme) -> QuantizedTensor:
 
 
 def _fit(grouped: Floats, bits: int) -> Tuple[Floats, Floats]:
-    """The scale and the bias of each group, such that its larger end and 0, if it is
-    inside, are met exactly: weights that are 0 stay so.
+    """The scale and the bias of each group, such that the end that is farther from 0 is
+    met exactly, and 0 too if it is inside: weights that are 0 stay so.
 
     grouped (Floats): `(rows, n_groups, group_size)`.
     RETURNS (Tuple[Floats, Floats]): Each `(rows, n_groups)`.
@@ -279,9 +279,8 @@ def take_quantized(
 ) -> Dict[str, QuantizedEntry]:
     """Take the quantized weights out of the table of contents of a file.
 
-    How each is quantized is read off its shapes, which leave no choice. So nothing
-    depends on what config.json says of it, where exceptions for single layers, and the
-    blocks of other ways to quantize, go by various names.
+    How each is quantized follows from its shapes alone. So config.json is not asked, in
+    which exceptions for single layers, and other ways to quantize, go by various names.
 
     entries (Dict[str, TensorEntry]): The table. What is taken is removed.
     shapes (Mapping[str, Tuple[int, ...]]): The tensors that are asked for.

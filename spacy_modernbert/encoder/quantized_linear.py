@@ -37,8 +37,8 @@ def multiply_int8(x: Tensor, weight: Tensor) -> Tensor:
     RETURNS (Tensor): `(rows, n_out)`, int32 where the processor multiplies int8, else
         float32, in which products of int8 are exact and their sums all but exact.
     """
-    # Without, torch's product of int8 is a plain loop; and of rows of one number it
-    # gives anything.
+    # Without these instructions, torch's product of int8 is a plain loop; and for rows
+    # of one number, its result is arbitrary.
     if multiplies_int8() and x.shape[1] > 1:
         return torch._int_mm(x, weight.t())
     return x.float() @ weight.float().t()

@@ -11,8 +11,8 @@ Rotation = Tuple[Tensor, Tensor]
 
 
 def make_rotation(positions: Tensor, theta: float, head_dim: int) -> Rotation:
-    """The angles of some positions. Float32: at position 8,191 a half-precision angle
-    is off by several turns.
+    """The angles of some positions. Float32: just below position 8,192, an angle in
+    bfloat16 can be off by more than two turns.
 
     positions (Tensor): `(total,)`, counted from the start of each sequence.
     theta (float): The base.
@@ -37,8 +37,8 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 class _Rotate(torch.autograd.Function):
-    """A copy is turned, and its gradient back by the same angles: autograd would keep
-    and make several arrays more.
+    """Turns a copy, and turns its gradient back by the same angles. Autograd would make
+    and keep several more arrays.
     """
 
     @staticmethod

@@ -41,9 +41,9 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
 
     folder (Path): The checkpoint.
     RETURNS (Dict[str, str]): What to add to its `config.json`: nothing if there are no
-        such files; else the name of the pooling, or of what stands in its way. Whether
-        that can be computed is asked when a vector is (`resolve_pooling`): a
-        recognizer has no need of it.
+        such files; else the name of the pooling, or what makes it unusable. Whether
+        it can be computed is checked only when a vector is asked for
+        (`resolve_pooling`): a recognizer has no need of it.
     RAISES (ValueError): If a file is not JSON.
     """
     if not (folder / MODULES).is_file():

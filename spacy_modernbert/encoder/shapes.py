@@ -1,8 +1,8 @@
 """Few shapes for torch's products in bfloat16 on the CPU.
 
-torch and oneDNN keep something of each shape that was multiplied, about a megabyte, and
-that of a thousand shapes and more: with documents of many lengths, gigabytes (torch
-2.13). So lengths are rounded up, by 1.5 % in the mean.
+torch and oneDNN cache about a megabyte for each shape that was multiplied, and do so
+for a thousand shapes and more: with documents of many lengths, that is gigabytes (torch
+2.13). So lengths are rounded up, by 1.5 % on average.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..types import PackedBatch
 # What lengths are a multiple of, at least.
 _STEP = 64
 
-# From one power of two to the next, into how many steps lengths are rounded at most.
+# At most how many rounded lengths there are from one power of two to the next.
 _STEPS_AN_OCTAVE = 32
 
 
@@ -35,8 +35,8 @@ def counts_shapes(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def round_batch(batch: PackedBatch) -> PackedBatch:
-    """RETURNS (PackedBatch): The batch, and behind it a sequence of any wordpieces that
-    rounds its total up.
+    """RETURNS (PackedBatch): The batch, followed by a filler sequence that rounds its
+    total up.
     """
     n_more = round_up(batch.total) - batch.total
     if n_more == 0:

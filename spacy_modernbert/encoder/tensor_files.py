@@ -179,7 +179,7 @@ def write_tensors(
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
     dtypes = {name: WORDS_DTYPE if name in words else dtype for name in shapes}
-    names = set(tensors)  # to look into a Mapping may be to make what is there
+    names = set(tensors)  # `in` may make the tensor that it looks for
     stream.write(_make_header(shapes, dtypes, layout))
     for name, shape in shapes.items():
         if name not in names:

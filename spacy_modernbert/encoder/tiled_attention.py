@@ -2,8 +2,8 @@
 
 torch's kernel multiplies small blocks, at a fraction of the rate of its matrix product
 where the processor has instructions for bfloat16. Here the product does the work; what
-lies between stays in the cache. With Intel's AMX torch's kernel has a way of its own,
-which is twice as quick as this (torch 2.11, 1,024 to 8,192 wordpieces).
+lies between stays in the cache. With Intel's AMX, torch's kernel takes another way,
+which is twice as fast as this module (torch 2.11, 1,024 to 8,192 wordpieces).
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _MIN_LENGTH = 512
 class Tiles:
     """How the queries of a head are cut.
 
-    n_rows (int): The queries, and the keys, with what is added so that lengths have few
+    n_rows (int): The number of queries, and of keys, padded so that there are few
         shapes.
     size (int): The queries of a tile. The last one may have fewer.
     """
@@ -95,8 +95,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 @once_differentiable
 def _attend_back(ctx: Any, d_output: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-    """The weights are computed anew: only what went in is kept. What the tiles say of a
-    key is added up in float32.
+    """The attention weights are recomputed from the inputs, which are all that is kept.
+    The gradients that the tiles give for a key are summed in float32.
     """
     query, key, value = ctx.saved_tensors
     length, n_heads, head_dim = query.shape

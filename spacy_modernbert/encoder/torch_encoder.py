@@ -47,8 +47,8 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
-# Attention, forward: what it takes to compute grows with the square of the length, what
-# it takes to keep does not.
+# Attention is kept, not recomputed: the time to compute it grows with the square of the
+# length, while the memory to keep it does not.
 _keep_attention = partial(
     create_selective_checkpoint_contexts,
     [
@@ -143,14 +143,14 @@ class ModernBert(nn.Module):
         self.final_norm = _norm(config)
 
     def prepare(self) -> None:
-        """Make what is needed to predict, which belongs to what an encoder holds and
-        not to what a pass costs.
+        """Prepare the weights for prediction now, so that their memory counts as that
+        of the encoder and not of a pass.
         """
         for projection in self._projections():
             projection.prepared()
 
     def weights_changed(self) -> None:
-        """Let what was made of older weights be made again when it is needed."""
+        """Discard what was made of older weights: it is made again when needed."""
         for projection in self._projections():
             projection.weights_changed()
 
@@ -162,8 +162,8 @@ class ModernBert(nn.Module):
     ) -> Tensor:
         """ids (Tensor): `(total,)` int64.
         plan (AttentionPlan): The plan of the batch.
-        recompute (bool): Keep what enters each layer only, on the CPU with what global
-            attention gives, and compute the rest anew in the backward pass (gradient
+        recompute (bool): Keep only what enters each layer and, on the CPU, what global
+            attention gives, and recompute the rest in the backward pass (gradient
             checkpointing).
         RETURNS (Tensor): `(total, width)`, the last hidden state.
         """
@@ -213,9 +213,9 @@ class TorchEncoder:
             which it can only predict.
         gradient_checkpointing (Union[bool, str]): True, False, or "auto": where a
             pass would keep more than 2 GiB of activations.
-        frozen_layers (int): The lowest so many layers, and with any of them the
-            embeddings, are not trained. They get no gradient, and nothing of them is
-            kept for it. At most the layers of the config.
+        frozen_layers (int): How many of the lowest layers are not trained, at most all.
+            If there are any, the embeddings are not trained either. What is frozen gets
+            no gradient, and nothing is kept for one.
         RAISES (ValueError): If the device has no such quantization.
         """
         resolve_quantization(quantization, device.type, precision)
@@ -438,8 +438,8 @@ class TorchEncoder:
         """RETURNS (Tensor): `(total, width)`, the last hidden state, on the device."""
         if self._device.type != "cpu":
             return self._forward(*self._place(batch, self._flash))
-        # More rows are no quicker together, and larger arrays are had from the system
-        # page by page, each time anew.
+        # More rows at a time are no faster, and for larger arrays the system has to
+        # provide new pages each time.
         parts = batch.parts(_rows_at_a_time(self.config))
         outputs = [
             self._forward(*self._place(part, self._flash))[: part.total]
@@ -450,8 +450,8 @@ class TorchEncoder:
     def _place(
         self, batch: PackedBatch, kernel: Optional[FlashAttention]
     ) -> Tuple[Tensor, AttentionPlan]:
-        """RETURNS (Tuple[Tensor, AttentionPlan]): The ids and their plan, maybe with
-        those of a sequence behind them that stands for nothing.
+        """RETURNS (Tuple[Tensor, AttentionPlan]): The ids and their plan, maybe with a
+        filler sequence at the end (`round_batch`).
         """
         if self._rounds:
             batch = round_batch(batch)
@@ -464,8 +464,8 @@ class TorchEncoder:
 
 
 def _current(device: torch.device) -> ContextManager[Any]:
-    """RETURNS (ContextManager): Within, a GPU is the current one of this thread, on
-    which Triton launches its kernels whatever they are given.
+    """RETURNS (ContextManager): Makes a GPU the current one of this thread, since
+    Triton launches kernels there, wherever their arguments are.
     """
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 

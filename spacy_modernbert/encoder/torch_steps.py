@@ -102,7 +102,7 @@ def _step_adam(due: List[_Due], settings: StepSettings, state: StepState) -> Non
     for each in due:
         groups[each.n_steps, each.learn_rate].append(each)
     b1, b2 = settings.b1, settings.b2
-    # Thinc's kernel rounds them; 1 - b2 then differs by 1e-5 of itself.
+    # Thinc's kernel rounds them to float32, which changes 1 - b2 by 1e-5 of its value.
     rounded1, rounded2 = float(np.float32(b1)), float(np.float32(b2))
     for (n_steps, learn_rate), group in groups.items():
         moments = [_moments(each, state) for each in group]

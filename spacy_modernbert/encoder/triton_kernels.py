@@ -94,8 +94,8 @@ def attend_within_window(
     query: Tensor, key: Tensor, value: Tensor, spans: Tensor, half_window: int
 ) -> Tensor:
     """Attention in which every wordpiece sees those of its sequence that are at most
-    `half_window` away. What is in sight is multiplied at once, block by block of the
-    packed stream, and nothing else is.
+    `half_window` away. Only blocks of the packed stream that may hold such wordpieces
+    are multiplied.
 
     query, key, value (Tensor): `(total, heads, head_dim)`, half precision, each head
         contiguous and right after the one before.

@@ -13,8 +13,8 @@ from .tensor_files import OnDemand, Shape
 # Numbers drawn at a time, so that drawing a tensor costs no second one.
 _CHUNK = 1 << 20
 
-# How a wordpiece scores its like, before the softmax, where keys start as queries: its
-# share is nearly all of the attention, among thousands of others.
+# The score, before the softmax, that a wordpiece gives another of its kind where keys
+# start as queries: high enough for nearly all of the attention among thousands.
 _SCORE = 16.0
 # What queries and keys that do not match are multiplied by.
 _SMALL = 0.25
@@ -78,7 +78,7 @@ def init_tensors(config: ModernBertConfig, seed: int) -> Mapping[str, Floats]:
         Each is drawn when it is asked for, and is the same on every access.
     """
     shapes = expected_shapes(config)
-    # A stream of chance for each tensor: the order of the accesses does not matter.
+    # A random stream for each tensor: the order of the accesses does not matter.
     streams = {name: i for i, name in enumerate(shapes)}
     return OnDemand(
         shapes, lambda name: _draw(name, shapes[name], config, [seed, streams[name]])
@@ -91,10 +91,10 @@ def with_matching_keys(
     """Let the full-attention layers start with keys that equal the queries, so that a
     wordpiece looks at its like, at any distance, from the first step on.
 
-    What is said of a name elsewhere is found that way. An encoder that starts from
-    nothing, with a small corpus, needs long to find this out by itself. Trained ones
-    have it: "Mimetic Initialization of Self-Attention Layers", Trockman and Kolter
-    2023, https://arxiv.org/abs/2305.09828.
+    That is how it finds what is said elsewhere about the same name. An encoder that
+    starts from nothing, with a small corpus, takes long to learn this by itself.
+    Trained ones do it: "Mimetic Initialization of Self-Attention Layers", Trockman and
+    Kolter 2023, https://arxiv.org/abs/2305.09828.
 
     Of the pairs that the rotary embedding turns, only those that hardly turn within
     thousands of wordpieces are made to match. The others would match at no distance but
@@ -122,8 +122,8 @@ def _match(projection: Floats, config: ModernBertConfig) -> Floats:
     query, key, value = np.split(projection, 3)
     is_slow = np.tile(_turns_slowly(config), config.num_attention_heads)
     slow = is_slow[:, None]
-    # After the norm, the squares of a wordpiece are 1: those of its queries are, on
-    # average, those of the weights.
+    # After the norm, the numbers of a wordpiece have a mean square of 1. The sum of the
+    # squares of its queries is then, on average, that of the weights.
     square = (query[is_slow] ** 2).sum() / config.num_attention_heads
     gain = (_SCORE * config.head_dim**0.5 / square) ** 0.5
     matching = np.where(slow, gain * query, _SMALL * query)

@@ -39,8 +39,8 @@ Batches = Generator[Tuple[List[Doc], Callable[[], List[Doc]]], None, None]
 Item = TypeVar("Item")
 Started = TypeVar("Started")
 
-# The size of a batch, in full passes. A CPU gains nothing by long ones, and memory for
-# short ones is used again, while large blocks have to be had from the system each time.
+# The size of a batch, in full passes. On a CPU, larger batches gain nothing: the memory
+# of small ones is reused, while large blocks are requested from the system each time.
 N_PASSES, N_PASSES_ON_CPU = 2.0, 0.5
 # How many batches are with the encoder or wait for it while another is decoded. With
 # two, it has its next one at hand when it is done with one.
@@ -51,8 +51,8 @@ def encode_ahead(
     tok2vec: Tok2Vec, docs: Iterable[Doc], batch_size: int, predict: Predict
 ) -> Batches:
     """Send a stream of Docs through the encoder, in batches of a few passes. Where the
-    encoder does not run on the CPU, it is some batches ahead of the caller: one with a
-    `batch_size` of 2, and none with 1.
+    encoder does not run on the CPU, it is up to two batches ahead of the caller: one if
+    `batch_size` is 2, and none if it is 1.
 
     tok2vec (Tok2Vec): A model of `modernbert_tok2vec`, with an encoder.
     docs (Iterable[Doc]): The Docs. They are asked for in the caller's thread.
@@ -79,12 +79,12 @@ def encode_ahead(
             batches, partial(_start, tok2vec, thread, predict), n_ahead
         )
     finally:
-        # Also when nobody wants the rest. The pass that is being made is waited for.
+        # Also when the caller stops early. This waits for a plan that is being run.
         thread.shutdown(wait=True, cancel_futures=True)
 
 
 def leave_to_model(tok2vec: Tok2Vec, docs: Iterable[Doc], batch_size: int) -> Batches:
-    """The same batches of a model that keeps vectors: it finds them when it predicts.
+    """The same batches, for a model that keeps vectors and looks them up by itself.
 
     tok2vec (Tok2Vec): A model of `modernbert_tok2vec`, with an encoder.
     docs (Iterable[Doc]): The Docs.
@@ -97,7 +97,7 @@ def leave_to_model(tok2vec: Tok2Vec, docs: Iterable[Doc], batch_size: int) -> Ba
 
 
 def _count_tokens(tok2vec: Tok2Vec) -> float:
-    """RETURNS (float): The tokens of a batch."""
+    """RETURNS (float): The number of tokens at which a batch ends."""
     shim = get_shim(tok2vec.layers[0])
     aside = works_aside(shim.loaded.encoder)
     return (N_PASSES if aside else N_PASSES_ON_CPU) * shim.budget.wordpieces
@@ -136,8 +136,8 @@ def run_ahead(
     """Start something for each item of a stream, some items before it is its turn.
 
     items (Iterable[Item]): The items.
-    start (Callable[[Item], Started]): Starts it. What goes wrong with an item is for
-        what it returns to raise.
+    start (Callable[[Item], Started]): Starts it. It must not raise what goes wrong with
+        an item, but leave that to what it returns.
     n_ahead (int): How many items.
     YIELDS (Tuple[Item, Started]): Each item and what `start` returned. An error in the
         stream is raised after the items before it.
@@ -163,8 +163,8 @@ def run_ahead(
 
 
 def _same_gpu(ops: Ops) -> Optional[Callable[[], Any]]:
-    """RETURNS (Optional[Callable[[], Any]]): Lets another thread work on the GPU that
-    Thinc has in this one, if it has any: the choice of `--gpu-id` is that of a thread.
+    """RETURNS (Optional[Callable[[], Any]]): Makes another thread work on the GPU that
+    Thinc uses in this one, if any: `--gpu-id` chooses one for its own thread only.
     """
     if not isinstance(ops, CupyOps):
         return None

@@ -28,7 +28,7 @@ from .encode import get_shim
 from .plan import Plan
 from .shim import EncoderShim
 
-# Tokens by which lengths may differ where all are short.
+# By how many tokens Docs in a group may differ in length, even if all are short.
 _SHORT = 32
 
 
@@ -122,8 +122,8 @@ def forward_docs(
 def _predict_docs(
     model: Model[List[Doc], Any], docs: List[Doc]
 ) -> List[TransformerData]:
-    """Docs of like lengths together: each row of a batch is padded to its longest, and
-    as many Docs come at once as a pipe takes, of any length.
+    """Predict Docs of similar lengths together: each row of a batch is padded to its
+    longest, and a pipe hands over many Docs at once, of any length.
     """
     found: Dict[int, TransformerData] = {}
     for numbers in _group_alike([len(doc) for doc in docs]):
@@ -133,8 +133,8 @@ def _predict_docs(
 
 
 def _group_alike(lengths: List[int]) -> Iterator[List[int]]:
-    """RETURNS (Iterator[List[int]]): The numbers of all, shortest first, so that of
-    those that are together the longest is at most about twice as long as any.
+    """RETURNS (Iterator[List[int]]): The indices in groups, shortest first, such that
+    the longest of a group is at most about twice as long as its shortest.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     start = 0

@@ -1,4 +1,4 @@
-"""`doc.vector` from the encoder: a component's own run of it, without a second one.
+"""`doc.vector` from the encoder, which a component has to run anyway.
 
 On the Doc it is `doc._.modernbert_vector`, which is kept with the Doc's user data:
 through `nlp.pipe(n_process=2)`, `doc.to_bytes()` and `DocBin(store_user_data=True)`.
@@ -48,7 +48,7 @@ def encode_with_doc_vectors(model: Model, docs: List[Doc]) -> EncodedDocList:
 def predict_with_doc_vectors(
     model: Model[List[Doc], List[Floats2d]], plan: Plan
 ) -> DocVectors:
-    """Make the passes of a plan, and of each also what it says of whole Docs.
+    """Make the passes of a plan, and pool each of them for tokens and for whole Docs.
 
     model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
     plan (Plan): The plan of some Docs.
@@ -77,7 +77,7 @@ def predict_with_doc_vectors(
         return model.ops.to_numpy(pooled)
 
     vectors = run_plan(model, plan, pool_pass)
-    # Copies: a Doc that is kept keeps no vectors of others.
+    # Copies: with a view, a Doc that is kept would keep the vectors of all others.
     return replace(vectors, docs=[row.copy() for row in doc_vectors])
 
 
@@ -103,7 +103,7 @@ def use_doc_vector(doc: Doc) -> Doc:
     register_extension()
     if doc._.get(EXTENSION) is None:
         raise ValueError(Errors.DOC_WITHOUT_VECTOR)
-    # Not in place: a Doc of a part (`Span.as_doc`) has the same dict as the whole.
+    # Not in place: a Doc that `Span.as_doc` made shares this dict with the whole Doc.
     doc.user_hooks = {**doc.user_hooks, **_HOOKS}
     return doc
 
@@ -115,8 +115,8 @@ def register_extension() -> None:
 
 
 def _unhook(doc: Doc) -> Doc:
-    """Let a Doc be as without our hooks: one that has no vector of ours. It was taken
-    away, or the Doc is of a part (`Span.as_doc`), which has the hooks of the whole.
+    """Remove our hooks from a Doc that has no vector of ours: it was taken away, or
+    `Span.as_doc` made the Doc, which then has the hooks of the whole.
     """
     doc.user_hooks = {
         name: hook
@@ -144,8 +144,8 @@ def _has_vector(doc: Doc) -> bool:
 
 
 def _get_similarity(doc: Doc, other: Any) -> float:
-    """The cosine; 0 where there is no vector. spaCy's own would warn that there are no
-    word vectors; this does where the other has none, as the Span of a Doc."""
+    """The cosine; 0 where there is no vector. spaCy's own method would warn that there
+    are no word vectors; this one warns if `other` has no vector, such as a Span."""
     vector = _get_vector(doc)
     if not other.vector.size:
         warnings.warn(SpacyWarnings.W008.format(obj="Doc"), stacklevel=2)

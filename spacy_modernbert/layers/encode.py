@@ -33,7 +33,7 @@ def encode_docs(
 ) -> Model[List[Doc], EncodedDocs]:
     """Run Docs through the encoder, in windows and within the budget of a pass.
 
-    No pass holds more than the shim's `max_batch_wordpieces`, in training neither:
+    No pass holds more than the shim's `max_batch_wordpieces`, not even in training:
     see `encode_batches`.
 
     shim (EncoderShim): Owns the encoder.

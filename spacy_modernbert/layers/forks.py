@@ -2,8 +2,8 @@
 
 A fork copies the memory of a process but only one of its threads. Thread pools that
 were in use before (torch's, the tokenizer's) are dead in the copy, and whoever hands
-them work waits for ever. torch's own data loader settles it in the same way: one
-thread in each worker, which is also what as many workers as cores want.
+them work waits for ever. torch's own data loader solves it in the same way: one thread
+in each worker, which is also best if there are as many workers as cores.
 """
 
 import os
@@ -42,8 +42,8 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _forked
     _forked = True
-    # With "true", which many set so that it does not say so, it would hand work to
-    # threads that are dead here.
+    # With "true", which many set to silence that message, it would hand work to threads
+    # that are dead here.
     os.environ[_VARIABLE] = "false"
 
 

@@ -12,9 +12,9 @@ class KeptVectors:
     """The vectors of the tokens of Docs, by an encoder that is not trained: they are
     the same in each epoch, and in each evaluation.
 
-    What came first is kept, and is not given up for what comes later. An epoch comes to
-    each Doc once: of more Docs than there is room for, those that came last would be
-    gone whenever they are needed.
+    What came first is kept, and never dropped for what comes later. Each epoch visits
+    every Doc once: if there are more Docs than room, keeping the latest ones would mean
+    that each is gone when its turn comes again.
 
     max_bytes (int): The most that is kept.
     n_bytes (int): How much is kept.
@@ -37,8 +37,8 @@ class KeptVectors:
     ) -> List[Floats]:
         """Take the vectors that are kept, and have the others made.
 
-        encoder (Encoder): What they are by. If it is another than the last time,
-            nothing is kept of that.
+        encoder (Encoder): What makes them. If it is another than the last time, all
+            that was kept is dropped first.
         plans (Sequence[Plan]): One for each Doc: all that its vectors depend on.
         make (Callable[[List[int]], Sequence[Floats]]): Makes those of some Docs, of
             which it is given the indices.
@@ -59,27 +59,27 @@ class KeptVectors:
     def _keep(self, key: bytes, rows: Floats) -> None:
         # A batch may hold a Doc twice.
         if key not in self._vectors and self.n_bytes + rows.nbytes <= self.max_bytes:
-            # A copy, or all would be held that these are part of.
+            # A copy: a view would hold the whole array that these rows are part of.
             self._vectors[key] = rows.copy()
             self.n_bytes += rows.nbytes
 
     def _forget(self, encoder: Optional[Encoder]) -> None:
-        # First what is kept: another thread that finds the encoder finds none of it.
+        # The vectors first: a thread that finds the new encoder must find no old ones.
         self._vectors: Dict[bytes, Floats] = {}
         self.n_bytes = 0
         self._encoder = encoder
 
 
 def _key(plan: Plan) -> bytes:
-    """What tells a plan from others: the wordpieces of its windows, and the rows of
-    each token.
+    """What identifies a plan: the wordpieces of its windows, and the rows of each
+    token.
     """
     found = hashlib.blake2b(digest_size=16)
     arrays = [
         array for batch in plan.batches for array in (batch.cu_seqlens, batch.ids)
     ]
     for array in (*arrays, plan.rows.lengths, plan.rows.rows):
-        # With its length, so that no bytes are taken for those of the array beside it.
+        # With its length, so that its bytes cannot pass for those of the next array.
         found.update(array.size.to_bytes(8, "little"))
         found.update(array.tobytes())
     return found.digest()

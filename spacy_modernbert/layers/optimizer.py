@@ -17,9 +17,10 @@ def step_encoder(
     encoder (Encoder): The encoder.
     optimizer (Optimizer): Thinc's, or any callable that is used like it. Of Thinc's,
         only numbers are read, and the moments and averages are left on the encoder's
-        device. Any other is called with NumPy arrays, and with `lr_scale` where lower
-        layers are to learn more slowly and it takes that. (What `nlp.rehearse` gathers
-        gradients by does not: it rehearses all layers at the same rate.)
+        device. Any other is called with NumPy arrays, and with `lr_scale` if lower
+        layers are to learn more slowly and it takes such an argument. (The function
+        with which `nlp.rehearse` gathers gradients does not, so that all layers are
+        rehearsed at the same rate.)
     owner (int): The first part of the optimizer's keys; the second is the name of a
         weight.
     layer_lr_decay (float): See `encoder.steps.lr_scale`.

@@ -1,8 +1,9 @@
 """Passes through an encoder, and smaller ones where its device runs out of memory.
 
-What is held at once is one pass and what was wanted of those before it, whatever the
-Docs. A pass that the device has too little memory for is made again in two halves, and
-its size is remembered, so that this happens once and not with each batch.
+However many Docs there are, only one pass is held at a time, with what is needed of the
+results of those before it. A pass that the device has too little memory for is made
+again in two halves, and its size is remembered, so that this happens once and not with
+each batch.
 """
 
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
@@ -23,7 +24,7 @@ def pool_passes(
     width: int,
     budget: Budget,
 ) -> List[Floats]:
-    """Make the passes of a plan, and keep of each what it says of its tokens.
+    """Make the passes of a plan, and keep only the token vectors of each.
 
     plan (Plan): The plan.
     pool (Callable[[PackedBatch, TokenRows], Floats]): Makes one pass: `(n, width)` for
@@ -102,7 +103,7 @@ def encode_batches(
 
     def backprop(d_outputs: Floats) -> None:
         waiting = list(done)
-        done[:] = [(batch, None) for batch, _ in done]  # A pass goes back once.
+        done[:] = [(batch, None) for batch, _ in done]  # Each callback works once.
         end = d_outputs.shape[0]
         while waiting:
             batch, backprop_batch = waiting.pop()
@@ -115,7 +116,7 @@ def encode_batches(
                         _, backprop_batch = encoder.encode_train(batch)
                     backprop_batch(d_output)
                 except EncoderOutOfMemory:
-                    # What was dropped out cannot be dropped out a second time.
+                    # With dropout, the halves would not drop out what the pass did.
                     if drops or batch.n_seqs < 2:
                         raise
                     budget.cut_below(batch)

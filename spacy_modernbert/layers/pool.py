@@ -16,8 +16,8 @@ _GRADIENT = "gradient"
 
 @dataclass(frozen=True)
 class GradFactor:
-    """A setting of a layer. Thinc would save a plain number with the weights, and let
-    it win over what a config says.
+    """A setting of a layer. It is not a plain number, which Thinc would save with the
+    weights, and which would then win over what a config says.
 
     value (float): What gradients are multiplied by.
     """

@@ -10,12 +10,12 @@ from .forks import run_single_threaded_if_forked
 
 
 class TorchProducts(NumpyOps):
-    """Thinc's operations on NumPy's arrays, of which torch multiplies the matrices.
+    """Thinc's operations on NumPy arrays, but with matrix products by torch.
 
-    Thinc's own products, by BLIS, are made on one thread, and on many processors by a
-    kernel that was compiled for any of them, at a third of the rate and less. NumPy's
-    are as quick as torch's, but have threads of their own, and those of two libraries
-    are in each other's way where torch trains the encoder.
+    Thinc's own products, by BLIS, run on one thread and, on many processors, use a
+    generic kernel, at a third of the speed or less. NumPy's are as quick as torch's,
+    but have threads of their own, which get in the way of torch's where torch trains
+    the encoder.
     """
 
     def gemm(
@@ -34,9 +34,9 @@ _TORCH = TorchProducts()
 
 
 def multiply_by_torch(model: Model) -> None:
-    """Have the layers of a model multiply matrices by torch: to the same, up to
-    rounding. Layers that are on a GPU, or have the ops of another package, are left as
-    they are. In a forked process, torch is limited to one thread.
+    """Make the layers of a model multiply matrices with torch. The results are the same
+    up to rounding. Layers that are on a GPU, or have the ops of another package, are
+    left as they are. In a forked process, torch is limited to one thread.
 
     model (Model): The model. spaCy puts new layers into that of a parser whenever it is
         given labels, so this is to be done before each use.

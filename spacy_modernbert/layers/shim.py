@@ -120,14 +120,15 @@ class EncoderShim(Shim):
 
     Making a shim reads no file: the encoder comes with `start` (when a pipeline is
     initialized), with `load` or with `from_bytes`. Until then, `loaded` is an error.
-    Predicting changes nothing in a shim, so that threads may share it.
+    Threads may share a shim to predict: that changes nothing in it, except that the
+    budget shrinks if the device runs out of memory.
     """
 
     def __init__(self, settings: EncoderSettings):
         """settings (EncoderSettings): What the config says."""
         super().__init__(None)
         self.settings = settings
-        # Not where the backend was named by somebody and by no config.
+        # False where the backend was named by a caller and not by a config.
         self.heeds_variable = True
         # Only counted, for whoever watches a training run.
         self.trained_wordpieces = 0
@@ -178,8 +179,8 @@ class EncoderShim(Shim):
 
     def start(self) -> None:
         """Take the encoder of the checkpoint that the settings name, from a folder
-        or from the hub. If it was taken from there before, and trained, it is taken
-        anew, as all layers begin anew where a pipeline is initialized. One that was
+        or from the hub. If it was taken from there before, and trained since, it is
+        read again, because initializing a pipeline resets all layers. One that was
         loaded with a pipeline is kept; if it was trained since, with a warning.
         """
         is_trained = self._loaded is not None and self._was_stepped
@@ -220,7 +221,7 @@ class EncoderShim(Shim):
 
     def expect_gradient(self) -> None:
         """Say that a pass was made whose gradient is still to come."""
-        # Whatever was postponed for the sake of the pass before this one.
+        # First take the step that was postponed until the last pass had its gradient.
         self.finish_postponed()
         self._awaits_gradient = True
 
@@ -233,9 +234,9 @@ class EncoderShim(Shim):
         """Step every weight, by the gradients gathered since the last time.
 
         `nlp.update(examples, sgd=optimizer)` calls this for a `transformer` before
-        its listeners have sent their gradient back. The step would use the gradient
-        of the batch before, and change weights that the gradient on its way belongs
-        to. Here it is postponed until that has come.
+        its listeners have sent their gradient back. A step at that moment would use
+        the gradient of the previous batch, and change the weights that the gradient
+        still to come was computed for. So it is postponed until that has come.
 
         optimizer (Optimizer): Knows a weight by the key `(shim.id, name)`.
         """
@@ -357,7 +358,7 @@ class EncoderShim(Shim):
         EncoderShim.__init__(self, state["settings"])
         self.id = state["id"]
         self.heeds_variable = state["heeds_variable"]
-        # Optimizers tell encoders apart by it: none that is made here may have it, too.
+        # Optimizers tell encoders apart by their ids: none made here may get the same.
         with Shim.global_id_lock:
             Shim.global_id = max(Shim.global_id, self.id)
         self.from_bytes(state["bytes"])
@@ -377,7 +378,7 @@ class EncoderShim(Shim):
         self._apart = False
 
     def _forget(self) -> None:
-        """Know nothing of the encoder that was here before."""
+        """Reset what was remembered of the encoder that was here before."""
         self._awaits_gradient, self._postponed = False, None
         self._was_started = self._was_stepped = False
 
@@ -399,8 +400,8 @@ class EncoderShim(Shim):
 
 @contextmanager
 def encoders_apart() -> Iterator[None]:
-    """Within, the bytes of a model leave its encoders out: whoever opens this context
-    saves them elsewhere.
+    """Within this context, the bytes of a model leave out its encoders, which the
+    caller saves elsewhere.
     """
     token = _encoders_apart.set(True)
     try:

@@ -1,8 +1,8 @@
 """Vectors of tokens → the same, centred and scaled.
 
-Most of what an encoder gives can be one and the same vector for all tokens (88 % of the
-squared norm, for `modernbert-mini`): a step of training along it moves all tokens at
-once, and what tells tokens apart is learned slowly. See Mu and Viswanath 2018,
+Most of what an encoder gives can be a single vector that all tokens share (88 % of the
+squared norm, for `modernbert-mini`): a training step along it moves all tokens at once,
+so that what tells tokens apart is learned slowly. See Mu and Viswanath 2018,
 "All-but-the-Top".
 """
 
@@ -17,18 +17,18 @@ from .tok2vec import OneWord
 
 MEAN, SCALE = "mean", "scale"
 
-# Tokens that are enough to tell a mean and a deviation from, and those without which
-# nothing can be told.
+# How many tokens suffice to measure a mean and a deviation, and with how few of them
+# nothing can be measured.
 _ENOUGH, _LEAST = 2000, 50
 
 
 def standardized(
     tok2vec: Model[List[Doc], List[Floats2d]],
 ) -> Model[List[Doc], List[Floats2d]]:
-    """Take the mean of token vectors away from each, and divide what is left by its
-    deviation: by what they are in the Docs that the model is initialized with. Both are
-    saved with the model, and neither is trained. Zeros, which a token has that no
-    wordpiece covers, stay zeros.
+    """Subtract the mean from each token vector, and divide the rest by its deviation.
+    Both are measured in the Docs that the model is initialized with, are saved with the
+    model, and are not trained. The vector of a token that no wordpiece covers stays
+    zeros.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
     RETURNS (Model[List[Doc], List[Floats2d]]): The same shapes.
@@ -46,7 +46,7 @@ def standardized(
 def forward(
     model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
-    # First what tells that a pipeline was not initialized.
+    # First the layer that says clearly if a pipeline was not initialized.
     vectors, backprop_vectors = model.layers[0](docs, is_train)
     mean, scale = model.get_param(MEAN), model.get_param(SCALE)
 
@@ -95,6 +95,6 @@ def _measure(rows: Any) -> Tuple[Any, Any]:
     deviation = rows.std(axis=0) if len(rows) >= _LEAST else np.zeros(rows.shape[1])
     if not deviation.any():
         return np.zeros_like(deviation), np.ones_like(deviation)
-    # What hardly varies in the sample is not blown up where it does.
+    # A dimension that hardly varies in the sample must not be blown up elsewhere.
     least = 0.1 * np.sqrt(np.mean(deviation**2))
     return rows.mean(axis=0), 1 / np.maximum(deviation, least)

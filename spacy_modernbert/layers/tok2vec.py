@@ -103,8 +103,8 @@ def forward(
         vectors = _recall(model, docs, _plan_each(encode, docs))
     else:
         found = predict_vectors(model, plan_docs(encode, docs))
-        # Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: each has its own,
-        # or it would keep all of a pass, which is page-locked memory with a GPU.
+        # Copies, since Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: a
+        # view would keep all of a pass, which is page-locked memory with a GPU.
         vectors = [rows.copy() for rows in found.tokens]
     return vectors, lambda d_vectors: []
 
@@ -141,14 +141,14 @@ def recalls(model: Model[List[Doc], List[Floats2d]]) -> bool:
 
 
 def _plan_each(encode: Model[List[Doc], EncodedDocs], docs: List[Doc]) -> List[Plan]:
-    # One by one: with others, a Doc is laid out in other passes.
+    # One by one: the passes of several Docs would depend on which are together.
     return [plan_docs(encode, [doc]) for doc in docs]
 
 
 def _recall(
     model: Model[List[Doc], List[Floats2d]], docs: List[Doc], plans: List[Plan]
 ) -> List[Floats2d]:
-    """Where vectors are kept: what was read before is not read again."""
+    """Get vectors where they are kept: what was encoded before is not encoded again."""
     encode = model.layers[0]
     kept: KeptVectors = model.attrs[KEPT]
 
@@ -202,13 +202,13 @@ def run_plan(
 
 
 def keep_vectors(model: Model, max_bytes: int) -> None:
-    """Have the vectors of Docs kept that the encoder of a model reads in training, and
+    """Make a model keep the vectors of the Docs that its encoder reads in training, and
     from then on.
 
     model (Model): A model with one layer of `modernbert_tok2vec`.
     max_bytes (int): The most that is kept.
-    RAISES (ValueError): If the model has not one encoder, or what its vectors depend on
-        is trained.
+    RAISES (ValueError): If the model does not have exactly one encoder, or something
+        that its vectors depend on is trained.
     """
     tok2vecs = find_tok2vecs(model)
     if len(tok2vecs) != 1:
@@ -237,7 +237,7 @@ def find_tok2vecs(model: Model) -> List[Model]:
 
 
 def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:
-    """Have our own layers initialized by an empty Doc, whatever Docs are given.
+    """Initialize our own layers with an empty Doc, whatever Docs are given.
 
     Thinc sends the sample that a model is initialized with through every layer, once
     for each chain it is in, only to see how wide the outputs are. spaCy's sample is
@@ -250,8 +250,8 @@ def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def show_one_word(init: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a model that holds our layers: nothing is encoded, and layers of
-    others have a token to see, which some need (an LSTM refuses to read none).
+    """The same for a model that contains our layers: nothing is encoded, but other
+    layers see a token, which some need (an LSTM refuses to read none).
 
     init (Callable[..., Any]): The `init` of a model of Docs.
     RETURNS (Callable[..., Any]): What to put in its place.

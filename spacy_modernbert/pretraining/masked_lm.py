@@ -1,7 +1,7 @@
 """ModernBERT with its head for masked language modelling, in torch.
 
 Parameters have the names that they have in transformers' `ModernBertForMaskedLM`, which
-is the oracle: an encoder that was pretrained here goes on there, and the other way.
+is the oracle: an encoder that was pretrained here can go on there, and vice versa.
 """
 
 from functools import partial
@@ -155,7 +155,7 @@ class MaskedLM(nn.Module):
         return model
 
     def weights_changed(self) -> None:
-        """Let what was made of older weights, to predict, be made again."""
+        """Discard what was made of older weights to predict: it is made again."""
         self.model.weights_changed()
         self.head.dense.weights_changed()
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ..types import Ints, PackedBatch
 
 # Devlin et al. 2019, https://arxiv.org/abs/1810.04805: of the wordpieces that are asked
-# for, so many are replaced by the mask, and so many by any other. The rest stays as it
+# for, these shares are replaced by the mask, and by a random one. The rest stays as it
 # is, so that the vectors of what is not hidden are learned, too.
 _MASKED = 0.8
 _REPLACED = 0.1
@@ -71,7 +71,7 @@ class Masking:
 def unigram_baseline(
     train: "npt.NDArray[np.integer]", targets: Ints, vocab_size: int
 ) -> "tuple[float, float]":
-    """How well hidden wordpieces are found by who knows only how frequent each is.
+    """How well hidden wordpieces are found by knowing only how frequent each is.
 
     train (NDArray): Wordpieces to count.
     targets (Ints): The hidden ones.

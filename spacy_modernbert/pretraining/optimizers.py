@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from .masked_lm import MaskedLM
 from .settings import PretrainingSettings
 
-# The quintic iteration, whose coefficients are steepest at 0: singular values end
-# between 0.7 and 1.2, and not at 1, which does no harm.
+# Of the quintic Newton-Schulz iteration, chosen to be as steep as possible at 0.
+# Singular values then end between 0.7 and 1.2 and not at 1, which does no harm.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 # So that an update is as large as one of AdamW, and both take one learning rate.
@@ -38,7 +38,8 @@ class Muon(torch.optim.Optimizer):
     ):
         """params (Iterable[Tensor]): Matrices.
         lr (float): The learning rate.
-        weight_decay (float): The share of the weights that decays, at a rate of 1.
+        weight_decay (float): The share of the weights that decays in a step, if the
+            learning rate is 1.
         momentum (float): Nesterov's.
         dtype (torch.dtype): What the momentum is made orthogonal in.
         """
@@ -64,8 +65,8 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(matrices, updates, alpha=-group["lr"] * size)
 
     def _updates(self, matrices: List[Tensor], momentum: float) -> Tuple[Tensor, ...]:
-        """Those of one shape at once: small as they are, a GPU takes longer to be told
-        of each than to multiply it.
+        """The updates of all matrices of one shape at once: they are small, so that
+        launching a product for each would take a GPU longer than to multiply them.
         """
         gradients = [_gradient(each) for each in matrices]
         for each in matrices:
@@ -110,7 +111,8 @@ def make_optimizers(
     parameters = list(model.parameters())
     if settings.optimizer == "adamw":
         return (_make_adamw(parameters, settings),)
-    # Not the table, whose rows are stepped now and then, by themselves.
+    # Not the embedding table, which is also the output layer: Jordan et al. leave both
+    # to AdamW.
     is_matrix = [each.ndim == 2 and each is not model.table for each in parameters]
     by_muon = list(compress(parameters, is_matrix))
     others = list(compress(parameters, map(not_, is_matrix)))

@@ -41,8 +41,8 @@ def hide_texts(
     texts (TokenizedTexts): The texts.
     masking (Masking): How to hide.
     length (int): The most wordpieces of a sequence, special ones included.
-    max_wordpieces (int): Of all sequences together about so many are taken, evenly from
-        all texts, and one at least.
+    max_wordpieces (int): About how many wordpieces to take in all, evenly from all
+        texts. At least one sequence is taken.
     seed (int): The seed.
     RETURNS (List[MaskedBatch]): The sequences.
     """

@@ -51,7 +51,7 @@ LOG = "log.jsonl"
 
 _TORCH_BACKENDS = ("cuda", "mps", "cpu")
 _SHORT_SIGHT = 512
-# Streams of chance: each use has its own, so that a run that is resumed has the same.
+# Random streams: each use has its own, so that a resumed run draws the same numbers.
 _ORDER, _HIDING = 0, 1
 
 
@@ -74,8 +74,8 @@ class StepReport:
 
 
 class Pretraining:
-    """A run. `steps` takes its steps; it can be left between any two and taken up
-    again, and after an error from what was saved.
+    """A run. `steps` takes its steps. It can be stopped between any two steps and then
+    continued; after an error, from what was saved.
     """
 
     def __init__(self, settings: PretrainingSettings, output: Path):
@@ -147,7 +147,7 @@ class Pretraining:
         self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
         if self._dev is not None:
-            # That there is something to ask for shows now, and not after hours.
+            # If there is nothing to ask for, fail now and not after hours.
             for phase in settings.phases:
                 self._hide_dev(self._dev, phase.length)
 
@@ -191,7 +191,7 @@ class Pretraining:
             return ask(self.model, batches)
 
     def probe(self) -> Optional[Dict[str, Any]]:
-        """Compare the model with what is known without it, and with less in sight.
+        """Compare the model with a baseline of frequencies, and with less in sight.
 
         RETURNS (Optional[Dict[str, Any]]): JSON-serializable; None if there are no
             held-out texts.
@@ -285,8 +285,8 @@ class Pretraining:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
         self.model.weights_changed()
-        # Asked for when all of the step was handed to the device, which the host waits
-        # for here.
+        # Read only now that the device has been given the whole step: here the host
+        # waits for it.
         mean, share = loss.item() / n_hidden, n_found.item() / n_hidden
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise ValueError(
@@ -378,9 +378,9 @@ def write_log(path: Path, record: Dict[str, Any]) -> None:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Take out of a log what will be done again: what lies after a step, and a probe at
-    that step. And lines that are no records, such as one that was not written to its
-    end as the run was killed.
+    """Remove from a log what will be done again: what lies after a step, and a probe at
+    that step; also lines that are not records, such as one that was cut short when the
+    run was killed.
 
     path (Path): The log, which may be absent.
     step (int): The last step to keep.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WarmupStableDecay:
-    """Rises in a line, stays, and falls as one minus a square root.
+    """Rises linearly, stays, and falls as one minus a square root.
 
-    A run can be cut or drawn out where the rate is stable, which a cosine does not
+    A run can be cut short or extended where the rate is stable, which a cosine does not
     allow (Hu et al. 2024, https://arxiv.org/abs/2404.06395). The fall is that of
     ModernBERT (Warner et al. 2024, https://arxiv.org/abs/2412.13663), from Hägele et
     al. 2024, https://arxiv.org/abs/2405.18392.

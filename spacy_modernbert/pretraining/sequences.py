@@ -1,4 +1,4 @@
-"""Texts → wordpieces → packed batches of sequences, in an order to be repeated."""
+"""Texts → wordpieces → packed batches of sequences, in a reproducible order."""
 
 import itertools
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def tokenize(texts: Sequence[str], tokenizer: WordpieceTokenizer) -> TokenizedTe
     tokenizer (WordpieceTokenizer): The tokenizer.
     RETURNS (TokenizedTexts): Their wordpieces.
     """
-    # No offsets are needed, which cost more than the wordpieces.
+    # Without offsets, which are not needed and cost more than the wordpieces.
     raw = Tokenizer.from_str(tokenizer.to_json())
     raw.encode_special_tokens = True
     ids: List[Ints] = []

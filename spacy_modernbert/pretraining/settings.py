@@ -58,14 +58,15 @@ class PretrainingSettings:
         learns faster.
     learn_rate (float): The highest learning rate.
     warmup (int): Steps in which it rises.
-    decay (int): The last so many steps, in which it falls to 0.
+    decay (int): How many steps at the end, in which it falls towards 0.
     beta1, beta2, eps, weight_decay (float): AdamW's. Norms and biases do not decay.
     grad_clip (float): The largest norm of all gradients together.
     max_batch_wordpieces (int): The most wordpieces of a pass. A larger batch is split,
         and the gradients are summed.
     gradient_checkpointing (Union[bool, str]): True, False or "auto": whether a pass
         keeps little of what it computes, which takes less memory and more time.
-    evaluate_every (int): Steps between evaluations, after which the run can be resumed.
+    evaluate_every (int): Steps between evaluations. Each also saves the run, which can
+        be resumed from there.
     evaluate_wordpieces (int): How much of the held-out texts is looked at.
 
     Invariants: rates lie between 0 and 1, there is a phase, and `warmup + decay` are no

@@ -26,12 +26,12 @@ _DIGEST = "digest"
 
 _ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 _MUON_MOMENTS = ("momentum_buffer",)
-# How what is kept of them begins.
+# What the names of saved moments begin with.
 _MOMENT_PREFIXES = tuple(f"{name}." for name in (*_ADAM_MOMENTS, *_MUON_MOMENTS))
 
 
 def digest_of(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
-    """What tells an encoder from others.
+    """A fingerprint of an encoder.
 
     texts (Iterable[str]): Its config and tokenizer.
     tensors (Mapping[str, NDArray]): Its weights.
@@ -53,8 +53,8 @@ def save_state(
     model (nn.Module): The model.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     step (int): The steps that were taken, below 2 ** 24.
-    digest (Words): `(8,)` uint32, what tells the encoder that the run began with from
-        others.
+    digest (Words): `(8,)` uint32, the fingerprint (`digest_of`) of the encoder that the
+        run began with.
     """
     tensors: Dict[str, Any] = {
         _STEP: np.array([step], np.float32),
@@ -78,8 +78,8 @@ def load_state(
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     digest (Words): That of the encoder that this run would begin with.
     RETURNS (int): The steps that were taken.
-    RAISES (ValueError): If the file is damaged, no such file, or of another model or
-        optimizer.
+    RAISES (ValueError): If the file is damaged, not a saved state, or that of another
+        model or optimizer.
     """
     entries = read_entries(path)
     found = read_tensors(entries)
@@ -89,7 +89,7 @@ def load_state(
     if not np.array_equal(read_words(entries[_DIGEST], _DIGEST), digest):
         _refuse(path, "the config, tokenizer or weights that it began with differ")
     step = int(found[_STEP][0])
-    # Else no step has had anything to learn from yet.
+    # If there are no moments, no step has had anything to learn from yet.
     if any(key.startswith(_MOMENT_PREFIXES) for key in entries):
         for optimizer in optimizers:
             _init_moments(optimizer, step)
@@ -110,7 +110,7 @@ def _init_moments(optimizer: torch.optim.Optimizer, step: int) -> None:
         for parameter in group["params"]:
             state = {key: torch.zeros_like(parameter) for key in _moments(optimizer)}
             if isinstance(optimizer, torch.optim.AdamW):
-                # There, as a fused step wants it.
+                # On the parameter's device, as a fused step needs it.
                 device = parameter.device
                 state["step"] = torch.tensor(float(step), device=device)
             optimizer.state[parameter] = state
