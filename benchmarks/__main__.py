@@ -74,7 +74,7 @@ def main(
     timeout: float = typer.Option(600.0, help="Seconds that a pass may take"),
     quick: bool = typer.Option(False, help="Try everything, on short documents"),
     anyway: bool = typer.Option(
-        False, help="Time what means nothing on this machine, too"
+        False, help="Also time what is not meaningful on this machine"
     ),
     peers: Optional[List[str]] = typer.Option(  # noqa: B008
         None, help="Only peers with this in their name; may be repeated, `*` matches"

@@ -63,7 +63,7 @@ class Agreement:
     f (float): Micro-averaged F of exact entities, 0 to 100.
     points (float): How far that is from the F of the first variant.
     n_entities (int): How many entities it found.
-    n_differing (int): How many it or the first variant found alone.
+    n_differing (int): How many only one of the two found, it or the first variant.
     n_documents_differing (int): In how many documents.
     """
 
@@ -88,7 +88,7 @@ def main(
     only: Optional[str] = typer.Option(None, help="A backend to compare alone"),
 ) -> None:
     """Compare what a pipeline finds on each backend."""
-    # It would win over each of them.
+    # The variable would win over each backend that is asked for.
     os.environ.pop(BACKEND_VARIABLE, None)
     if not find_encoder_blocks(load_config(pipeline / CONFIG)):
         msg.fail(f"{pipeline} has no encoder that a backend runs.", exits=1)

@@ -1,9 +1,9 @@
 """The floating-point operations that ModernBERT needs, whoever runs it.
 
-Those of matrix products and attention, a multiplication and an addition counted as
-two; what is added by norms, activations and softmax is below one in a hundred. Counted
-is what the model asks for: a sliding layer that multiplies all with all, and masks most
-of it away, has done more and is not credited for it.
+Those of matrix products and attention are counted, a multiplication and an addition as
+two; norms, activations and softmax would add less than one in a hundred. What counts is
+what the model asks for: an implementation of a sliding layer that multiplies all with
+all, and masks most of it away, does more work but gets no credit for it.
 """
 
 from typing import List, Sequence, Tuple

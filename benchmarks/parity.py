@@ -1,4 +1,4 @@
-"""Whether two peers computed the same. No figure is given of one that did not."""
+"""Whether a peer computed the same as the reference. If not, it gets no figures."""
 
 import numpy as np
 

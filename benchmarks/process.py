@@ -26,13 +26,13 @@ class Process:
     """A fresh process that measures a point.
 
     point (Point): The point.
-    errors (IO[bytes]): Where it writes what it has to say beside its answers.
+    errors (IO[bytes]): What it prints apart from its answers.
     """
 
     def __init__(self, point: Point, limit_memory: bool = True):
         """point (Point): The point.
-        limit_memory (bool): Whether it fails where it takes most of the memory. (CUDA
-            maps more than there is.)
+        limit_memory (bool): Whether it fails if it takes most of the machine's memory.
+            (Not for CUDA, which maps more than there is.)
         """
         self.point = point
         self._limit_memory = limit_memory
@@ -107,8 +107,8 @@ class Process:
 
 def make_environment(threads: int) -> Dict[str, str]:
     """RETURNS (Dict[str, str]): The environment of a process that is measured: so many
-    threads in every library, no network, and not the variable that wins over every
-    config: what runs where is for the one who measures to say.
+    threads in every library, no network, and without the variable that wins over every
+    config, since the benchmark decides what runs where.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     inherited = {

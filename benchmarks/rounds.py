@@ -33,8 +33,9 @@ class Patience:
     timeout: float = 600.0
 
     def is_enough(self, seconds: Sequence[float]) -> bool:
-        """RETURNS (bool): Whether these passes will do. Three always would; two where
-        one takes more than 20 seconds, and one where it takes more than a minute.
+        """RETURNS (bool): Whether these passes will do: as many as are wanted, or three
+        that take more than ten seconds together, two if one takes more than 20 seconds,
+        one if it takes more than a minute.
         """
         n, slowest = len(seconds), max(seconds, default=0.0)
         few = 1 if slowest > 60 else 2 if slowest > 20 else 3

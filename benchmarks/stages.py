@@ -6,8 +6,8 @@
 
 An encoder that answers at once, with numbers drawn beforehand, stands in for a real
 one; everything else is as it is for users: texts in, Docs with entities out, one
-thread. The times of the stages are those of the median run. What a text costs that has
-words never seen before is told by the first run. Writes `benchmarks/stages.json`.
+thread. The times of the stages are those of the median run. The first run
+shows what a text with words never seen before costs. Writes `benchmarks/stages.json`.
 """
 
 import os
@@ -136,8 +136,8 @@ class Run:
 
 
 class Stopwatch:
-    """Within, the functions of each stage are timed. What one stage spends in another
-    counts for the other only.
+    """Within, the functions of each stage are timed. The time that one stage spends in
+    another counts only for the inner one.
     """
 
     def __init__(self, nlp: Language):

@@ -1,8 +1,8 @@
 """The process that measures one point: `python -m benchmarks.worker`, talked to through
 pipes, one JSON object a line.
 
-It is fresh for every point, so that no peer lives on what another one has warmed up,
-kept or set. It then waits between its passes, in which the others take their turns.
+It is fresh for every point, so that no peer profits from what another one has warmed
+up, kept or set. Between its passes it waits, while the others take their turns.
 """
 
 import ctypes
@@ -108,7 +108,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _pin(threads: int, *, limit_memory: bool) -> None:
-    # What counts processors instead of asking for threads counts right.
+    # Then libraries that count processors instead of threads get the right number, too.
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))[:threads]
         os.sched_setaffinity(0, allowed)
@@ -120,7 +120,7 @@ def _pin(threads: int, *, limit_memory: bool) -> None:
 
 
 def _limit_memory() -> None:
-    """An error in a peer that takes too much, and not a machine that ends processes."""
+    """Make a peer that takes too much memory fail before the system kills processes."""
     try:
         import resource
 

@@ -43,7 +43,7 @@ def run(
     ),
     threads: int = typer.Option(2, min=1, help="Threads of every library"),
     gpu_id: int = typer.Option(
-        -1, help="GPU for spacy-transformers, or -1; ours take one by themselves"
+        -1, help="GPU for spacy-transformers, or -1; our recipes find one by themselves"
     ),
     replace: bool = typer.Option(
         False,
@@ -51,8 +51,8 @@ def run(
         help="Make anew what was run with other steps, encoder or recipe",
     ),
 ) -> None:
-    """Run what was not run yet of an experiment. It can be stopped at any time: each
-    pipeline that was tested has its record.
+    """Run what has not been run yet of an experiment. It can be stopped at any time:
+    the record of each pipeline that has been tested is kept.
     """
     if experiment not in EXPERIMENTS:
         names = ", ".join(EXPERIMENTS)

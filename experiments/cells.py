@@ -24,10 +24,10 @@ class Cell:
         `modernbert encoder` makes it; "drawn", as transformers draws it, so that keys
         do not match queries; None if the recipe has no encoder.
     window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
-    budget (str): "steps": so many as its peers. "time": as many as fit into the time
-        that the reference took. Or one of `TIMES`: so many times as many steps.
-    average (bool): Whether the mean of the weights over the steps is tested, as far as
-        it is taken, or the weights of the last step.
+    budget (str): "steps": as many steps as its peers. "time": as many as fit into the
+        time that the reference took. Or another of `TIMES`: a multiple of the steps.
+    average (bool): Whether the mean of the weights over the steps is tested, for the
+        weights that have one, or those of the last step.
     corpus (str): The corpus: a folder of `corpus/`.
     seed (int): The seed of the training; and of the weights, if they are not
         pretrained.
@@ -62,7 +62,7 @@ _CNN = Cell("cnn", weights=None)
 STOCK = Cell("spacy-transformers")
 # With what a word looks like beside the encoder's vector.
 WORDS = Cell("mini-words", window=8192)
-# With convolutions over the vectors of encoder and word, and only they are trained.
+# With convolutions over the vectors of encoder and word; the encoder is not trained.
 FROZEN = Cell("mini-frozen", window=8192)
 # With a recognizer as in `STOCK`.
 PLAIN = Cell("mini-plain", window=8192)

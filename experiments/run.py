@@ -81,7 +81,7 @@ def is_done(cell: Cell, settings: Settings) -> bool:
     cell (Cell): The cell.
     settings (Settings): What it would be run with.
     RETURNS (bool): Whether it need not be run.
-    RAISES (LookupError): If the budget is a time and what it is measured by is missing.
+    RAISES (LookupError): If the budget is a time, and a run that sets it is missing.
     """
     record = read_record(cell, settings.results)
     if record is None:
@@ -151,7 +151,7 @@ def count_steps(cell: Cell, settings: Settings) -> int:
     ]
     for each in needed:
         if not is_done(each, settings):
-            raise LookupError(f"Run {each.name} first: {cell.name} takes its time.")
+            raise LookupError(f"Run {each.name} first: {cell.name} needs its time.")
     reference, paced = (read_record(each, settings.results) for each in needed)
     assert reference is not None and paced is not None
     pace = paced["train_seconds"] / paced["steps"]
@@ -243,7 +243,7 @@ def _name_sources(cell: Cell, settings: Settings) -> Dict[str, Optional[str]]:
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """RETURNS (str): What tells the bytes of files from others."""
+    """RETURNS (str): A digest of the bytes of files."""
     found = hashlib.sha256()
     for path in paths:
         found.update(path.read_bytes())
@@ -251,8 +251,8 @@ def digest(paths: Sequence[Path]) -> str:
 
 
 def digest_recipe(path: Path) -> str:
-    """RETURNS (str): What tells the settings of a recipe from others: wherever they
-    stand, and whatever its comments say.
+    """RETURNS (str): A digest of the settings of a recipe, whatever their order, and
+    whatever its comments say.
     """
     settings = Config().from_disk(path, interpolate=False)
     text = json.dumps(settings, sort_keys=True)
@@ -260,7 +260,7 @@ def digest_recipe(path: Path) -> str:
 
 
 def _name_machine(machine: Dict[str, Any], threads: int) -> str:
-    # Processors of rented machines tell their maker only, and differ in what they can.
+    # A rented machine names only its processor's maker: the flags tell kinds apart.
     flags = " ".join(machine.get("flags", ()))
     # Of a card, its memory and the CUDA that torch was built for come after its name.
     gpu = machine.get("gpu", "").partition(",")[0]

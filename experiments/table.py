@@ -96,8 +96,8 @@ def _is_of(record: Record, variant: Cell) -> bool:
 
 
 def _group(records: Sequence[Record]) -> List[List[Record]]:
-    """Those of one mean: with the same encoder, by the same settings, and with as many
-    steps but where the time sets them.
+    """Group the records that go into one mean: those with the same encoder, the same
+    settings and, unless time sets it, the same number of steps.
     """
     groups: Dict[Any, List[Record]] = {}
     for record in records:

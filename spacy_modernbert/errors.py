@@ -2,8 +2,7 @@
 
 # Not for a shared encoder, nor when one is pretrained.
 _LEAVE_UNTRAINED = (
-    "Or, where one component has the encoder to itself, leave it as it is: "
-    "grad_factor = 0.0."
+    "Or, if only one component uses the encoder, leave it untrained: grad_factor = 0.0."
 )
 
 
@@ -90,8 +89,8 @@ class Errors:
     )
     BACKEND_UNAVAILABLE = (
         "The backend {value!r} was asked for, but it cannot run here. {missing} "
-        'backend = "auto" takes the best that is there; '
-        "`python -m spacy modernbert info` lists what that is."
+        'Otherwise set backend = "auto", which takes the best one that can run here; '
+        "`python -m spacy modernbert info` shows which one that is."
     )
     BACKEND_CANNOT_TRAIN = (
         "The backend {value!r} predicts only, and cannot train. Train with "
@@ -100,12 +99,12 @@ class Errors:
     )
     BACKEND_OF_VARIABLE = (
         "{error} (The environment variable {variable} is {value!r}, and wins over "
-        "every config: unset it, or set it otherwise.)"
+        "every config: unset it, or set it to another backend.)"
     )
     QUANTIZED_CANNOT_TRAIN = (
         "The encoder is quantized (quantization = {value}), and quantized weights "
-        "cannot be trained. Train with quantization = null, and write the quantization "
-        "into the config.cfg of the trained pipeline. " + _LEAVE_UNTRAINED
+        "cannot be trained. Train with quantization = null, and set quantization in "
+        "the config.cfg of the trained pipeline afterwards. " + _LEAVE_UNTRAINED
     )
     PRECISION_CANNOT_TRAIN = (
         "An encoder of precision {value!r} only predicts: most gradients are too small "
@@ -114,15 +113,15 @@ class Errors:
     )
     WEIGHTS_CANNOT_TRAIN = (
         "The encoder's checkpoint is quantized ({bits} bits), and quantized weights "
-        "cannot be trained by MLX. Train with another backend, which has them in "
-        "float32; or write the checkpoint in float32 and start from that: "
+        "cannot be trained by MLX. Train with another backend, which loads the weights "
+        "in float32; or convert the checkpoint to float32 and start from the result: "
         "`python -m spacy modernbert convert CHECKPOINT OUTPUT --bits 32`. "
         + _LEAVE_UNTRAINED
     )
     MLX_FORKED = (
-        "MLX was in use on the GPU before this process was forked, and does not work "
-        "in a fork. Let processes be spawned: "
-        'multiprocessing.set_start_method("spawn"), before nlp.pipe(n_process=...).'
+        "MLX was in use on the GPU before this process was forked, and it does not "
+        "work in a fork. Have processes spawned instead, by calling "
+        'multiprocessing.set_start_method("spawn") before nlp.pipe(n_process=...).'
     )
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
@@ -130,7 +129,7 @@ class Errors:
     QUANTIZATION_UNAVAILABLE = (
         "The backend {backend!r} has no quantization {value} here. Set quantization to "
         "{known}; or set another backend: 'cpu', 'openvino' and 'onnx' have "
-        "{{'bits': 8}}, and 'mlx' has all that there are."
+        "{{'bits': 8}}, and 'mlx' has every quantization."
     )
     DEVICE_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
@@ -143,8 +142,8 @@ class Errors:
     )
     BAD_BETAS = (
         "The optimizer has beta1 = {beta1} and beta2 = {beta2}. Both must be at least "
-        "0 and less than 1, and beta2 must be 0 where beta1 is (SGD), except in RAdam. "
-        "The defaults of Adam are 0.9 and 0.999."
+        "0 and less than 1, and if beta1 is 0 (SGD), beta2 must be 0 as well, except "
+        "in RAdam. The defaults of Adam are 0.9 and 0.999."
     )
     BAD_QUANTIZATION = (
         "quantization is {value!r}, but it must be null, or a block with bits = 8 (or "
@@ -218,10 +217,10 @@ class Errors:
         "'{revision}'. Give a commit, a tag or a branch, or null for the newest."
     )
     HUB_UNREACHABLE = (
-        "'{name}' is no folder here, and it could not be had from the Hugging Face "
-        "hub ({error}). If you mean a folder, check that it exists. Without network, "
-        "download the checkpoint where there is one (`hf download {name}`) and give "
-        "the folder it is copied to. If HF_HUB_OFFLINE is set, unset it to allow the "
+        "'{name}' is no folder here, and it could not be had from the Hugging Face hub "
+        "({error}). If you mean a folder, check that it exists. If this machine has no "
+        "network, download the checkpoint on one that has (`hf download {name}`), copy "
+        "it here and give its folder. If HF_HUB_OFFLINE is set, unset it to allow the "
         "download."
     )
     CHECKPOINT_NO_FILE = (
@@ -273,8 +272,9 @@ class Errors:
         "the first being {name}. The config.json may be that of another checkpoint."
     )
     CHECKPOINT_BAD_SHAPE = (
-        "{where} has the tensor {name} in the shape {found}, but after its config.json "
-        "it should be {wanted}. The config.json may be that of another checkpoint."
+        "{where} has the tensor {name} in the shape {found}, but according to its "
+        "config.json it should be {wanted}. The config.json may be that of another "
+        "checkpoint."
     )
     CHECKPOINT_BAD_DTYPE = (
         "{where} has the tensor {name} as {found}, but only {wanted} can be read. "
@@ -285,20 +285,20 @@ class Errors:
         "3, 4, 5, 6 or 8 bits (8 loses next to nothing) and groups of 32, 64 or 128."
     )
     SCHEME_FITS_NONE = (
-        "The encoder has no weight whose rows are a multiple of {group_size}, so that "
-        "nothing can be quantized in groups of that size. Use a smaller one, if there "
-        "is: 64 or 32."
+        "The encoder has no weight whose row length is a multiple of {group_size}, so "
+        "nothing can be quantized in groups of that size. Use a smaller group size, if "
+        "there is one: 64 or 32."
     )
     QUANTIZED_OTHERWISE = (
-        "{where} has the weight {name} quantized, but not {part}, in floating point, "
-        'to go with it. Only MLX\'s quantization of mode "affine" is read. Use the '
-        "checkpoint that this one was made from; `python -m spacy modernbert convert` "
-        "quantizes it."
+        "{where} has the weight {name} quantized, but not {part}, which should be "
+        'beside it in floating point. Only MLX\'s quantization of mode "affine" can be '
+        "read. Use the checkpoint that this one was made from; "
+        "`python -m spacy modernbert convert` quantizes it."
     )
     QUANTIZED_BAD_SHAPE = (
         "{where} has the quantized weight {name} in the shapes {found} (integers, "
-        "scales, biases), but MLX makes no such ones of a weight of shape {wanted}, "
-        "which its config.json asks for. The config.json may be that of another "
+        "scales, biases), which MLX never makes from a weight of shape {wanted}, the "
+        "one that config.json asks for. The config.json may be that of another "
         "checkpoint."
     )
     TENSORS_CORRUPT = (
@@ -332,9 +332,9 @@ class Errors:
         "nlp.to_disk()."
     )
     ENCODER_FOLDER_NEEDED = (
-        "The encoder was saved in a folder beside the model, which cannot be told from "
-        "the model's bytes alone. Load the whole component with from_disk(), or save "
-        "it with to_bytes()."
+        "The encoder was saved in a folder beside the model, so it cannot be loaded "
+        "from the model's bytes alone. Load the whole component with from_disk(), or "
+        "save it with to_bytes()."
     )
     ENCODER_OTHER_WIDTH = (
         "The encoder gives vectors of width {found}, but the model was trained on "
@@ -359,8 +359,9 @@ class Errors:
         "they have to be of the same wordpieces."
     )
     LISTENERS_DIFFER = (
-        "The listeners of this component differ in pooling or grad_factor, and spaCy "
-        "replaces them all by one config. Give them the same."
+        "The listeners of this component differ in pooling or grad_factor, but spaCy "
+        "replaces all of them from a single config. Give them the same pooling and the "
+        "same grad_factor."
     )
     BAD_NAME = (
         "The name of an encoder must be a folder or a hub id, such as "
@@ -379,7 +380,8 @@ class Errors:
     )
     BAD_LAYER_LR_DECAY = (
         "layer_lr_decay must be a number above 0 and at most 1, but it is {value!r}. "
-        "The default is 1.0, by which all layers learn alike; 0.9 is a usual value."
+        "With the default, 1.0, all layers learn at the same rate; 0.9 is a usual "
+        "value."
     )
     BAD_GRAD_FACTOR = (
         "grad_factor must be a number, at least 0, but it is {value!r}. The default is "
@@ -387,14 +389,14 @@ class Errors:
     )
     BAD_KEPT_MB = "max_mb must be a number of megabytes above 0, but it is {value!r}."
     NOTHING_TO_KEEP = (
-        "'spacy-modernbert.KeptVectors.v1' keeps the vectors of one encoder, and its "
-        "tok2vec has {n_encoders}. Give it a tok2vec with the architecture "
+        "'spacy-modernbert.KeptVectors.v1' keeps the vectors of one encoder, but its "
+        "tok2vec has {n_encoders} encoders. Give it a tok2vec with the architecture "
         "'spacy-modernbert.Tok2VecModernBert.v1'."
     )
     KEPT_IS_TRAINED = (
         "'spacy-modernbert.KeptVectors.v1' keeps vectors that stay the same, but the "
         "encoder of its tok2vec is trained: grad_factor is {value!r}. Set it to 0.0, "
-        "or give the component that tok2vec alone."
+        "or give the component the tok2vec directly, without KeptVectors."
     )
     KEPT_POOLING_TRAINED = (
         "'spacy-modernbert.KeptVectors.v1' keeps vectors that stay the same, but the "
@@ -403,13 +405,14 @@ class Errors:
     )
     NO_DOC_VECTOR = (
         "The component '{component}' has set_doc_vector = true, but its model has "
-        "{n_encoders} encoders of its own, and one is to make the vector. Set it to "
-        "false, or give the model one tok2vec with the architecture "
+        "{n_encoders} encoders of its own, and it takes exactly one to make the "
+        "vector. Set it to false, or give the model one tok2vec with the architecture "
         "'spacy-modernbert.Tok2VecModernBert.v1'."
     )
     TEXTS_ARE_ONE = (
-        "Texts must be several, such as a list, but they are the one text {value!r}: "
-        "each of its characters would be a text. Put it into a list."
+        "Texts must be given as a list or another iterable, but this is the one text "
+        "{value!r}, and each of its characters would be taken for a text. Put it into "
+        "a list."
     )
     DOC_WITHOUT_VECTOR = (
         "The Doc has no vector to use: none was set by a component with "
@@ -417,9 +420,10 @@ class Errors:
         "(DocBin keeps it with store_user_data=True)."
     )
     OTHER_VECTORS = (
-        "The Doc's vector is {width} wide, and that of the {kind} is {other} wide: one "
-        "is of an encoder, say, and the other of the word vectors of the vocab. They "
-        "cannot be compared. Compare Docs that have vectors of the same encoder."
+        "The Doc's vector is {width} wide, but that of the {kind} is {other} wide, so "
+        "they cannot be compared: one may come from an encoder, for example, and the "
+        "other from the word vectors of the vocab. Compare Docs that have vectors of "
+        "the same encoder."
     )
     BAD_OUTPUT_FILE = (
         "The output_file of the logger must be a path or null, but it is {value!r}. "
@@ -498,8 +502,8 @@ class Errors:
     )
 
     CORPUS_PASSAGE_NOT_FOUND = (
-        "The passage that LitBank annotates of {document} is not found in the novel, "
-        "so it cannot be left out. Take both from one release of LitBank."
+        "The annotated passage of {document} is not found in the novel, so it cannot "
+        "be cut out. Take both from the same release of LitBank."
     )
 
     # pretraining/
@@ -515,13 +519,13 @@ class Errors:
         "{path} is not UTF-8 ({error}). Convert it, for example with `iconv -t utf-8`."
     )
     EMPTY_TEXTS = (
-        "{path} holds no text of which a tokenizer makes any wordpiece. Give a file "
+        "{path} holds no text that the tokenizer turns into wordpieces. Give a file "
         "with at least one."
     )
     NOTHING_TO_HIDE = (
-        "The held-out texts in {path} ({n_texts} in all) are so short that no "
-        "wordpiece of them was hidden, so there is nothing to ask the model for. Give "
-        "longer ones, or leave out pretraining.dev."
+        "The held-out texts in {path} ({n_texts} in all) are so short that none of "
+        "their wordpieces was hidden, which leaves nothing for the model to predict. "
+        "Give longer texts, or leave out pretraining.dev."
     )
     HEAD_OTHER_ACTIVATION = (
         "The config of the checkpoint has classifier_activation {value!r}, by which "
@@ -529,12 +533,12 @@ class Errors:
         "be pretrained further here."
     )
     HEAD_NOT_TIED = (
-        "The checkpoint {folder} scores wordpieces by weights of its own, and not by "
-        "those of its embedding table (tie_word_embeddings is false), which cannot be "
-        "pretrained further here."
+        "The checkpoint {folder} scores wordpieces with separate weights instead of "
+        "those of its embedding table (tie_word_embeddings is false). Such a "
+        "checkpoint cannot be pretrained further here."
     )
     NO_MASK_TOKEN = (
-        "The tokenizer of {folder} has no wordpiece that hides others: neither the "
+        "The tokenizer of {folder} has no wordpiece to hide others with: neither the "
         "mask_token of tokenizer_config.json, nor [MASK], nor <mask>. Pretraining "
         "needs one."
     )
@@ -543,8 +547,8 @@ class Errors:
         "line: --{where}.{key} ..."
     )
     PRETRAINING_UNKNOWN_SETTING = (
-        "[{where}] of the config has a setting {key}, which there is not. There is: "
-        "{known}."
+        "[{where}] of the config has an unknown setting, {key}. The settings there "
+        "are: {known}."
     )
     PRETRAINING_BAD_SETTING = (
         "{key} of the pretraining config is {value!r}. It should be {wanted}."
@@ -584,10 +588,11 @@ class Errors:
     )
     PRETRAINING_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
-        "wordpieces in {n_seqs} sequences. If it has several, set max_batch_wordpieces "
-        "lower ({max_batch_wordpieces}). If much is kept for the gradient, set "
-        "gradient_checkpointing = true (it was {checkpointing} for this pass). Else "
-        "make sequences shorter (length in [pretraining.phases]). {saved}"
+        "wordpieces in {n_seqs} sequences. If there are several sequences, set "
+        "max_batch_wordpieces lower (it is {max_batch_wordpieces}). To keep less for "
+        "the gradient, set gradient_checkpointing = true (it was {checkpointing} for "
+        "this pass). Otherwise make sequences shorter (length in "
+        "[pretraining.phases]). {saved}"
     )
     PRETRAINING_EVALUATION_OUT_OF_MEMORY = (
         "The device {device} has too little memory left to look at held-out texts in "
@@ -601,9 +606,9 @@ class Errors:
         "encoder. {saved}"
     )
     PRETRAINING_NOT_FINITE = (
-        "Step {step} of pretraining came to a loss of {loss} and gradients of norm "
-        "{norm}, of which nothing can be learned. {saved} Set learn_rate "
-        "({learn_rate}) lower, or precision to float32."
+        "Step {step} of pretraining gave a loss of {loss} and a gradient norm of "
+        "{norm}, from which nothing can be learned. {saved} Set learn_rate lower (it "
+        "is {learn_rate}), or precision to float32."
     )
     PRETRAINING_SAVED = "What was saved after step {step} is untouched."
     PRETRAINING_SAVED_BEFORE = "What was saved is untouched."
@@ -650,8 +655,8 @@ class Errors:
         "line, a .jsonl file, or - for standard input."
     )
     EMBED_TEXT_IN_VECTOR = (
-        "The texts are under the key {key!r}, where {path} is to have the vectors. "
-        "Rename the key, or write to .npy or .parquet."
+        "The input has its texts under the key {key!r}, which {path} needs for the "
+        "vectors. Rename the key in the input, or write to .npy or .parquet."
     )
     EMBED_EMPTY = "There are no texts in {place}: nothing was written."
     LINE_NOT_UTF8 = (
@@ -668,41 +673,42 @@ class Errors:
     )
     LINE_WITHOUT_TEXT = (
         "Line {number} of {place} has {value} under {key!r}, but it must be a string "
-        "of whole characters. Correct the line."
+        "of whole characters (no half of a surrogate pair). Correct the line."
     )
     EMBED_BAD_OUTPUT = (
-        "'{path}' does not tell in which format to write. Give a name that ends in one "
-        "of: {known}."
+        "The name '{path}' does not say which format to write. Give one that ends in "
+        "one of: {known}."
     )
     EMBED_OUTPUT_EXISTS = (
-        "'{path}' exists already. Remove it or choose another name; --overwrite "
-        "replaces a file when its successor is complete."
+        "'{path}' exists already. Remove it, choose another name, or give --overwrite, "
+        "which replaces a file once the new one is complete."
     )
     EMBED_NO_PYARROW = (
-        "Parquet takes pyarrow, which is not installed. Install it: pip install "
-        "'spacy-modernbert[parquet]'. Or write .npy or .jsonl."
+        "Writing Parquet requires pyarrow, which is not installed. Install it: "
+        "pip install 'spacy-modernbert[parquet]'. Or write .npy or .jsonl."
     )
     EMBED_OTHER_ARGUMENTS = (
-        "{folder} has the beginning of {output}, but made with other arguments: "
-        "{differing}. Give the same to go on, or --overwrite to begin anew."
+        "{folder} holds the beginning of {output}, but it was made with other "
+        "arguments: {differing}. Give the same arguments to continue, or --overwrite "
+        "to begin anew."
     )
     EMBED_OTHER_TEXTS = (
         "{folder} has vectors of {n_texts} texts, but the input does not begin with "
-        "these texts (found: {found}). Give the same input to go on, or remove the "
+        "these texts (found: {found}). Give the same input to continue, or remove the "
         "folder to begin anew."
     )
     EMBED_NOT_FINITE = (
-        "The vector of text {number} has numbers that are not finite. In float16 large "
-        "ones are not: give --precision float32 or bfloat16, with --overwrite to begin "
-        "anew. In another precision, the weights of the model are not finite. What is "
-        "done is in {folder}."
+        "The vector of text {number} has numbers that are not finite. In float16, "
+        "large numbers overflow: give --precision float32 or bfloat16, with "
+        "--overwrite to begin anew. In any other precision, the weights of the model "
+        "are not finite. What is done so far is in {folder}."
     )
     OUTPUT_LOCKED = (
         "Another process is writing {output}. Wait for it, or choose another name."
     )
     EVALUATION_ONTO_INPUT = (
-        "{path} is given twice: what is written there would take the place of what is "
-        "read, or written, as well. Give another file."
+        "{path} is given twice: as a file to write, and as another one to read or "
+        "write, which would be overwritten. Give another file for one of them."
     )
     NO_EVALUATION_FILE = (
         "There is no file {path}. Check the path; `spacy project run corpus` makes the "
@@ -744,23 +750,24 @@ class Errors:
     )
     UNKNOWN_SIZE = (
         "There is no size '{name}' in {folder} (there is: {sizes}), and no folder of "
-        "that name. Give one of the sizes, or --configs for the folder of others; or "
-        "the folder of a checkpoint; or a hub id with its owner, such as "
+        "that name. Give one of the sizes, or --configs with a folder of other sizes; "
+        "or the folder of a checkpoint; or a hub id with its owner, such as "
         "'answerdotai/ModernBERT-base'."
     )
     ONNX_PROVIDER = (
-        "ONNX Runtime was built with {provider}, which does not start here: libraries "
-        "that it loads are missing, as a rule (CUDA and cuDNN, of the versions that "
-        "this onnxruntime-gpu asks for). Install them; or the package onnxruntime in "
-        "its place, which computes on the processor; or set another backend."
+        "ONNX Runtime was built with {provider}, which does not start here, usually "
+        "because libraries that it loads are missing (CUDA and cuDNN, in the versions "
+        "that this onnxruntime-gpu requires). Install them; or install the package "
+        "onnxruntime instead, which computes on the processor; or set another backend."
     )
     ONNX_BITS = (
         "--bits is {value}, but ONNX Runtime quantizes to 8 bits only. Give --bits 8, "
         "or leave it out for float32."
     )
     PIPELINE_ENCODERS = (
-        "The pipeline '{folder}' has no single encoder to take (--component is "
-        "{value}). Give one of the components that have one with --component: {found}."
+        "The pipeline '{folder}' has no single encoder to export (--component is "
+        "{value}). Choose one of the components that have an encoder with --component: "
+        "{found}."
     )
     EXPORT_DIFFERS = (
         "What was exported is off by {error:.1e} from torch, so nothing was written. "
@@ -779,12 +786,13 @@ class Missing:
         "`nvidia-smi`."
     )
     MPS = (
-        "torch {torch} finds no Apple GPU. It takes a Mac with Apple silicon, a macOS "
-        "that this torch supports (14 or later), and a build of torch for it."
+        "torch {torch} finds no Apple GPU. The backend 'mps' needs a Mac with Apple "
+        "silicon, a macOS that this torch supports (14 or later), and a build of torch "
+        "for it."
     )
     MLX = "MLX is not installed. Install it: pip install 'spacy-modernbert[mlx]'."
     MLX_ELSEWHERE = (
-        "This package takes MLX on Apple silicon and on Linux, and not on {system} "
+        "This package uses MLX on Apple silicon and on Linux only, not on {system} "
         "with {machine}."
     )
     MLX_BACK_END = (
@@ -801,12 +809,13 @@ class Missing:
         "pip install 'spacy-modernbert[onnx]'."
     )
     BROKEN = (
-        "{module} cannot be imported ({error}). If a folder {library} is where Python "
-        "was started, it is taken for the library: rename it. Else install it anew: "
-        "pip install --force-reinstall --no-deps {library}."
+        "{module} cannot be imported ({error}). If there is a folder named {library} "
+        "where Python was started, Python takes it for the library: rename it. "
+        "Otherwise reinstall the library: pip install --force-reinstall --no-deps "
+        "{library}."
     )
     NUMBA = (
-        "spaCy's own. The compiled one is many times as quick: "
+        "spaCy's own. The compiled one is many times faster: "
         "pip install 'spacy-modernbert[fast]'."
     )
 
@@ -818,8 +827,8 @@ class Warnings:
     OVERSIZED_TOKENS = (
         "Of the tokens of a Doc, {count} cannot go whole into a window, which holds "
         "{capacity} wordpieces; the first is token {token}, with {n_pieces}. The "
-        "vector of such a token is made from its first wordpieces, as many as fit. "
-        "Other tokens are not affected. A larger window would take more of it."
+        "vector of such a token is made from as many of its first wordpieces as fit. "
+        "Other tokens are not affected. A larger window would hold more of it."
     )
     OVERSIZED_TOKENS_UNBOUND = (
         "Of the tokens of a Doc, {count} may not go whole into a window, which is "
@@ -830,13 +839,13 @@ class Warnings:
 
     # layers/
     TRAINED_ENCODER_KEPT = (
-        "The encoder was loaded with its pipeline, and trained since. nlp.initialize() "
-        "keeps it as it is now, while all else begins anew. To begin with the encoder "
-        "that was saved, load the pipeline again."
+        "The encoder was loaded with its pipeline and has been trained since. "
+        "nlp.initialize() keeps it as it is now, while everything else begins anew. To "
+        "begin with the encoder that was saved, load the pipeline again."
     )
     SMALLER_PASSES = (
         "The encoder's device has too little memory for a pass of {total} wordpieces. "
-        "The pass is made again in halves, and from now on passes hold {budget} "
-        "wordpieces, or less if that is too much, too. Results are the same. Set "
-        "max_batch_wordpieces to what fits, to save the attempt."
+        "The pass is repeated in halves, and from now on passes hold at most {budget} "
+        "wordpieces, or fewer if that is still too much. Results are the same. Set "
+        "max_batch_wordpieces to a size that fits, to avoid failed attempts."
     )

@@ -54,19 +54,19 @@ def convert(
         ..., help="Folder for the new checkpoint", show_default=False
     ),
     bits: int = typer.Option(
-        8, help="Bits of a weight: 8 or 4, or 32 for the way back to float32"
+        8, help="Bits per weight: 8 or 4; 32 converts back to float32"
     ),
     group_size: int = typer.Option(
-        64, help="Weights that share a scale: 32, 64 or 128; not for 32 bits"
+        64, help="How many weights share a scale: 32, 64 or 128; unused with 32 bits"
     ),
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"
     ),
     force: bool = typer.Option(False, "--force", help="Replace a checkpoint in output"),
 ) -> None:
-    """Write a checkpoint with quantized weights, in the layout of MLX's community, and
-    print the error that this makes and the size. It loads with any backend: by MLX as
-    it is, by the others in float32.
+    """Write a checkpoint with quantized weights, in the layout that the MLX community
+    uses, and print its size and the error that quantizing causes. It loads with any
+    backend: MLX takes it as it is, the others load it in float32.
     """
     try:
         scheme = None

@@ -30,7 +30,7 @@ _INTERRUPTED = 130
 
 def embed(
     input: str = typer.Argument(
-        ..., help="Text file (a text a line), JSONL, or - for standard input"
+        ..., help="Text file (one text per line), JSONL, or - for standard input"
     ),
     output: Path = typer.Argument(  # noqa: B008
         ..., help="File to write: .npy, .jsonl or .parquet"
@@ -45,7 +45,7 @@ def embed(
         None, help="Commit, tag or branch on the hub"
     ),
     text_key: Optional[str] = typer.Option(
-        None, help="Key of the text in JSONL ['text'], also of a file of another name"
+        None, help="Key of the text ['text']; if given, any input is read as JSONL"
     ),
     pooling: str = typer.Option(
         "auto", help="auto (as the checkpoint says), cls or mean"
@@ -66,19 +66,23 @@ def embed(
         help="The most wordpieces of a pass [as the pipeline says, or 16384]",
     ),
     window: Optional[int] = typer.Option(
-        None, help="Wordpieces of a window [as many as the encoder takes]"
+        None,
+        help="Wordpieces of a window [as the pipeline says, or as many as the encoder "
+        "takes]",
     ),
     overlap: Optional[int] = typer.Option(
-        None, help="Wordpieces that windows of a long text share [512]"
+        None,
+        help="Wordpieces that windows of a long text share [as the pipeline says, or "
+        "512]",
     ),
     overwrite: bool = typer.Option(
-        False, "--overwrite", help="Replace OUTPUT, and what was begun of another"
+        False, "--overwrite", help="Replace OUTPUT, or one begun with other arguments"
     ),
 ) -> None:
-    """Make a vector of each text: in order, of any length, on any backend.
+    """Make a vector for each text, in order, for texts of any length, on any backend.
 
-    What is done is kept in OUTPUT.partial. Interrupted, the command goes on from there
-    when it is started again with the same arguments.
+    Finished vectors are kept in OUTPUT.partial. If it is interrupted, the command
+    continues from there when it is started again with the same arguments.
     """
     try:
         source = TextSource.of(input, text_key)
@@ -106,8 +110,8 @@ def embed(
             "model": model,
             "revision": revision,
             "weights": fingerprint(embedder),
-            # What "auto" takes may be another one when the command is started again: on
-            # another machine, or when something was installed.
+            # "auto" may pick another one when the command is started again: on another
+            # machine, or after something was installed.
             "backend": embedder.backend,
             "precision": embedder.precision,
             "quantization": embedder.quantization,
@@ -188,8 +192,9 @@ def embed_source(
 
 
 def fingerprint(embedder: "Embedder") -> str:
-    """Tells encoders apart: by config, tokenizer, and some weights: norms, which any
-    training moves, and a matrix, since the norms of all fresh encoders are the same.
+    """A digest that tells encoders apart. It covers the config, the tokenizer and some
+    of the weights: norms, which any training changes, and a matrix, since the norms of
+    all fresh encoders are the same.
 
     embedder (Embedder): Has the encoder.
     RETURNS (str): Hexadecimal digits.

@@ -69,7 +69,7 @@ def encoder(
         "tokenizer from",
     ),
     configs: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="Folder with other sizes: <size>.json, as a checkpoint's config.json"
+        None, help="Folder with other sizes: <size>.json, each like a config.json"
     ),
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"
@@ -82,7 +82,7 @@ def encoder(
     """
     sizes = SIZES if configs is None else configs
     size = sizes / f"{name}.json"
-    # One word. The ids of checkpoints on the hub have two.
+    # A single word is not taken for a hub id, which has an owner as well.
     is_word = Path(name).name == name and not Path(name).exists()
     try:
         if (output / CONFIG).exists() and not force:

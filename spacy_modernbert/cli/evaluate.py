@@ -72,7 +72,7 @@ def evaluate(
         None, "--report", "-r", help="HTML file to write the report to"
     ),
     train: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="The .spacy file of the training, to tell seen names from others"
+        None, help="The .spacy training file, to tell seen names from unseen ones"
     ),
     compare: Optional[str] = typer.Option(
         None, help="Folder or package of another pipeline, to compare with"
@@ -84,7 +84,7 @@ def evaluate(
     seed: int = typer.Option(0, min=0, help="Seed of the draws"),
     gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="GPU id, or -1 for CPU"),
     code: Optional[Path] = typer.Option(  # noqa: B008
-        None, "--code", "-c", help="Python file with functions that are registered"
+        None, "--code", "-c", help="Python file with registered functions to import"
     ),
 ) -> None:
     """Score the entities of a pipeline: what spaCy scores, the modes of SemEval-2013,
@@ -158,8 +158,8 @@ def evaluate(
 def _check_outputs(
     outputs: Sequence[Optional[Path]], inputs: Sequence[Optional[Path]]
 ) -> None:
-    """Before the work is done: that they can be written, and replace nothing that is
-    read, nor each other.
+    """Check, before any work is done, that the outputs can be written and would replace
+    neither an input nor each other.
     """
     taken = [path.resolve() for path in inputs if path is not None]
     for path in filter(None, outputs):
@@ -303,7 +303,7 @@ def _read_examples(nlp: Language, data: Path) -> List[Example]:
         # Of the place in the file: those without tokens are left out below.
         if doc.user_data.get("id") is None:
             doc.user_data["id"] = f"document {number}"
-    # By itself, it reads nothing of a file that is not named .spacy.
+    # Corpus itself reads nothing from a file that is not named .spacy.
     return list(Corpus(data).make_examples(nlp, docs))
 
 

@@ -56,7 +56,7 @@ def export_onnx(
     ),
     bits: Optional[int] = typer.Option(None, help="8 for weights of 8 bits"),
     component: Optional[str] = typer.Option(
-        None, help="The component, where several of the pipeline have an encoder"
+        None, help="Which component to take, if several have an encoder"
     ),
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"
@@ -111,8 +111,8 @@ def open_checkpoint(
     if folder.is_dir():
         yield folder
         return
-    # That of a component of spaCy's own, or of one that others listen to, is among its
-    # weights.
+    # The encoder of one of spaCy's own components, or of one that others listen to, is
+    # stored among the component's weights.
     from ..embeddings import load_shim
 
     # Only to be saved, by what everybody has.
@@ -148,7 +148,7 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
         found, wanted = _run_both(model, config, tensors)
         parity = compare(found, wanted)
         most = _TOLERANCE * max(1.0, float(np.abs(wanted).max()))
-        # Negated, so that what is no number is too far.
+        # Negated, so that NaN counts as too far.
         if bits is None and not parity.most_error <= most:
             raise ValueError(Errors.EXPORT_DIFFERS.format(error=parity.most_error))
     return parity

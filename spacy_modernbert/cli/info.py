@@ -1,4 +1,4 @@
-"""`python -m spacy modernbert info`: what is here, and what is picked of it."""
+"""`python -m spacy modernbert info`: what can run here, and what is chosen."""
 
 import importlib.metadata
 import importlib.util
@@ -305,7 +305,7 @@ def _describe_device(
             backend, precision, quantization, to_train=False
         )
     except ValueError as error:
-        # This is what one comes here to learn.
+        # Reporting this is what the command is for, so it does not fail.
         return {**said, "cannot run": str(error)}
     return {
         **said,

@@ -62,8 +62,8 @@ def lengths(
         None, "--output", "-o", help="JSON file to write the numbers to"
     ),
 ) -> None:
-    """Say how many wordpieces documents have, and how many of them a window of the
-    encoder holds whole.
+    """Show how many wordpieces documents have, and how many of the documents fit whole
+    into a window of the encoder.
     """
     try:
         if output is not None:

@@ -22,7 +22,7 @@ def locked(path: Path, output: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
-    except ImportError:  # Windows: nobody looks
+    except ImportError:  # Windows: there is no lock
         yield
         return
     with open(path, "wb") as stream:
@@ -32,7 +32,7 @@ def locked(path: Path, output: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise ValueError(Errors.OUTPUT_LOCKED.format(output=output)) from error
         except OSError as error:
-            # As that of many a cluster. Nobody looks, then.
+            # As on many clusters. Then there is no lock.
             if error.errno not in NO_LOCKS:
                 raise
         yield

@@ -39,9 +39,9 @@ def pretrain(
         None, help="Where to write the checkpoint once more, in float16"
     ),
 ) -> None:
-    """Pretrain an encoder by masked language modelling, from scratch or to get used to
+    """Pretrain an encoder by masked language modelling, from scratch or to adapt it to
     other texts. Settings are overridden like those of `spacy train`:
-    --pretraining.learn_rate 0.0005. A run that was stopped goes on when it is started
+    --pretraining.learn_rate 0.0005. A run that was stopped continues when it is started
     again with the same output folder.
     """
     try:
@@ -79,7 +79,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
             _say_what_is_left(run)
             if not run.is_done:
                 _say_what_is_new(settings, output / _CONFIG)
-            # It may have been stopped when the state was written, and this was not.
+            # The run may have been stopped after it wrote the state, but before this.
             run.export(output / ENCODER)
         elif not run.had_head:
             msg.info(
@@ -110,7 +110,7 @@ def _take_steps(run: "Pretraining") -> None:
                 record = {**asdict(report), **means.read()}
                 if found is not None:
                     record.update(dev_loss=found.loss, dev_accuracy=found.accuracy)
-                # What the log says of steps that were not saved is cut when it goes on.
+                # Entries for steps that were not saved are cut when a run continues.
                 write_log(output / LOG, record)
                 run.save()
                 bar.write(_describe(record))
@@ -150,7 +150,7 @@ def _say_what_is_left(run: "Pretraining") -> None:
 
 
 def _say_what_is_new(settings: PretrainingSettings, path: Path) -> None:
-    """Of a run that goes on, with settings that it may not have begun with."""
+    """Warn of settings that differ from those that the run had before."""
     try:
         before = PretrainingSettings.from_config(load_config(path))
     except (OSError, ValueError):  # none, or damaged

@@ -1,12 +1,13 @@
-"""Files of vectors: written bit by bit, so that what is done survives a crash.
+"""Files of vectors, written piece by piece, so that what is done survives a crash.
 
-Until all is there, the results are in a folder beside the file that they are for:
+Until the file is complete, the results are in a folder beside it:
 
 - `vectors.npy`: the vectors. The header comes first and has room for any number of
   rows, so that it is only filled in at the end.
 - `records.jsonl`: what the vectors are of, for formats that repeat it.
-- `state.json`: how much of both is sound, and by which arguments it was made. It is
-  replaced after each addition; whatever is longer than it says is cut off.
+- `state.json`: how much of the two files above is sound, and the arguments that they
+  were made with. It is replaced after each addition; whatever they hold beyond what it
+  says is cut off.
 
 The file itself comes into being by a rename, when it is complete.
 """
@@ -53,8 +54,9 @@ def check_output(output: Path, *, text_key: Optional[str], overwrite: bool) -> N
     text_key (Optional[str]): The key of the text in each record of the input; None if
         the input has no records.
     overwrite (bool): Whether it may exist.
-    RAISES (ValueError): If it may not and does, or its name tells no format, or what
-        writes the format is not installed, or the vectors would replace the texts.
+    RAISES (ValueError): If the file exists but may not, its name does not say the
+        format, the library that writes the format is not installed, or the vectors
+        would replace the texts.
     """
     if output.suffix not in FORMATS:
         raise ValueError(
@@ -73,7 +75,8 @@ class PartialFile:
 
     output (Path): The file that it is to be.
     width (int): The width of the vectors.
-    arguments (Mapping[str, Any]): By what they are made; goes through JSON unchanged.
+    arguments (Mapping[str, Any]): What they are made with; must survive a round trip
+        through JSON unchanged.
 
     Use it while `lock_of` is locked.
     """
@@ -88,10 +91,10 @@ class PartialFile:
         self._digest = ""
 
     def resume(self, *, overwrite: bool) -> None:
-        """Take up what is there, or begin.
+        """Continue from what is there, or begin.
 
-        overwrite (bool): Whether to begin anew where other arguments made it.
-        RAISES (ValueError): If they did and may not be.
+        overwrite (bool): Whether to begin anew if it was made with other arguments.
+        RAISES (ValueError): If it was, and `overwrite` is False.
         """
         state = self._read_state()
         if state and state["arguments"] != self.arguments:

@@ -77,8 +77,8 @@ class ConversionReport:
     def table(self) -> Tuple[List[str], List[List[str]]]:
         """RETURNS (Tuple[List[str], List[List[str]]]): A header and rows to print:
         a column for each split and one for their sum. For a corpus that lost
-        nothing, there is no row for the ways of losing and changing that did not
-        occur.
+        nothing, there are no rows for the reasons to drop an annotation, nor for
+        changes that did not occur.
         """
         reports = [*self.splits.values(), self.total]
         changed = [

@@ -1,13 +1,13 @@
 """The roster corpus: documents in which a name is explained once and used all over.
 
-Each document draws names from one pool, and to each name a label, anew: whoever is a
-town here is a ship in the next document, so a name by itself says nothing. One
+Each document draws names from one pool, and a new label for each name: what is a town
+here may be a ship in the next document, so a name by itself says nothing. One
 sentence somewhere says what the name is ("The schooner is called Marlow."). All the
 others use it in a way that fits any label ("They spoke of Marlow at supper."). To
 label a mention one must find the sentence that explains the name, from a few words to
-thousands of words away, before it or after it. Whoever sees the whole document can
-label every mention; whoever sees a piece of it must guess, and one guess in four is
-right.
+thousands of words away, before it or after it. A model that sees the whole document
+can label every mention; one that sees only a piece must guess, and one guess in four
+is right.
 """
 
 import re
@@ -83,7 +83,7 @@ _SYLLABLES = (
     ("l", "n", "r", "s", "th", "nd", "m", "x", "ck"),
     ("a", "o", "en", "ow", "in", "er", "ay", "us", "ell", "ond"),
 )
-# What stands around the names of a sentence, and they: text, name, text, name, text.
+# A sentence in parts, texts and names in turn: text, name, text, name, text.
 Sentence = List[str]
 
 _NAMES = 400
@@ -138,8 +138,8 @@ SHORT = RosterSize(
     ),
     held_out=Stage(25_000, 300, 2_000, 60),
 )
-# For the proof that 8,192 wordpieces in one look are worth something. The longest
-# documents have that many: what is explained in another look has to be guessed.
+# To show what a window of 8,192 wordpieces is worth. The longest documents have that
+# many: a name that is explained in another window has to be guessed.
 LONG = RosterSize(
     train=(
         Stage(60_000, 24, 80, 12),

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Callable, List, Sequence, Tuple
 
-# So many steps between ticks, about.
+# About how many steps the ticks divide an axis into.
 _TICKS = 5
-# Lengths that differ by so many times are shown on a logarithmic axis.
+# Lengths get a logarithmic axis if the longest is this many times the shortest.
 _LOG_FROM = 4
 
 

@@ -25,8 +25,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Consistency:
-    """How many names have one label, of those that occur twice or more often in a
-    document.
+    """Of the names that occur at least twice in a document, how many have one label.
 
     names (int): Such names, counted in each document.
     conflicts (Tuple[Conflict, ...]): Those with several labels.

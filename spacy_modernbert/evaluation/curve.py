@@ -31,10 +31,10 @@ class Point:
 
 
 def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:
-    """Read the log of a run. That of `spacy.ConsoleLogger.v3` will do, too. A last line
-    that is not whole, as the run goes on or was killed, is left out, and so is an
-    evaluation with a score or loss that is not finite, for which our logger writes
-    null, and others `NaN`.
+    """Read the log of a run. That of `spacy.ConsoleLogger.v3` will do, too. An
+    incomplete last line, of a run that is still going or was killed, is left out, and
+    so is an evaluation whose score or loss is not finite (our logger writes null for
+    it, others `NaN`).
 
     path (Optional[Path]): The file, if there is one.
     RETURNS (Tuple[Point, ...]): The evaluations, in order; none if there is no file, or

@@ -107,7 +107,7 @@ def _found(example: Example) -> List[Mention]:
             continue
         start, end = int(tokens[0]), int(tokens[-1]) + 1
         if all(token.ent_iob != 0 for token in reference[start:end]):
-            # In the reference's words, so that what is correct has one name.
+            # Named by the reference's text, so that a correct entity has one name.
             name = normalize(reference[start:end].text)
             mentions.append(Mention(start, end, ent.label_, name))
     return mentions

@@ -36,8 +36,8 @@ class WindowCutter:
     def __call__(self, examples: Sequence[Example]) -> List[Optional[Ints]]:
         """Find the distances of the tokens of the references.
 
-        examples (Sequence[Example]): References, and the Docs as the encoder gets them:
-            what sets the starts of sentences behind it was not run.
+        examples (Sequence[Example]): References, and the Docs as the encoder gets them,
+            before any later component has set the starts of sentences.
         RETURNS (List[Optional[Ints]]): For each: see `cut_distances`. None where the
             two differ in their text.
         """

@@ -23,8 +23,8 @@ SIGNS: Dict[Kind, str] = {
 # Names of CSS classes.
 CLASSES: Dict[Kind, str] = {kind: f"k{i}" for i, kind in enumerate(Kind)}
 
-# A page shows so many characters of a document as one block, which the browser lays
-# out when it comes into view.
+# A page divides a document into blocks of about this many characters. The browser lays
+# a block out only when it comes into view.
 _CHUNK = 3000
 
 _MARK = '<mark class="e {kinds}" data-m="{matches}" tabindex="-1">{text}{tags}</mark>'
@@ -36,8 +36,8 @@ def render_doc(doc: ScoredDoc) -> List[str]:
     """Render a document.
 
     Each entity is a `mark`, with a sign and a label for what became of it. Entities
-    that overlap are one `mark`, in which what is true is in a `u`, and what was found
-    begins with an empty `i` and ends with an empty `s`, where the style has brackets.
+    that overlap are one `mark`. In it, a true entity is in a `u`, and one that was
+    found is between an empty `i` and an empty `s`, which the style turns into brackets.
     The attribute `data-m` lists the matches in it, as JSON: see `describe_match`.
 
     doc (ScoredDoc): The document.

@@ -46,7 +46,7 @@ class Match:
     gold (Optional[Mention]): The one of the reference.
     found (Optional[Mention]): The one found.
 
-    Invariant: at least one of them is there, and two overlap.
+    Invariant: at least one of them is there; if both are, they overlap.
     """
 
     gold: Optional[Mention]

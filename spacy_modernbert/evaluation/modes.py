@@ -7,9 +7,10 @@
 | partial | correct | correct | partial | partial |
 | type | correct | incorrect | correct | incorrect |
 
-`exact` and `partial` judge the boundaries only, `type` the label, `strict` both. What
-has no pair is missed or spurious in each. Precision is the credit by the entities
-found, recall that by the entities of the reference; what is partial has half a credit.
+`exact` and `partial` judge the boundaries only, `type` the label, `strict` both. In
+every mode, an entity without a pair is missed or spurious. Precision is the credit
+divided by the number of entities found, recall the credit divided by the number in the
+reference; a partial match earns half a credit.
 
 Segura-Bedmar, Martínez and Herrero-Zazo (2013), SemEval-2013 Task 9: Extraction of
 Drug-Drug Interactions from Biomedical Texts, https://aclanthology.org/S13-2056; the

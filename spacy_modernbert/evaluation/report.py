@@ -181,8 +181,8 @@ def number(value: float) -> str:
 def _show(doc: ScoredDoc, described: Mapping[str, Any]) -> Dict[str, Any]:
     """What the page needs of a document."""
     blocks: List[str] = render_doc(doc)
-    # It goes into a script element, as text, and is parsed when it is looked at. What
-    # could end that element is escaped in it.
+    # The HTML goes into a script element as text, and is parsed only when the document
+    # is opened. Whatever could end that element is escaped.
     html = "".join(f'<section class="block">{block}</section>' for block in blocks)
     pairs = [describe_match(match) for match in doc.matches]
     return {

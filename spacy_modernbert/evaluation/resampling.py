@@ -1,6 +1,6 @@
 """How sure a score is, and whether one pipeline is better than another.
 
-Entities of one document go together, so documents are drawn, not entities.
+The entities of one document are not independent, so documents are drawn, not entities.
 
 Intervals are those of the percentile bootstrap: Efron and Tibshirani (1993), An
 Introduction to the Bootstrap, chapter 13. The test is approximate randomization:
@@ -61,8 +61,8 @@ class Interval:
 @dataclass(frozen=True)
 class Intervals:
     """Where the scores of some documents lie. precision, recall, f_score
-    (Optional[Interval]); None where a single document has what is scored, or none has:
-    nothing can be said of chance then.
+    (Optional[Interval]); None where at most one document has anything to score: then
+    nothing can be said of chance.
     """
 
     precision: Optional[Interval]
@@ -76,9 +76,9 @@ class Comparison:
 
     difference (float): The F of the one less that of the other.
     interval (Optional[Interval]): Where that difference lies, by paired bootstrap.
-    p_value (Optional[float]): How often so large a difference, in either direction,
-        comes about if it does not matter which of the two a document's entities are
-        from.
+    p_value (Optional[float]): How often a difference at least this large, in either
+        direction, arises if for each document it is left to chance which of the two
+        pipelines its entities are attributed to.
 
     With entities in one document or none, nothing can be said of chance, and the last
     two are None.
@@ -227,7 +227,7 @@ def _compare(
     if interval is None:
         return Comparison(observed, None, None)
     swapped = _difference(whole + gained, other_whole - gained)
-    # What is as large but for the last bits is as large.
+    # A difference that is smaller only by rounding counts as equally large.
     as_large = int((np.abs(swapped) >= abs(observed) - 1e-12).sum())
     return Comparison(
         difference=observed,

@@ -13,7 +13,8 @@ from .edges import NO_CUT
 from .matching import Mention
 
 # What sort an entity of a document is of. It must depend on the document, the span and
-# the label only, so that an entity found as it is has one sort; None leaves it out.
+# the label only, so that a correct entity is of the same sort in the reference and as
+# found. None leaves an entity out.
 Sort = Callable[[Mention], Optional[str]]
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
@@ -136,7 +137,7 @@ def slice_by_mention(docs: Iterable[ScoredDoc]) -> List[Slice]:
         ends: Dict[str, List[int]] = {}
         for mention in doc.gold:
             ends.setdefault(mention.name, []).append(mention.end)
-        # Where what was found for one begins before another, they are not in order.
+        # They are in the order of the matches, which may begin with what was found.
         for each in ends.values():
             each.sort()
 

@@ -20,7 +20,7 @@ from .resampling import (
 )
 from .slices import slice_by_edge, slice_by_length, slice_by_mention, slice_by_seen
 
-# A row or column of the confusion matrix: on the other side there is nothing.
+# The row or column of the confusion matrix for entities without a counterpart.
 NOTHING = ""
 
 

@@ -78,8 +78,8 @@
 
   let current = null;
 
-  // From where the reader is: the entity that was gone to last, though a filter may have
-  // put it out since.
+  // Steps from where the reader is: from the entity visited last, even if a filter has
+  // turned it off since.
   function step(forward) {
     const order = docs.filter((doc) => doc.dataset.fits && Number(doc.dataset.errors));
     if (!order.length) return;
@@ -109,8 +109,8 @@
     each.scrollIntoView({ block: "center" });
   }
 
-  // A letter means nothing where the reader is elsewhere on the page, and in a select it
-  // chooses.
+  // The keys do nothing while the focus is elsewhere on the page; in a select, a letter
+  // chooses an option.
   function isForSteps(target) {
     return target === document.body || (target.closest("#documents") && !target.closest("select"));
   }
