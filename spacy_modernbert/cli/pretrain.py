@@ -85,8 +85,9 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
             msg.info(
                 f"{run.source} has no head for hidden wordpieces: it gets a fresh one."
             )
-        told = Config({"pretraining": config["pretraining"]})
-        write_text(output / _CONFIG, told.to_str())
+        if not run.is_done:
+            told = Config({"pretraining": config["pretraining"]})
+            write_text(output / _CONFIG, told.to_str())
         _take_steps(run)
         _take_probe(run)
         if export is not None:

@@ -77,7 +77,8 @@ def test_it_goes_on_with_other_settings(folder):
     found = take(4, 0.002)
     assert "learn_rate is 0.002 from here on, and was 0.001 before" in found
     assert "mask_rate" not in found
-    # What was said last is what counts.
+    # What was said last is what counts, if anything was trained by it.
+    assert "nothing is trained" in take(4, 0.003)
     assert "learn_rate" not in take(6, 0.002)
     (folder / "out" / "config.cfg").write_text("[training")
     assert "from here on" not in take(8, 0.001)
