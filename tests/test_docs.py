@@ -100,6 +100,20 @@ def test_the_config_can_be_filled(tmp_path, checkpoint):
     assert rates[0] == rates[1]
 
 
+def test_the_config_of_an_encoder_that_is_not_trained(tmp_path):
+    """In the place of the one that is."""
+    text = find("ini", "[training.batcher]")
+    instead = find("ini", "spacy-modernbert.KeptVectors.v1")
+    start = text.index("[components.modernbert_ner.model.tok2vec]")
+    end = text.index("[training]")
+    config = Config().from_str(text[:start] + instead + text[end:])
+    config.to_disk(tmp_path / "kept.cfg")
+    fill_config(tmp_path / "filled.cfg", tmp_path / "kept.cfg")
+    nlp = load_model_from_config(load_config(tmp_path / "filled.cfg"))
+    tok2vec = nlp.config["components"]["modernbert_ner"]["model"]["tok2vec"]
+    assert tok2vec["tok2vec"]["grad_factor"] == 0
+
+
 def test_the_settings_of_pretraining(tmp_path):
     config = Config().from_str(find("ini", "[pretraining]"))
     settings = PretrainingSettings.from_config(config)
