@@ -6,7 +6,8 @@ Token vectors are drawn at random and given, so that no encoder is timed: the ro
 "from vectors" are all that `modernbert_ner` does between the encoder and the entities,
 the rows "from hidden" leave out the layer that makes 64 numbers of a token vector. One
 thread, one process, medians; before anything is timed, both have to find the same
-entities. Writes `benchmarks/decoder.json`.
+entities. Writes `benchmarks/decoder.json`; or with `--output`, such as
+`results/MACHINE/decoder.json`, from where `python -m benchmarks targets` takes it.
 """
 
 import os
@@ -49,7 +50,9 @@ SHAPE = {
 }
 
 
-def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
+def main(
+    n_docs: int = 4, length: int = 5000, repeats: int = 9, output: Path = RESULTS
+) -> None:
     """Time both for 1, 6 and 18 labels, print a table and write the results."""
     rows = [
         measure(n_labels, use_upper, n_docs, length, repeats)
@@ -57,7 +60,8 @@ def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
         for n_labels in (1, 6, 18)
     ]
     results = {
-        "command": "python -m benchmarks.decoder",
+        "command": "python -m benchmarks.decoder"
+        + ("" if output == RESULTS else " --output OUTPUT"),
         "machine": describe_machine(),
         "versions": list_versions(),
         "workload": {
@@ -68,7 +72,7 @@ def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
         },
         "tokens_per_second": rows,
     }
-    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+    write_text(output, json.dumps(results, indent=2) + "\n")
     names = list(rows[0])
     msg.table(
         [[_show(row[name]) for name in names] for row in rows],
@@ -76,7 +80,7 @@ def main(n_docs: int = 4, length: int = 5000, repeats: int = 9) -> None:
         aligns=["r"] * len(names),
         divider=True,
     )
-    msg.good(f"Wrote {RESULTS}")
+    msg.good(f"Wrote {output}")
 
 
 def measure(

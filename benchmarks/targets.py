@@ -46,7 +46,7 @@ def write_targets(folder: Path) -> str:
     """
     parts = {
         path.stem: json.loads(path.read_text(encoding="utf8"))
-        for path in sorted(folder.glob("*-*.json"))
+        for path in (*sorted(folder.glob("*-*.json")), *folder.glob("decoder.json"))
     }
     lines = [
         "# Targets",
@@ -147,14 +147,15 @@ def int8_gain(parts: Parts) -> Found:
 
 
 def decoded_tokens(parts: Parts) -> Found:
-    """RETURNS (Found): What `python -m benchmarks.decoder` found for 6 labels, if that
-    was on the processor that the other parts are of.
+    """RETURNS (Found): What `python -m benchmarks.decoder` found for 6 labels: beside
+    the other parts, or else where it writes by default, if that was on the processor
+    that the other parts are of.
     """
     path = Path(__file__).with_name("decoder.json")
-    if not path.is_file():
-        return None, _MISSING
-    results = json.loads(path.read_text(encoding="utf8"))
-    if not any(
+    results = parts.get("decoder")
+    if results is None and path.is_file():
+        results = json.loads(path.read_text(encoding="utf8"))
+    if results is None or not any(
         is_alike(results["machine"], part["machine"]) for part in parts.values()
     ):
         return None, _MISSING

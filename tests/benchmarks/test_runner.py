@@ -149,6 +149,12 @@ def test_targets_are_of_the_machine_that_measured(
     # What the decoder did elsewhere says nothing of this one.
     (decoder,) = [line for line in lines if "the decoder alone" in line]
     assert "not measured yet" in decoder
+    # What it did here, does.
+    rows = [{"labels": 6, "upper": False, "from hidden: fast": 3e6}]
+    here = {"machine": machine, "tokens_per_second": rows}
+    (tmp_path / "decoder.json").write_text(json.dumps(here))
+    done(invoke("--output", tmp_path, "targets", app=app))
+    assert "3,000,000 | reached" in (tmp_path / "targets.md").read_text()
 
 
 def test_processors_of_one_name_differ_in_what_they_can(tmp_path: Path) -> None:
