@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..types import PackedBatch
-from .blocks import block_size, make_block_mask, reach
+from .blocks import mask_blocks
 from .transfer import to_device
 
 # How many blocks the CPU multiplies together, so that queries and their keys fit into
@@ -73,9 +73,7 @@ def cut_blocks(batch: PackedBatch, half_window: int, device: torch.device) -> Bl
     device (torch.device): Where the layers run.
     RETURNS (Blocks): The blocks.
     """
-    half_window = reach(half_window, int(batch.lengths.max(initial=1)))
-    size = block_size(half_window)
-    mask = make_block_mask(batch.owners, size, half_window, margin=size)
+    size, mask = mask_blocks(batch, half_window)
     n_blocks = len(mask)
     return Blocks(
         size=size,

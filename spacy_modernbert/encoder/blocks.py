@@ -1,9 +1,11 @@
 """What sliding-window layers see, block by block."""
 
+from typing import Tuple
+
 import numpy as np
 import numpy.typing as npt
 
-from ..types import Ints
+from ..types import Ints, PackedBatch
 
 # Half the window of the published models.
 _USUAL = 64
@@ -30,6 +32,22 @@ def reach(half_window: int, longest: int) -> int:
         published models, so that there are few sizes of blocks.
     """
     return min(half_window, max(_USUAL, 1 << (longest - 1).bit_length()))
+
+
+def mask_blocks(
+    batch: PackedBatch, half_window: int
+) -> Tuple[int, npt.NDArray[np.bool_]]:
+    """Cut a packed stream into blocks, each of which looks at itself and at a whole
+    block on either side.
+
+    batch (PackedBatch): The stream.
+    half_window (int): Query i sees key j where `|i - j| <= half_window`.
+    RETURNS (Tuple[int, NDArray[bool]]): The queries of a block, and the mask: see
+        `make_block_mask`.
+    """
+    half_window = reach(half_window, int(batch.lengths.max(initial=1)))
+    size = block_size(half_window)
+    return size, make_block_mask(batch.owners, size, half_window, margin=size)
 
 
 def make_block_mask(

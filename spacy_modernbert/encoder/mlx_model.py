@@ -14,7 +14,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Tuple
 import mlx.core as mx
 
 from ..types import PackedBatch
-from .blocks import block_size, make_block_mask, reach
+from .blocks import mask_blocks
 from .config import FULL, SLIDING, ModernBertConfig
 
 # The weights of the encoder or of a part of it, by names within that part. Of a
@@ -73,10 +73,7 @@ def make_plan(batch: PackedBatch, config: ModernBertConfig) -> Plan:
     config (ModernBertConfig): The encoder's config.
     RETURNS (Plan): The plan.
     """
-    half_window = reach(config.half_window, int(batch.lengths.max()))
-    size = block_size(half_window)
-    # A whole block before and a whole block after.
-    mask = make_block_mask(batch.owners, size, half_window, margin=size)
+    size, mask = mask_blocks(batch, config.half_window)
     return Plan(
         spans=list(itertools.pairwise(batch.cu_seqlens.tolist())),
         size=size,
