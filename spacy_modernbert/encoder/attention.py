@@ -19,6 +19,7 @@ from ..types import PackedBatch
 from .block_attention import Blocks, attend_in_blocks, cut_blocks
 from .config import FULL, SLIDING, ModernBertConfig
 from .flash import EVERYTHING, MAX_HALF_NEARBY, FlashAttention
+from .projection import product_dtype
 from .rope import Rotation, make_rotation
 from .tiled_attention import attend_in_tiles, pays_to_tile
 from .transfer import to_device
@@ -188,4 +189,7 @@ def attend(
         `attend_globally`.
     """
     table = ATTENTION if plan.flash is None else FLASH_ATTENTION
-    return table[layer_type](query, key, value, plan, dropout)
+    dtype = query.dtype
+    products = product_dtype(dtype, query.device)
+    query, key, value = (x.to(products) for x in (query, key, value))
+    return table[layer_type](query, key, value, plan, dropout).to(dtype)

@@ -24,6 +24,12 @@ PREDICTING = frozenset({"openvino", "onnx"})
 _BFLOAT16_OF_X86 = frozenset({"avx512_bf16", "amx_bf16"})
 BFLOAT16_FLAGS = _BFLOAT16_OF_X86 | {"bf16"}
 
+# The same for each precision that some processors lack.
+_UNITS = {
+    "bfloat16": BFLOAT16_FLAGS,
+    "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
+}
+
 _MEMORY_FILE = Path("/proc/meminfo")  # of Linux
 
 # On some GPUs, MLX multiplies float32 in TF32, unless it is told not to before it
@@ -140,10 +146,18 @@ def find_memory(backend: str) -> str:
 
 def multiplies_bfloat16() -> bool:
     """RETURNS (bool): Whether the processor multiplies matrices of bfloat16 natively
-    (AVX512-BF16, AMX; on ARM, BF16). Elsewhere bfloat16 is emulated, and slower than
-    float32.
+    (AVX512-BF16, AMX; on ARM, BF16). Elsewhere float32 is faster.
     """
     return bool(processor_flags() & BFLOAT16_FLAGS)
+
+
+def emulates(precision: str) -> bool:
+    """RETURNS (bool): Whether the processor is known to have no instructions for
+    products of a precision. torch then emulates them, at a small part of the rate of
+    float32. False where the system does not say what the processor can do.
+    """
+    flags, units = processor_flags(), _UNITS.get(precision)
+    return bool(flags) and units is not None and flags.isdisjoint(units)
 
 
 def has_amx() -> bool:

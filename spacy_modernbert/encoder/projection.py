@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .availability import emulates
+
 Multiply = Callable[[Tensor], Tensor]
 
 
@@ -75,4 +77,29 @@ def cast(weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype) -> Multiply
     weight = weight.to(dtype)
     if bias is not None:
         bias = bias.to(dtype)
-    return lambda x: F.linear(x.to(dtype), weight, bias)
+    products = product_dtype(dtype, weight.device)
+    if products == dtype:
+        return lambda x: F.linear(x.to(dtype), weight, bias)
+
+    # The weights are brought into the wider type each time, and kept in the narrow one.
+    def multiply(x: Tensor) -> Tensor:
+        wide_bias = None if bias is None else bias.to(products)
+        rounded = x.to(dtype).to(products)
+        return F.linear(rounded, weight.to(products), wide_bias).to(dtype)
+
+    return multiply
+
+
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """What numbers are multiplied in: in float32 where the processor has no
+    instructions for their type. It holds their products exactly, and is far faster
+    than to emulate these instructions.
+
+    dtype (torch.dtype): The type of the numbers.
+    device (torch.device): Where they are.
+    RETURNS (torch.dtype): The type to bring them into first. What comes out is to be
+        brought back.
+    """
+    if device.type == "cpu" and emulates(str(dtype).removeprefix("torch.")):
+        return torch.float32
+    return dtype

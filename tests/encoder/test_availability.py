@@ -11,6 +11,7 @@ from spacy_modernbert.encoder.availability import (
     PREDICTING,
     check_backend,
     choose,
+    emulates,
     find_memory,
     has_amx,
     look_for,
@@ -253,6 +254,24 @@ def test_what_the_processor_multiplies(flags, bfloat16, int8, amx, monkeypatch):
     assert multiplies_bfloat16() == bfloat16
     assert multiplies_int8() == int8
     assert has_amx() == amx
+
+
+@pytest.mark.parametrize(
+    ("flags", "bfloat16", "float16"),
+    [
+        ({"avx2"}, True, True),
+        ({"avx512_bf16"}, False, True),
+        ({"amx_bf16", "avx512_fp16"}, False, False),
+        ({"asimd", "asimdhp"}, True, False),
+        # Unknown: perhaps it can.
+        (set(), False, False),
+    ],
+)
+def test_what_the_processor_emulates(flags, bfloat16, float16, monkeypatch):
+    monkeypatch.setattr(availability, "processor_flags", lambda: frozenset(flags))
+    assert emulates("bfloat16") == bfloat16
+    assert emulates("float16") == float16
+    assert not emulates("float32")
 
 
 @pytest.mark.parametrize("told", [None, "1"])

@@ -1,10 +1,13 @@
 """Precisions and int8: near float32, trained in float32, and never stale."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from spacy_modernbert.encoder import quantized_linear, tiled_attention
+from spacy_modernbert.encoder import projection, quantized_linear, tiled_attention
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.quantized_linear import (
     multiply_int8,
@@ -54,6 +57,56 @@ def test_alone_as_packed(oracle, precision):
     packed = encoder.encode(PackedBatch.of(sequences))
     alone = np.concatenate([encoder.encode(PackedBatch.of([ids])) for ids in sequences])
     assert cosines(packed, alone).min() >= 0.999
+
+
+class _Products(TorchDispatchMode):
+    """Gathers the types in which matrices are multiplied."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if re.search(r"\.(linear|\w*mm|\w*dot_product\w*)\.", str(func)):
+            self.dtypes.add(args[0].dtype)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("biases", [False, True])
+def test_nothing_is_emulated(precision, biases, monkeypatch):
+    """Where the processor has no instructions for a precision, float32 multiplies the
+    same rounded numbers.
+    """
+    model = make_oracle(attention_bias=biases, mlp_bias=biases)
+    batch = draw_batch(LENGTHS)
+    found, dtypes = [], []
+    for emulated in (False, True):
+        monkeypatch.setattr(projection, "emulates", lambda name, is_so=emulated: is_so)
+        with _Products() as products:
+            found.append(load(model, "cpu", precision).encode(batch))
+        dtypes.append(products.dtypes)
+    assert dtypes == [{getattr(torch, precision)}, {torch.float32}]
+    # Rounding tells them apart.
+    assert cosines(*found).min() >= 0.999
+
+
+def test_nothing_is_emulated_in_training(oracle, monkeypatch):
+    batch = draw_batch([1, 130, 70])
+    d_out = np.random.default_rng(0).standard_normal((batch.total, 32))
+    found = []
+    for emulated in (False, True):
+        monkeypatch.setattr(projection, "emulates", lambda name, is_so=emulated: is_so)
+        encoder = load(oracle, "cpu", "bfloat16")
+        with _Products() as products:
+            _, backprop = encoder.encode_train(batch)
+            backprop(d_out.astype(np.float32))
+        assert products.dtypes == {torch.float32 if emulated else torch.bfloat16}
+        found.append(encoder.gradients())
+    for name, wanted in found[0].items():
+        gradient = found[1][name]
+        assert gradient.dtype == np.float32
+        assert cosines(gradient.ravel(), wanted.ravel()) >= 0.99, name
 
 
 def test_int8_by_either_product(oracle, monkeypatch):
