@@ -55,20 +55,13 @@ def run(
     the record of each pipeline that has been tested is kept.
     """
     if experiment not in EXPERIMENTS:
-        names = ", ".join(EXPERIMENTS)
-        msg.fail(f"There is no experiment {experiment}. There are: {names}", exits=1)
+        known = ", ".join(EXPERIMENTS)
+        msg.fail(f"There is no experiment {experiment}. There are: {known}", exits=1)
     chosen = EXPERIMENTS[experiment]
-    for cell in cells_of(chosen, corpora or chosen.corpora, seeds):
-        train = Path("corpus") / cell.corpus / "train.spacy"
-        if not train.is_file():
-            how = (
-                "Make it first: python -m spacy project run corpus . "
-                f"--vars.corpus {cell.corpus}"
-                if cell.corpus in STEPS
-                else f"The project makes {', '.join(STEPS)}. Of another corpus, put "
-                "train.spacy, dev.spacy and test.spacy there."
-            )
-            msg.fail(f"There is no {train}. {how}", exits=1)
+    names = corpora or chosen.corpora
+    for name in names:
+        _check_corpus(name)
+    for cell in cells_of(chosen, names, seeds):
         settings = Settings(
             steps=steps or STEPS.get(cell.corpus, _STEPS),
             encoder=encoder,
@@ -112,6 +105,20 @@ def table(
 ) -> None:
     """Write the table of what was run so far."""
     _write_page(results)
+
+
+def _check_corpus(name: str) -> None:
+    for split in ("train", "dev", "test"):
+        path = Path("corpus") / name / f"{split}.spacy"
+        if path.is_file():
+            continue
+        how = (
+            f"Make it first: python -m spacy project run corpus . --vars.corpus {name}"
+            if name in STEPS
+            else f"The project makes {', '.join(STEPS)}. Of another corpus, put "
+            "train.spacy, dev.spacy and test.spacy there."
+        )
+        msg.fail(f"There is no {path}. {how}", exits=1)
 
 
 def _write_page(results: Path) -> None:

@@ -151,7 +151,10 @@ def count_steps(cell: Cell, settings: Settings) -> int:
     ]
     for each in needed:
         if not is_done(each, settings):
-            raise LookupError(f"Run {each.name} first: {cell.name} needs its time.")
+            raise LookupError(
+                f"Run {each.name} first, with --replace if it was run with other "
+                f"steps, encoder or recipe: {cell.name} needs its time."
+            )
     reference, paced = (read_record(each, settings.results) for each in needed)
     assert reference is not None and paced is not None
     pace = paced["train_seconds"] / paced["steps"]

@@ -8,7 +8,7 @@ import shutil
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterator, Pattern
+from typing import BinaryIO, Iterable, Iterator, Optional, Pattern
 
 from .errors import Errors
 
@@ -96,6 +96,27 @@ def check_writable(path: Path) -> None:
     path = path.resolve()  # as `replacing` writes it
     path.parent.mkdir(parents=True, exist_ok=True)
     _check_access(path.parent, path)
+
+
+def check_outputs(
+    outputs: Iterable[Optional[Path]], inputs: Iterable[Optional[Path]]
+) -> None:
+    """Check, before doing the work that they will hold, that files can be written and
+    would replace neither an input nor each other.
+
+    outputs, inputs (Iterable[Optional[Path]]): The files to write, and those to read;
+        None for one that was not asked for.
+    RAISES (ValueError): If one would be replaced.
+    RAISES (OSError): As for `check_writable`.
+    """
+    taken = {path.resolve() for path in inputs if path is not None}
+    for path in outputs:
+        if path is None:
+            continue
+        check_writable(path)
+        if path.resolve() in taken and not path.is_char_device():
+            raise ValueError(Errors.OUTPUT_ONTO_INPUT.format(path=path))
+        taken.add(path.resolve())
 
 
 def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:

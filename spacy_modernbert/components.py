@@ -4,6 +4,7 @@ spaCy imports this module with every `spacy.blank()`, so it imports neither torc
 transformers, and of this package only what is light.
 """
 
+import warnings
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,7 @@ from spacy.training import Example
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
-from .errors import Errors
+from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .span_getters import ensure_span_getters_registry
 from .types import Floats
@@ -294,12 +295,15 @@ def import_compiled(name: str) -> Optional[ModuleType]:
     """Import a module whose functions Numba compiles.
 
     name (str): "decoder" or "learner".
-    RETURNS (Optional[ModuleType]): The module; None if Numba is not installed, or does
-        not support the NumPy that is.
+    RETURNS (Optional[ModuleType]): The module; None if Numba is not installed, does not
+        support the NumPy that is, or is broken, which is warned of.
     """
     try:
         import numba  # noqa: F401
     except ImportError:
+        return None
+    except Exception as error:  # such as OSError, if its compiler cannot be loaded
+        warnings.warn(Warnings.NUMBA_BROKEN.format(error=error), stacklevel=2)
         return None
     return import_module(f".{name}", __package__)
 

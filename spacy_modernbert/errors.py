@@ -42,6 +42,13 @@ class Errors:
         "span, so that it would have no vector. Use a span getter whose spans hold "
         "every token, such as spacy-modernbert.long_context_spans.v1."
     )
+    SPANS_END_WITHIN = (
+        "For a Doc of {n_tokens} tokens, the span getter gives a first span from token "
+        "{start} on, and a last one up to token {end}. In a shared transformer, the "
+        "first must begin with the Doc and the last must end with it, because "
+        "spacy-transformers reads off them what belongs to the Doc. Give the spans in "
+        "another order, or each component an encoder of its own."
+    )
     BAD_BATCH_WORDPIECES = (
         "max_batch_wordpieces must be a whole number of wordpieces, at least 1, but "
         "it is {value!r}. The default is 16384."
@@ -697,6 +704,11 @@ class Errors:
         "these texts (found: {found}). Give the same input to continue, or remove the "
         "folder to begin anew."
     )
+    EMBED_DAMAGED = (
+        "{path} is damaged: {found:,} bytes of it are there, and it should have at "
+        "least {wanted:,}. Perhaps it was copied while it was written. Remove {folder} "
+        "to begin anew."
+    )
     EMBED_NOT_FINITE = (
         "The vector of text {number} has numbers that are not finite. In float16, "
         "large numbers overflow: give --precision float32 or bfloat16, with "
@@ -706,7 +718,7 @@ class Errors:
     OUTPUT_LOCKED = (
         "Another process is writing {output}. Wait for it, or choose another name."
     )
-    EVALUATION_ONTO_INPUT = (
+    OUTPUT_ONTO_INPUT = (
         "{path} is given twice: as a file to write, and as another one to read or "
         "write, which would be overwritten. Give another file for one of them."
     )
@@ -835,6 +847,12 @@ class Warnings:
         "sure to hold {capacity} wordpieces; the first is token {token}, with up to "
         "{n_pieces}. Such a token has a span of its own, which the model may "
         "truncate. Other tokens are not affected."
+    )
+
+    NUMBA_BROKEN = (
+        "Numba is installed, but cannot be imported ({error}). So spaCy's own decoder "
+        "is taken, which is many times slower. Install Numba again: pip install "
+        "--force-reinstall numba."
     )
 
     # layers/

@@ -1,6 +1,7 @@
 """Saved pipelines: where they are, and which of their blocks has an encoder."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
@@ -42,9 +43,12 @@ def find_pipeline(name: str) -> Optional[Path]:
     """
     folder = Path(os.path.expanduser(name))
     if not (folder / CONFIG).is_file() and is_package(name):
-        # A package keeps its data in a folder that is named by its version.
-        found = sorted(get_package_path(name).glob(f"*/{CONFIG}"))
-        folder = found[0].parent if found else folder
+        # What is installed may have another name than what is imported, as
+        # "en-pipeline" has.
+        with suppress(ImportError):
+            # A package keeps its data in a folder that is named by its version.
+            found = sorted(get_package_path(name).glob(f"*/{CONFIG}"))
+            folder = found[0].parent if found else folder
     return folder if (folder / CONFIG).is_file() else None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spacy_modernbert.atomic import (
+    check_outputs,
     check_replaceable,
     check_writable,
     replacing,
@@ -75,6 +76,16 @@ def test_writable_or_not(tmp_path):
     assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
     with pytest.raises(IsADirectoryError, match="new"):
         check_writable(tmp_path / "new")
+
+
+def test_outputs_that_are_something_else_too(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "new" / ".." / "a"
+    check_outputs([a, None], [None, tmp_path / "b"])
+    for outputs, inputs in (([a], [b]), ([a, b], [])):
+        with pytest.raises(ValueError, match="a is given twice"):
+            check_outputs(outputs, inputs)
+    null = Path(os.devnull)
+    check_outputs([null, null], [null])
 
 
 def test_a_folder_appears_whole(tmp_path):

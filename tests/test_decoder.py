@@ -264,6 +264,20 @@ def test_without_numba(trained, monkeypatch):
         components.import_compiled.cache_clear()
 
 
+def test_with_a_broken_numba(trained, monkeypatch, tmp_path):
+    expected = entities(spacy.load(trained).pipe(TEXTS))
+    (tmp_path / "numba.py").write_text("raise OSError('no shared object file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    components.import_compiled.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="no shared object.*--force-reinstall"):
+            found = entities(spacy.load(trained).pipe(TEXTS))
+        assert found == expected
+    finally:
+        components.import_compiled.cache_clear()
+
+
 def test_numba_is_imported_when_it_is_needed():
     code = (
         "import sys, spacy; nlp = spacy.blank('en'); "

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 import spacy
+from spacy.util import is_package
 
 from spacy_modernbert.cli.export_onnx import open_checkpoint
 from spacy_modernbert.pipelines import find_encoder_blocks, find_pipeline
@@ -30,6 +31,12 @@ def test_a_package(package):
     checkpoint = package / "modernbert_ner" / "encoder"
     with open_checkpoint("en_letters", None, None) as found:
         assert found == checkpoint
+
+
+def test_the_name_of_a_package_is_not_that_of_its_module(package):
+    """`spacy.load` does not find it by this one either."""
+    assert is_package("en-letters")
+    assert find_pipeline("en-letters") is None
 
 
 def test_neither(tmp_path):

@@ -11,6 +11,7 @@ import typer
 from tqdm import tqdm
 from wasabi import msg
 
+from ..atomic import check_outputs
 from ..errors import Errors
 from ..text_files import TextSource
 from .locks import locked
@@ -87,6 +88,7 @@ def embed(
     try:
         source = TextSource.of(input, text_key)
         check_output(output, text_key=source.key, overwrite=overwrite)
+        check_outputs([output], [Path(input)] if source.is_file else [])
         # Errors of the input come up now, and not after hours.
         n_texts = sum(1 for _ in source.read()) if source.is_file else None
         if n_texts == 0:
@@ -121,6 +123,8 @@ def embed(
             "overlap": embedder.get_spans.overlap,
         }
         with locked(lock_of(output), output):
+            # Another process may have finished it in the meantime.
+            check_output(output, text_key=source.key, overwrite=overwrite)
             partial = PartialFile(output, embedder.width, arguments)
             partial.resume(overwrite=overwrite)
             embed_source(source, embedder, partial, n_texts, normalize=normalize)

@@ -20,7 +20,7 @@ from spacy.util import load_model
 from thinc.api import Model, fix_random_seed
 from wasabi import msg
 
-from ..atomic import check_writable, write_text
+from ..atomic import check_outputs, write_text
 from ..doc_files import read_docs
 from ..errors import Errors
 from ..evaluation.curve import find_log, read_curve, read_performance
@@ -112,11 +112,15 @@ def evaluate(
         for name in (pipeline, compare):
             if name is not None and find_pipeline(name) is None:
                 raise ValueError(Errors.NO_PIPELINE.format(value=name))
-        _check_outputs((output, report), (data, train, log, code))
+        check_outputs((output, report), (data, train, log, code))
         import_code(code)
         fix_random_seed(seed)
         setup_gpu(gpu_id, silent=True)
-        prediction = predict(pipeline, data)
+        # Errors of the inputs come up now, and not after the pipeline has run.
+        seen = read_seen(read_docs(train)) if train else None
+        curve = read_curve(log or find_log(pipeline))
+        nlp, other = load(pipeline), None if compare is None else load(compare)
+        prediction = predict(nlp, data)
         docs = score_docs(prediction)
         if not docs:
             raise ValueError(Errors.NO_ANNOTATED_DOCS.format(path=data))
@@ -125,7 +129,6 @@ def evaluate(
             msg.warn(
                 f"Documents without annotations, which are not scored: {n_left_out}"
             )
-        seen = read_seen(read_docs(train)) if train else None
         evaluation = {
             "command": _name_command(pipeline, data, options),
             "pipeline": pipeline,
@@ -134,52 +137,48 @@ def evaluate(
             "seconds": prediction.seconds,
             "window": _describe_window(prediction.cutter),
             **summarize(docs, resampling, seen),
-            "learning_curve": [
-                point.to_dict() for point in read_curve(log or find_log(pipeline))
-            ],
+            "learning_curve": [point.to_dict() for point in curve],
             "performance": read_performance(prediction.nlp.meta),
-            "comparison": _compare(compare, data, docs, resampling),
+            "comparison": None,
         }
+        if other is not None:
+            found = _compare(other, data, docs, resampling)
+            evaluation["comparison"] = {"pipeline": compare, **found}
         scores = score_as_spacy(prediction)
-        print_tables(evaluation)
         if output is not None:
             # What `spacy evaluate` writes is at the top, by its names.
             metrics = {**scores, "evaluation": evaluation}
             write_text(output, json.dumps(metrics, indent=2, default=float) + "\n")
         if report is not None:
             write_text(report, render_report(evaluation, docs))
-    except (MemoryError, OSError, ValueError) as error:
+        print_tables(evaluation)
+    except (ImportError, MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     for path in (output, report):
         if path is not None:
             msg.good(f"Wrote {path}")
 
 
-def _check_outputs(
-    outputs: Sequence[Optional[Path]], inputs: Sequence[Optional[Path]]
-) -> None:
-    """Check, before any work is done, that the outputs can be written and would replace
-    neither an input nor each other.
-    """
-    taken = [path.resolve() for path in inputs if path is not None]
-    for path in filter(None, outputs):
-        check_writable(path)
-        if path.resolve() in taken and not path.is_char_device():
-            raise ValueError(Errors.EVALUATION_ONTO_INPUT.format(path=path))
-        taken.append(path.resolve())
-
-
-def predict(pipeline: str, data: Path) -> Prediction:
-    """Run a pipeline.
+def load(pipeline: str) -> Language:
+    """Load a pipeline to be scored.
 
     pipeline (str): Its folder or package.
-    data (Path): A `.spacy` file.
-    RETURNS (Prediction): What it found.
-    RAISES (ValueError): If there is no such data.
+    RETURNS (Language): The pipeline.
     """
     nlp = load_model(pipeline)
     # The limit is for texts that a parser has no memory for. These are to be scored.
     nlp.max_length = sys.maxsize
+    return nlp
+
+
+def predict(nlp: Language, data: Path) -> Prediction:
+    """Run a pipeline.
+
+    nlp (Language): The pipeline.
+    data (Path): A `.spacy` file.
+    RETURNS (Prediction): What it found.
+    RAISES (ValueError): If there is no such data.
+    """
     examples = _read_examples(nlp, data)
     found = find_cutter(nlp)
     if found is None:
@@ -286,15 +285,10 @@ def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
 
 
 def _compare(
-    other: Optional[str],
-    data: Path,
-    docs: Sequence[ScoredDoc],
-    resampling: Resampling,
-) -> Optional[Dict[str, Any]]:
-    if other is None:
-        return None
+    other: Language, data: Path, docs: Sequence[ScoredDoc], resampling: Resampling
+) -> Dict[str, Any]:
     others = read_examples(predict(other, data).examples)
-    return {"pipeline": other, **summarize_comparison(docs, others, resampling)}
+    return summarize_comparison(docs, others, resampling)
 
 
 def _read_examples(nlp: Language, data: Path) -> List[Example]:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -26,6 +27,7 @@ from ..encoder.availability import (
 from ..encoder.backend import (
     BACKEND_VARIABLE,
     check_quantization,
+    resolve_backend,
     resolve_precision,
     resolve_settings,
 )
@@ -183,6 +185,11 @@ def _print_choice() -> None:
         choice = choose(to_train=to_train)
         precision = resolve_precision("auto", choice.backend)
         msg.text(f"{purpose}: {choice.backend} in {precision}, since {choice.why}.")
+    quantization = {"bits": 8}
+    backend = resolve_backend(
+        "auto", to_train=False, quantization=quantization, heed_variable=False
+    )
+    msg.text(f"to predict with quantization = {json.dumps(quantization)}: {backend}.")
     variable = os.environ.get(BACKEND_VARIABLE)
     if variable:
         msg.warn(f"{BACKEND_VARIABLE} is {variable!r}, and wins over every config.")

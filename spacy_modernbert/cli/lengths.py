@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import typer
 from wasabi import msg
 
-from ..atomic import check_writable, write_text
+from ..atomic import check_outputs, write_text
 from ..doc_files import read_docs
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.checkpoint import resolve_tokenizer
@@ -66,8 +66,7 @@ def lengths(
     into a window of the encoder.
     """
     try:
-        if output is not None:
-            check_writable(output)
+        check_outputs([output], [*files, Path(tokenizer)])
         found = measure(files, tokenizer, windows)
         if output is not None:
             write_text(output, json.dumps(found, indent=1) + "\n")

@@ -94,7 +94,8 @@ class PartialFile:
         """Continue from what is there, or begin.
 
         overwrite (bool): Whether to begin anew if it was made with other arguments.
-        RAISES (ValueError): If it was, and `overwrite` is False.
+        RAISES (ValueError): If it was, and `overwrite` is False; or if less is there
+            than was done.
         """
         state = self._read_state()
         if state and state["arguments"] != self.arguments:
@@ -107,8 +108,8 @@ class PartialFile:
         self.n_texts = state["n_texts"]
         self._n_record_bytes = state["n_record_bytes"]
         self._digest = state["digest"]
-        os.truncate(self.folder / _VECTORS, self._n_vector_bytes)
-        os.truncate(self.folder / _RECORDS, self._n_record_bytes)
+        self._cut(_VECTORS, self._n_vector_bytes)
+        self._cut(_RECORDS, self._n_record_bytes)
 
     def skip(self, texts: Iterator[str]) -> None:
         """Pass by the texts that are done.
@@ -188,7 +189,23 @@ class PartialFile:
     def _n_vector_bytes(self) -> int:
         return len(_npy_header(0, self.width)) + 4 * self.width * self.n_texts
 
+    def _cut(self, name: str, n_bytes: int) -> None:
+        """Cut off what was written after the state. A file that is shorter would get
+        zeros instead.
+        """
+        path = self.folder / name
+        found = path.stat().st_size
+        if found < n_bytes:
+            raise ValueError(
+                Errors.EMBED_DAMAGED.format(
+                    path=path, found=found, wanted=n_bytes, folder=self.folder
+                )
+            )
+        os.truncate(path, n_bytes)
+
     def _create(self) -> None:
+        # An old state would say that there is more.
+        (self.folder / _STATE).unlink(missing_ok=True)
         for name, data in ((_VECTORS, _npy_header(0, self.width)), (_RECORDS, b"")):
             (self.folder / name).write_bytes(data)
         self._write_state()

@@ -30,6 +30,9 @@ _UNITS = {
     "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
 }
 
+# The names of the architecture, on Linux, macOS and Windows.
+_X86 = ("x86_64", "amd64")
+
 _MEMORY_FILE = Path("/proc/meminfo")  # of Linux
 
 # On some GPUs, MLX multiplies float32 in TF32, unless it is told not to before it
@@ -215,9 +218,13 @@ def _preferences(precision: str, quantized: bool) -> Iterator[Tuple[str, str]]:
     yield "cuda", "torch finds a CUDA device"
     if precision in ("auto", "bfloat16") and _is_quickest_by_openvino():
         yield "openvino", "the processor multiplies bfloat16, OpenVINO the quickest"
-    # Not in bfloat16, which OpenVINO has only where the processor multiplies it.
-    if quantized and precision in ("auto", "float32") and multiplies_int8():
-        yield "openvino", "the processor multiplies int8, OpenVINO the quickest"
+    # Not in bfloat16, which OpenVINO has only where the processor multiplies it, and
+    # ONNX Runtime not at all.
+    if quantized and precision in ("auto", "float32"):
+        if multiplies_int8():
+            yield "openvino", "the processor multiplies int8, OpenVINO the quickest"
+        elif platform.machine().lower() in _X86:
+            yield "onnx", "ONNX Runtime multiplies int8 the quickest by AVX2"
 
 
 def _is_quickest_by_openvino() -> bool:

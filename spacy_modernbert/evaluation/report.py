@@ -136,18 +136,20 @@ def draw_curve(curve: Sequence[Mapping[str, float]], name: str) -> Optional[Char
     if not curve:
         return None
     steps = linear_axis([each["step"] for each in curve])
-    is_score = name == "score"
-    axis = PERCENT if is_score else linear_axis([each[name] for each in curve])
+    values = [each[name] for each in curve]
+    # A score is a sum by `score_weights`, which may be more than 1.
+    is_share = name == "score" and max(values) <= 1
+    axis = PERCENT if is_share else linear_axis(values)
     return draw(
         f"{name.capitalize()} over the steps of training",
         ("step", steps, number),
-        (name, axis, whole_percent if is_score else number),
+        (name, axis, whole_percent if is_share else number),
         [
             (
                 each["step"],
                 each[name],
                 f"step {number(each['step'])}: "
-                + (percent if is_score else number)(each[name]),
+                + (percent if is_share else number)(each[name]),
             )
             for each in curve
         ],

@@ -60,6 +60,7 @@ def forward(
     model: Model[List[Doc], Any], docs: List[Doc], is_train: bool
 ) -> Tuple[FullTransformerBatch, Callable[[FullTransformerBatch], List[Doc]]]:
     encoded, backprop_vectors = encode.forward(model, docs, is_train)
+    _check_ends(encoded.plan)
     filled = _filled(encoded.plan)
     padded = np.zeros((*filled.shape, encoded.vectors.shape[1]), np.float32)
     padded[filled] = encoded.vectors
@@ -175,6 +176,20 @@ def _find_listeners(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for value in block.values():
         if isinstance(value, dict):
             yield from _find_listeners(value)
+
+
+def _check_ends(plan: Plan) -> None:
+    """`FullTransformerBatch` takes the tokens from the start of a Doc's first span to
+    the end of its last one for those of the Doc.
+    """
+    for windows, n_tokens in zip(plan.windows, plan.doc_lengths, strict=True):
+        if not windows:
+            continue
+        start, end = windows[0].token_start, windows[-1].token_end
+        if start > 0 or end < n_tokens:
+            raise ValueError(
+                Errors.SPANS_END_WITHIN.format(n_tokens=n_tokens, start=start, end=end)
+            )
 
 
 def _filled(plan: Plan) -> npt.NDArray[np.bool_]:

@@ -155,7 +155,8 @@ def _recall(
     def make(missing: List[int]) -> List[Floats]:
         plan = plan_docs(encode, [docs[i] for i in missing])
         found = predict_vectors(model, plan)
-        return [model.ops.to_numpy(rows) for rows in found.tokens]
+        # Copies, as in `forward`.
+        return [model.ops.to_numpy(rows).copy() for rows in found.tokens]
 
     vectors = kept.recall(get_shim(encode).loaded.encoder, plans, make)
     return [model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors]

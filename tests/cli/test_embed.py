@@ -387,6 +387,17 @@ def test_other_texts(run, interrupt, text_file, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.parametrize("name", ["vectors.npy", "records.jsonl"])
+def test_a_beginning_that_was_copied_in_part(run, interrupt, text_file, tmp_path, name):
+    output = tmp_path / "out.jsonl"
+    interrupt(text_file, output, *SMALL)
+    path = tmp_path / "out.jsonl.partial" / name
+    os.truncate(path, path.stat().st_size - 20)
+    before = path.read_bytes()
+    assert f"{name} is damaged" in failed(run(text_file, output, *SMALL))
+    assert path.read_bytes() == before and not output.exists()
+
+
 # The command, killed as it is about to sync its `number`-th write.
 KILLED = """
 import os, signal, sys
@@ -404,6 +415,22 @@ def sync_or_die(stream):
 vector_files.sync = sync_or_die
 app(["embed", *arguments])
 """
+
+
+def test_killed_as_it_begins_anew(run, interrupt, text_file, wanted, tmp_path):
+    """What was done with other arguments is not taken for done."""
+    output = tmp_path / "out.npy"
+    interrupt(text_file, output, *SMALL)
+    partial = vector_files.PartialFile(output, wanted.shape[1], {"other": 1})
+
+    def die():
+        raise KeyboardInterrupt
+
+    partial._write_state = die
+    with pytest.raises(KeyboardInterrupt):
+        partial.resume(overwrite=True)
+    done(run(text_file, output, *SMALL))
+    assert_vectors(np.load(output), wanted)
 
 
 @pytest.mark.parametrize("number", [3, 5, 8])  # two states, and then vectors
@@ -521,6 +548,25 @@ def test_an_output_that_exists(run, text_file, wanted, tmp_path):
     assert output.read_bytes() == b"mine"
     done(run(text_file, output, "--overwrite"))
     assert_vectors(np.load(output), wanted)
+
+
+def test_the_input_is_no_output(run, jsonl_file):
+    before = jsonl_file.read_bytes()
+    assert "is given twice" in failed(run(jsonl_file, jsonl_file, "--overwrite"))
+    assert jsonl_file.read_bytes() == before
+
+
+def test_an_output_that_comes_into_being(run, text_file, tmp_path, monkeypatch):
+    """Another process finishes it while this one loads its model."""
+    output = tmp_path / "out.npy"
+
+    def load(*args, **kwargs):
+        output.write_bytes(b"theirs")
+        return load_embedder(*args, **kwargs)
+
+    monkeypatch.setattr("spacy_modernbert.embeddings.load_embedder", load)
+    assert "exists already" in failed(run(text_file, output))
+    assert output.read_bytes() == b"theirs"
 
 
 def test_a_link_stays_one(run, text_file, wanted, tmp_path):

@@ -12,7 +12,7 @@ from spacy.cli.evaluate import evaluate as spacy_evaluate
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
-from spacy_modernbert.cli.evaluate import predict, score_docs
+from spacy_modernbert.cli.evaluate import load, predict, score_docs
 
 from ..commands import done, failed, invoke
 from ..util import ROOT, make_examples, make_text
@@ -302,6 +302,31 @@ def test_outputs_are_looked_at_before_any_work(option, trained, data, monkeypatc
     assert "Is a directory" in failed(run(trained, data, option, data.parent))
 
 
+@pytest.mark.parametrize("option", ["--train", "--compare"])
+def test_inputs_are_looked_at_before_any_work(
+    option, ruler, trained, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(COMMAND, "predict", lambda *_: pytest.fail("worked in vain"))
+    (tmp_path / "bad.spacy").write_bytes(b"no docs")
+    (tmp_path / "ruler" / "config.cfg").write_text("[nlp]\nlang = 'en'")
+    bad = {"--train": tmp_path / "bad.spacy", "--compare": ruler}
+    failed(run(trained, data, option, bad[option]))
+
+
+def test_what_cannot_be_printed_is_written(ruler, tmp_path, monkeypatch):
+    """As on a terminal that has no dash."""
+
+    def print_tables(evaluation):
+        raise UnicodeEncodeError("ascii", "–", 0, 1, "ordinal not in range(128)")
+
+    monkeypatch.setattr(COMMAND, "print_tables", print_tables)
+    data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
+    options = ["-o", tmp_path / "m.json", "-r", tmp_path / "r.html", "--samples", 2]
+    assert "ascii" in failed(run(ruler, data, *options))
+    assert json.loads((tmp_path / "m.json").read_text())["ents_f"] == 1.0
+    assert (tmp_path / "r.html").is_file()
+
+
 def test_too_little_memory(trained, data, monkeypatch):
     def predict(*_):
         raise MemoryError("a window of 8,192 wordpieces is too much")
@@ -375,11 +400,11 @@ def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
             token.is_sent_start = True
         return doc
 
-    wanted = score_docs(predict(str(pipeline), data))
+    wanted = score_docs(predict(load(str(pipeline)), data))
     Language.component("break_everywhere", func=break_everywhere)
     nlp.add_pipe("break_everywhere")
     nlp.to_disk(tmp_path / "behind")
-    found = score_docs(predict(str(tmp_path / "behind"), data))
+    found = score_docs(predict(load(str(tmp_path / "behind")), data))
     for doc, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(doc.distances, other.distances)
         assert doc.matches == other.matches
@@ -387,7 +412,7 @@ def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
     nlp.remove_pipe("break_everywhere")
     nlp.add_pipe("break_everywhere", first=True)
     nlp.to_disk(tmp_path / "before")
-    others = score_docs(predict(str(tmp_path / "before"), data))
+    others = score_docs(predict(load(str(tmp_path / "before")), data))
     assert any(
         (doc.distances != other.distances).any()
         for doc, other in zip(others, wanted, strict=True)

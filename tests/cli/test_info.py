@@ -28,6 +28,7 @@ def test_what_is_here_and_what_is_missing():
         wanted = f"{backend} {device} " if device else f"{backend}: {found.missing}"
         assert wanted in words
     assert "to predict: " in words and "to train: " in words
+    assert re.search(r'with quantization = {"bits": 8}: (cpu|onnx|openvino|mlx)', words)
 
 
 def test_the_command_that_installs_what_is_missing(only_torch_installed):

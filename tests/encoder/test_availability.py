@@ -226,7 +226,21 @@ def test_auto_predicts_int8_by_openvino(has):
         assert choice.backend == "cpu"
     without = choose(to_train=False, quantized=True, among=("cpu", "onnx"))
     assert without.backend == "cpu"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64"])
+def test_auto_predicts_int8_by_onnx(has, machine, monkeypatch):
+    """On a processor of this kind without instructions for it."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     has("cpu", "openvino", "onnx", flags={"avx2"})
+    wanted = "cpu" if machine == "aarch64" else "onnx"
+    assert choose(to_train=False, quantized=True).backend == wanted
+    assert choose(to_train=False).backend == "cpu"
+    assert choose(to_train=True, quantized=True).backend == "cpu"
+    for precision in ("float16", "bfloat16"):
+        choice = choose(to_train=False, precision=precision, quantized=True)
+        assert choice.backend == "cpu"
+    has("cpu", "openvino", flags={"avx2"})
     assert choose(to_train=False, quantized=True).backend == "cpu"
 
 

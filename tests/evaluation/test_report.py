@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from spacy_modernbert.evaluation.report import (
+    draw_curve,
     make_matrix,
     number,
     percent,
@@ -199,6 +200,13 @@ def test_what_is_not_known_is_said(docs):
     data = make_data(docs)
     html = render_report(data, docs)
     assert "no log of the training run" not in html and "Against other" in html
+
+
+def test_a_score_that_is_a_sum():
+    """Of several, by weights that are more than 1 together."""
+    chart = draw_curve([{"step": i, "score": 0.9 * i} for i in range(3)], "score")
+    assert all(0 <= y <= 100 for _, y, _ in chart.points)
+    assert [text for _, text in chart.y_ticks][-1] == "2"
 
 
 def test_nothing_to_show():

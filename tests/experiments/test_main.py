@@ -21,7 +21,8 @@ def here(tmp_path, monkeypatch):
     for folder in ("assets", "configs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "corpus" / "litbank").mkdir(parents=True)
-    (tmp_path / "corpus" / "litbank" / "train.spacy").touch()
+    for split in ("train", "dev", "test"):
+        (tmp_path / "corpus" / "litbank" / f"{split}.spacy").touch()
     return tmp_path
 
 
@@ -41,6 +42,18 @@ def test_no_corpus(here):
     ):
         arguments = ["--corpus", corpus, "--results", "results"]
         assert how in failed(run("run", "windows", *arguments))
+
+
+def test_half_of_a_corpus(here, monkeypatch):
+    """It is noticed before anything is trained, on whatever corpus."""
+    monkeypatch.setattr(
+        "experiments.__main__.run_cell", lambda *_: pytest.fail("in vain")
+    )
+    (here / "corpus" / "craft").mkdir()
+    for split in ("train", "dev"):
+        (here / "corpus" / "craft" / f"{split}.spacy").touch()
+    found = failed(run("run", "windows", "--results", "results"))
+    assert "There is no corpus/craft/test.spacy" in found
 
 
 def test_what_was_done_before_is_not_done_again(here, monkeypatch):

@@ -56,6 +56,24 @@ def test_parts_fit_each_other(model, docs):
         assert {token.i for span in spans for token in span} == set(range(len(doc)))
 
 
+@pytest.mark.parametrize(
+    ("spans", "place"),
+    [([(0, 8), (3, 5)], "up to token 5"), ([(3, 5), (0, 8)], "from token 3 on")],
+)
+def test_spans_that_do_not_end_with_the_doc(checkpoint, nlp, spans, place):
+    """spacy-transformers would take fewer tokens for those of the Doc."""
+    docs = [nlp("one two three four five six seven eight")]
+    model = make_batch_model(checkpoint)
+    model.attrs["get_spans"] = lambda docs: [
+        [doc[start:end] for start, end in spans] for doc in docs
+    ]
+    with pytest.raises(ValueError, match=f"Doc of 8 tokens.*{place}"):
+        model.predict(docs)
+    inline = make_tok2vec(checkpoint)
+    inline.layers[0].attrs["get_spans"] = model.attrs["get_spans"]
+    assert [len(rows) for rows in inline.predict(docs)] == [8]
+
+
 def test_tokens_have_their_own_wordpieces(model, docs):
     batch = model.predict(docs)
     strings = np.array(

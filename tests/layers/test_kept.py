@@ -98,6 +98,14 @@ def test_what_is_predicted_in_a_training_is_kept(checkpoint, docs):
     assert get_shim(model.layers[0]).trained_wordpieces == read
 
 
+def test_vectors_of_a_doc_do_not_hold_a_pass(checkpoint, docs):
+    """Docs may keep them."""
+    model = keeping(checkpoint)
+    model.begin_update(docs[:1])
+    found = [*model.predict(docs), *model.begin_update(docs)[0]]
+    assert all(rows.base is None for rows in found)
+
+
 def test_told_apart_by_tokens(checkpoint, nlp):
     """The same text may be other tokens."""
     model = keeping(checkpoint)
