@@ -139,11 +139,10 @@ def evaluate(
             **summarize(docs, resampling, seen),
             "learning_curve": [point.to_dict() for point in curve],
             "performance": read_performance(prediction.nlp.meta),
-            "comparison": None,
+            "comparison": None
+            if other is None
+            else {"pipeline": compare, **_compare(other, data, docs, resampling)},
         }
-        if other is not None:
-            found = _compare(other, data, docs, resampling)
-            evaluation["comparison"] = {"pipeline": compare, **found}
         scores = score_as_spacy(prediction)
         if output is not None:
             # What `spacy evaluate` writes is at the top, by its names.
