@@ -132,6 +132,8 @@ EXPERIMENTS: Dict[str, Experiment] = {
         (
             FROZEN,
             replace(FROZEN, window=128),
+            # The same convolutions, over an encoder that has read nothing.
+            replace(FROZEN, weights="random"),
             _CNN,
             replace(FROZEN, budget="fivefold"),
             replace(_CNN, budget="fivefold"),
