@@ -48,8 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
     fresh = path.with_name(_fresh_name(path.name))
     try:
         yield fresh
-        if not _could_rename(fresh, path):
-            _copy(fresh, path)
+        move_file(fresh, path)
         _sweep(path.parent, path.name)
     finally:
         fresh.unlink(missing_ok=True)
@@ -131,6 +130,17 @@ def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _check_access(_around(folder), folder)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Put a file that is complete in the place of another.
+
+    source (Path): The file, which may stay where it is.
+    target (Path): Its place, on the same disk. A file that cannot be replaced, as one
+        that is mounted by itself, is overwritten.
+    """
+    if not _could_rename(source, target):
+        _copy(source, target)
 
 
 def sync(stream: BinaryIO) -> None:

@@ -116,6 +116,11 @@ class ModernBertNER(EntityRecognizer):
         from .layers.encode import find_layers
         from .layers.tok2vec import show_one_word
 
+        # What spaCy's layer of scores has learned outlives its initialization, unless
+        # it is zeros.
+        lower = self.model.get_ref("lower")
+        if lower.has_param("W"):
+            lower.set_param("W", lower.ops.alloc(lower.get_param("W").shape))
         init = self.model.init
         if find_layers(self.model):
             self.model.init = show_one_word(init)
@@ -123,6 +128,7 @@ class ModernBertNER(EntityRecognizer):
             super().initialize(get_examples, nlp=nlp, labels=labels)
         finally:
             self.model.init = init
+        self.model.attrs["unseen_classes"].clear()
 
     def update(
         self,

@@ -277,7 +277,9 @@ def load_embedder(
         # Not below the minimum: then the error says what is too small for a window.
         window = max(MIN_WINDOW, min(spans.get("window", _WINDOW), limit))
     if overlap is None:
-        overlap = min(spans.get("overlap", _OVERLAP), window // 2)
+        overlap = spans.get("overlap", _OVERLAP)
+        if window != spans.get("window"):
+            overlap = min(overlap, window // 2)
     # A device is named by its backend first.
     found_backend, _, _ = loaded.encoder.device.partition(":")
     return Embedder(

@@ -620,6 +620,14 @@ class Errors:
     PRETRAINING_SAVED = "What was saved after step {step} is untouched."
     PRETRAINING_SAVED_BEFORE = "What was saved is untouched."
     PRETRAINING_NOTHING_SAVED = "No step was saved yet."
+    PRETRAINING_STATE_CHANGED = (
+        "Another process has gone on with the run in {path} while this one got ready. "
+        "Start again, to go on from what it saved."
+    )
+    PRETRAINING_CONFIG_IN_OUTPUT = (
+        "{path} is where the run leaves a copy of its settings, and would be "
+        "overwritten. Keep your config file outside the output folder."
+    )
     PRETRAINING_NEEDS_TORCH_BACKEND = (
         "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "
         "backend to one of them, or to auto."

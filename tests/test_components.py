@@ -242,6 +242,41 @@ def test_trained_as_by_spacy(checkpoint):
         np.testing.assert_allclose(gradient, stock[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("use_upper", [False, True])
+def test_initialized_again(checkpoint, use_upper):
+    """It begins anew: of spaCy's parser, the layer of scores alone would not."""
+    nlp = spacy.blank("en")
+    model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
+    model["use_upper"] = use_upper
+    ner = nlp.add_pipe("modernbert_ner", config={"model": model})
+    examples = make_examples(nlp, 2)
+
+    def begin():
+        fix_random_seed(0)
+        return nlp.initialize(lambda: examples)
+
+    def weights():
+        named = [
+            (f"{i}.{node.name}.{name}", node.get_param(name).copy())
+            for i, node in enumerate(ner.model.walk())
+            for name in node.param_names
+        ]
+        return dict(named)
+
+    optimizer = begin()
+    fresh = weights()
+    nlp.update(examples, sgd=optimizer)
+    assert any((each != fresh[name]).any() for name, each in weights().items())
+    begin()
+    for name, each in weights().items():
+        np.testing.assert_array_equal(each, fresh[name], name)
+    # A label that was added, and has not been trained, is like all others then.
+    ner.add_label("ANOTHER")
+    assert ner.model.attrs["unseen_classes"]
+    begin()
+    assert not ner.model.attrs["unseen_classes"]
+
+
 def test_products_of_layers_that_a_label_adds(checkpoint):
     nlp = make_nlp(checkpoint)
     examples = make_examples(nlp, 2)

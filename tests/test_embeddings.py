@@ -254,6 +254,22 @@ def test_of_a_pipeline(trained):
     assert load(trained, window=100, overlap=10).get_spans.window == 100
 
 
+@pytest.mark.parametrize(
+    ("window", "found"), [(None, (64, 48)), (64, (64, 48)), (80, (80, 40))]
+)
+def test_windows_that_overlap_a_lot(trained, tmp_path, window, found):
+    """What a pipeline says is taken as it is; for another window, it is no more than
+    half of that."""
+    folder = tmp_path / "nlp"
+    shutil.copytree(trained, folder)
+    config = load_config(folder / "config.cfg")
+    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
+    tok2vec["get_spans"].update(window=64, overlap=48)
+    config.to_disk(folder / "config.cfg")
+    spans = load(folder, window=window).get_spans
+    assert (spans.window, spans.overlap) == found
+
+
 def test_of_a_pipeline_that_a_recipe_trained(trained, tmp_path):
     """Its config has variables."""
     folder = tmp_path / "nlp"

@@ -190,6 +190,10 @@ class CountingEncoder:
         self.held = 0
         self.most_held = 0
 
+    @property
+    def has_gradients(self) -> bool:
+        return self.encoder.has_gradients
+
     def encode(self, batch: PackedBatch) -> np.ndarray:
         self.encoded.append(batch.total)
         return self.encoder.encode(batch)

@@ -48,6 +48,8 @@ def pretrain(
         overrides = parse_config_overrides(context.args)
         if not config.is_file():
             raise ValueError(Errors.NO_CONFIG.format(path=config))
+        if config.resolve() == (output / _CONFIG).resolve():
+            raise ValueError(Errors.PRETRAINING_CONFIG_IN_OUTPUT.format(path=config))
         loaded = load_config(config, overrides=overrides, interpolate=True)
         _run(loaded, output, export)
     except (MemoryError, OSError, ValueError) as error:
@@ -74,6 +76,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
         _check_export(export, run)
     # Two runs would take turns to write the state and the log.
     with locked(output / _LOCK, output):
+        run.check_unchanged()
         cut_log(output / LOG, run.step)
         if run.step:
             _say_what_is_left(run)

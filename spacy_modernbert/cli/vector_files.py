@@ -25,7 +25,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ..atomic import replacing, sync
+from ..atomic import move_file, replacing, sync
 from ..errors import Errors
 from ..types import Floats
 
@@ -178,12 +178,15 @@ class PartialFile:
             with open(self.folder / _RECORDS, encoding="utf8") as records:
                 write(path, vectors, map(json.loads, records))
             del vectors  # a mapped file cannot be removed on Windows
-        os.replace(path, os.path.realpath(self.output))
+        move_file(path, self.output.resolve())
         self.discard()
 
     def discard(self) -> None:
-        """Remove the folder, and what is in it."""
-        shutil.rmtree(self.folder)
+        """Remove the folder, and what is in it. On a file system of the network, the
+        lock, which is open, may keep the folder there. It then holds nothing to go on
+        from.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def _n_vector_bytes(self) -> int:

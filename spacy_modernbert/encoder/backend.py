@@ -65,6 +65,10 @@ class Encoder(Protocol):
         `encode_train`, `step` and `update`, and has no gradients.
         """
 
+    @property
+    def has_gradients(self) -> bool:
+        """RETURNS (bool): Whether any weight has a gradient to be stepped by."""
+
     def encode(self, batch: PackedBatch) -> Floats:
         """RETURNS (Floats): The last hidden state, `(total, width)` float32.
         RAISES (EncoderOutOfMemory): If the batch is too large for the device, with

@@ -159,6 +159,11 @@ class MLXEncoder:
 
         return _to_numpy(x), backprop
 
+    @property
+    def has_gradients(self) -> bool:
+        """RETURNS (bool): Whether any weight has a gradient."""
+        return bool(self._gradients)
+
     def step(self, settings: StepSettings, state: StepState) -> None:
         """Step every weight that has a gradient, on the device, and forget the
         gradients.

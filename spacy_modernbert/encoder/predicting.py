@@ -33,6 +33,7 @@ class PredictingEncoder(ABC):
 
     backend: str
     can_train = False
+    has_gradients = False
 
     @abstractmethod
     def encode(self, batch: PackedBatch) -> Floats:

@@ -317,6 +317,11 @@ class TorchEncoder:
 
         return hidden.detach().cpu().numpy(), backprop
 
+    @property
+    def has_gradients(self) -> bool:
+        """RETURNS (bool): Whether any weight has a gradient."""
+        return any(each.grad is not None for each in self._model.parameters())
+
     def step(self, settings: StepSettings, state: StepState) -> None:
         """Step every weight that has a gradient, on the device, and forget the
         gradients.

@@ -250,8 +250,8 @@ class EncoderShim(Shim):
         if optimizer is None or self._loaded is None:
             return
         encoder = self._loaded.encoder
-        # One that only predicts has had no gradient: the batch had nothing to learn.
-        if encoder.can_train:
+        # There is none if the encoder is not trained, or a batch had nothing to learn.
+        if encoder.has_gradients:
             step_encoder(
                 encoder,
                 optimizer,

@@ -16,6 +16,7 @@ from ..atomic import write_text
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import (
     EncoderOutOfMemory,
+    check_backend,
     naming_variable,
     resolve_backend,
     resolve_precision,
@@ -85,14 +86,16 @@ class Pretraining:
             run goes on from it.
         RAISES (ValueError): If something that is named cannot be used.
         """
+        with naming_variable() as variable:
+            named = check_backend(variable or settings.backend)
+            if named not in ("auto", *_TORCH_BACKENDS):
+                raise ValueError(
+                    Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=named)
+                )
         backend = resolve_backend(
             settings.backend, to_train=True, among=_TORCH_BACKENDS
         )
         with naming_variable():
-            if backend not in _TORCH_BACKENDS:
-                raise ValueError(
-                    Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=backend)
-                )
             precision = resolve_precision(settings.precision, backend)
         self.settings = settings
         self.output = output
@@ -139,7 +142,8 @@ class Pretraining:
         self._digest = digest_of(
             (config_json, self._tokenizer_json), self.model.tensors()
         )
-        if (output / STATE).is_file():
+        self._found = _stamp(output / STATE)
+        if self._found is not None:
             with self._watch_memory(self._describe_weights()):
                 self.step = self._saved = load_state(
                     output / STATE, self.model, self._optimizers, self._digest
@@ -150,6 +154,15 @@ class Pretraining:
             # If there is nothing to ask for, fail now and not after hours.
             for phase in settings.phases:
                 self._hide_dev(self._dev, phase.length)
+
+    def check_unchanged(self) -> None:
+        """Check that the state is still the one that this run goes on from: call this
+        when no other process can write it any more.
+
+        RAISES (ValueError): If another process has written one.
+        """
+        if _stamp(self.output / STATE) != self._found:
+            raise ValueError(Errors.PRETRAINING_STATE_CHANGED.format(path=self.output))
 
     @property
     def is_done(self) -> bool:
@@ -365,6 +378,16 @@ class Pretraining:
                 )
             )
         return batches
+
+
+def _stamp(path: Path) -> Optional[Tuple[int, int]]:
+    """RETURNS (Optional[Tuple[int, int]]): What tells a file from one that is renamed
+    to its place later; None if there is none.
+    """
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def write_log(path: Path, record: Dict[str, Any]) -> None:

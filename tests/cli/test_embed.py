@@ -478,6 +478,26 @@ def test_a_file_system_without_locks(
     assert_vectors(np.load(tmp_path / "out.npy"), wanted)
 
 
+def test_a_file_system_that_keeps_what_is_open(
+    run, text_file, wanted, tmp_path, monkeypatch
+):
+    """As those of a network do: of the lock, a file remains until it is closed."""
+    output = tmp_path / "out.npy"
+    folder = vector_files.partial_folder(output)
+    remove = os.rmdir
+
+    def rmdir(path, *args, **options):
+        if os.path.basename(path) == folder.name:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        remove(path, *args, **options)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    done(run(text_file, output))
+    assert_vectors(np.load(output), wanted)
+    done(run(text_file, output, "--overwrite"))
+    assert_vectors(np.load(output), wanted)
+
+
 # -- What cannot be ---------------------------------------------------------------
 
 
@@ -548,6 +568,23 @@ def test_an_output_that_exists(run, text_file, wanted, tmp_path):
     assert output.read_bytes() == b"mine"
     done(run(text_file, output, "--overwrite"))
     assert_vectors(np.load(output), wanted)
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.jsonl"])
+def test_an_output_that_cannot_be_renamed(run, text_file, tmp_path, monkeypatch, name):
+    """As one that is mounted by itself."""
+    output = tmp_path / name
+    output.write_bytes(b"mine")
+    replace = os.replace
+
+    def refuse(source, target):
+        if os.fspath(target) == os.fspath(output):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    done(run(text_file, output, "--overwrite"))
+    assert output.stat().st_size > 4 and not vector_files.partial_folder(output).exists()
 
 
 def test_the_input_is_no_output(run, jsonl_file):

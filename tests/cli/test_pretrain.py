@@ -100,6 +100,34 @@ def test_two_at_once(folder):
     done(run(folder))
 
 
+def test_one_that_another_has_overtaken(folder, monkeypatch):
+    """The other one saved a state, and ended, while this one read its texts."""
+    from spacy_modernbert.pretraining.run import Pretraining
+
+    done(run(folder, "--pretraining.phases.short.steps", "2"))
+    make = Pretraining.__init__
+
+    def be_overtaken(self, settings, output):
+        make(self, settings, output)
+        monkeypatch.undo()
+        done(run(folder))
+
+    monkeypatch.setattr(Pretraining, "__init__", be_overtaken)
+    assert "Another process has gone on" in failed(run(folder))
+    log = read_jsonl(folder / "out" / "log.jsonl")
+    assert [record["step"] for record in log] == [2, 4, 4]
+
+
+@pytest.mark.parametrize("name", ["config.cfg", "../out/config.cfg"])
+def test_the_config_is_not_overwritten(folder, name):
+    (folder / "out").mkdir()
+    told = "# mine" + CONFIG.format(folder=folder)
+    (folder / "out" / "config.cfg").write_text(told)
+    found = failed(invoke("pretrain", folder / "out" / name, folder / "out"))
+    assert "outside the output folder" in found
+    assert (folder / "out" / "config.cfg").read_text() == told
+
+
 def test_a_fresh_head_is_told_of(folder):
     message = "has no head for hidden wordpieces"
     assert message in done(run(folder))
@@ -162,7 +190,7 @@ def test_places_where_the_run_has_a_checkpoint_are_none_to_export_to(
         (["--pretraining.mask_rate", "2"], "mask_rate"),
         (["--pretraining.mask_ratio", "0.3"], "mask_ratio"),
         (["--pretraining.encoder", "./absent"], "absent"),
-        (["--pretraining.backend", "onnx"], "predicts only"),
+        (["--pretraining.backend", "onnx"], "runs on cuda, mps or cpu"),
         (["--pretraining.train", '["a.jsonl"]'], "is ['a.jsonl']. It should be text"),
         (["--learn_rate", "1"], "There is no option --learn_rate"),
     ],

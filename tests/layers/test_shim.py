@@ -101,6 +101,20 @@ def test_one_that_was_loaded_is_kept(checkpoint, docs):
     assert_equal(weights(shim), learned)
 
 
+def test_one_that_is_not_trained_is_as_it_came(checkpoint, docs):
+    """It is not read again, nor is it said to have been trained."""
+    model = make_tok2vec(checkpoint, grad_factor=0.0)
+    shim = get_shim(find_layers(model)[0])
+    for begin in (shim.start, lambda: shim.load(checkpoint)):
+        begin()
+        encoder = shim.loaded.encoder
+        learn(model, docs, Adam(0.01))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            shim.start()
+        assert shim.loaded.encoder is encoder
+
+
 def test_the_encoder_is_made_by_the_settings(checkpoint, monkeypatch):
     """By all of them, to predict and, where that one cannot, to train."""
     asked = []
