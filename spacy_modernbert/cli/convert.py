@@ -28,6 +28,7 @@ from ..encoder.tensor_files import OnDemand
 from ..encoder.weights import expected_shapes
 from ..errors import Errors
 from ..types import Floats, PackedBatch
+from .tokenizer_files import read_fitting_tokenizer
 
 _FLOAT_BITS = 32
 _BITS = (4, 8, _FLOAT_BITS)
@@ -127,6 +128,7 @@ def convert_checkpoint(
         in that way.
     """
     tensors = open_tensors(source, config)
+    tokenizer_json = read_fitting_tokenizer(source, config)
     shapes = expected_shapes(config)
     converted: Mapping[str, Floats]
     if scheme is None:
@@ -137,7 +139,7 @@ def convert_checkpoint(
         output,
         config,
         converted,
-        read_tokenizer_json(source),
+        tokenizer_json,
         read_tokenizer_config(source),
     )
 

@@ -22,7 +22,6 @@ from ..encoder.checkpoint import (
     open_tensors,
     read_json,
     read_tokenizer_config,
-    read_tokenizer_json,
     resolve,
     save_checkpoint,
 )
@@ -34,6 +33,7 @@ from ..encoder.weights import (
 )
 from ..errors import Errors
 from ..raw_texts import read_texts
+from .tokenizer_files import read_fitting_tokenizer
 
 # Their ids are their places here. The names are those of the published tokenizer.
 SPECIAL_TOKENS = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
@@ -148,7 +148,7 @@ def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
     source = resolve(name, revision)
     config = load_config(source)
     tensors = open_tensors(source, config)
-    tokenizer_json = read_tokenizer_json(source)
+    tokenizer_json = read_fitting_tokenizer(source, config)
     if source.resolve() != output.resolve():
         tokenizer_config = read_tokenizer_config(source)
         save_checkpoint(output, config, tensors, tokenizer_json, tokenizer_config)

@@ -20,7 +20,6 @@ from ..encoder.checkpoint import (
     load_config,
     open_tensors,
     read_tokenizer_config,
-    read_tokenizer_json,
     resolve,
     write_tokenizer,
 )
@@ -30,6 +29,7 @@ from ..errors import Errors
 from ..pipelines import CONFIG as PIPELINE_CONFIG
 from ..pipelines import ENCODER_FOLDER, find_encoder_blocks, find_pipeline
 from ..types import Floats, PackedBatch
+from .tokenizer_files import read_fitting_tokenizer
 
 # What a folder may hold that is replaced.
 _OWN_FILES = re.compile(
@@ -139,7 +139,7 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
 
     config = load_config(folder)
     tensors = open_tensors(folder, config)
-    tokenizer_json = read_tokenizer_json(folder)
+    tokenizer_json = read_fitting_tokenizer(folder, config)
     tokenizer_config = read_tokenizer_config(folder)
     with replacing_folder(output, _OWN_FILES) as fresh:
         model = write_model(fresh, config, tensors, bits)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from spacy.tokens import Doc
@@ -510,6 +510,7 @@ def _byte_lengths(tokenizer: Tokenizer) -> Optional[Ints]:
         or pre_tokenizer.get("add_prefix_space")
         or (normalizer is not None and normalizer.get("type") != "NFC")
         or any(t.lstrip or t.rstrip for t in added.values() if not t.special)
+        or _trims(data["post_processor"] or {})
     ):
         return None
     vocab = tokenizer.get_vocab(with_added_tokens=True)
@@ -520,6 +521,14 @@ def _byte_lengths(tokenizer: Tokenizer) -> Optional[Ints]:
         elif alphabet.issuperset(text):
             lengths[id] = len(text)  # a character of the alphabet for each byte
     return lengths
+
+
+def _trims(post_processor: Mapping[str, Any]) -> bool:
+    """RETURNS (bool): Whether the tokenizer's own offsets leave out the space that a
+    wordpiece begins with.
+    """
+    parts = post_processor.get("processors", [post_processor])
+    return any(each.get("trim_offsets") for each in parts)
 
 
 def _byte_spans(text: str, lengths: Ints) -> Optional[Tuple[Ints, Ints]]:

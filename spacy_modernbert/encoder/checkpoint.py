@@ -76,6 +76,9 @@ _NOT_FROM_HUB = ["*/*.safetensors"]
 # Errors of the local disk that the hub's files are kept on, and not of the network.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
+# How hf_xet, whose errors have no number, calls the first of these.
+_NO_SPACE = "(os error 28)"
+
 # Marks the folder of a pipeline, whose components' folders may hold checkpoints.
 _PIPELINE_CONFIG = "config.cfg"
 
@@ -444,6 +447,8 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
         message = Errors.HUB_NO_REVISION.format(name=name, revision=revision)
         raise ValueError(message) from err
     except Exception as err:
+        if _NO_SPACE in str(err):  # of a disk, whatever the error is
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from err
         if not _is_of_network(err):
             raise
         error = f"{type(err).__name__}: {err}"
@@ -462,6 +467,8 @@ def _is_whole(folder: Path, files: List[str]) -> bool:
 def _is_of_network(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno not in _OF_THE_DISK
+    if isinstance(error, RuntimeError):  # of hf_xet, which transfers large files
+        return True
     # The hub's library lets errors of httpx through from its version 1 on.
     return type(error).__module__.partition(".")[0] == "httpx"
 

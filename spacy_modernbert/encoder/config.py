@@ -326,7 +326,7 @@ def _read_layer_types(data: Mapping[str, Any]) -> Tuple[str, ...]:
         return tuple(listed)
     n_layers = _default(data, "num_hidden_layers", ModernBertConfig.num_hidden_layers)
     n_layers = _tidy("num_hidden_layers", n_layers)
-    every = _default(data, "global_attn_every_n_layers", 3)
+    every = _whole(_default(data, "global_attn_every_n_layers", 3))
     for key, value in [
         ("num_hidden_layers", n_layers),
         ("global_attn_every_n_layers", every),
@@ -339,8 +339,8 @@ def _read_layer_types(data: Mapping[str, Any]) -> Tuple[str, ...]:
 
 def _read_local_attention(data: Mapping[str, Any]) -> Any:
     """transformers 5 also reads `sliding_window`, which is half the window."""
-    whole = data.get("local_attention")
-    half = data.get("sliding_window")
+    whole = _whole(data.get("local_attention"))
+    half = _whole(data.get("sliding_window"))
     if half is None:
         return ModernBertConfig.local_attention if whole is None else whole
     _check(is_int(half) and half > 0, "sliding_window", half, "a positive integer")
@@ -393,11 +393,15 @@ def _default(data: Mapping[str, Any], key: str, default: Any) -> Any:
 
 def _tidy(key: str, value: Any) -> Any:
     """JSON writers disagree on 1 and 1.0: one number, one type."""
-    if key in _SIZES and isinstance(value, float) and value.is_integer():
-        return int(value)
+    if key in _SIZES:
+        return _whole(value)
     if key in _POSITIVE + _DROPOUTS and is_int(value):
         return float(value)
     return value
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check(ok: bool, key: str, value: Any, wanted: str) -> None:

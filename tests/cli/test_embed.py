@@ -584,7 +584,9 @@ def test_an_output_that_cannot_be_renamed(run, text_file, tmp_path, monkeypatch,
 
     monkeypatch.setattr(os, "replace", refuse)
     done(run(text_file, output, "--overwrite"))
-    assert output.stat().st_size > 4 and not vector_files.partial_folder(output).exists()
+    assert (
+        output.stat().st_size > 4 and not vector_files.partial_folder(output).exists()
+    )
 
 
 def test_the_input_is_no_output(run, jsonl_file):

@@ -7,7 +7,7 @@ import spacy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from spacy_modernbert.documents.wordpieces import (
     Alignment,
@@ -472,6 +472,23 @@ def test_only_bytes_are_counted(tokenizer):
     pre_tokenizer = data["pre_tokenizer"] or {}
     is_byte_level = pre_tokenizer.get("type") == "ByteLevel"
     assert (tokenizer._byte_lengths is not None) == is_byte_level
+
+
+@pytest.mark.parametrize("in_sequence", [False, True])
+def test_a_tokenizer_that_leaves_spaces_out_of_its_places(in_sequence):
+    """What it finds in a text does not depend on the texts beside it."""
+    trimming = processors.ByteLevel(trim_offsets=True)
+    plain = byte_level()
+    plain.post_processor = (
+        processors.Sequence([trimming, plain.post_processor])
+        if in_sequence
+        else trimming
+    )
+    tokenizer = WordpieceTokenizer(plain)
+    (alone,) = tokenizer(["in  London"])
+    beside, _ = tokenizer(["in  London", "e\u0301"])
+    for name in ("ids", "starts", "ends", "raw_starts", "raw_ends"):
+        assert getattr(alone, name).tolist() == getattr(beside, name).tolist(), name
 
 
 def test_places_that_cannot_be_counted_are_followed():

@@ -127,9 +127,13 @@ def test_whole_numbers_may_be_written_as_floats():
     config = read(
         intermediate_size=1152.0,
         num_hidden_layers=22.0,
+        global_attn_every_n_layers=3.0,
+        local_attention=128.0,
+        sliding_window=64.0,
         global_rope_theta=160000,
         norm_eps=1,
     )
+    assert config == read(norm_eps=1.0)
     assert len(config.layer_types) == config.num_hidden_layers
     assert config.intermediate_size == 1152
     assert isinstance(config.intermediate_size, int)

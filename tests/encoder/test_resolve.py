@@ -186,6 +186,17 @@ def test_errors_of_httpx(hub):
         resolve("owner/name")
 
 
+def test_errors_of_hf_xet(hub):
+    """They are all of one kind."""
+    hub.error = RuntimeError("Data processing error: CAS service error : timeout")
+    with pytest.raises(ValueError, match=r"hub \(RuntimeError: .*timeout\)"):
+        resolve("owner/name")
+    hub.error = RuntimeError("IO Error: No space left on device (os error 28)")
+    with pytest.raises(OSError, match="No space left") as found:
+        resolve("owner/name")
+    assert found.value.errno == errno.ENOSPC
+
+
 @pytest.mark.parametrize(
     "kind,message",
     [

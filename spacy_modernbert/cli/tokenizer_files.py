@@ -1,0 +1,23 @@
+"""The tokenizer of a checkpoint that a command writes anew."""
+
+from pathlib import Path
+
+from ..documents.wordpieces import WordpieceTokenizer
+from ..encoder.checkpoint import read_tokenizer_json
+from ..encoder.config import ModernBertConfig
+
+
+def read_fitting_tokenizer(folder: Path, config: ModernBertConfig) -> str:
+    """Read the tokenizer of a checkpoint, and check that no text will have a wordpiece
+    without a vector.
+
+    folder (Path): The checkpoint.
+    config (ModernBertConfig): Its config.
+    RETURNS (str): The text of `tokenizer.json`.
+    RAISES (ValueError): If there is none, it is none that this package can use, or the
+        encoder has fewer wordpieces.
+    """
+    tokenizer_json = read_tokenizer_json(folder)
+    tokenizer = WordpieceTokenizer.from_json(tokenizer_json)
+    tokenizer.check_fits(config.vocab_size, str(folder))
+    return tokenizer_json
