@@ -22,7 +22,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .blocks import block_size
+from .blocks import block_size, reach
 from .config import FULL, ModernBertConfig
 from .weights import expected_shapes
 
@@ -210,7 +210,8 @@ def _plan(nodes: Nodes, config: ModernBertConfig, dtype: int) -> _Plan:
     counted = nodes.add("CumSum", marks, nodes.number(0))
     sequence = nodes.add("Sub", counted, nodes.number(1))
     positions = nodes.add("Sub", stream, nodes.add("Gather", starts, sequence))
-    queries, keys, seen = _blocks(nodes, config, length, sequence)
+    half, size = _block(nodes, config.half_window, positions)
+    queries, keys, seen = _blocks(nodes, half, size, length, sequence)
     bias = nodes.add("Where", seen, nodes.floats(0.0), nodes.floats(_UNSEEN))
     return _Plan(
         total=total,
@@ -226,22 +227,37 @@ def _plan(nodes: Nodes, config: ModernBertConfig, dtype: int) -> _Plan:
     )
 
 
+def _block(nodes: Nodes, half_window: int, positions: str) -> Tuple[str, str]:
+    """How far a query looks, and the queries of a block. As `blocks.reach` does it, a
+    long window reaches no farther than the longest sequence.
+    """
+    least = reach(half_window, 1)
+    if least == half_window:
+        return nodes.number(half_window), nodes.number(block_size(half_window))
+    last = nodes.add("ReduceMax", positions, keepdims=0)
+    longest = nodes.add("Add", last, nodes.number(1))
+    half = nodes.add("Max", longest, nodes.number(least))
+    half = nodes.add("Min", half, nodes.number(half_window))
+    return half, half
+
+
 def _blocks(
-    nodes: Nodes, config: ModernBertConfig, length: str, sequence: str
+    nodes: Nodes, half: str, size: str, length: str, sequence: str
 ) -> Tuple[str, str, str]:
     """Blocks as positions to gather: queries, the keys that they look at, and which of
     these are seen.
     """
-    half = config.half_window
-    size = block_size(half)
-    last = nodes.add("Sub", length, nodes.number(1))
-    n_blocks = nodes.add("Div", last, nodes.number(size))
-    n_blocks = nodes.add("Add", n_blocks, nodes.number(1))
-    block = nodes.add("Range", nodes.number(0), n_blocks, nodes.number(1))
-    first = nodes.add("Mul", block, nodes.number(size))
-    first = nodes.add("Unsqueeze", first, nodes.ints(1))
-    queries = nodes.add("Min", nodes.add("Add", first, nodes.ints(*range(size))), last)
-    keys = nodes.add("Add", first, nodes.ints(*range(-half, size + half)))
+    zero, one = nodes.number(0), nodes.number(1)
+    last = nodes.add("Sub", length, one)
+    n_blocks = nodes.add("Add", nodes.add("Div", last, size), one)
+    block = nodes.add("Range", zero, n_blocks, one)
+    first = nodes.add("Unsqueeze", nodes.add("Mul", block, size), nodes.ints(1))
+    of_queries = nodes.add("Range", zero, size, one)
+    of_keys = nodes.add(
+        "Range", nodes.add("Neg", half), nodes.add("Add", size, half), one
+    )
+    queries = nodes.add("Min", nodes.add("Add", first, of_queries), last)
+    keys = nodes.add("Add", first, of_keys)
     inside = nodes.add("Max", nodes.add("Min", keys, last), nodes.number(0))
 
     def pairs(op: str, of_queries: str, of_keys: str) -> str:
@@ -250,7 +266,7 @@ def _blocks(
         return nodes.add(op, rows, columns)
 
     distance = nodes.add("Abs", pairs("Sub", queries, keys))
-    near = nodes.add("LessOrEqual", distance, nodes.number(half))
+    near = nodes.add("LessOrEqual", distance, half)
     of_one_sequence = pairs(
         "Equal",
         nodes.add("Gather", sequence, queries),

@@ -5,14 +5,15 @@ into groups of sequences that are about as long as each other.
 """
 
 from dataclasses import dataclass
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..types import Ints, PackedBatch
-from .blocks import make_block_mask
+from .blocks import make_block_mask, reach
 from .config import ModernBertConfig
+from .rounding import round_up
 
 Array = npt.NDArray[np.generic]
 
@@ -20,6 +21,10 @@ Array = npt.NDArray[np.generic]
 # once. Padding a sequence by no more than this is worth it, if it then needs no run of
 # its own.
 _RUN = 128
+
+# What the length of a run is a multiple of, at least: OpenVINO keeps half a megabyte
+# and more for each shape that it has met, of thousands of them.
+_STEP = 16
 
 # Sequences share a run up to this many wordpieces, padding included. Products of larger
 # matrices are no quicker, and need more memory.
@@ -41,12 +46,25 @@ class Blocks:
     half_window: int
 
     @classmethod
-    def of(cls, config: ModernBertConfig) -> "Blocks":
-        """RETURNS (Blocks): For the window of a config."""
+    def of(cls, config: ModernBertConfig, longest: int) -> "Blocks":
+        """RETURNS (Blocks): For the window of a config, in sequences of this length at
+        most.
+        """
+        half_window = reach(config.half_window, longest)
         # As long as the window: of the keys that a query is multiplied with, half are
         # its own. Shorter blocks multiply less, but copy each key more often, which is
         # what costs memory. Very short ones are not worth a product.
-        return cls(max(2 * config.half_window, 16), config.half_window)
+        return cls(max(2 * half_window, 16), half_window)
+
+    @classmethod
+    def shape_of(cls, config: ModernBertConfig) -> Tuple[int, int]:
+        """RETURNS (Tuple[int, int]): `size` and `n_keys`, where they are the same for
+        sequences of any length; else -1 and -1.
+        """
+        shortest, any_other = cls.of(config, 1), cls.of(config, config.half_window)
+        if shortest != any_other:
+            return -1, -1
+        return shortest.size, shortest.n_keys
 
     @property
     def n_keys(self) -> int:
@@ -104,7 +122,8 @@ def make_inputs(
     RETURNS (Dict[str, Array]): By the names of `openvino_graph.Inputs`.
     """
     lengths = batch.lengths[group]
-    positions = np.arange(lengths[0])
+    longest = round_up(int(lengths[0]), _STEP)
+    positions = np.arange(longest)
     is_wordpiece = positions < lengths[:, None]
     ids = np.zeros(is_wordpiece.shape, np.int64)
     for row, index in enumerate(group):
@@ -114,7 +133,7 @@ def make_inputs(
     inputs = {
         "ids": ids,
         "is_wordpiece": is_wordpiece[:, None, None],
-        **Blocks.of(config).cut(owners),
+        **Blocks.of(config, longest).cut(owners),
     }
     for layer_type in set(config.layer_types):
         rotation = _rotation(positions, config.rope_periods(layer_type))

@@ -152,7 +152,6 @@ class OpenVinoEncoder(PredictingEncoder):
         return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
 
     def _compile(self, n_threads: int) -> ov.CompiledModel:
-        blocks = Blocks.of(self.config)
         plan = self._plan
         graph = Graph(
             self.config,
@@ -160,7 +159,7 @@ class OpenVinoEncoder(PredictingEncoder):
             quantized=plan.quantized,
             attention=plan.attention,
         )
-        model = graph.build(blocks.size, blocks.n_keys)
+        model = graph.build(*Blocks.shape_of(self.config))
         properties = {
             "INFERENCE_PRECISION_HINT": plan.compiled,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": plan.group_size,

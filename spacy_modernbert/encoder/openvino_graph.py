@@ -70,8 +70,8 @@ class Graph:
         self.attention_type = attention
 
     def build(self, size: int, n_keys: int) -> ov.Model:
-        """size (int): The queries of a block.
-        n_keys (int): The keys that a block looks at.
+        """size (int): The queries of a block; -1 if that is only known with the inputs.
+        n_keys (int): The keys that a block looks at; likewise.
         RETURNS (ov.Model): The graph. Its inputs have the names of `Inputs`, and those
             of the layer types; its output is the last hidden state.
         """
@@ -175,8 +175,11 @@ class Attention:
         self.width = config.hidden_size
         self.inputs = inputs
         self.is_full = layer_type == FULL
-        block_mask = inputs.block_mask.get_partial_shape()
-        self.block_shape = [block_mask[axis].get_length() for axis in (2, 3)]
+        # Of what is known before, the compiler makes constants.
+        block_mask = op.shape_of(inputs.block_mask, "i64")
+        self.block_shape = [
+            op.gather(block_mask, _ints(axis), _int(0)) for axis in (2, 3)
+        ]
         both = op.split(inputs.rotations[layer_type], _int(0), 2)
         self.key_rotation = both.outputs()
         # Scaling the rotation of the queries scales the scores at no cost.
@@ -213,9 +216,10 @@ class Attention:
         # The last block may reach beyond the stream.
         return op.slice(attended, _ints(0), n_rows, _ints(1), _ints(0))
 
-    def _cut(self, x: Node, rows: Node, size: int) -> Node:
+    def _cut(self, x: Node, rows: Node, size: Node) -> Node:
         x = op.gather(x, rows, _int(0))
-        return op.reshape(x, _ints(-1, size, *self.heads), False)
+        shape = op.concat([_ints(-1), size, _ints(*self.heads)], 0)
+        return op.reshape(x, shape, False)
 
     def _attend(self, query: Node, key: Node, value: Node) -> Node:
         """query, key, value (Node): `(n, length, heads, head_dim)`.

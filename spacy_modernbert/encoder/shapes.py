@@ -10,21 +10,7 @@ import torch
 from torch import Tensor
 
 from ..types import PackedBatch
-
-# What lengths are a multiple of, at least.
-_STEP = 64
-
-# At most how many rounded lengths there are from one power of two to the next.
-_STEPS_AN_OCTAVE = 32
-
-
-def round_up(length: int) -> int:
-    """length (int): How many rows there are.
-    RETURNS (int): How many to multiply.
-    """
-    octave = 1 << (max(length, 1).bit_length() - 1)
-    step = max(_STEP, octave // _STEPS_AN_OCTAVE)
-    return -(-length // step) * step
+from .rounding import round_up
 
 
 def counts_shapes(device: torch.device, dtype: torch.dtype) -> bool:

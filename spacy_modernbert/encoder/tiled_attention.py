@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .availability import has_amx
-from .shapes import pad_rows, round_up
+from .rounding import round_up
+from .shapes import pad_rows
 
 # What the scores of a tile may take.
 _TILE_BYTES = 8 << 20

@@ -17,7 +17,8 @@ from ..encoder.config import ModernBertConfig
 from ..encoder.flash import FlashAttention, find_flash_attention
 from ..encoder.head import head_shapes
 from ..encoder.projection import Projection, cast
-from ..encoder.shapes import counts_shapes, round_batch, round_up
+from ..encoder.rounding import round_up
+from ..encoder.shapes import counts_shapes, round_batch
 from ..encoder.torch_encoder import ModernBert
 from ..encoder.transfer import to_device
 from .masking import MaskedBatch

@@ -60,17 +60,29 @@ def test_blocks_see_the_window(half_window, n_rows, half_windows):
 def test_blocks_are_as_long_as_the_window():
     for window, size in ((128, 128), (10, 16)):
         config = ModernBertConfig(local_attention=window)
-        assert Blocks.of(config) == Blocks(size, window // 2)
+        assert Blocks.of(config, 1000) == Blocks(size, window // 2)
+        assert Blocks.shape_of(config) == (size, size + window // 2 * 2)
+
+
+def test_blocks_are_no_longer_than_sequences_need():
+    config = ModernBertConfig(local_attention=8192)
+    assert Blocks.of(config, 5) == Blocks(128, 64)
+    assert Blocks.of(config, 1000) == Blocks(2048, 1024)
+    assert Blocks.of(config, 9000) == Blocks(8192, 4096)
+    assert Blocks.shape_of(config) == (-1, -1)
 
 
 def test_inputs():
     config = ModernBertConfig(hidden_size=8, num_attention_heads=2)
     batch = PackedBatch.of([np.array([7, 8]), np.array([1, 2, 3]), np.array([4])])
     inputs = make_inputs(batch, np.array([1, 0]), config)
-    assert inputs["ids"].tolist() == [[1, 2, 3], [7, 8, 0]]
-    assert inputs["is_wordpiece"][:, 0, 0].tolist() == [[True] * 3, [True, True, False]]
+    padding = [0] * 13  # Lengths are few.
+    assert inputs["ids"].tolist() == [[1, 2, 3, *padding], [7, 8, 0, *padding]]
+    is_wordpiece = inputs["is_wordpiece"][:, 0, 0]
+    assert is_wordpiece.sum(axis=1).tolist() == [3, 2]
+    assert is_wordpiece[0, :3].all() and is_wordpiece[1, :2].all()
     cos, sin = inputs["full_attention"]
-    assert cos.shape == sin.shape == (6, 1, 4)
+    assert cos.shape == sin.shape == (32, 1, 4)
     np.testing.assert_allclose(cos[1, 0], np.cos([1, 1 / 400, 1, 1 / 400]), rtol=1e-6)
-    np.testing.assert_array_equal(cos[:3], cos[3:])
+    np.testing.assert_array_equal(cos[:16], cos[16:])
     np.testing.assert_allclose(cos**2 + sin**2, 1, rtol=1e-6)

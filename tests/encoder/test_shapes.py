@@ -1,20 +1,24 @@
 """Lengths are few, and memory stays flat over documents of many lengths."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.encoder.shapes import pad_rows, round_batch, round_up
+from spacy_modernbert.encoder.rounding import round_up
+from spacy_modernbert.encoder.shapes import pad_rows, round_batch
 from spacy_modernbert.types import PackedBatch
 
 from ..scripts import needs_peaks, run_script
+from ..util import skip_unless_here
 
 LENGTHS = range(1, 16385)
 
 # What resident memory grows by over some lengths, those before the first ones aside.
 SCRIPT = """
 import os
+import sys
 import numpy as np
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
@@ -26,8 +30,9 @@ config = ModernBertConfig.from_dict({
     "intermediate_size": 96, "num_attention_heads": 1, "num_hidden_layers": 2,
     "pad_token_id": 3,
 })
+backend, precision = sys.argv[1:]
 encoder = make_encoder(
-    config, init_tensors(config, 0), backend="cpu", precision="bfloat16"
+    config, init_tensors(config, 0), backend=backend, precision=precision
 )
 
 def resident():
@@ -75,5 +80,9 @@ def test_rows_are_padded_by_zeros():
 
 
 @needs_peaks
-def test_memory_is_flat():
-    assert int(run_script(SCRIPT)) < 30e6
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("cpu", "bfloat16"), ("openvino", "float32")]
+)
+def test_memory_is_flat(backend, precision):
+    skip_unless_here(backend)
+    assert int(run_script(SCRIPT, backend, precision)) < 30e6
