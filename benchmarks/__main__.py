@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import typer
+from wasabi import msg
 
 from spacy_modernbert.encoder.checkpoint import TOKENIZER
 from spacy_modernbert.encoder.config import SIZES
@@ -19,6 +20,7 @@ from .plot import draw_scaling
 from .rounds import Patience
 from .session import Session, temporary_store
 from .targets import write_targets
+from .texts import find_archive
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -150,6 +152,7 @@ def pipeline(
     """nlp.pipe on whole documents, beside spacy-transformers."""
     session: Session = context.obj
     corpora = [] if session.quick else corpus
+    _check_corpora(session, corpora)
     pipeline_part.run(session, corpora, documents, mixed)
 
 
@@ -157,6 +160,8 @@ def pipeline(
 def host(context: typer.Context, documents: Optional[int] = _DOCUMENTS) -> None:
     """nlp.pipe with an encoder that takes no time, on one thread."""
     session: Session = replace(context.obj, threads=1)
+    if not session.quick:
+        _check_corpora(session, ["litbank"])
     pipeline_part.run_host(session, documents)
 
 
@@ -218,16 +223,34 @@ def everything(
     context: typer.Context,
     documents: int = typer.Option(4, min=1, help="Documents of LitBank"),
 ) -> None:
-    """All parts, one after another, with few documents of LitBank."""
+    """All parts, one after another, with few documents of LitBank. Without its archive,
+    what needs it is left out.
+    """
     session: Session = context.obj
+    corpora = []
+    if not session.quick:
+        try:
+            find_archive("litbank", session.corpora)
+            corpora = ["litbank"]
+        except FileNotFoundError as error:
+            msg.warn(f"{error} Its documents, and the part `host`, are left out.")
     encoder(context, "512,2048,8192", True)
-    pipeline(context, ["litbank"], documents, True)
+    pipeline(context, corpora, documents, True)
     training(context)
     memory(context)
     accuracy(context, "512")
-    if not session.quick:
+    if corpora:
         host(context, None)
     targets(context)
+
+
+def _check_corpora(session: Session, names: Sequence[str]) -> None:
+    """Fail before any work if an archive is missing."""
+    try:
+        for name in names:
+            find_archive(name, session.corpora)
+    except FileNotFoundError as error:
+        msg.fail(str(error), exits=1)
 
 
 def _numbers(text: str) -> List[int]:

@@ -20,7 +20,9 @@ def main(
     ),
 ) -> None:
     """Draw loss and accuracy over the steps."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf8").splitlines()]
+    # The last line may have been cut short: each that is whole ends.
+    whole, _, _ = log.read_text(encoding="utf8").rpartition("\n")
+    lines = [json.loads(line) for line in whole.splitlines()]
     records = [line for line in lines if "loss" in line]
     probe = next((line["probe"] for line in reversed(lines) if "probe" in line), None)
     draw(records, probe, picture)
@@ -43,9 +45,10 @@ def draw(records: List[Dict[str, Any]], probe: Any, path: Path) -> None:
         (axes[1], "accuracy", "share of hidden wordpieces that are found"),
     ):
         train = [record[key] for record in records]
-        dev = [record[f"dev_{key}"] for record in records]
         axis.plot(steps, train, "o-", color=_TRAIN, markersize=3, label="training")
-        axis.plot(steps, dev, "o-", color=_DEV, markersize=3, label="held out")
+        if all(f"dev_{key}" in record for record in records):
+            dev = [record[f"dev_{key}"] for record in records]
+            axis.plot(steps, dev, "o-", color=_DEV, markersize=3, label="held out")
         if probe is not None:
             axis.axhline(
                 probe["unigram"][key], color=_RULE, ls=":", label="frequency alone"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Tuple, TypeVar
 
+from .devices import wait_for
+
 Result = TypeVar("Result")
 
 _REFS = Path("/proc/self/clear_refs")
@@ -41,11 +43,11 @@ def with_peak(
     if device == "cuda":
         import torch
 
-        torch.cuda.synchronize()
+        wait_for(device)
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         result = run()
-        torch.cuda.synchronize()
+        wait_for(device)
         return result, Memory(torch.cuda.max_memory_allocated(), before)
     if not _REFS.exists():  # Linux only
         return run(), None

@@ -30,15 +30,26 @@ def read_corpus(name: str, folder: Path, n_documents: int) -> List[str]:
     RETURNS (List[str]): The texts.
     RAISES (FileNotFoundError): If there is no archive.
     """
+    corpus = _CONVERTERS[name](find_archive(name, folder))
+    docs = [doc for split in corpus.splits.values() for doc in split]
+    return [doc.text for doc in docs[:n_documents]]
+
+
+def find_archive(name: str, folder: Path) -> Path:
+    """Find the archive of a corpus.
+
+    name (str): "litbank" or "craft".
+    folder (Path): Where it lies, under a name that begins with that.
+    RETURNS (Path): The archive.
+    RAISES (FileNotFoundError): If there is none.
+    """
     found = sorted(folder.glob(f"{name}*"))
     if not found:
         raise FileNotFoundError(
             f"No archive {name}* in {folder}. Fetch it with `python -m spacy project "
             "assets . --extra`, or name another folder with --corpora."
         )
-    corpus = _CONVERTERS[name](found[0])
-    docs = [doc for split in corpus.splits.values() for doc in split]
-    return [doc.text for doc in docs[:n_documents]]
+    return found[0]
 
 
 def generate_texts() -> List[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spacy_modernbert.encoder.checkpoint import load_config
 
+from ..devices import wait_for
 from ..flops import projections
 from ..points import Point, Unavailable
 from . import Job
@@ -36,8 +37,7 @@ def make(point: Point) -> Job:
             for _ in range(repeats):
                 for product in products:
                     product()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(device.type)
 
     products[0]()
     return Job(run=run, vectors=None, facts={"operations": repeats * once})

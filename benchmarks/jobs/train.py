@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from spacy_modernbert.encoder.checkpoint import TOKENIZER
 
+from ..devices import wait_for
 from ..pipelines import PROBE, make_pipeline
 from ..points import Point
 from . import Job
@@ -38,6 +39,7 @@ def make(point: Point) -> Job:
 
     def run() -> Dict[str, float]:
         losses: Dict[str, float] = nlp.update([example], sgd=optimizer)
+        wait_for(point.peer.device)
         return losses
 
     tokenizer = Tokenizer.from_file(str(Path(point.folder) / TOKENIZER))

@@ -136,7 +136,7 @@ def _print_backends() -> None:
         + (
             "On this processor, torch multiplies them natively."
             if multiplies_int8()
-            else "On this processor, torch does not: they save memory, and no time."
+            else "On this processor, torch does not: with it, they save no time."
         )
     )
 
