@@ -24,7 +24,7 @@ _RUN = 128
 
 # What the length of a run is a multiple of, at least: OpenVINO keeps half a megabyte
 # and more for each shape that it has met, of thousands of them.
-_STEP = 16
+_STEP = 8
 
 # Sequences share a run up to this many wordpieces, padding included. Products of larger
 # matrices are no quicker, and need more memory.

@@ -76,13 +76,13 @@ def test_inputs():
     config = ModernBertConfig(hidden_size=8, num_attention_heads=2)
     batch = PackedBatch.of([np.array([7, 8]), np.array([1, 2, 3]), np.array([4])])
     inputs = make_inputs(batch, np.array([1, 0]), config)
-    padding = [0] * 13  # Lengths are few.
+    padding = [0] * 5  # Lengths are few.
     assert inputs["ids"].tolist() == [[1, 2, 3, *padding], [7, 8, 0, *padding]]
     is_wordpiece = inputs["is_wordpiece"][:, 0, 0]
     assert is_wordpiece.sum(axis=1).tolist() == [3, 2]
     assert is_wordpiece[0, :3].all() and is_wordpiece[1, :2].all()
     cos, sin = inputs["full_attention"]
-    assert cos.shape == sin.shape == (32, 1, 4)
+    assert cos.shape == sin.shape == (16, 1, 4)
     np.testing.assert_allclose(cos[1, 0], np.cos([1, 1 / 400, 1, 1 / 400]), rtol=1e-6)
-    np.testing.assert_array_equal(cos[:16], cos[16:])
+    np.testing.assert_array_equal(cos[:8], cos[8:])
     np.testing.assert_allclose(cos**2 + sin**2, 1, rtol=1e-6)
