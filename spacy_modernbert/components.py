@@ -119,13 +119,18 @@ class ModernBertNER(EntityRecognizer):
         # What spaCy's layer of scores has learned outlives its initialization, unless
         # it is zeros.
         lower = self.model.get_ref("lower")
-        if lower.has_param("W"):
-            lower.set_param("W", lower.ops.alloc(lower.get_param("W").shape))
+        learned = lower.maybe_get_param("W")
+        if learned is not None:
+            lower.set_param("W", lower.ops.alloc(learned.shape))
         init = self.model.init
         if find_layers(self.model):
             self.model.init = show_one_word(init)
         try:
             super().initialize(get_examples, nlp=nlp, labels=labels)
+        except BaseException:
+            if learned is not None:
+                lower.set_param("W", learned)
+            raise
         finally:
             self.model.init = init
         self.model.attrs["unseen_classes"].clear()

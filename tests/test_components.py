@@ -270,6 +270,10 @@ def test_initialized_again(checkpoint, use_upper):
     begin()
     for name, each in weights().items():
         np.testing.assert_array_equal(each, fresh[name], name)
+    # Where there is nothing to begin with, what was learned is still there.
+    with pytest.raises(TypeError):
+        nlp.initialize(lambda: None)
+    assert ner.model.get_ref("lower").get_param("W").any()
     # A label that was added, and has not been trained, is like all others then.
     ner.add_label("ANOTHER")
     assert ner.model.attrs["unseen_classes"]
