@@ -258,7 +258,7 @@ def _blocks(
     )
     queries = nodes.add("Min", nodes.add("Add", first, of_queries), last)
     keys = nodes.add("Add", first, of_keys)
-    inside = nodes.add("Max", nodes.add("Min", keys, last), nodes.number(0))
+    inside = nodes.add("Max", nodes.add("Min", keys, last), zero)
 
     def pairs(op: str, of_queries: str, of_keys: str) -> str:
         rows = nodes.add("Unsqueeze", of_queries, nodes.ints(2))
