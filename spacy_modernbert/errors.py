@@ -624,6 +624,15 @@ class Errors:
         "Another process has gone on with the run in {path} while this one got ready. "
         "Start again, to go on from what it saved."
     )
+    PRETRAINING_IS_DONE = (
+        "The run in {path} took all of its {step} steps with other settings: "
+        "{changes}. Nothing would be trained with the new ones. For another run, "
+        "choose another output folder, or remove this one."
+    )
+    PRETRAINING_ONTO_OTHERS = (
+        "{path} is not of a pretraining run, and would be replaced. Choose another "
+        "output folder."
+    )
     PRETRAINING_CONFIG_IN_OUTPUT = (
         "{path} is where the run leaves a copy of its settings, and would be "
         "overwritten. Keep your config file outside the output folder."

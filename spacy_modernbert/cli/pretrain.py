@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Sequence
 
 import typer
 from click import NoSuchOption
@@ -16,6 +16,7 @@ from wasabi import msg
 from ..atomic import write_text
 from ..encoder.checkpoint import check_folder
 from ..errors import Errors
+from ..pretraining.log import LOG, cut_log, is_log, write_log
 from ..pretraining.settings import PretrainingSettings
 from .locks import locked
 
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 _LOCK = ".lock"
 # What a run was told, as `spacy train` leaves it beside what it trains.
 _CONFIG = "config.cfg"
+# Settings that say how a run is carried out, and not what is learned.
+_OF_THE_MACHINE = frozenset(
+    (
+        "backend",
+        "precision",
+        "max_batch_wordpieces",
+        "gradient_checkpointing",
+        "evaluate_every",
+        "evaluate_wordpieces",
+    )
+)
 
 
 def pretrain(
@@ -65,7 +77,7 @@ def pretrain(
 def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     settings = PretrainingSettings.from_config(config)
     # torch is imported when there is something to do.
-    from ..pretraining.run import ENCODER, LOG, Pretraining, cut_log
+    from ..pretraining.run import ENCODER, Pretraining
 
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
@@ -77,11 +89,15 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     # Two runs would take turns to write the state and the log.
     with locked(output / _LOCK, output):
         run.check_unchanged()
+        if not run.step:
+            _check_no_others(output / _CONFIG, output / LOG)
         cut_log(output / LOG, run.step)
         if run.step:
+            changes = list(_find_changes(settings, output / _CONFIG))
+            _check_not_in_vain(run, changes)
             _say_what_is_left(run)
-            if not run.is_done:
-                _say_what_is_new(settings, output / _CONFIG)
+            for change in changes:
+                msg.warn(f"From here on, {change}.")
             # The run may have been stopped after it wrote the state, but before this.
             run.export(output / ENCODER)
         elif not run.had_head:
@@ -100,8 +116,6 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
 
 
 def _take_steps(run: "Pretraining") -> None:
-    from ..pretraining.run import LOG, write_log
-
     settings, output = run.settings, run.output
     means = _Means()
     with tqdm(total=settings.total, initial=run.step, unit="step", disable=None) as bar:
@@ -122,8 +136,6 @@ def _take_steps(run: "Pretraining") -> None:
 
 
 def _take_probe(run: "Pretraining") -> None:
-    from ..pretraining.run import LOG, write_log
-
     probe = run.probe()
     if probe is not None:
         write_log(run.output / LOG, {"step": run.step, "probe": probe})
@@ -153,16 +165,39 @@ def _say_what_is_left(run: "Pretraining") -> None:
         msg.info(f"Goes on after step {run.step:,} of {run.settings.total:,}.")
 
 
-def _say_what_is_new(settings: PretrainingSettings, path: Path) -> None:
-    """Warn of settings that differ from those that the run had before."""
+def _check_no_others(config: Path, log: Path) -> None:
+    """A run that begins must not replace files of the same names that something else
+    wrote: `spacy train` has both.
+    """
+    try:
+        is_own = not config.exists() or set(load_config(config)) == {"pretraining"}
+    except ValueError:
+        is_own = False
+    if not is_own:
+        raise ValueError(Errors.PRETRAINING_ONTO_OTHERS.format(path=config))
+    if not is_log(log):
+        raise ValueError(Errors.PRETRAINING_ONTO_OTHERS.format(path=log))
+
+
+def _find_changes(settings: PretrainingSettings, path: Path) -> Iterator[str]:
+    """What is to be learned otherwise than by the settings that the run had before."""
     try:
         before = PretrainingSettings.from_config(load_config(path))
     except (OSError, ValueError):  # none, or damaged
         return
     for field in fields(settings):
         old, new = (getattr(each, field.name) for each in (before, settings))
-        if old != new:
-            msg.warn(f"{field.name} is {new} from here on, and was {old} before.")
+        if old != new and field.name not in _OF_THE_MACHINE:
+            yield f"{field.name} is {new} and was {old}"
+
+
+def _check_not_in_vain(run: "Pretraining", changes: Sequence[str]) -> None:
+    if run.is_done and changes:
+        raise ValueError(
+            Errors.PRETRAINING_IS_DONE.format(
+                path=run.output, step=run.step, changes="; ".join(changes)
+            )
+        )
 
 
 class _Means:

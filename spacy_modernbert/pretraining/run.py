@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from ..atomic import write_text
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import (
     EncoderOutOfMemory,
@@ -48,7 +47,6 @@ from .state import digest_of, load_state, save_state
 
 ENCODER = "encoder"
 STATE = "state.safetensors"
-LOG = "log.jsonl"
 
 _TORCH_BACKENDS = ("cuda", "mps", "cpu")
 _SHORT_SIGHT = 512
@@ -388,40 +386,6 @@ def _stamp(path: Path) -> Optional[Tuple[int, int]]:
         return None
     found = path.stat()
     return found.st_ino, found.st_mtime_ns
-
-
-def write_log(path: Path, record: Dict[str, Any]) -> None:
-    """Add a line to a log.
-
-    path (Path): The log.
-    record (Dict[str, Any]): JSON-serializable.
-    """
-    with open(path, "a", encoding="utf8") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def cut_log(path: Path, step: int) -> None:
-    """Remove from a log what will be done again: what lies after a step, and a probe at
-    that step; also lines that are not records, such as one that was cut short when the
-    run was killed.
-
-    path (Path): The log, which may be absent.
-    step (int): The last step to keep.
-    """
-    if not path.is_file():
-        return
-    *lines, _ = path.read_text(encoding="utf8", errors="replace").split("\n")
-    kept = [f"{line}\n" for line in lines if _is_done(line, step)]
-    write_text(path, "".join(kept))
-
-
-def _is_done(line: str, step: int) -> bool:
-    try:
-        record = json.loads(line)
-        found = int(record["step"])
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return False
-    return found < step or (found == step and "probe" not in record)
 
 
 def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBatch]:

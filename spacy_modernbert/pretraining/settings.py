@@ -106,7 +106,8 @@ class PretrainingSettings:
             _check(_is_count(value), key, value, "a whole number above 0")
         for key in ("seed", "warmup", "decay"):
             value = getattr(self, key)
-            _check(value == 0 or _is_count(value), key, value, "a whole number")
+            ok = is_int(value) and value >= 0
+            _check(ok, key, value, "a whole number, not below 0")
         for key in ("learn_rate", "eps", "grad_clip"):
             value = getattr(self, key)
             _check(is_number(value) and value > 0, key, value, "a number above 0")

@@ -75,13 +75,44 @@ def test_it_goes_on_with_other_settings(folder):
 
     take(2, 0.001)
     found = take(4, 0.002)
-    assert "learn_rate is 0.002 from here on, and was 0.001 before" in found
+    assert "From here on, learn_rate is 0.002 and was 0.001." in found
     assert "mask_rate" not in found
-    # What was said last is what counts, if anything was trained by it.
-    assert "nothing is trained" in take(4, 0.003)
+    # What was said last is what counts.
     assert "learn_rate" not in take(6, 0.002)
     (folder / "out" / "config.cfg").write_text("[training")
-    assert "from here on" not in take(8, 0.001)
+    assert "From here on" not in take(8, 0.001)
+
+
+def test_other_settings_come_too_late(folder):
+    done(run(folder))
+    before = (folder / "out" / "encoder" / "model.safetensors").read_bytes()
+    options = ("--export", folder / "export", "--pretraining.learn_rate")
+    found = failed(run(folder, *options, 0.003))
+    assert "took all of its 4 steps with other settings: learn_rate is 0.003" in found
+    assert not (folder / "export").exists()
+    assert (folder / "out" / "encoder" / "model.safetensors").read_bytes() == before
+    # What does not change the weights may differ, as on another machine.
+    assert "nothing is trained" in done(
+        run(
+            folder, "--pretraining.precision", "float32", "--pretraining.backend", "cpu"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("config.cfg", '[nlp]\nlang = "en"\n'),
+        ("config.cfg", "mine"),
+        ("log.jsonl", '{"step": 200, "losses": {"ner": 2.5}}\n'),
+    ],
+)
+def test_files_of_others_are_not_replaced(folder, name, text):
+    """As those of `spacy train`, of which the output folder may be."""
+    (folder / "out").mkdir()
+    (folder / "out" / name).write_text(text)
+    assert f"{name} is not of a pretraining run" in failed(run(folder))
+    assert (folder / "out" / name).read_text() == text
 
 
 def test_what_was_not_written_is_written_when_it_goes_on(folder):

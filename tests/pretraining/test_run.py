@@ -21,12 +21,11 @@ from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import MaskedBatch
 from spacy_modernbert.pretraining.probe import cut_sight
-from spacy_modernbert.pretraining.run import Pretraining, cut_log, write_log
+from spacy_modernbert.pretraining.run import Pretraining
 from spacy_modernbert.pretraining.settings import Phase
 from spacy_modernbert.types import PackedBatch
 
 from ..encoder.util import SMALL, make_tokenizer
-from ..util import read_jsonl
 from .util import make_settings
 
 
@@ -409,22 +408,6 @@ def test_a_tokenizer_of_another_encoder(paths, tmp_path):
 def test_too_long_for_the_encoder(paths, tmp_path):
     with pytest.raises(ValueError, match="9000"):
         Pretraining(make_settings(paths, phases=(Phase(9000, 9000, 20),)), tmp_path)
-
-
-def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
-    log = tmp_path / "log.jsonl"
-    cut_log(log, 3)
-    for step in (2, 4, 6):
-        write_log(log, {"step": step})
-    cut_log(log, 4)
-    assert [record["step"] for record in read_jsonl(log)] == [2, 4]
-    # A run that is complete makes its probe again; one that was killed left half a
-    # line.
-    write_log(log, {"step": 4, "probe": {}})
-    # Or somebody has looked into it with an editor.
-    log.write_text(log.read_text() + 'mine\n5\n{"step": 6, "lo')
-    cut_log(log, 4)
-    assert [record["step"] for record in read_jsonl(log)] == [2, 4]
 
 
 def dropping(paths, folder):

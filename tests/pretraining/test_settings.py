@@ -46,6 +46,8 @@ def test_in_the_order_of_the_file():
         ("beta1", 1.0),
         ("evaluate_every", 0),
         ("seed", -1),
+        ("seed", 0.0),
+        ("warmup", False),
         ("encoder", 5),
         ("train", ["a.jsonl", "b.jsonl"]),
         ("dev", True),
