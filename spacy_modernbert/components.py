@@ -21,6 +21,7 @@ from spacy.training import Example
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
+from .anew import forget_actions, undone_if_it_fails, zero_scores
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .span_getters import ensure_span_getters_registry
@@ -110,29 +111,21 @@ class ModernBertNER(EntityRecognizer):
         nlp (Optional[Language]): The pipeline.
         labels (Optional[dict]): The labels, as `init labels` writes them.
         RAISES (ValueError): If the encoder cannot be loaded, or cannot be run as the
-            config says.
+            config says. What was learned before is still there then.
         """
         # Imported late, here and below, since every `spacy.blank()` imports this file.
         from .layers.encode import find_layers
         from .layers.tok2vec import show_one_word
 
-        # What spaCy's layer of scores has learned outlives its initialization, unless
-        # it is zeros.
-        lower = self.model.get_ref("lower")
-        learned = lower.maybe_get_param("W")
-        if learned is not None:
-            lower.set_param("W", lower.ops.alloc(learned.shape))
         init = self.model.init
-        if find_layers(self.model):
-            self.model.init = show_one_word(init)
-        try:
-            super().initialize(get_examples, nlp=nlp, labels=labels)
-        except BaseException:
-            if learned is not None:
-                lower.set_param("W", learned)
-            raise
-        finally:
-            self.model.init = init
+        with undone_if_it_fails(self):
+            zero_scores(self.model)
+            if find_layers(self.model):
+                self.model.init = show_one_word(init)
+            try:
+                super().initialize(get_examples, nlp=nlp, labels=labels)
+            finally:
+                self.model.init = init
         self.model.attrs["unseen_classes"].clear()
 
     def update(
@@ -286,7 +279,10 @@ class ModernBertNER(EntityRecognizer):
         """
         from .layers.encode import bind, find_layers, get_shim
 
-        super().from_disk(path, exclude=list(exclude))
+        exclude = list(exclude)
+        if "model" not in exclude:
+            forget_actions(self.model)
+        super().from_disk(path, exclude=exclude)
         folder = ensure_path(path) / ENCODER_FOLDER
         for layer in find_layers(self.model):
             if get_shim(layer).is_apart:
@@ -298,6 +294,21 @@ class ModernBertNER(EntityRecognizer):
                     )
                 get_shim(layer).load(folder)
                 bind(layer)
+        return self
+
+    def from_bytes(
+        self, bytes_data: bytes, exclude: Iterable[str] = ()
+    ) -> "ModernBertNER":
+        """Load the component from a byte string.
+
+        bytes_data (bytes): What `to_bytes` gave.
+        exclude (Iterable[str]): Fields to leave out.
+        RETURNS (ModernBertNER): The component itself.
+        """
+        exclude = list(exclude)
+        if "model" not in exclude:
+            forget_actions(self.model)
+        super().from_bytes(bytes_data, exclude=exclude)
         return self
 
 
@@ -374,12 +385,11 @@ def make_modernbert_ner(
 
 
 def _prepare_doc_vectors(model: Model, name: str) -> None:
-    from .layers.doc_vectors import register_extension
+    # Imported here, too, for Docs that were given their vectors in other processes.
+    from .layers import doc_vectors  # noqa: F401
     from .layers.tok2vec import find_tok2vecs
 
     n_encoders = len(find_tok2vecs(model))
     if n_encoders != 1:
         message = Errors.NO_DOC_VECTOR.format(component=name, n_encoders=n_encoders)
         raise ValueError(message)
-    # Here, too, for Docs that were given their vectors in other processes.
-    register_extension()

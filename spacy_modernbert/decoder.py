@@ -55,6 +55,9 @@ from .types import lay_ranges
 
 # Tokens whose products are held at once. They should fit into the processor's cache.
 CHUNK = 1024
+
+# A score below that of any action that a recognizer has learned.
+_LOWEST = np.float32(-1e30)
 # Tokens that a state of the recognizer looks at.
 N_FEATURES = 3
 
@@ -167,8 +170,8 @@ def set_entities(doc: Doc, entities: DocEntities) -> None:
 
 def is_covered(pipe: Parser) -> bool:
     """RETURNS (bool): Whether a recognizer as it is now can be decoded here: greedily,
-    with the model of `spacy.TransitionBasedParser.v2` on the CPU, three tokens to a
-    state, and no action that was added after training and has not been seen since.
+    with the model of `spacy.TransitionBasedParser.v2` on the CPU, and three tokens to a
+    state.
     """
     model = pipe.model
     if (
@@ -177,8 +180,6 @@ def is_covered(pipe: Parser) -> bool:
         or not isinstance(model, Model)
         or model._func is not tb_framework.forward
         or not isinstance(model.ops, NumpyOps)
-        # Such an action gets the lowest score of all states of the batch.
-        or model.attrs["unseen_classes"]
     ):
         return False
     _, lower, upper = model.layers
@@ -189,25 +190,36 @@ def is_covered(pipe: Parser) -> bool:
         if upper._func is not linear_forward or not _has_params(upper, "W", "b"):
             return False
         scorer = upper
+    n_moves = pipe.moves.n_moves
+    # Actions that were added after training are the last ones: see `read_weights`.
+    unseen = model.attrs["unseen_classes"]
     return (
         lower.get_dim("nF") == N_FEATURES
-        and scorer.get_dim("nO") == pipe.moves.n_moves > 0
+        and scorer.get_dim("nO") == n_moves > 0
+        and unseen == set(range(n_moves - len(unseen), n_moves))
     )
 
 
 def read_weights(model: Model) -> Weights:
     """RETURNS (Weights): The weights of a parser model. The pieces of a unit are put
-    apart, so that the largest of them is found for many units at once.
+    apart, so that the largest of them is found for many units at once. Actions that
+    were added after training, and not seen since, get lower scores than all others.
+    spaCy gives them the lowest score of any; as the last ones, they are not taken then
+    before others that have it.
     """
     _, lower, upper = model.layers
+    unseen = sorted(model.attrs["unseen_classes"])
+    bias = _param(lower, "b").T.copy()
     if model.attrs["has_upper"]:
-        top, top_bias = _param(upper, "W"), _param(upper, "b")
+        top, top_bias = _param(upper, "W"), _param(upper, "b").copy()
+        top_bias[unseen] = _LOWEST
     else:
         top, top_bias = np.zeros((0, 0), "f"), np.zeros(0, "f")
+        bias[:, unseen] = _LOWEST
     return Weights(
         np.ascontiguousarray(_param(lower, "W").transpose(0, 2, 1, 3)),
         np.ascontiguousarray(_param(lower, "pad")[0].transpose(0, 2, 1)),
-        np.ascontiguousarray(_param(lower, "b").T),
+        bias,
         top,
         top_bias,
     )

@@ -174,10 +174,12 @@ def update(
 def is_learned_here(pipe: Parser) -> bool:
     """RETURNS (bool): Whether a recognizer as it is now can learn here: one that can be
     decoded here (`decoder.is_covered`), and has no upper layer, several pieces to an
-    action, no spans that are known to be wrong, and no other tasks to learn.
+    action, no action that was added after training and has not been seen since, no
+    spans that are known to be wrong, and no other tasks to learn.
     """
     return (
         is_covered(pipe)
+        and not pipe.model.attrs["unseen_classes"]
         and not pipe.model.attrs["has_upper"]
         and pipe.model.layers[1].get_dim("nP") > 1
         and pipe.moves.neg_key is None

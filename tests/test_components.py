@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import spacy
 from spacy.pipeline import EntityRecognizer
+from spacy.tokens import Span
 from thinc.api import Config, fix_random_seed
 
 from spacy_modernbert import components
@@ -270,15 +271,90 @@ def test_initialized_again(checkpoint, use_upper):
     begin()
     for name, each in weights().items():
         np.testing.assert_array_equal(each, fresh[name], name)
-    # Where there is nothing to begin with, what was learned is still there.
-    with pytest.raises(TypeError):
-        nlp.initialize(lambda: None)
-    assert ner.model.get_ref("lower").get_param("W").any()
     # A label that was added, and has not been trained, is like all others then.
     ner.add_label("ANOTHER")
     assert ner.model.attrs["unseen_classes"]
     begin()
     assert not ner.model.attrs["unseen_classes"]
+
+
+def draw_scores(ner):
+    """As if a recognizer had learned something: it finds entities."""
+    rng = np.random.default_rng(0)
+    for layer in (ner.model.get_ref("lower"), ner.model.get_ref("upper")):
+        for name in layer.param_names:
+            shape = layer.get_param(name).shape
+            layer.set_param(name, rng.normal(size=shape).astype("f"))
+
+
+def relabelled(nlp, label):
+    """Examples in which another label is frequent, so that its actions come first."""
+    examples = make_examples(nlp, 2)
+    for example in examples:
+        doc = example.reference
+        doc.ents = [Span(doc, i, i + 1, label) for i in range(len(doc))]
+    return examples
+
+
+@pytest.mark.parametrize("use_upper", [False, True])
+@pytest.mark.parametrize("label", ["PLACE", "ANOTHER"])
+@pytest.mark.parametrize("is_added", [False, True])
+def test_an_encoder_that_is_gone(tmp_path, use_upper, label, is_added):
+    """What was learned is still there when it cannot be initialized again."""
+    checkpoint = make_checkpoint(tmp_path / "encoder")
+    nlp = spacy.blank("en")
+    model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
+    model["use_upper"] = use_upper
+    ner = nlp.add_pipe("modernbert_ner", config={"model": model})
+    examples = make_examples(nlp, 4)
+    optimizer = nlp.initialize(lambda: examples)
+    draw_scores(ner)
+    nlp.update(examples, sgd=optimizer)  # so that the encoder has to be read again
+    if is_added:
+        ner.add_label("LATER")
+    wanted = entities(nlp.pipe(TEXTS))
+    assert any(wanted)
+    labels, unseen = ner.labels, set(ner.model.attrs["unseen_classes"])
+    shutil.rmtree(checkpoint)
+    with pytest.raises(ValueError, match="encoder"):
+        nlp.initialize(lambda: relabelled(nlp, label))
+    assert ner.labels == labels and ner.model.attrs["unseen_classes"] == unseen
+    assert bool(unseen) == is_added
+    assert entities(nlp.pipe(TEXTS)) == wanted
+
+
+@pytest.mark.parametrize("use_upper", [False, True])
+@pytest.mark.parametrize("labels", [[], ["PLACE"], ["A", "B", "C"]])
+@pytest.mark.parametrize("by_bytes", [False, True])
+def test_loaded_into_one_of_other_labels(
+    checkpoint, tmp_path, use_upper, labels, by_bytes
+):
+    """Nothing of it is left."""
+
+    def make(labels):
+        nlp = spacy.blank("en")
+        model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
+        model["use_upper"] = use_upper
+        ner = nlp.add_pipe("modernbert_ner", config={"model": model})
+        for label in labels:
+            ner.add_label(label)
+        nlp.initialize()
+        return nlp
+
+    trained = make(["PERSON", "PLACE"])
+    draw_scores(trained.get_pipe("modernbert_ner"))
+    wanted = entities(trained.pipe(TEXTS))
+    assert any(wanted)
+    other = make(labels)
+    if by_bytes:
+        other.from_bytes(trained.to_bytes())
+    else:
+        trained.to_disk(tmp_path)
+        other.from_disk(tmp_path)
+    ner = other.get_pipe("modernbert_ner")
+    assert ner.labels == trained.get_pipe("modernbert_ner").labels
+    assert not ner.model.attrs["unseen_classes"]
+    assert entities(other.pipe(TEXTS)) == wanted
 
 
 def test_products_of_layers_that_a_label_adds(checkpoint):

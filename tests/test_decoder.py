@@ -134,19 +134,29 @@ def test_labels_added_after_training():
     docs = [make_doc(rng, 20) for _ in range(3)]
     assert_same(pipe, docs)
     pipe.add_label("NEW")
-    assert_same(pipe, docs, is_fast=False)
+    assert_same(pipe, [make_doc(rng, 20) for _ in range(3)])
     pipe.model.attrs["unseen_classes"].clear()
     assert_same(pipe, [make_doc(rng, 20) for _ in range(3)])
 
 
-def test_entities_of_an_unknown_label():
-    """spaCy enlarges the recognizer by it."""
+@pytest.mark.parametrize("use_upper", [False, True])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_entities_of_an_unknown_label(use_upper, pieces):
+    """spaCy enlarges the recognizer by it. From then on, it is decoded here again, and
+    has the label only where it was before.
+    """
     rng = np.random.default_rng(0)
-    pipe = make_pipe(rng)
-    doc = make_doc(rng, 20)
-    doc.set_ents([Span(doc, 4, 6, "UNKNOWN")], default="missing")
-    assert_same(pipe, [doc], is_fast=False)
-    assert "UNKNOWN" in pipe.labels
+    pipe = make_pipe(rng, use_upper=use_upper, pieces=pieces)
+
+    def make_docs():
+        docs = [make_doc(rng, n) for n in (20, 1, 30)]
+        docs[0].set_ents([Span(docs[0], 4, 6, "UNKNOWN")], default="missing")
+        return docs
+
+    assert_same(pipe, make_docs(), is_fast=False)
+    assert "UNKNOWN" in pipe.labels and pipe.model.attrs["unseen_classes"]
+    for _ in range(20):
+        assert_same(pipe, make_docs())
 
 
 def test_empty_docs():
