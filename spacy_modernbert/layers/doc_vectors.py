@@ -87,7 +87,6 @@ def set_doc_vector(doc: Doc, vector: Floats) -> None:
     doc (Doc): The Doc.
     vector (Floats): `(width,)`.
     """
-    register_extension()
     doc._.set(EXTENSION, vector)
     use_doc_vector(doc)
 
@@ -100,18 +99,11 @@ def use_doc_vector(doc: Doc) -> Doc:
     RETURNS (Doc): The same.
     RAISES (ValueError): If it has none.
     """
-    register_extension()
     if doc._.get(EXTENSION) is None:
         raise ValueError(Errors.DOC_WITHOUT_VECTOR)
     # Not in place: a Doc that `Span.as_doc` made shares this dict with the whole Doc.
     doc.user_hooks = {**doc.user_hooks, **_HOOKS}
     return doc
-
-
-def register_extension() -> None:
-    """Let Docs have `doc._.modernbert_vector`."""
-    if not Doc.has_extension(EXTENSION):
-        Doc.set_extension(EXTENSION, default=None)
 
 
 def _unhook(doc: Doc) -> Doc:
@@ -168,3 +160,8 @@ _HOOKS: Dict[str, Callable[..., Any]] = {
     "has_vector": _has_vector,
     "similarity": _get_similarity,
 }
+
+# Here, for Docs that are unpickled in a process without a pipeline: their hooks need
+# it, and are imported from here.
+if not Doc.has_extension(EXTENSION):
+    Doc.set_extension(EXTENSION, default=None)

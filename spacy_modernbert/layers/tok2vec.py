@@ -48,6 +48,9 @@ class EncodedDocList(List[Doc]):
         self.vectors = vectors
 
 
+_NAME = "modernbert-tok2vec"
+
+
 class OneWord(List[Doc]):
     """A Doc of one word that `modernbert_tok2vec` does not read: its vector is zeros.
     It has the vocab of the Docs given, in which layers of others may look for word
@@ -75,9 +78,9 @@ def modernbert_tok2vec(
     RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
     """
     return Model(
-        "modernbert-tok2vec",
+        _NAME,
         forward,
-        init=show_no_text(init_chain),
+        init=init,
         dims={"nO": None},
         layers=[encode, pool],
     )
@@ -233,42 +236,40 @@ def find_tok2vec(model: Model) -> Optional[Model]:
 
 
 def find_tok2vecs(model: Model) -> List[Model]:
-    """RETURNS (List[Model]): The layers of `modernbert_tok2vec` in a model."""
-    return [node for node in model.walk() if node._func is forward]
+    """RETURNS (List[Model]): The layers of `modernbert_tok2vec` in a model. Known by
+    their name, since `with_nvtx_range` puts another function in the place of theirs.
+    """
+    return [node for node in model.walk() if node.name == _NAME]
 
 
-def show_no_text(init: Callable[..., Any]) -> Callable[..., Any]:
-    """Initialize our own layers with an empty Doc, whatever Docs are given.
+def init(
+    model: Model[List[Doc], List[Floats2d]],
+    X: Optional[List[Doc]] = None,
+    Y: Optional[List[Floats2d]] = None,
+) -> None:
+    """Initialize the layers with an empty Doc, whatever Docs are given.
 
     Thinc sends the sample that a model is initialized with through every layer, once
     for each chain it is in, only to see how wide the outputs are. spaCy's sample is
     ten whole documents; an empty one tells the same, and nothing is encoded.
-
-    init (Callable[..., Any]): The `init` of a model of Docs.
-    RETURNS (Callable[..., Any]): What to put in its place.
     """
-    return partial(_init_by, _no_text, init)
+    init_chain(model, X=[Doc(Vocab())], Y=Y)
 
 
 def show_one_word(init: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a model that contains our layers: nothing is encoded, but other
-    layers see a token, which some need (an LSTM refuses to read none).
+    """Have a model that contains our layers initialized without encoding anything, too,
+    but by one token: some layers need one (an LSTM refuses to read none).
 
     init (Callable[..., Any]): The `init` of a model of Docs.
     RETURNS (Callable[..., Any]): What to put in its place.
     """
-    return partial(_init_by, OneWord, init)
+    return partial(_init_with_one_word, init)
 
 
-def _no_text(given: Sequence[Doc]) -> List[Doc]:
-    return [Doc(Vocab())]
-
-
-def _init_by(
-    make_sample: Callable[[Sequence[Doc]], List[Doc]],
+def _init_with_one_word(
     init: Callable[..., Any],
     model: Model,
     X: Optional[List[Doc]] = None,
     Y: Optional[Any] = None,
 ) -> None:
-    init(model, X=make_sample(X or []), Y=Y)
+    init(model, X=OneWord(X or []), Y=Y)

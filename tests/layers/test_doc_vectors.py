@@ -1,11 +1,14 @@
 """`doc.vector` by `set_doc_vector = true`."""
 
+import json
+import pickle
 import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import spacy
+from spacy.ml.callbacks import models_with_nvtx_range
 from spacy.tokens import Doc, DocBin
 from spacy.vectors import Vectors
 from spacy.vocab import Vocab
@@ -173,6 +176,30 @@ def test_copies(nlp, wanted):
     docs = list(nlp.pipe(TEXTS))
     assert_vectors([doc.copy() for doc in docs], wanted)
     assert_vectors(pickled(docs), wanted)
+
+
+def test_unpickled_where_there_is_no_pipeline(nlp, wanted, tmp_path):
+    path = tmp_path / "docs"
+    path.write_bytes(pickle.dumps(list(nlp.pipe(TEXTS))))
+    script = f"""
+import json, pickle
+docs = pickle.load(open({str(path)!r}, "rb"))
+print(json.dumps([[doc.has_vector, doc.vector.tolist()] for doc in docs]))
+"""
+    found = json.loads(run_script(script))
+    for (has_vector, vector), row in zip(found, wanted, strict=True):
+        assert has_vector == bool(row.any())
+        np.testing.assert_allclose(vector, row, atol=1e-5)
+
+
+def test_with_ranges_for_a_profiler(trained):
+    """Thinc then puts a function of its own in the place of each layer's."""
+    marked = spacy.load(trained, config={SETTING: True})
+    models_with_nvtx_range(marked, -1, -1)
+    wanted = spacy.load(trained, config={SETTING: True})
+    for found, doc in zip(marked.pipe(TEXTS), wanted.pipe(TEXTS), strict=True):
+        np.testing.assert_allclose(found.vector, doc.vector, atol=1e-5)
+        assert entities([found]) == entities([doc])
 
 
 @pytest.mark.filterwarnings("ignore:.W109")
