@@ -1,5 +1,6 @@
 """Who is measured: our encoder in every way that it can be run, and its peers."""
 
+import sys
 from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Iterator, List, Sequence
@@ -164,8 +165,15 @@ def list_limits(peers: Sequence[Peer], device: str) -> List[Peer]:
 
 
 def _device_of(backend: str) -> str:
-    """Where a backend is compared: each on its own hardware."""
-    return {"auto": "", "cuda": "cuda", "mps": "mps"}.get(backend, "cpu")
+    """Where a backend is compared: each on the hardware that it takes here."""
+    if backend in ("auto", "cuda", "mps"):
+        return "" if backend == "auto" else backend
+    found = look_for(backend).device
+    if found.startswith("onnx:CUDA"):
+        return "cuda"
+    if found == "mlx:gpu":
+        return "mps" if sys.platform == "darwin" else "cuda"
+    return "cpu"
 
 
 def _list_transformers(device: str, batch_size: int) -> Iterator[Peer]:

@@ -135,18 +135,21 @@ def _find_wanted(
     tell: Callable[[str], None],
 ) -> Any:
     """The right vectors, by a process of their own where the reference is not among
-    the points that are timed.
+    the points that are timed; None where it is, or if it fails.
     """
     if reference is None or points[:1] == [reference]:
         return None
     row = Measured(reference)
     process = _start(row, patience, tell)
     if process is None:
-        raise Failed(f"there is no reference: {row.why_not}")
+        return None
+    save = folder / "reference.npy"
     try:
-        save = folder / "reference.npy"
         process.take_pass(patience.timeout, save)
         return np.load(save)
+    except Failed as reason:
+        tell(f"{reference.peer.name}: {reason}")
+        return None
     finally:
         process.end()
 

@@ -56,6 +56,31 @@ def test_what_auto_takes_of_a_device_comes_first(
     assert peers.list_ours_as_chosen(device)[0].device == chosen
 
 
+@pytest.mark.parametrize(
+    "platform, backend, found, device",
+    [
+        ("darwin", "mlx", "mlx:gpu", "mps"),
+        ("linux", "mlx", "mlx:gpu", "cuda"),
+        ("linux", "mlx", "mlx:cpu", "cpu"),
+        ("linux", "onnx", "onnx:CUDAExecutionProvider, cuda:0", "cuda"),
+        ("linux", "onnx", "onnx:CPUExecutionProvider, x86_64", "cpu"),
+    ],
+)
+def test_what_runs_on_a_gpu_is_not_compared_with_processors(
+    platform: str,
+    backend: str,
+    found: str,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers.sys, "platform", platform)
+    monkeypatch.setitem(availability._LOOK, backend, lambda: (found, ""))
+    monkeypatch.setattr(peers, "resolve_precision", lambda precision, name: "float32")
+    for each in ("cpu", "cuda", "mps"):
+        names = [peer.device for peer in peers.list_ours_as_chosen(each)]
+        assert (backend in names) == (each == device)
+
+
 def test_of_a_library_that_is_not_there_no_precision_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

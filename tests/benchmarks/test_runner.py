@@ -49,6 +49,19 @@ def test_failing_and_wrong_peers_are_rows_with_a_reason(tmp_path: Path) -> None:
     assert wrong.median is None
 
 
+def test_without_its_reference_nothing_is_timed(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "right")
+    said: List[str] = []
+    (row,) = run_rounds(
+        [point(folder, OUR_CPU)],
+        QUICKLY,
+        said.append,
+        reference=point(tmp_path / "nothing", REFERENCE),
+    )
+    assert "the reference failed" in row.why_not and row.median is None
+    assert any(each.startswith("reference: ") and "nothing" in each for each in said)
+
+
 def test_a_peer_runs_on_the_backend_that_it_is_called_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
