@@ -2,9 +2,9 @@
 
 Weights have a scale for each output, found once, and the table of embeddings has one
 for each wordpiece; the inputs of a product have one for each position, found in each
-pass. All are symmetric, from -127 to 127, as in `quantized_linear`. So a position gives
-the same result alone and together with any others. ONNX Runtime's own dynamic
-quantization takes one range for all that is in a pass.
+pass. All are symmetric, from -127 to 127. So a position gives the same result alone and
+together with any others. ONNX Runtime's own dynamic quantization takes one range for
+all that is in a pass.
 """
 
 from typing import Any, Iterator, Mapping, Tuple
@@ -12,12 +12,11 @@ from typing import Any, Iterator, Mapping, Tuple
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 from onnx import TensorProto
 
 from ..types import Floats
+from .int8 import LARGEST, round_rows
 from .onnx_graph import MICROSOFT, TABLE, Nodes, external
-from .quantized_linear import LARGEST, quantize_rows
 
 # What stands for 0 where numbers are unsigned.
 _ZERO = 128
@@ -80,8 +79,7 @@ def quantize_weights(
         if tensor.ndim != 2:
             yield name, np.asarray(tensor, np.float32)
             continue
-        # A copy: torch does not take what must not be written to.
-        words, scales = (each.numpy() for each in quantize_rows(torch.tensor(tensor)))
+        words, scales = round_rows(tensor)
         if not is_signed:
             words = words.view(np.uint8) + np.uint8(_ZERO)
         yield name, words if name == TABLE else np.ascontiguousarray(words.T)

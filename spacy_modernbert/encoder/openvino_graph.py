@@ -14,6 +14,7 @@ from openvino import opset13 as op
 
 from ..types import Floats
 from .config import FULL, ModernBertConfig
+from .int8 import round_rows
 
 # OpenVINO's operations take its nodes, and single outputs of them, alike.
 Node = Any
@@ -253,10 +254,7 @@ def _constant(weights: Floats) -> Node:
 
 
 def _quantize(weights: Floats) -> Node:
-    """Symmetric int8 with a scale for each output. A row of zeros keeps them."""
-    scale = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
-    scale[scale == 0] = 1
-    rounded = np.round(weights / scale).astype(np.int8)
+    rounded, scale = round_rows(weights)
     return op.multiply(op.convert(op.constant(rounded), "f32"), op.constant(scale))
 
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from .availability import multiplies_int8
+from .int8 import LARGEST
 from .projection import Multiply
-
-LARGEST = 127
 
 
 def quantize_rows(x: Tensor) -> Tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ goes by. The first is about vectors and wins. What it says is kept with the conf
 
 import json
 from pathlib import Path, PureWindowsPath
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping
 
 from ..errors import Errors
 from .config import ModernBertConfig
@@ -104,10 +104,9 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _kind(module: Any) -> str:
+def _kind(module: Mapping[str, Any]) -> str:
     """The last part of "sentence_transformers.models.Pooling"."""
-    name = module.get("type") if isinstance(module, dict) else module
-    return str(name).rpartition(".")[2]
+    return str(module.get("type")).rpartition(".")[2]
 
 
 def _read_pooling(data: Any) -> str:

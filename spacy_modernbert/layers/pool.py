@@ -64,8 +64,6 @@ def forward(
     )
 
     def backprop(d_outputs: List[Floats2d]) -> Floats:
-        if not output.size:
-            return np.zeros_like(encoded.vectors)
         return backprop_rows(ops.flatten(d_outputs))
 
     doc_lengths = ops.asarray1i(cast(Ints1d, encoded.plan.doc_lengths))
