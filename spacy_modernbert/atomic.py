@@ -58,7 +58,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     """Fill a folder beside its place, and let it replace the old one when it is whole.
     If that fails, the old one is still there. Where a folder cannot be renamed, as a
-    mount point cannot, its files are replaced one after the other.
+    mount point cannot, or must stay, as the current one, its files are replaced one
+    after the other.
 
     folder (Path): The folder; a link stays a link. The one around it is made if it does
         not exist.
@@ -214,10 +215,19 @@ def _passing(name: str) -> Pattern[str]:
 
 
 def _around(folder: Path) -> Path:
-    """RETURNS (Path): Where to fill the replacement of a folder: beside it, or inside
-    it if it is a mount point, since what is beside that is on another disk.
+    """RETURNS (Path): Where to fill the replacement of a folder: beside it. Or inside
+    it: of a mount point, since what is beside that is on another disk; of the current
+    folder, or one around it, which the process and the user's shell would lose; and
+    where nothing can be written beside it.
     """
-    return folder if os.path.ismount(folder) else folder.parent
+    if not folder.exists():
+        return folder.parent
+    is_kept = (
+        os.path.ismount(folder)
+        or Path.cwd().is_relative_to(folder)
+        or not os.access(folder.parent, os.W_OK)
+    )
+    return folder if is_kept else folder.parent
 
 
 def _sweep(around: Path, name: str) -> None:

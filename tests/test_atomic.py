@@ -183,6 +183,31 @@ def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch, is_mount, number
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
 
 
+@pytest.mark.parametrize("within", ["out", "out/d"])
+def test_the_current_folder_stays(tmp_path, monkeypatch, within):
+    """Else the shell that started this would stand in a folder that is gone."""
+    folder = tmp_path / "out"
+    fill(folder, a="old")
+    monkeypatch.chdir(tmp_path / within)
+    number = folder.stat().st_ino
+    fill(folder, b="new")
+    assert folder.stat().st_ino == number
+    assert contents(folder) == {"b.txt": b"new", "d/e": b"e"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_in_one_that_may_not_be_written(tmp_path, monkeypatch):
+    """As one's own among those of others."""
+    folder = tmp_path / "out"
+    fill(folder, a="old")
+    monkeypatch.setattr(os, "access", lambda path, mode: path == folder)
+    check_replaceable(folder, FILES)
+    with replacing_folder(folder, FILES) as fresh:
+        assert fresh.parent == folder
+        (fresh / "b.txt").write_text("new")
+    assert contents(folder) == {"b.txt": b"new"}
+
+
 def test_a_file_that_cannot_be_renamed(tmp_path, monkeypatch):
     """As one that is mounted by itself."""
     path = tmp_path / "a.txt"
