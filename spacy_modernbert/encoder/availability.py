@@ -114,14 +114,17 @@ def choose(
     to_train (bool): Whether it must train, too.
     precision (str): "auto" or the name of a precision: what it is to multiply in.
     quantized (bool): Whether its weights are to be quantized.
-    among (Collection[str]): The backends to choose from, including "cpu".
-    RETURNS (Choice): The first in the order of preference that can run here.
+    among (Collection[str]): The backends to choose from.
+    RETURNS (Choice): The first in the order of preference that can run here, or else
+        "cpu".
     """
     for backend, why in _preferences(precision, quantized):
         if backend not in among or (to_train and backend in PREDICTING):
             continue
         if look_for(backend).device:
             return Choice(backend, why)
+    if "mlx" in among and "cpu" not in among and look_for("mlx").device:
+        return Choice("mlx", "no other backend can do this")
     return Choice("cpu", "there is no quicker backend here")
 
 
@@ -176,16 +179,20 @@ def multiplies_int8() -> bool:
     return bool(processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
-def find_onnx_provider(precision: str) -> str:
+def find_onnx_provider(precision: str, *, quantized: bool = False) -> str:
     """What ONNX Runtime computes on. It must be installed.
 
     precision (str): "float32" or "float16". Apple's accelerators compute in the latter
         only, whatever the graph says; on a processor, it would be emulated.
+    quantized (bool): Whether it multiplies in 8 bits, for which it has kernels on
+        processors only.
     RETURNS (str): The first choice of the execution providers that are there, or "" if
         none has the precision.
     """
     import onnxruntime
 
+    if quantized:
+        return "CPUExecutionProvider"
     wanted = {
         "float32": ("CUDAExecutionProvider", "CPUExecutionProvider"),
         "float16": ("CUDAExecutionProvider", "CoreMLExecutionProvider"),
@@ -286,9 +293,9 @@ def _mlx() -> Tuple[str, str]:
     try:
         # On Linux, mlx alone comes without the library that computes.
         mx = importlib.import_module("mlx.core")
-    except ImportError as error:
+        return f"mlx:{mx.default_device().type.name}", ""
+    except Exception as error:  # of any kind, where a driver does not fit
         return "", Missing.MLX_BACK_END.format(error=error)
-    return f"mlx:{mx.default_device().type.name}", ""
 
 
 def _cpu() -> Tuple[str, str]:

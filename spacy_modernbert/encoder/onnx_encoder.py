@@ -48,9 +48,11 @@ class OnnxEncoder(PredictingEncoder):
         """
         self.config = config
         self._precision = resolve_precision(precision, self.backend)
-        self._provider = find_onnx_provider(self._precision)
         quantization = resolve_quantization(quantization, self.backend, self._precision)
         self._is_quantized = quantization is not None
+        self._provider = find_onnx_provider(
+            self._precision, quantized=self._is_quantized
+        )
         # Asked now, since the thread that makes the session may have another GPU.
         on_cuda = self._provider == "CUDAExecutionProvider"
         self._gpu = current_gpu() if on_cuda else 0

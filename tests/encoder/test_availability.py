@@ -19,9 +19,11 @@ from spacy_modernbert.encoder.availability import (
     multiplies_int8,
     require,
 )
+from spacy_modernbert.encoder.backend import resolve_backend, resolve_settings
 
 from ..scripts import run_script
 
+FOUR_BITS = {"bits": 4, "group_size": 64}
 NAMED = [backend for backend in BACKENDS if backend != "auto"]
 
 # As it is before ../conftest.py replaces it.
@@ -196,6 +198,16 @@ def test_auto_takes_torch_on_the_cpu(has, flags):
     has("cpu", "openvino", "onnx", flags=flags)
     for to_train in (False, True):
         assert choose(to_train=to_train).backend == "cpu"
+
+
+def test_auto_takes_what_alone_can_do_it(has):
+    """As MLX alone has 4 bits."""
+    has("cpu", "mlx")
+    assert choose(to_train=False, among=["mlx"]).backend == "mlx"
+    assert resolve_backend("auto", to_train=False, quantization=FOUR_BITS) == "mlx"
+    has("cpu")
+    with pytest.raises(ValueError, match="'cpu' has no quantization"):
+        resolve_settings("auto", "auto", FOUR_BITS, to_train=False)
 
 
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])

@@ -187,6 +187,9 @@ def test_the_provider_of_a_precision(provider, monkeypatch):
     # CoreML computes in float16, whatever the graph says.
     is_exact = provider == "CUDAExecutionProvider"
     assert (find_onnx_provider("float32") == provider) == is_exact
+    # Only processors have kernels for 8 bits.
+    found_for_int8 = find_onnx_provider("float32", quantized=True)
+    assert found_for_int8 == "CPUExecutionProvider"
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -201,6 +204,9 @@ def test_a_provider_that_does_not_start(oracle, monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: found)
     with pytest.raises(ValueError, match="CUDAExecutionProvider, which does not start"):
         load(oracle, "onnx").encode(draw_batch([5]))
+    quantized = load(oracle, "onnx", quantization={"bits": 8})
+    assert quantized.device == "onnx:CPUExecutionProvider"
+    assert np.isfinite(quantized.encode(draw_batch([5]))).all()
 
 
 def test_of_two_gpus_the_current_one(oracle, monkeypatch):
