@@ -81,6 +81,7 @@ _POSITIVE = (
     "initializer_range",
     "initializer_cutoff_factor",
 )
+_TOO_LARGE = 1e38  # for float32
 _DROPOUTS = ("attention_dropout", "embedding_dropout", "mlp_dropout")
 _FLAGS = ("attention_bias", "mlp_bias", "norm_bias")
 _TOKEN_IDS = ("pad_token_id", "cls_token_id", "sep_token_id")
@@ -88,7 +89,7 @@ _TOKEN_IDS = ("pad_token_id", "cls_token_id", "sep_token_id")
 
 _RULES: Tuple[Tuple[Tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_SIZES, lambda v: is_int(v) and v > 0, "a positive integer"),
-    (_POSITIVE, lambda v: is_number(v) and v > 0, "a positive number"),
+    (_POSITIVE, lambda v: is_number(v) and 0 < v < _TOO_LARGE, "a positive number"),
     (_DROPOUTS, lambda v: is_number(v) and 0 <= v < 1, "a number from 0 up to 1"),
     (_FLAGS, lambda v: isinstance(v, bool), "true or false"),
     (_TOKEN_IDS, lambda v: v is None or is_int(v), "an integer or null"),
@@ -196,6 +197,11 @@ class ModernBertConfig:
     def half_window(self) -> int:
         """RETURNS (int): How far a sliding layer sees to either side."""
         return self.local_attention // 2
+
+    @property
+    def has_dropout(self) -> bool:
+        """RETURNS (bool): Whether training drops anything out, anywhere."""
+        return any(getattr(self, key) > 0 for key in _DROPOUTS)
 
     @property
     def max_wordpieces(self) -> int:
@@ -395,7 +401,7 @@ def _tidy(key: str, value: Any) -> Any:
     """JSON writers disagree on 1 and 1.0: one number, one type."""
     if key in _SIZES:
         return _whole(value)
-    if key in _POSITIVE + _DROPOUTS and is_int(value):
+    if key in _POSITIVE + _DROPOUTS and is_int(value) and abs(value) < _TOO_LARGE:
         return float(value)
     return value
 

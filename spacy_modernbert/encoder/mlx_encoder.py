@@ -191,11 +191,15 @@ class MLXEncoder:
         """
         self._check_trains()
         with self._training:
-            for name, gradient in self._gradients.items():
-                weights = _to_numpy(self._weights[name])
-                stepped, _ = optimizer(name, weights, _to_numpy(gradient))
-                self._weights[name] = _to_mlx(stepped)
-            self._gradients, self._lowered = {}, None
+            try:
+                for name, gradient in self._gradients.items():
+                    weights = _to_numpy(self._weights[name])
+                    stepped, _ = optimizer(name, weights, _to_numpy(gradient))
+                    self._weights[name] = _to_mlx(stepped)
+                self._gradients = {}
+            finally:
+                # Some weights have changed even if the step was interrupted.
+                self._lowered = None
 
     def copy(self, others: Mapping[str, Any]) -> "MLXEncoder":
         """Copy the encoder. Gradients are not copied. MLX's arrays do not change, so
@@ -266,13 +270,9 @@ class MLXEncoder:
         """RETURNS (Optional[mx.array]): A key for the dropout of a pass, if there is
         any. It follows from Python's random numbers, which spaCy seeds.
         """
-        config = self.config
-        rates = (
-            config.attention_dropout,
-            config.embedding_dropout,
-            config.mlp_dropout,
-        )
-        return mx.random.key(random.getrandbits(32)) if any(rates) else None
+        if not self.config.has_dropout:
+            return None
+        return mx.random.key(random.getrandbits(32))
 
     def _lower_weights(self) -> Mapping[str, mx.array]:
         """RETURNS (Mapping[str, mx.array]): The weights in the precision that is

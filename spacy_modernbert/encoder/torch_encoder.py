@@ -331,9 +331,12 @@ class TorchEncoder:
         """
         self._check_training()
         n_layers = self.config.num_hidden_layers
-        with _current(self._device):
-            take_step(self._model.named_parameters(), n_layers, settings, state)
-        self._model.weights_changed()
+        try:
+            with _current(self._device):
+                take_step(self._model.named_parameters(), n_layers, settings, state)
+        finally:
+            # Some have changed even if the step was interrupted.
+            self._model.weights_changed()
 
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
         """Step every weight that has a gradient by NumPy arrays, and forget the
@@ -343,17 +346,19 @@ class TorchEncoder:
             all float32 NumPy arrays. It returns the new weights and the gradient.
         """
         self._check_training()
-        for name, parameter in self._model.named_parameters():
-            if parameter.grad is None:
-                continue
-            # On CPU these are views: the step is taken in place.
-            weights = parameter.detach().cpu().numpy()
-            stepped, _ = optimizer(name, weights, parameter.grad.cpu().numpy())
-            if stepped is not weights or self._device.type != "cpu":
-                with torch.no_grad():
-                    parameter.copy_(torch.from_numpy(np.asarray(stepped)))
-            parameter.grad = None
-        self._model.weights_changed()
+        try:
+            for name, parameter in self._model.named_parameters():
+                if parameter.grad is None:
+                    continue
+                # On CPU these are views: the step is taken in place.
+                weights = parameter.detach().cpu().numpy()
+                stepped, _ = optimizer(name, weights, parameter.grad.cpu().numpy())
+                if stepped is not weights or self._device.type != "cpu":
+                    with torch.no_grad():
+                        parameter.copy_(torch.from_numpy(np.asarray(stepped)))
+                parameter.grad = None
+        finally:
+            self._model.weights_changed()
 
     def copy(self, others: Mapping[str, Any]) -> "TorchEncoder":
         """Copy the encoder on its device. Gradients are not copied.

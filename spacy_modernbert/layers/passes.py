@@ -83,16 +83,12 @@ def encode_batches(
     RAISES (EncoderOutOfMemory): If the device has too little memory for one window.
         So does the callback.
     """
-    config = encoder.config
-    drops = bool(
-        config.attention_dropout or config.embedding_dropout or config.mlp_dropout
-    )
-    outputs = [np.zeros((0, config.hidden_size), np.float32)]
+    outputs = [np.zeros((0, encoder.config.hidden_size), np.float32)]
     done: List[Tuple[PackedBatch, Optional[Backprop]]] = []
 
     def run(batch: PackedBatch, is_last: bool) -> None:
         backprop_batch = None
-        if is_train and (drops or is_last):
+        if is_train and (encoder.config.has_dropout or is_last):
             output, backprop_batch = encoder.encode_train(batch)
         else:
             output = encoder.encode(batch)
@@ -117,7 +113,7 @@ def encode_batches(
                     backprop_batch(d_output)
                 except EncoderOutOfMemory:
                     # With dropout, the halves would not drop out what the pass did.
-                    if drops or batch.n_seqs < 2:
+                    if encoder.config.has_dropout or batch.n_seqs < 2:
                         raise
                     budget.cut_below(batch)
                     waiting.extend((half, None) for half in batch.halves())

@@ -24,11 +24,11 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
-length, precision, train = json.loads(sys.argv[1])
+length, precision, train, dropout = json.loads(sys.argv[1])
 config = ModernBertConfig.from_dict({
     "model_type": "modernbert", "vocab_size": 100, "hidden_size": 16,
     "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2,
-    "pad_token_id": 3,
+    "pad_token_id": 3, "attention_dropout": dropout,
 })
 encoder = make_encoder(
     config, init_tensors(config, 0), backend="cpu", precision=precision
@@ -48,15 +48,17 @@ print(n_bytes)
 
 
 @pytest.mark.parametrize(
-    "precision, train",
+    "precision, train, dropout",
     [
-        ("float32", False),
-        ("float32", True),
-        ("bfloat16", False),
-        ("bfloat16", True),
+        ("float32", False, 0.0),
+        ("float32", True, 0.0),
+        ("float32", True, 0.1),
+        ("bfloat16", False, 0.0),
+        ("bfloat16", True, 0.0),
     ],
 )
-def test_no_square(precision, train):
-    peak = run_script(MEMORY + SCRIPT, json.dumps([LENGTH, precision, train]))
+def test_no_square(precision, train, dropout):
+    arguments = json.dumps([LENGTH, precision, train, dropout])
+    peak = run_script(MEMORY + SCRIPT, arguments)
     # A mask of bytes, the least of all squares.
     assert int(peak) < 0.6 * LENGTH**2

@@ -179,6 +179,29 @@ def test_a_step_is_seen(oracle, step):
     np.testing.assert_array_equal(fresh.encode(batch), after)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "mlx"])
+def test_an_interrupted_step_is_seen(oracle, backend):
+    """What predicts next is what would be saved."""
+    encoder = load(oracle, backend, "bfloat16")
+    batch = draw_batch([70])
+    before = encoder.encode(batch)
+    _, backprop = encoder.encode_train(batch)
+    backprop(np.ones((batch.total, 32), np.float32))
+    asked = []
+
+    def optimizer(name, weights, gradient):
+        asked.append(name)
+        if len(asked) > 5:
+            raise KeyboardInterrupt
+        return weights - 0.1 * gradient, gradient
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.update(optimizer)
+    after = encoder.encode(batch)
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_array_equal(encoder.copy({}).encode(batch), after)
+
+
 @pytest.mark.parametrize(
     "precision, quantization, message",
     [("float16", None, "'float16' only predicts"), ("float32", INT8, "is quantized")],
