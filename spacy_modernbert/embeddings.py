@@ -7,7 +7,7 @@ How a text longer than the window is pooled is told in `documents/doc_pooling.py
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -245,16 +245,15 @@ def load_embedder(
     RETURNS (Embedder): The embedder.
     RAISES (ValueError): If the encoder cannot be had, or cannot be run like this.
     """
-    settings: Dict[str, Any] = {
-        "backend": backend,
-        "precision": precision,
-        "max_batch_wordpieces": max_batch_wordpieces,
-    }
+    settings: Dict[str, Any] = {"backend": backend, "precision": precision}
     settings = {key: value for key, value in settings.items() if value is not None}
-    if quantization is not None or {"backend", "precision"} & set(settings):
+    if quantization is not None or settings:
         # Another backend or precision may not support that of the pipeline.
         settings["quantization"] = quantization
     checked = EncoderSettings(name, revision, **settings)
+    if max_batch_wordpieces is not None:
+        # Not for a pipeline, whose own window must fit into its passes.
+        checked = replace(checked, max_batch_wordpieces=max_batch_wordpieces)
     spans: Mapping[str, Any] = {}
     folder = find_pipeline(name)
     if folder is None:
@@ -271,7 +270,7 @@ def load_embedder(
         spans = found if found.get("@span_getters") == LONG_CONTEXT_SPANS else {}
         shim = load_shim(folder, config, blocks[0], settings)
     loaded = shim.loaded
-    most = shim.settings.max_batch_wordpieces
+    most = max_batch_wordpieces or shim.settings.max_batch_wordpieces
     limit = min(loaded.encoder.config.max_wordpieces, most)
     if window is None:
         # Not below the minimum: then the error says what is too small for a window.

@@ -1,6 +1,7 @@
 """The data that travels between the rooms (subpackages)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Iterator, Sequence, Tuple, Union
 
 import numpy as np
@@ -159,12 +160,12 @@ class TokenRows:
             np.concatenate([none, *(part.lengths for part in parts)]),
         )
 
-    @property
+    @cached_property
     def starts(self) -> Ints:
         """RETURNS (Ints): `(n_tokens,)`, where those of each token begin in `rows`."""
         return np.cumsum(self.lengths) - self.lengths
 
-    @property
+    @cached_property
     def firsts(self) -> Ints:
         """RETURNS (Ints): `(n_tokens,)`, the first row of each token. A token without
         rows gets that of the next token that has some; else the last row, or 0.

@@ -381,6 +381,17 @@ def test_defaults_that_fit(tmp_path):
     assert load(folder, max_batch_wordpieces=100).get_spans.window == 100
 
 
+def test_passes_smaller_than_the_window_of_a_pipeline(trained):
+    """They take smaller windows, too, whatever the pipeline would make of them."""
+    embedder = load(trained, max_batch_wordpieces=100)
+    assert (embedder.get_spans.window, embedder.max_batch_wordpieces) == (100, 100)
+    text = make_text(3, 13)
+    wanted = load(trained, window=100, overlap=50).embed([text])
+    np.testing.assert_allclose(embedder.embed([text]), wanted, atol=ATOL)
+    with pytest.raises(ValueError, match="max_batch_wordpieces"):
+        load(trained, max_batch_wordpieces=0)
+
+
 def test_batches_are_packed(checkpoint):
     """Short texts go through the encoder together."""
     embedder = load(checkpoint)

@@ -514,6 +514,9 @@ def _byte_lengths(tokenizer: Tokenizer) -> Optional[Ints]:
     ):
         return None
     vocab = tokenizer.get_vocab(with_added_tokens=True)
+    # Ids that leave most numbers out would take memory, and fit no encoder.
+    if max(vocab.values()) > 4 * len(vocab) + 1024:
+        return None
     lengths = np.zeros(max(vocab.values()) + 1, dtype=np.int64)
     for text, id in vocab.items():
         if id in added:

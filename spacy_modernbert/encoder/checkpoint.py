@@ -660,4 +660,6 @@ def _portable(tokenizer_config: Mapping[str, Any]) -> Dict[str, Any]:
 
 def dump_json(data: Mapping[str, Any]) -> bytes:
     """RETURNS (bytes): What a JSON file of a checkpoint holds."""
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf8")
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    # Half of a surrogate pair, which JSON can name, has no UTF-8.
+    return text.encode("utf8", "backslashreplace")

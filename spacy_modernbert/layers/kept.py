@@ -3,6 +3,8 @@
 import hashlib
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from ..encoder.backend import Encoder
 from ..types import Floats
 from .plan import Plan
@@ -72,13 +74,12 @@ class KeptVectors:
 
 def _key(plan: Plan) -> bytes:
     """What identifies a plan: the wordpieces of its windows, and the rows of each
-    token.
+    token. How windows share passes is not part of it, since that changes once a device
+    has run out of memory.
     """
     found = hashlib.blake2b(digest_size=16)
-    arrays = [
-        array for batch in plan.batches for array in (batch.cu_seqlens, batch.ids)
-    ]
-    for array in (*arrays, plan.rows.lengths, plan.rows.rows):
+    ids = np.concatenate([np.zeros(0, np.int64), *(b.ids for b in plan.batches)])
+    for array in (plan.window_lengths, ids, plan.rows.lengths, plan.rows.rows):
         # With its length, so that its bytes cannot pass for those of the next array.
         found.update(array.size.to_bytes(8, "little"))
         found.update(array.tobytes())

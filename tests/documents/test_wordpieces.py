@@ -499,3 +499,15 @@ def test_places_that_cannot_be_counted_are_followed():
     tokenizer._byte_lengths = tokenizer._byte_lengths + 1
     (found,) = tokenizer([text])
     assert found.raw_starts.tolist() == wanted.raw_starts.tolist()
+
+
+def test_ids_that_leave_out_billions():
+    """No memory is taken for them: no encoder has so many vectors."""
+    data = json.loads(byte_level().to_str())
+    vocab = data["model"]["vocab"]
+    # One that no merge makes.
+    vocab["Ġ"] = 2**32 - 1
+    tokenizer = WordpieceTokenizer(json.dumps(data))
+    assert tokenizer.vocab_size == 2**32
+    with pytest.raises(ValueError, match="wordpiece ids up to 4294967295"):
+        tokenizer.check_fits(400, "a checkpoint")

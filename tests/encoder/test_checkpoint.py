@@ -19,7 +19,7 @@ from spacy_modernbert.encoder.checkpoint import (
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import expected_shapes
 
-from ..util import contents
+from ..util import contents, make_checkpoint
 from .util import (
     assert_same,
     make_masked_lm,
@@ -412,3 +412,16 @@ def test_spoilt_shards(folder, oracle, spoil, message):
     spoil(folder)
     with pytest.raises(ValueError, match=message):
         open_all(folder)
+
+
+def test_half_of_a_pair_of_surrogates(tmp_path):
+    """JSON can name it, and UTF-8 cannot."""
+    folder = make_checkpoint(tmp_path / "before")
+    edit_json(folder / "config.json", lambda data: data.update(note='\\"\ud83d'))
+    config = load_config(folder)
+    tensors = open_tensors(folder, config)
+    save_checkpoint(tmp_path / "after", config, tensors, read_tokenizer_json(folder))
+    assert load_config(tmp_path / "after") == config
+    assert json.loads((tmp_path / "after" / "config.json").read_text())["note"] == (
+        '\\"\ud83d'
+    )

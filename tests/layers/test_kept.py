@@ -11,7 +11,7 @@ from thinc.api import Linear, chain, reduce_mean
 
 from spacy_modernbert.architectures import KeptVectors_v1
 from spacy_modernbert.layers import ahead
-from spacy_modernbert.layers.encode import encode_docs, get_shim
+from spacy_modernbert.layers.encode import encode_docs, get_shim, plan_docs
 from spacy_modernbert.layers.kept import KeptVectors
 from spacy_modernbert.layers.pool import pool_tokens
 from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
@@ -46,6 +46,23 @@ def kept_of(model):
 def docs(nlp):
     # With an empty one, and one twice.
     return [nlp(text) for text in [TEXTS[0], "", *TEXTS[1:], TEXTS[0]]]
+
+
+def test_smaller_passes_find_the_same(checkpoint, nlp):
+    """As after a device has run out of memory."""
+    model = keeping(checkpoint)
+    counting = count_passes(model)
+    doc = nlp(make_text(3, 13))
+    wanted, _ = model.begin_update([doc])
+    n_bytes, n_passes = kept_of(model).n_bytes, len(counting.encoded)
+    encode = model.layers[0]
+    assert len(plan_docs(encode, [doc]).batches) == 1
+    get_shim(encode).budget.wordpieces = 64
+    assert len(plan_docs(encode, [doc]).batches) == 3
+    found, _ = model.begin_update([doc])
+    assert kept_of(model).n_bytes == n_bytes
+    assert len(counting.encoded) == n_passes > 0
+    np.testing.assert_array_equal(found[0], wanted[0])
 
 
 def test_the_same_vectors(checkpoint, docs):
