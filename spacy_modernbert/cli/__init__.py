@@ -10,20 +10,21 @@ from .evaluate import evaluate
 from .export_onnx import export_onnx
 from .info import info
 from .lengths import lengths
+from .paths import expanding
 from .pretrain import pretrain
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)
-app.command("convert")(convert)
-app.command("encoder")(encoder)
-app.command("embed")(embed)
-app.command("export-onnx")(export_onnx)
-app.command("evaluate")(evaluate)
+app.command("convert")(expanding(convert))
+app.command("encoder")(expanding(encoder))
+app.command("embed")(expanding(embed))
+app.command("export-onnx")(expanding(export_onnx))
+app.command("evaluate")(expanding(evaluate))
 app.command("info")(info)
-app.command("lengths")(lengths)
+app.command("lengths")(expanding(lengths))
 app.command(
     "pretrain",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)(pretrain)
+)(expanding(pretrain))
 
 
 @app.callback()

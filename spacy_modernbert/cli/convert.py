@@ -10,6 +10,7 @@ from wasabi import msg
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import Encoder, make_encoder
 from ..encoder.checkpoint import (
+    CONFIG,
     INDEX,
     TENSORS,
     load_config,
@@ -25,7 +26,7 @@ from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.quantize import GROUP_SIZES, Scheme, quantize_tensors
 from ..encoder.tensor_files import OnDemand
-from ..encoder.weights import expected_shapes
+from ..encoder.weights import count_weights, expected_shapes
 from ..errors import Errors
 from ..types import Floats, PackedBatch
 from .tokenizer_files import read_fitting_tokenizer
@@ -84,16 +85,16 @@ def convert(
         with replacing_checkpoint(output) as fresh:
             convert_checkpoint(before, config, fresh, scheme)
             parity = compare_checkpoints(before, fresh, config)
+            old_size, size = find_size(before), find_size(fresh)
     except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
-    in_floats = sum(4 * int(np.prod(s)) for s in expected_shapes(config).values())
-    size = find_size(output)
+    in_floats = 4 * count_weights(config)
     msg.table(
         {
             "cosine of hidden states": f"mean {parity.mean_cosine:.6f}, "
             f"least {parity.least_cosine:.6f}",
             "largest difference": f"{parity.most_error:.2g}",
-            "weights before": f"{find_size(before) / 1e6:,.1f} MB",
+            "weights before": f"{old_size / 1e6:,.1f} MB",
             "weights now": f"{size / 1e6:,.1f} MB, {size / in_floats:.1%} of float32",
         }
     )
@@ -110,7 +111,7 @@ def check_output(source: Path, output: Path, *, force: bool) -> None:
     """
     if output.resolve() == source.resolve():
         raise ValueError(Errors.CONVERT_ONTO_ITSELF.format(folder=output))
-    if output.exists() and not force:
+    if (output / CONFIG).exists() and not force:
         raise ValueError(Errors.CONVERT_EXISTS.format(folder=output))
 
 
@@ -179,8 +180,11 @@ def _open_encoder(folder: Path, config: ModernBertConfig) -> Encoder:
 
 
 def find_size(folder: Path) -> int:
-    """RETURNS (int): The bytes of the files with the weights."""
+    """RETURNS (int): The bytes of the files with the weights. A shard of nothing but a
+    head may be missing.
+    """
     if (folder / TENSORS).is_file():
         return (folder / TENSORS).stat().st_size
-    shards = set(read_json(folder, INDEX)["weight_map"].values())
-    return sum((folder / shard).stat().st_size for shard in shards)
+    names = set(read_json(folder, INDEX)["weight_map"].values())
+    shards = [folder / name for name in names]
+    return sum(shard.stat().st_size for shard in shards if shard.is_file())

@@ -68,8 +68,8 @@ def embed(
     ),
     window: Optional[int] = typer.Option(
         None,
-        help="Wordpieces of a window [as the pipeline says, or as many as the encoder "
-        "takes]",
+        help="Wordpieces of a window [as the pipeline says, or 8192; at most what the "
+        "encoder takes and a pass holds]",
     ),
     overlap: Optional[int] = typer.Option(
         None,

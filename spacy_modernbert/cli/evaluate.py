@@ -82,7 +82,9 @@ def evaluate(
     ),
     samples: int = typer.Option(10_000, help="Draws for intervals and tests"),
     seed: int = typer.Option(0, min=0, help="Seed of the draws"),
-    gpu_id: int = typer.Option(-1, "--gpu-id", "-g", help="GPU id, or -1 for CPU"),
+    gpu_id: int = typer.Option(
+        -1, "--gpu-id", "-g", help="GPU for spaCy's own arrays, or -1 for the CPU"
+    ),
     code: Optional[Path] = typer.Option(  # noqa: B008
         None, "--code", "-c", help="Python file with registered functions to import"
     ),

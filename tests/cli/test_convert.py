@@ -1,9 +1,11 @@
 """`python -m spacy modernbert convert`: quantized checkpoints, and the way back."""
 
+import json
 import re
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme
@@ -144,3 +146,23 @@ def test_onto_itself(source):
 
 def test_no_source(tmp_path):
     assert "There is no folder" in fail(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_a_missing_shard_of_a_head(tmp_path):
+    """Which is not needed, and has no size either."""
+    folder = make_checkpoint(tmp_path / "sharded")
+    shard = folder / "model-of-the-encoder.safetensors"
+    (folder / "model.safetensors").rename(shard)
+    places = dict.fromkeys(load_file(shard), shard.name)
+    places["decoder.bias"] = "model-of-the-head.safetensors"
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": places})
+    )
+    assert "weights before" in convert(folder, tmp_path / "out")
+
+
+def test_the_current_folder(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "weights now" in convert(source, ".")
+    assert "weights now" in convert(source, ".", "--force")
+    load_config(tmp_path)

@@ -292,8 +292,10 @@ def test_the_home_folder(ruler, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     docs = [(["Ann", "goes"], "PERSON"), (["Ann", "sees", "Ann"], "PERSON")]
     data = write_docs(tmp_path / "a.spacy", *docs)
-    found = done(run("~/ruler", data, "--compare=~/ruler", "--samples", 2))
+    options = ["--compare=~/ruler", "--report=~/reports/a.html", "--samples", 2]
+    found = done(run("~/ruler", data, *options))
     assert f"Against {ruler}" in found
+    assert (tmp_path / "reports" / "a.html").is_file()
 
 
 @pytest.mark.parametrize("option", ["--output", "--report"])
