@@ -38,21 +38,17 @@ class Errors:
         "model was published with."
     )
     SPANS_LEAVE_TOKENS = (
-        "The span getter leaves token {token} of a Doc of {n_tokens} tokens in no "
-        "span, so that it would have no vector. Use a span getter whose spans hold "
-        "every token, such as spacy-modernbert.long_context_spans.v1."
+        "Token {token} of a Doc of {n_tokens} tokens is in none of the span getter's "
+        "spans, so it would have no vector. Use a span getter whose spans hold every "
+        "token, such as spacy-modernbert.long_context_spans.v1."
     )
-    SPANS_END_WITHIN = (
-        "For a Doc of {n_tokens} tokens, the span getter gives a first span from token "
-        "{start} on, and a last one up to token {end}. In a shared transformer, the "
-        "first must begin with the Doc and the last must end with it, because "
-        "spacy-transformers reads off them what belongs to the Doc. Give the spans in "
-        "another order, or each component an encoder of its own."
+    TOKENIZER_TOO_LARGE = (
+        "The tokenizer of '{name}' has wordpiece ids up to {largest}, but the encoder "
+        "has vectors for {vocab_size} wordpieces only: they do not belong together. "
+        "Check that tokenizer.json and config.json are of the same checkpoint."
     )
-    BAD_BATCH_WORDPIECES = (
-        "max_batch_wordpieces must be a whole number of wordpieces, at least 1, but "
-        "it is {value!r}. The default is 16384."
-    )
+
+    # span_getters
     BAD_WINDOW = (
         "The window of a span getter must be a whole number of wordpieces, at least "
         "{minimum}, but it is {value!r}. The default is 8192."
@@ -66,11 +62,16 @@ class Errors:
         "The span getter's window of {window} wordpieces is more than this model can "
         "take, which is {limit}. Set window to {limit} or less."
     )
-    NO_ROOM_FOR_TEXT = (
-        "The encoder takes {limit} wordpieces at most (max_position_embeddings in its "
-        "config.json), and its tokenizer puts {n_special} special ones around each "
-        "text: no room is left for the text."
+    BATCH_UNDER_WINDOW = (
+        "max_batch_wordpieces is {value}, less than one window of {window} wordpieces. "
+        "Set max_batch_wordpieces to {window} or more, or shorten get_spans.window."
     )
+    BATCH_UNDER_LEAST = (
+        "max_batch_wordpieces is {value}, less than any window that can be cut. Set it "
+        "to {least} or more."
+    )
+
+    # batchers
     BAD_BATCHER_SIZE = (
         "The batcher's size must be a whole number of wordpieces, at least 1, or a "
         "schedule of numbers that are at least 1, but it is {value!r}."
@@ -224,19 +225,19 @@ class Errors:
         "'{revision}'. Give a commit, a tag or a branch, or null for the newest."
     )
     HUB_UNREACHABLE = (
-        "'{name}' is no folder here, and it could not be had from the Hugging Face hub "
-        "({error}). If you mean a folder, check that it exists. If this machine has no "
-        "network, download the checkpoint on one that has (`hf download {name}`), copy "
-        "it here and give its folder. If HF_HUB_OFFLINE is set, unset it to allow the "
-        "download."
+        "'{name}' is not a folder here, and could not be downloaded from the Hugging "
+        "Face hub ({error}). If you mean a folder, check that it exists. If this "
+        "machine has no network, download the checkpoint on one that has "
+        "(`hf download {name}`), copy it here and give its folder. If HF_HUB_OFFLINE "
+        "is set, unset it to allow the download."
     )
     CHECKPOINT_NO_FILE = (
         "The checkpoint '{folder}' has no {file}. Is this the right folder? If the "
         "download was cut short, download it again."
     )
     CHECKPOINT_IS_PIPELINE = (
-        "'{folder}' is a pipeline, and no checkpoint of an encoder. The encoders in it "
-        "are: {encoders}. Give one of these."
+        "'{folder}' is a pipeline, not the checkpoint of an encoder. The encoders in "
+        "it are: {encoders}. Give one of these."
     )
     CHECKPOINT_BAD_JSON = (
         "'{path}' cannot be read: {why}. Restore the file or download it again."
@@ -275,8 +276,9 @@ class Errors:
         "Its config.json may be that of another checkpoint, or the file incomplete."
     )
     CHECKPOINT_UNEXPECTED = (
-        "{where} has {n} tensors that the encoder of its config.json has no place for, "
-        "the first being {name}. The config.json may be that of another checkpoint."
+        "{where} has {n} tensors that the encoder described by its config.json does "
+        "not use, the first being {name}. The config.json may be that of another "
+        "checkpoint."
     )
     CHECKPOINT_BAD_SHAPE = (
         "{where} has the tensor {name} in the shape {found}, but according to its "
@@ -308,6 +310,10 @@ class Errors:
         "one that config.json asks for. The config.json may be that of another "
         "checkpoint."
     )
+    VECTORS_OF_OTHERS = (
+        "Vectors of shape {found} cannot be compared with vectors of shape {wanted}: "
+        "they have to be of the same wordpieces."
+    )
     TENSORS_CORRUPT = (
         "{where} is not a sound safetensors file: {why}. Copy or download it again."
     )
@@ -328,7 +334,7 @@ class Errors:
         "folder, and it holds other files ({files}). Choose another folder."
     )
 
-    # layers/, architectures, components
+    # layers/, and what is registered or made with them
     ENCODER_NOT_LOADED = (
         "The encoder '{name}' has not been loaded. Call nlp.initialize() to start from "
         "that checkpoint, or load a trained pipeline with spacy.load()."
@@ -348,22 +354,21 @@ class Errors:
         "vectors of width {wanted}: they do not belong together. Use the encoder that "
         "the pipeline was saved with, or train again."
     )
-    TOKENIZER_TOO_LARGE = (
-        "The tokenizer of '{name}' has wordpiece ids up to {largest}, but the encoder "
-        "has vectors for {vocab_size} wordpieces only: they do not belong together. "
-        "Check that tokenizer.json and config.json are of the same checkpoint."
+    NO_ROOM_FOR_TEXT = (
+        "The encoder takes {limit} wordpieces at most (max_position_embeddings in its "
+        "config.json), and its tokenizer puts {n_special} special ones around each "
+        "text: no room is left for the text."
     )
-    BATCH_UNDER_WINDOW = (
-        "max_batch_wordpieces is {value}, less than one window of {window} wordpieces. "
-        "Set max_batch_wordpieces to {window} or more, or shorten get_spans.window."
+    SPANS_END_WITHIN = (
+        "For a Doc of {n_tokens} tokens, the span getter's first span starts at token "
+        "{start} and the last ends before token {end}. In a shared transformer they "
+        "must start and end with the Doc, because spacy-transformers derives the Doc's "
+        "tokens from them. Give the spans in another order, or each component an "
+        "encoder of its own."
     )
-    BATCH_UNDER_LEAST = (
-        "max_batch_wordpieces is {value}, less than any window that can be cut. Set it "
-        "to {least} or more."
-    )
-    VECTORS_OF_OTHERS = (
-        "Vectors of shape {found} cannot be compared with vectors of shape {wanted}: "
-        "they have to be of the same wordpieces."
+    BAD_BATCH_WORDPIECES = (
+        "max_batch_wordpieces must be a whole number of wordpieces, at least 1, but "
+        "it is {value!r}. The default is 16384."
     )
     LISTENERS_DIFFER = (
         "The listeners of this component differ in pooling or grad_factor, but spaCy "
@@ -417,9 +422,8 @@ class Errors:
         "'spacy-modernbert.Tok2VecModernBert.v1'."
     )
     TEXTS_ARE_ONE = (
-        "Texts must be given as a list or another iterable, but this is the one text "
-        "{value!r}, and each of its characters would be taken for a text. Put it into "
-        "a list."
+        "Texts must be a list or another iterable, but this is a single string, "
+        "{value!r}, whose characters would be taken for texts. Put it into a list."
     )
     DOC_WITHOUT_VECTOR = (
         "The Doc has no vector to use: none was set by a component with "
@@ -513,18 +517,19 @@ class Errors:
         "be cut out. Take both from the same release of LitBank."
     )
 
-    # pretraining/
+    # raw_texts
     NO_TEXTS = (
         'There is no file {path} to read texts from. Give a .jsonl file with a "text" '
         "on each line, a .spacy file, or a .txt file."
     )
     UNKNOWN_TEXTS = (
-        "{path} is no file that texts can be read from, going by its name. It should "
-        "end in one of {known}."
+        "Texts cannot be read from {path}: its name should end in one of {known}."
     )
     TEXTS_NOT_UTF8 = (
         "{path} is not UTF-8 ({error}). Convert it, for example with `iconv -t utf-8`."
     )
+
+    # pretraining/
     EMPTY_TEXTS = (
         "{path} holds no text that the tokenizer turns into wordpieces. Give a file "
         "with at least one."
@@ -550,8 +555,8 @@ class Errors:
         "needs one."
     )
     PRETRAINING_NO_SETTING = (
-        "[{where}] of the config says no {key}. Add it to the file, or on the command "
-        "line: --{where}.{key} ..."
+        "[{where}] of the config has no setting {key}. Add it to the file, or on the "
+        "command line: --{where}.{key} ..."
     )
     PRETRAINING_UNKNOWN_SETTING = (
         "[{where}] of the config has an unknown setting, {key}. The settings there "
@@ -565,8 +570,9 @@ class Errors:
         "the encoder takes {limit}. Set its length lower."
     )
     PRETRAINING_NO_STATE = (
-        "{path} is no state of a run of pretraining, or one of another version: it has "
-        "no {key}. Give another output folder, or delete the file to start anew."
+        "{path} is not the state of a pretraining run, or was written by another "
+        "version: it has no {key}. Give another output folder, or delete the file to "
+        "start anew."
     )
     PRETRAINING_OTHER_STATE = (
         "{path} holds the state of a run with another encoder or optimizer: {why}. "
@@ -586,12 +592,12 @@ class Errors:
     )
     PRETRAINING_EXPORT_ONTO_START = (
         "--export cannot be the checkpoint {folder}, which the run starts from: "
-        "without it, the run could not go on. Give another folder."
+        "without it, the run could not be resumed. Give another folder."
     )
     PRETRAINING_ONTO_START = (
         "The run would write its checkpoint over {folder}, which it starts from: if it "
-        "were stopped, it could not go on. Give another output folder, or set encoder "
-        "to a copy."
+        "were stopped, it could not be resumed. Give another output folder, or set "
+        "encoder to a copy."
     )
     PRETRAINING_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
@@ -621,8 +627,8 @@ class Errors:
     PRETRAINING_SAVED_BEFORE = "What was saved is untouched."
     PRETRAINING_NOTHING_SAVED = "No step was saved yet."
     PRETRAINING_STATE_CHANGED = (
-        "Another process has gone on with the run in {path} while this one got ready. "
-        "Start again, to go on from what it saved."
+        "Another process continued the run in {path} while this one was starting. "
+        "Start again, to continue from what it saved."
     )
     PRETRAINING_IS_DONE = (
         "The run in {path} took all of its {step} steps with other settings: "
@@ -641,6 +647,7 @@ class Errors:
         "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "
         "backend to one of them, or to auto."
     )
+
     # evaluation/
     BAD_SAMPLES = (
         "The number of samples must be at least 1, but it is {value!r}. The default is "
@@ -651,7 +658,7 @@ class Errors:
         "default is 0.95."
     )
 
-    # cli/
+    # cli/, and the files that commands read and write
     NO_CONFIG = (
         "There is no config file {path}. configs/pretraining/ has some to start from."
     )
@@ -692,8 +699,8 @@ class Errors:
         "the input is plain text, name it .txt, and leave out --text-key."
     )
     LINE_WITHOUT_KEY = (
-        "Line {number} of {place} has no key {key!r}, but {keys}. Correct the line; "
-        "`modernbert embed` reads texts under another key with --text-key."
+        "Line {number} of {place} has no key {key!r} (its keys: {keys}). Correct the "
+        "line; `modernbert embed` reads texts under another key with --text-key."
     )
     LINE_WITHOUT_TEXT = (
         "Line {number} of {place} has {value} under {key!r}, but it must be a string "
@@ -754,7 +761,7 @@ class Errors:
     )
     BAD_CONVERT_BITS = (
         "A checkpoint cannot be converted to {value} bits. Use --bits 8 or 4, or 32 "
-        "for the way back to float32."
+        "to convert it back to float32."
     )
     BAD_CONVERT_GROUP_SIZE = (
         "Weights cannot be quantized in groups of {value}. Use --group-size 32, 64 or "
@@ -773,9 +780,9 @@ class Errors:
         "output, or --force to replace it."
     )
     NO_TOKENIZER_CORPUS = (
-        "A fresh encoder learns its tokenizer from a corpus, but {path} is no file. "
-        "Give a .spacy, .jsonl or .txt file with --corpus; `spacy project run corpus` "
-        "makes one."
+        "A fresh encoder learns its tokenizer from a corpus, but there is no such file "
+        "(--corpus is {path}). Give a .spacy, .jsonl or .txt file with --corpus; "
+        "`spacy project run corpus` makes one."
     )
     UNKNOWN_SIZE = (
         "There is no size '{name}' in {folder} (there is: {sizes}), and no folder of "
@@ -852,31 +859,32 @@ class Missing:
 class Warnings:
     """Messages of warnings, to be completed with `str.format`."""
 
-    # documents/
+    # documents/, span_getters
     OVERSIZED_TOKENS = (
-        "Of the tokens of a Doc, {count} cannot go whole into a window, which holds "
-        "{capacity} wordpieces; the first is token {token}, with {n_pieces}. The "
-        "vector of such a token is made from as many of its first wordpieces as fit. "
-        "Other tokens are not affected. A larger window would hold more of it."
+        "Tokens of a Doc that do not fit whole into a window, which holds {capacity} "
+        "wordpieces: {count}. The first is token {token}, with {n_pieces}. The vector "
+        "of such a token is made from as many of its first wordpieces as fit. Other "
+        "tokens are not affected. A larger window would hold more of it."
     )
     OVERSIZED_TOKENS_UNBOUND = (
-        "Of the tokens of a Doc, {count} may not go whole into a window, which is "
-        "sure to hold {capacity} wordpieces; the first is token {token}, with up to "
+        "Tokens of a Doc that may not fit whole into a window, which is sure to hold "
+        "{capacity} wordpieces: {count}. The first is token {token}, with up to "
         "{n_pieces}. Such a token has a span of its own, which the model may "
         "truncate. Other tokens are not affected."
     )
 
+    # components
     NUMBA_BROKEN = (
         "Numba is installed, but cannot be imported ({error}). So spaCy's own decoder "
-        "is taken, which is many times slower. Install Numba again: pip install "
+        "is used, which is many times slower. Install Numba again: pip install "
         "--force-reinstall numba."
     )
 
     # layers/
     TRAINED_ENCODER_KEPT = (
         "The encoder was loaded with its pipeline and has been trained since. "
-        "nlp.initialize() keeps it as it is now, while everything else begins anew. To "
-        "begin with the encoder that was saved, load the pipeline again."
+        "nlp.initialize() keeps it as it is now, while everything else starts from "
+        "scratch. To start with the encoder that was saved, load the pipeline again."
     )
     SMALLER_PASSES = (
         "The encoder's device has too little memory for a pass of {total} wordpieces. "

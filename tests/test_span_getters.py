@@ -54,7 +54,7 @@ def check_covered(doc, spans):
 @settings(max_examples=100)
 @given(st.data())
 def test_spans_fit_any_tokenizer(tokenizer, nlp, data):
-    """Tokenized by themselves, with special tokens: as stock spacy-transformers
+    """Tokenized by themselves, with special wordpieces: as stock spacy-transformers
     does."""
     docs = [nlp(text) for text in data.draw(st.lists(texts, max_size=3))]
     window = data.draw(st.integers(16, 60))

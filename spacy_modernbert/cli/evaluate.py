@@ -92,7 +92,7 @@ def evaluate(
     """Score the entities of a pipeline: what spaCy scores, the modes of SemEval-2013,
     slices by length and distance, consistency, and how sure all that is.
     """
-    # A shell leaves it in `--compare=~/pipeline`.
+    # Shells do not expand `~` in `--compare=~/pipeline`.
     pipeline = os.path.expanduser(pipeline)
     compare = None if compare is None else os.path.expanduser(compare)
     options: Dict[str, Any] = {
@@ -167,7 +167,8 @@ def load(pipeline: str) -> Language:
     RETURNS (Language): The pipeline.
     """
     nlp = load_model(pipeline)
-    # The limit is for texts that a parser has no memory for. These are to be scored.
+    # spaCy's limit guards parsers against running out of memory. Here, every document
+    # is to be scored.
     nlp.max_length = sys.maxsize
     return nlp
 
@@ -198,7 +199,7 @@ def predict(nlp: Language, data: Path) -> Prediction:
 def _run(
     nlp: Language, examples: Sequence[Example], disable: Sequence[str] = ()
 ) -> float:
-    """RETURNS (float): Seconds that the components take, all but some."""
+    """RETURNS (float): The seconds that the components take that are not disabled."""
     start = time.perf_counter()
     docs = nlp.pipe([example.predicted for example in examples], disable=disable)
     for example, doc in zip(examples, docs, strict=True):
@@ -280,7 +281,10 @@ def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
     f_score = f"{100 * comparison['other']['f']:.2f}"
     shown = f"Against {comparison['pipeline']}, with F {f_score}: {difference} points"
     if comparison["p_value"] is None:
-        return f"{shown}. With entities in one document, nothing can be said of chance."
+        return (
+            f"{shown}. With entities in at most one document, it cannot be said "
+            "whether that is chance."
+        )
     low, high = (f"{100 * comparison[key]:+.2f}" for key in ("low", "high"))
     return f"{shown} ({low} to {high}), p = {comparison['p_value']:.4f}"
 
@@ -295,7 +299,7 @@ def _compare(
 def _read_examples(nlp: Language, data: Path) -> List[Example]:
     docs = read_docs(data, nlp.vocab)
     for number, doc in enumerate(docs, start=1):
-        # Of the place in the file: those without tokens are left out below.
+        # By its place in the file, as Docs without tokens are left out below.
         if doc.user_data.get("id") is None:
             doc.user_data["id"] = f"document {number}"
     # Corpus itself reads nothing from a file that is not named .spacy.

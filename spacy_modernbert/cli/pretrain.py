@@ -70,7 +70,7 @@ def pretrain(
         # Raised for what names no section.
         msg.fail(Errors.PRETRAINING_NO_OPTION.format(name=error.option_name), exits=1)
     except KeyboardInterrupt:
-        msg.warn(f"Stopped. The same command goes on from what is in {output}.")
+        msg.warn(f"Stopped. Run the same command to resume from {output}.")
         raise typer.Exit(130) from None
 
 
@@ -162,7 +162,7 @@ def _say_what_is_left(run: "Pretraining") -> None:
             "other texts or settings, choose another output folder."
         )
     else:
-        msg.info(f"Goes on after step {run.step:,} of {run.settings.total:,}.")
+        msg.info(f"Resuming after step {run.step:,} of {run.settings.total:,}.")
 
 
 def _check_no_others(config: Path, log: Path) -> None:

@@ -224,14 +224,14 @@ def _preferences(precision: str, quantized: bool) -> Iterator[Tuple[str, str]]:
         yield "mps", "torch finds an Apple GPU, and MLX cannot run"
     yield "cuda", "torch finds a CUDA device"
     if precision in ("auto", "bfloat16") and _is_quickest_by_openvino():
-        yield "openvino", "the processor multiplies bfloat16, OpenVINO the quickest"
+        yield "openvino", "OpenVINO is the quickest in bfloat16 on this processor"
     # Not in bfloat16, which OpenVINO has only where the processor multiplies it, and
     # ONNX Runtime not at all.
     if quantized and precision in ("auto", "float32"):
         if multiplies_int8():
-            yield "openvino", "the processor multiplies int8, OpenVINO the quickest"
+            yield "openvino", "OpenVINO is the quickest in int8 on this processor"
         elif platform.machine().lower() in _X86:
-            yield "onnx", "ONNX Runtime multiplies int8 the quickest by AVX2"
+            yield "onnx", "ONNX Runtime is the quickest in int8 on this processor"
 
 
 def _is_quickest_by_openvino() -> bool:

@@ -52,7 +52,7 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
     if not isinstance(modules, list):
         modules = []
     if not all(isinstance(module, dict) for module in modules):
-        return {_KEY: f"modules in {MODULES} that are no objects"}
+        return {_KEY: f"modules in {MODULES} that are not objects"}
     kinds = [_kind(module) for module in modules]
     others = [kind for kind in kinds if kind not in _HARMLESS]
     if others:
@@ -61,7 +61,7 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
         return {}
     place = str(modules[kinds.index("Pooling")].get("path"))
     if PureWindowsPath(place).name != place or place == "..":
-        return {_KEY: f"a pooling by {place!r}, which is no folder of the checkpoint"}
+        return {_KEY: f"a pooling by {place!r}, not a folder of the checkpoint"}
     path = folder / place / "config.json"
     if not path.is_file():
         return {_KEY: f"a pooling by {place}/config.json, which is missing"}
@@ -111,7 +111,7 @@ def _kind(module: Mapping[str, Any]) -> str:
 
 def _read_pooling(data: Any) -> str:
     if not isinstance(data, dict):
-        return "a pooling that is no object"
+        return "a pooling that is not an object"
     if data.get("pooling_mode"):
         return str(data["pooling_mode"])
     flags: List[str] = [

@@ -188,7 +188,7 @@ def test_copy_a_pipeline(fresh, tmp_path):
     nlp.to_disk(tmp_path / "nlp")
     found = failed(run(tmp_path / "nlp", tmp_path / "out"))
     encoder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
-    message = f"is a pipeline, and no checkpoint of an encoder. {encoder}"
+    message = f"is a pipeline, not the checkpoint of an encoder. {encoder}"
     for part in message.split(". "):
         assert "".join(part.split()) in "".join(found.split())
     done(run(encoder, tmp_path / "out"))
@@ -258,7 +258,7 @@ def test_copy_from_the_hub(published, tmp_path, monkeypatch):
     assert set(asked) == {("owner/model", "abc123")}
     assert sorted(contents(tmp_path / "copy")) == FILES
     found = failed(run("owner/other", tmp_path / "other"))
-    assert "'owner/other'isnofolderhere" in "".join(found.split())
+    assert "'owner/other'isnotafolderhere" in "".join(found.split())
     assert not (tmp_path / "other").exists()
 
 
@@ -273,12 +273,12 @@ def test_a_folder_of_one_word(fresh, tmp_path, monkeypatch):
 
 
 def no_corpus(folder, corpus):
-    return ["tiny"], "learns its tokenizer from a corpus, but None"
+    return ["tiny"], "there is no such file (--corpus is None)"
 
 
 def missing_corpus(folder, corpus):
     path = folder / "nowhere.spacy"
-    return ["tiny", "--corpus", path], f"{path} is no file"
+    return ["tiny", "--corpus", path], f"(--corpus is {path})"
 
 
 def text_for_corpus(folder, corpus):

@@ -279,10 +279,10 @@ def test_a_comparison_by_one_document(ruler, tmp_path):
     other.to_disk(tmp_path / "other")
     arguments = ["--compare", tmp_path / "other", "--samples", 2]
     found = done(run(ruler, data, *arguments, "-r", tmp_path / "a.html"))
-    assert "+100.00 points. With entities in one document, nothing" in found
+    assert "+100.00 points. With entities in at most one document, it cannot" in found
     html = (tmp_path / "a.html").read_text()
     assert (
-        "With entities in one document, nothing can be said" in html
+        "With entities in at most one document, it cannot be said" in html
         and "p = " not in html
     )
 

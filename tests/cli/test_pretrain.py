@@ -63,7 +63,7 @@ def test_a_run(folder):
 
 def test_it_goes_on(folder):
     done(run(folder, "--pretraining.phases.short.steps", "2"))
-    assert "Goes on after step 2 of 4" in done(run(folder))
+    assert "Resuming after step 2 of 4" in done(run(folder))
     log = read_jsonl(folder / "out" / "log.jsonl")
     assert [record["step"] for record in log if "loss" in record] == [2, 4]
 
@@ -144,7 +144,7 @@ def test_one_that_another_has_overtaken(folder, monkeypatch):
         done(run(folder))
 
     monkeypatch.setattr(Pretraining, "__init__", be_overtaken)
-    assert "Another process has gone on" in failed(run(folder))
+    assert "Another process continued the run" in failed(run(folder))
     log = read_jsonl(folder / "out" / "log.jsonl")
     assert [record["step"] for record in log] == [2, 4, 4]
 
@@ -177,7 +177,7 @@ def test_ctrl_c(folder, monkeypatch):
     monkeypatch.setattr(Pretraining, "evaluate", interrupt)
     result = run(folder)
     assert result.exit_code == 130
-    assert "goes on" in result.output
+    assert "Run the same command to resume" in result.output
 
 
 @pytest.mark.parametrize("place", ["export", "out/encoder"])

@@ -323,7 +323,7 @@ def config(**changes):
         ),
         (
             tensors(lambda t: t.update({"final_norm.bias": torch.ones(32)})),
-            r"has 1 tensors that .* no place for, the first being final_norm\.bias",
+            r"has 1 tensors that .* not use, the first being final_norm\.bias",
         ),
         (
             tensors(lambda t: t.update({"model.final_norm.weight": torch.ones(32)})),

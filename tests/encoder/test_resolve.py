@@ -162,7 +162,7 @@ def test_what_was_fetched_in_part_without_network(hub, folder, name):
     assert resolve("owner/name") == folder
     for path in folder.glob(f"{name}.*"):
         path.unlink()
-    with pytest.raises(ValueError, match=r"could not be had .*the network is off"):
+    with pytest.raises(ValueError, match=r"not be downloaded .*the network is off"):
         resolve("owner/name")
     if name == "model":
         assert resolve_tokenizer("owner/name") == folder
@@ -203,9 +203,9 @@ def test_errors_of_hf_xet(hub):
         (errors.GatedRepoError, "'owner/name' on the .* hub is gated"),
         (errors.RepositoryNotFoundError, "'owner/name' is neither a folder"),
         (errors.RevisionNotFoundError, "'owner/name' .* has no revision 'v9'"),
-        (errors.LocalEntryNotFoundError, "'owner/name' is no folder.*hf download"),
+        (errors.LocalEntryNotFoundError, "'owner/name' is not a folder.*hf download"),
         (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE"),
-        (errors.HfHubHTTPError, "could not be had from the Hugging Face hub"),
+        (errors.HfHubHTTPError, "could not be downloaded from the Hugging Face hub"),
         (ConnectionError, r"hub \(ConnectionError: 404\)"),
         (errors.HFValidationError, "There is no folder"),
     ],
@@ -220,7 +220,7 @@ def test_without_network(monkeypatch, tmp_path):
     """The real library, which is told that there is no network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match="'owner/name' is no folder here"):
+    with pytest.raises(ValueError, match="'owner/name' is not a folder here"):
         resolve("owner/name")
     with pytest.raises(ValueError, match=r"There is no folder '.*not an id!'"):
         resolve("not an id!")

@@ -117,7 +117,7 @@ def test_a_pooling_outside_the_checkpoint(folder, path):
     modules = json.loads((folder / MODULES).read_text())
     modules[1]["path"] = path
     (folder / MODULES).write_text(json.dumps(modules))
-    with pytest.raises(ValueError, match="no folder of the checkpoint"):
+    with pytest.raises(ValueError, match="not a folder of the checkpoint"):
         resolve_pooling("auto", load_config(folder))
 
 

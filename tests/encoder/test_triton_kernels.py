@@ -158,7 +158,7 @@ def test_a_fused_pass(oracle, kernel):
     assert_close(found.cpu().numpy(), wanted.cpu().numpy(), "hidden")
 
 
-# Where the kernels cannot be had
+# Where the kernels are not available
 
 
 @pytest.fixture

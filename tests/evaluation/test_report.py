@@ -234,7 +234,7 @@ def test_a_comparison_by_one_document(docs):
     """Its interval would have no width, and p would be 1."""
     assert "p = " in render_report(make_data(docs), docs)
     html = render_report(make_data(docs[:1]), docs[:1])
-    assert "With entities in one document, nothing can be said of chance" in html
+    assert "With entities in at most one document, it cannot be said whether" in html
     assert "p = " not in html and ">Interval<" not in html
     # Nor has F one.
     assert "draws of documents lie" not in html and 'class="range"' not in html

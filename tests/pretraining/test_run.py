@@ -219,7 +219,7 @@ def test_a_file_that_is_no_state(paths, tmp_path, key):
     path = tmp_path / "state.safetensors"
     save_file({k: v for k, v in load_file(path).items() if k != key}, path)
     with pytest.raises(
-        ValueError, match=rf"state\.safetensors is no state .* no {key}\."
+        ValueError, match=rf"state\.safetensors is not the state .* no {key}\."
     ):
         Pretraining(told, tmp_path)
 

@@ -70,9 +70,9 @@ def test_what_cannot_be_used(key, value):
 def test_unknown_and_missing_settings():
     with pytest.raises(ValueError, match="mask_ratio"):
         read(**{"pretraining.mask_ratio": 0.3})
-    with pytest.raises(ValueError, match="says no encoder"):
+    with pytest.raises(ValueError, match="has no setting encoder"):
         PretrainingSettings.from_config({"pretraining": {"train": "x"}})
-    with pytest.raises(ValueError, match="says no encoder"):
+    with pytest.raises(ValueError, match="has no setting encoder"):
         PretrainingSettings.from_config({})
     with pytest.raises(ValueError, match="at least one phase"):
         PretrainingSettings.from_config({"pretraining": {"train": "x", "encoder": "y"}})
