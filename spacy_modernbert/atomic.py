@@ -8,7 +8,7 @@ import shutil
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, Optional, Pattern
+from typing import BinaryIO, Iterable, Iterator, Optional, Pattern, Union
 
 from .errors import Errors
 
@@ -255,7 +255,7 @@ def _is_stale(path: Path) -> bool:
 
 
 def _could_rename(source: Path, target: Path) -> bool:
-    """RETURNS (bool): Whether it was renamed; False if it cannot be, in its place."""
+    """RETURNS (bool): Whether it was renamed; False if that is not possible there."""
     try:
         os.replace(source, target)
     except OSError as error:
@@ -265,7 +265,7 @@ def _could_rename(source: Path, target: Path) -> bool:
     return True
 
 
-def _copy(source: "str | Path", target: "str | Path") -> None:
+def _copy(source: Union[str, Path], target: Union[str, Path]) -> None:
     with open(source, "rb") as read, open(target, "wb") as written:
         shutil.copyfileobj(read, written)
         sync(written)

@@ -57,7 +57,7 @@ def batch_by_wordpieces_v1(
         a document (an Example or a Doc).
     RETURNS (WordpieceBatcher): The batcher.
     RAISES (ValueError): If a value makes no sense, both a tokenizer and get_length are
-        given, or the tokenizer cannot be had.
+        given, or the tokenizer cannot be found or downloaded.
     RAISES (FileNotFoundError): If a folder has no tokenizer.
     """
     if tokenizer is not None and get_length is not None:
@@ -149,7 +149,7 @@ def count_wordpieces(tokenizer: WordpieceTokenizer, item: Item) -> int:
 
     tokenizer (WordpieceTokenizer): The tokenizer.
     item (Item): An Example or a Doc.
-    RETURNS (int): Its wordpieces, with one set of special tokens.
+    RETURNS (int): Its wordpieces, with the special ones around one sequence.
     """
     (wordpieces,) = tokenizer([_doc(item).text])
     return len(wordpieces) + tokenizer.n_special

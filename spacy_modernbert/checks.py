@@ -4,7 +4,7 @@ import math
 
 
 def is_int(value: object) -> bool:
-    """RETURNS (bool): Whether it is a whole number. True and False are none."""
+    """RETURNS (bool): Whether it is a whole number. Booleans do not count."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

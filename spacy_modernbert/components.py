@@ -249,6 +249,9 @@ class ModernBertNER(EntityRecognizer):
 
         path (Union[str, Path]): The folder.
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
+        RAISES (ValueError): If its subfolder `encoder/` holds files that are not those
+            of a checkpoint.
+        RAISES (OSError): If the folder cannot be written.
         """
         from .layers.encode import find_layers, get_shim
         from .layers.shim import encoders_apart

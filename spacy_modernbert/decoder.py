@@ -143,6 +143,7 @@ def set_entities(doc: Doc, entities: DocEntities) -> None:
 
     doc (Doc): The Doc.
     entities (DocEntities): Its entities.
+    RAISES (ValueError): If the vocab of the Doc does not know a label (E084).
     """
     if not len(doc):
         return
@@ -248,7 +249,7 @@ def hidden_vectors(tok2vec: Model, docs: Sequence[Doc]) -> np.ndarray:
     start = 0
     for rows in vectors:
         end = start + len(rows)
-        # Those of an empty Doc may be of no width.
+        # The rows of an empty Doc may have no width.
         if end > start:
             np.matmul(rows, weights, out=hidden[start:end])
         start = end

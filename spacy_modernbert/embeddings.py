@@ -111,7 +111,7 @@ class Embedder:
         normalize (bool): Whether to give vectors the length 1.
         RETURNS (Floats): `(n_texts, width)`, in the order of the texts. A text without
             wordpieces has zeros.
-        RAISES (TypeError): If it is one text.
+        RAISES (TypeError): If `texts` is a single string.
         """
         none = np.zeros((0, self.width), np.float32)
         parts = self.stream(texts, normalize=normalize)
@@ -125,7 +125,7 @@ class Embedder:
         texts (Iterable[str]): The texts. No more are read than are encoded next.
         normalize (bool): Whether to give vectors the length 1.
         YIELDS (Embedded): The vectors of the next texts, one at least.
-        RAISES (TypeError): If it is one text.
+        RAISES (TypeError): If `texts` is a single string.
         """
         for chunk in self._chunks(texts):
             plan = self._plan(chunk)
@@ -140,9 +140,9 @@ class Embedder:
 
         texts (Iterable[str]): The texts.
         YIELDS (Floats): `(n_wordpieces, width)` for each text, its special wordpieces
-            included: transformers' `last_hidden_state`. Of a text longer than the
-            window, each wordpiece as seen by the window that speaks for it.
-        RAISES (TypeError): If it is one text.
+            included: transformers' `last_hidden_state`. In a text longer than the
+            window, each wordpiece has the vector of the window that speaks for it.
+        RAISES (TypeError): If `texts` is a single string.
         """
         _check_texts(texts)
         for text in texts:
@@ -243,7 +243,8 @@ def load_embedder(
     max_batch_wordpieces (Optional[int]): The most wordpieces of a pass. None for that
         of the pipeline, or 16,384.
     RETURNS (Embedder): The embedder.
-    RAISES (ValueError): If the encoder cannot be had, or cannot be run like this.
+    RAISES (ValueError): If the encoder cannot be found or downloaded, or cannot be run
+        like this.
     """
     settings: Dict[str, Any] = {"backend": backend, "precision": precision}
     settings = {key: value for key, value in settings.items() if value is not None}
@@ -279,7 +280,7 @@ def load_embedder(
         overlap = spans.get("overlap", _OVERLAP)
         if window != spans.get("window"):
             overlap = min(overlap, window // 2)
-    # A device is named by its backend first.
+    # The name of a device begins with that of its backend.
     found_backend, _, _ = loaded.encoder.device.partition(":")
     return Embedder(
         encoder=loaded.encoder,

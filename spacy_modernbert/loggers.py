@@ -231,7 +231,8 @@ def count_trained(nlp: Language) -> Callable[[], int]:
     RETURNS (Callable[[], int]): Gives the number, which is 0 for a pipeline without
         an encoder of this package.
     """
-    # Not before a pipeline is trained, as the name is looked up for any config.
+    # Imported only when a pipeline is trained: any config that names a logger imports
+    # this file.
     from .layers.encode import find_layers, get_shim
 
     models = [getattr(pipe, "model", None) for _, pipe in nlp.pipeline]

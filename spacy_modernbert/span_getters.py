@@ -28,8 +28,8 @@ LONG_CONTEXT_SPANS = "spacy-modernbert.long_context_spans.v1"
 
 MIN_WINDOW = 16
 
-# Room that is left in each window for what a tokenizer adds: special tokens (two,
-# mostly) and a wordpiece for a space put before the text.
+# Room that is left in each window for what a tokenizer adds: special wordpieces (two,
+# mostly) and one for a space put before the text.
 _ADDED_PIECES = 4
 
 
@@ -48,7 +48,7 @@ def long_context_spans_v1(window: int = 8192, overlap: int = 512) -> "LongContex
     """Create a span getter whose spans are as long as a model can read at once.
     Registered as `spacy-modernbert.long_context_spans.v1`.
 
-    window (int): The wordpieces of a window, special tokens counted.
+    window (int): The wordpieces of a window, special ones counted.
     overlap (int): The wordpieces that two windows of one Doc share.
     RETURNS (LongContextSpans): The span getter.
     RAISES (ValueError): If the window is not a whole number, or below 16; if the
@@ -74,8 +74,8 @@ class LongContextSpans:
     is a single token longer than a window: it has a span of its own, which the
     model may truncate, and a warning tells of it.
 
-    window (int): The wordpieces of a window, special tokens counted. At least 16,
-        and no more than the model takes.
+    window (int): The wordpieces of a window, special ones counted. At least 16, and
+        no more than the model takes.
     overlap (int): What two windows of one Doc share. From 0 to `window - 1`.
     """
 
@@ -122,7 +122,7 @@ def check_window(get_spans: SpanGetter, limit: int, max_batch_wordpieces: int) -
 
     get_spans (SpanGetter): The span getter. The spans of any but `LongContextSpans` are
         cut to what the model takes and a pass holds, which must not be too little.
-    limit (int): The most wordpieces that the model takes, special tokens counted.
+    limit (int): The most wordpieces that the model takes, special ones counted.
     max_batch_wordpieces (int): The most wordpieces of a pass.
     RAISES (ValueError): If the window is larger than the limit, or a pass smaller than
         the window (or than the smallest window, with another span getter).

@@ -57,8 +57,7 @@ class TextSource:
         """Read all there is.
 
         YIELDS (Dict[str, Any]): The object of a line of JSONL; `{"text": …}` for a line
-            of text. Lines of JSONL without any object are left out; an empty line of
-            text is a text.
+            of text. Empty lines of JSONL are left out; an empty line of text is a text.
         RAISES (ValueError): If a line is not UTF-8, not a JSON object, or has no text
             under the key. The message has the number of the line.
         """

@@ -60,8 +60,8 @@ class Actions(NamedTuple):
 class Tokens(NamedTuple):
     """The tokens of all Docs, end to end. All have the shape `(total,)`.
 
-    iob (np.ndarray): `Token.ent_iob` as it was before. int8.
-    labels (np.ndarray): The label of `Token.ent_type` as it was before. int64.
+    iob (np.ndarray): `Token.ent_iob` before decoding. int8.
+    labels (np.ndarray): The label of `Token.ent_type` before decoding. int64.
     starts (np.ndarray): Whether a sentence is known to start. bool.
     spaces (np.ndarray): Whether the token is whitespace. bool.
     ends (np.ndarray): Whether the token is the last of its Doc. bool.
@@ -78,7 +78,7 @@ class Rules(NamedTuple):
     """What is allowed at a token.
 
     open_label (int): The label of the open entity; NO_LABEL if none is open.
-    preset (int): The label that the token had before.
+    preset (int): The label that the token had before decoding.
     may_block (bool): Whether it may stay outside because the Doc already says so.
     may_begin, may_unit (int): With which labels an entity may begin, or begin and end.
     may_out (bool): Whether it may be outside.

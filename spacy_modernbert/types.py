@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.floating]
 class PackedBatch:
     """Sequences of wordpieces laid end to end, without padding.
 
-    ids (Ints): `(total,)` int64, wordpiece ids, special tokens included.
+    ids (Ints): `(total,)` int64, wordpiece ids, special ones included.
     cu_seqlens (Ints): `(n_seqs + 1,)` int32, where each sequence starts and,
         last, where the last one ends: sequence `i` is
         `ids[cu_seqlens[i] : cu_seqlens[i + 1]]`. The name is that of flash

@@ -1,4 +1,4 @@
-"""`python -m spacy modernbert convert`: quantize checkpoints, and the way back."""
+"""`python -m spacy modernbert convert`: quantize checkpoints, or convert them back."""
 
 from pathlib import Path
 from typing import Mapping, Optional
@@ -81,7 +81,7 @@ def convert(
         before = resolve(source, revision)
         config = load_config(before)
         check_output(before, output, force=force)
-        # In its place once it has been compared.
+        # It is put in its place once it has been compared.
         with replacing_checkpoint(output) as fresh:
             convert_checkpoint(before, config, fresh, scheme)
             parity = compare_checkpoints(before, fresh, config)

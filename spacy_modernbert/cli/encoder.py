@@ -116,8 +116,8 @@ def make_checkpoint(
         a checkpoint, and is replaced.
     corpus (Optional[Path]): A file with texts: see `read_texts`.
     seed (int): The same seed gives the same weights.
-    RAISES (ValueError): If there is no corpus, the size is none that can be used, or
-        the folder holds other files.
+    RAISES (ValueError): If there is no corpus, the size cannot be used, or the folder
+        holds other files.
     """
     if corpus is None or not corpus.is_file():
         raise ValueError(Errors.NO_TOKENIZER_CORPUS.format(path=corpus))
@@ -142,8 +142,8 @@ def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
     revision (Optional[str]): Commit, tag or branch on the hub.
     output (Path): Folder for the checkpoint. If it exists, it may only hold files of
         a checkpoint, and is replaced; unless it is the one to copy.
-    RAISES (ValueError): If the checkpoint cannot be had or is not sound, or the
-        folder holds other files.
+    RAISES (ValueError): If the checkpoint cannot be found or downloaded, or is not
+        sound, or the folder holds other files.
     """
     source = resolve(name, revision)
     config = load_config(source)

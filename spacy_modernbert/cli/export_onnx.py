@@ -40,7 +40,7 @@ _OWN_FILES = re.compile(
 # several.
 _LENGTHS = (7, 130, 700)
 
-# How far the exported encoder may be off in float32, of the largest number in it.
+# How far the exported encoder may be off in float32, as a share of the largest number.
 _TOLERANCE = 1e-3
 
 
@@ -115,7 +115,7 @@ def open_checkpoint(
     # stored among the component's weights.
     from ..embeddings import load_shim
 
-    # Only to be saved, by what everybody has.
+    # It is loaded only to be saved, so on a backend that every machine has.
     settings = {"backend": "cpu", "precision": "float32", "quantization": None}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / ENCODER_FOLDER

@@ -146,7 +146,7 @@ def _row(backend: str) -> Tuple[str, str, str, str]:
     if not device:
         return backend, "-", "-", "-"
     if backend not in ("cuda", "mps"):
-        device = device.partition(", ")[0]  # the processor is told above
+        device = device.partition(", ")[0]  # the processor is shown above
     trains = "no" if backend in PREDICTING else "yes"
     return backend, device, resolve_precision("auto", backend), trains
 
@@ -242,7 +242,7 @@ def _find_encoder(component: Path) -> Optional[ModernBertConfig]:
         shims = [data for node in model["shims"] for data in node if data]
         messages = [srsly.msgpack_loads(data) for data in shims]
         configs = [each["config"] for each in messages if each.get("config")]
-    except Exception as error:  # whatever a damaged file makes of it
+    except Exception as error:  # a damaged file can raise any
         raise ValueError(
             Errors.BAD_PIPELINE_MODEL.format(path=component / "model", error=error)
         ) from error

@@ -16,7 +16,7 @@ def locked(path: Path, output: Path) -> Iterator[None]:
     """Within, no other process works for the same output.
 
     path (Path): The file that is locked, and stays. Its folder is made.
-    output (Path): What it is for, by which messages call it.
+    output (Path): What it is for. Messages name it.
     RAISES (ValueError): If another process works for it already.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def locked(path: Path, output: Path) -> Iterator[None]:
         return
     with open(path, "wb") as stream:
         try:
-            # Let go by the system when the process ends, however it does.
+            # The system releases it when the process ends, however it ends.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(Errors.OUTPUT_LOCKED.format(output=output)) from error

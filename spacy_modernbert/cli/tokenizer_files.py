@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint that a command writes anew."""
+"""The tokenizer of a checkpoint that a command is to write again."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ def read_fitting_tokenizer(folder: Path, config: ModernBertConfig) -> str:
     folder (Path): The checkpoint.
     config (ModernBertConfig): Its config.
     RETURNS (str): The text of `tokenizer.json`.
-    RAISES (ValueError): If there is none, it is none that this package can use, or the
-        encoder has fewer wordpieces.
+    RAISES (ValueError): If there is none, it cannot be used, or the encoder has fewer
+        wordpieces.
     """
     tokenizer_json = read_tokenizer_json(folder)
     tokenizer = WordpieceTokenizer.from_json(tokenizer_json)

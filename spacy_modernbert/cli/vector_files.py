@@ -259,7 +259,7 @@ def lock_of(output: Path) -> Path:
 
 
 def _npy_header(n_rows: int, width: int) -> bytes:
-    """Of one length, whatever the number of rows: NumPy leaves room for it to grow."""
+    """It is equally long for any number of rows: NumPy leaves room for it to grow."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<f4", "fortran_order": False, "shape": (n_rows, width)}
@@ -284,7 +284,7 @@ def _write_jsonl(
 def _dump(record: Dict[str, Any]) -> str:
     """RETURNS (str): An object as JSON that can be written in UTF-8."""
     text = json.dumps(record, ensure_ascii=False)
-    # Half of a pair, as in texts that were cut after so many characters, has no UTF-8.
+    # Half of a surrogate pair, as in a text that was cut inside one, has no UTF-8.
     return json.dumps(record) if _SURROGATES.search(text) else text
 
 

@@ -88,7 +88,7 @@ def _convert_split(
 ) -> Tuple[Tuple[Doc, ...], SplitReport]:
     docs: List[Doc] = []
     entities = dict.fromkeys(labels, 0)
-    # Of a split without documents, too, there is a row for each reason.
+    # A split without documents has a row for each reason, too.
     dropped = Counter(dict.fromkeys(REASONS, 0))
     annotations = expanded = enclosed = 0
     for raw in documents:

@@ -44,6 +44,9 @@ def load_files(source: Path, patterns: Sequence[str]) -> Dict[str, bytes]:
 def content(files: Mapping[str, bytes], path: str) -> bytes:
     """One file of those that `load_files` read.
 
+    files (Mapping[str, bytes]): What it read.
+    path (str): Which of them.
+    RETURNS (bytes): Its contents.
     RAISES (FileNotFoundError): If it is not among them.
     """
     if path not in files:
@@ -55,6 +58,9 @@ def decode(files: Mapping[str, bytes], path: str) -> str:
     """The text of one file, character by character: line ends are not translated,
     because annotations count characters.
 
+    files (Mapping[str, bytes]): What `load_files` read.
+    path (str): Which of them.
+    RETURNS (str): Its text.
     RAISES (FileNotFoundError): If the file is missing.
     RAISES (ValueError): If it is not UTF-8.
     """

@@ -16,7 +16,7 @@ class SplitReport:
     entities (Mapping[str, int]): The entities by label.
     expanded (int): Entities expanded to the tokens that they begin and end in.
     enclosed (int): Entities made of an annotation in several pieces.
-    dropped (Mapping[str, int]): By reason, annotations that are no entity.
+    dropped (Mapping[str, int]): By reason, annotations that are not entities.
 
     Invariant: every annotation is an entity or dropped, so that nothing is lost
     without being counted.

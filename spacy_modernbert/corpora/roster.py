@@ -218,7 +218,7 @@ def make_document(
     """Generate one document.
 
     name (str): What it is called.
-    rng (np.random.Generator): Where chance comes from.
+    rng (np.random.Generator): The random number generator.
     pool (Sequence[str]): The names to draw from.
     n_words (int): About how long it shall be.
     n_names (int): How many names it has. Each is explained exactly once.

@@ -24,7 +24,7 @@ class Selection:
     """What became of the annotations of a document.
 
     entities (Tuple[Span, ...]): In the order of the text, none overlapping.
-    dropped (Dict[str, int]): By reason, how many annotations are no entity.
+    dropped (Dict[str, int]): By reason, how many annotations are not entities.
         EMPTY: there is nothing but white space in it.
         DUPLICATE: an entity has the same tokens and the same label.
         SAME_SPAN: an entity has the same tokens and another label.
@@ -64,7 +64,7 @@ def select_entities(
     doc (Doc): The tokens, over the text that the annotations belong to.
     annotations (Sequence[Annotation]): The annotations.
     labels (Sequence[str]): All labels, the preferred first.
-    RETURNS (Selection): The entities, and the count of what is none.
+    RETURNS (Selection): The entities, and the counts of what was dropped.
     """
     text = doc.text  # put together anew at every access
     rank = {label: i for i, label in enumerate(labels)}

@@ -5,10 +5,10 @@ the weights of a Doc sum to 1.
 
 - `mean`: the mean over the Doc as if it had been seen whole. Each wordpiece counts
   once, by the window in which it stands farthest from a cut; `[CLS]` counts as it is in
-  the first window, `[SEP]` as it is in the last. Of a Doc of one window, that is the
+  the first window, `[SEP]` as it is in the last. For a Doc of one window, that is the
   mean over all rows, as transformers and sentence-transformers have it.
 - `cls`: the `[CLS]` of every window, weighted by the number of wordpieces that the
-  window speaks for. Of a Doc of one window, its `[CLS]`.
+  window speaks for. For a Doc of one window, that is its `[CLS]`.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Wordpiece vectors → the rows of each spaCy token, and the gradient's way back.
+"""Wordpiece vectors → the rows of each spaCy token, and the backward pass.
 
 How a token's rows become one vector (their mean, by default) is for a layer to
 say. Here it is only which rows they are.
@@ -26,9 +26,9 @@ def token_rows(
     owners (Ints): `(n_tokens,)`, the window that speaks for each token
         (`token_owners`).
     window_offsets (Ints): `(n_windows,)`, the row of each window's first
-        wordpiece, the special tokens before it left out.
-    RETURNS (TokenRows): The rows. Of a token that is longer than its window, those
-        of the wordpieces that lie in the window.
+        wordpiece, the special ones before it left out.
+    RETURNS (TokenRows): The rows. A token that is longer than its window has those of
+        the wordpieces that lie in the window.
     """
     piece_starts = np.array([w.piece_start for w in windows], dtype=np.int64)
     piece_ends = np.array([w.piece_end for w in windows], dtype=np.int64)

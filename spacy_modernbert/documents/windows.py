@@ -102,8 +102,8 @@ def cut_windows(
     n_pieces (int): The wordpieces of the Doc. Those that no token owns go with
         the token before them.
     breaks (Ints): `(n_tokens,)`, what ends after each token (`doc_breaks`).
-    capacity (int): The wordpieces that a window holds, special tokens not
-        counted. At least 1.
+    capacity (int): The wordpieces that a window holds, special ones not counted. At
+        least 1.
     overlap (int): The most wordpieces that two windows next to each other share.
         They share fewer by less than one token, unless the token after the cut
         needs the room. At least 0.

@@ -21,14 +21,14 @@ from ..errors import Errors
 from ..types import Ints
 
 # Texts that any usable tokenizer has wordpieces for. The first that has some
-# shows the special tokens around it and whether offsets are given at all.
+# shows the special wordpieces around it and whether offsets are given at all.
 _PROBES = ("a b", "the", "0 1", "你好", "?")
 _TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True)
 class Wordpieces:
-    """The wordpieces of one text, without special tokens.
+    """The wordpieces of one text, without special ones.
 
     ids (Ints): `(n,)` int64, wordpiece ids.
     starts, ends (Ints): `(n,)` int32, the characters of the text that each
@@ -78,9 +78,9 @@ class WordpieceTokenizer:
     """A Hugging Face `tokenizer.json`, as this package uses it.
 
     It never truncates and never pads, whatever the file says, and it knows no
-    maximum length. The names of special tokens in a text (`[SEP]`, `[PAD]` ...)
-    are text like any other; added tokens that are not special (ModernBERT's runs
-    of spaces) work as published.
+    maximum length. The names of special wordpieces in a text (`[SEP]`, `[PAD]`
+    ...) are text like any other; added tokens that are not special (ModernBERT's
+    runs of spaces) work as published.
 
     tokenizer (tokenizers.Tokenizer): The tokenizer to wrap. It is changed: give
         one that nothing else uses.
@@ -151,7 +151,7 @@ class WordpieceTokenizer:
 
     @property
     def n_special(self) -> int:
-        """RETURNS (int): The special tokens around one sequence."""
+        """RETURNS (int): The special wordpieces around one sequence."""
         return len(self.prefix_ids) + len(self.suffix_ids)
 
     @cached_property
@@ -165,7 +165,7 @@ class WordpieceTokenizer:
 
         vocab_size (int): The rows of its embedding table.
         name (str): What a message calls the checkpoint.
-        RAISES (ValueError): If there are fewer than wordpieces.
+        RAISES (ValueError): If it has fewer rows than there are wordpieces.
         """
         if self.vocab_size > vocab_size:
             raise ValueError(
@@ -225,7 +225,7 @@ class WordpieceTokenizer:
     def _spell_special(
         self, ids: Ints, starts: Ints, ends: Ints, text: str
     ) -> Tuple[Ints, Ints, Ints]:
-        """Replace special tokens that the model found in the text itself.
+        """Replace special wordpieces that the model found in the text itself.
 
         `encode_special_tokens` keeps the search for added tokens from finding
         them, but a Unigram model has them in its vocabulary as well. They are
@@ -452,7 +452,7 @@ def _spread_bytes(
 
 
 def _probe(tokenizer: Tokenizer) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
-    """The ids of the special tokens that the tokenizer puts before and after a
+    """The ids of the special wordpieces that the tokenizer puts before and after a
     text, read from what it does."""
     for text in _PROBES:
         encoding = tokenizer.encode(text)
@@ -467,7 +467,7 @@ def _probe(tokenizer: Tokenizer) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
 
 
 def _special_ids(tokenizer: Tokenizer) -> Ints:
-    """The ids of the special tokens, without the one for unknown text."""
+    """The ids of the special wordpieces, without the one for unknown text."""
     unknown = _unknown_id(tokenizer)
     added = tokenizer.get_added_tokens_decoder()
     return np.array(
@@ -478,7 +478,7 @@ def _special_ids(tokenizer: Tokenizer) -> Ints:
 
 def _unknown_id(tokenizer: Tokenizer) -> Optional[int]:
     model = tokenizer.model
-    if isinstance(model, models.Unigram):  # it tells nobody but its JSON
+    if isinstance(model, models.Unigram):  # only its JSON has it
         return json.loads(tokenizer.to_str())["model"].get("unk_id")
     return None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
 
@@ -495,7 +495,7 @@ def _byte_lengths(tokenizer: Tokenizer) -> Optional[Ints]:
     are just pieces of the text's bytes, as in byte-level BPE. Their offsets can then be
     counted, which is faster than having the tokenizer track them.
 
-    0 for special tokens. None for all other tokenizers.
+    0 for special wordpieces. None for all other tokenizers.
     """
     data = json.loads(tokenizer.to_str())
     model, normalizer = data["model"], data["normalizer"]

@@ -108,8 +108,8 @@ def resolve(name: Union[str, Path], revision: Optional[str] = None) -> Path:
         exists as a folder is never looked up on the hub.
     revision (Optional[str]): Commit, tag or branch on the hub. Folders have none.
     RETURNS (Path): The folder.
-    RAISES (ValueError): If there is no such folder and it cannot be had from the
-        hub: unknown, gated, or no network. The message says which.
+    RAISES (ValueError): If it cannot be found or downloaded: no such folder, unknown on
+        the hub, gated, or no network. The message says which.
     RAISES (OSError): If what is fetched from the hub cannot be written.
     """
     return _resolve(name, revision, _HUB_FILES)
@@ -295,7 +295,7 @@ def write_checkpoint(
     tokenizer_config (Optional[Mapping[str, Any]]): The contents of
         `tokenizer_config.json`, as the original had it. If None, they are made from
         the config and the tokenizer.
-    head (Optional[Mapping[str, NDArray]]): The head for masked language modelling, by
+    head (Optional[Mapping[str, Floats]]): The head for masked language modelling, by
         the names of transformers' `ModernBertForMaskedLM`. The checkpoint is then one
         for that class.
     dtype (str): What the tensors are written as, "F32" or "F16".
@@ -376,7 +376,7 @@ def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) ->
 
 
 def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Floats]:
-    """The way back from `tensors_to_bytes`.
+    """The inverse of `tensors_to_bytes`.
 
     data (bytes): The contents of a safetensors file.
     config (ModernBertConfig): The config.
@@ -556,9 +556,9 @@ def open_entries(
 
     found (Dict[str, TensorEntry]): Where each stands, by name. Those of quantized
         weights are taken out.
-    shapes (Mapping[str, Tuple[int, ...]]): The shape of each that there should be.
+    shapes (Mapping[str, Shape]): The shape of each that there should be.
     where (str): What messages call the file.
-    RETURNS (Mapping[str, NDArray]): The tensors of `shapes`, float32, each read when it
+    RETURNS (Mapping[str, Floats]): The tensors of `shapes`, float32, each read when it
         is asked for. If some are quantized, `QuantizedTensors`.
     RAISES (ValueError): If one is absent, not expected, or of another shape or dtype.
     """

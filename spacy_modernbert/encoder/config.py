@@ -132,8 +132,8 @@ class ModernBertConfig:
 
     Invariants: sizes and bases are positive, `hidden_size` is a multiple of
     `num_attention_heads`, `head_dim` is even (rotary embeddings turn pairs), there
-    is one layer type for each layer, dropouts are in `[0, 1)`, the padding is a row
-        of the table. Hashable.
+    is one layer type for each layer, dropouts are in `[0, 1)`, and `pad_token_id` is
+    None or a row of the table. Hashable.
 
     RAISES (ValueError): If an invariant does not hold; the message names the key
         and the value.

@@ -21,8 +21,8 @@ DECODER_WEIGHT = "decoder.weight"
 
 
 def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
-    """RETURNS (Dict[str, Tuple[int, ...]]): The shape of each tensor of the head, by
-    its name in `ModernBertForMaskedLM`.
+    """RETURNS (Dict[str, Shape]): The shape of each tensor of the head, by its name in
+    `ModernBertForMaskedLM`.
     RAISES (ValueError): If the head would have another activation than GELU.
     """
     activation = config.extras.get("classifier_activation", "gelu")
@@ -41,7 +41,7 @@ def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
 
 
 def init_head(config: ModernBertConfig, seed: int) -> Dict[str, Floats]:
-    """RETURNS (Dict[str, NDArray]): A fresh head. Its matrix is drawn by the
+    """RETURNS (Dict[str, Floats]): A fresh head. Its matrix is drawn by the
     initializer settings of the config; what falls outside the cutoff is clipped to it.
     """
     fresh: Dict[str, Floats] = {}
@@ -62,7 +62,7 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
 
     folder (Path): The checkpoint.
     config (ModernBertConfig): Its config.
-    RETURNS (Optional[Mapping[str, NDArray]]): The tensors of `head_shapes`, each read
+    RETURNS (Optional[Mapping[str, Floats]]): The tensors of `head_shapes`, each read
         when it is asked for. None if the checkpoint is of an encoder alone, or of
         another task.
     RAISES (ValueError): If the decoder has weights of its own, or a tensor is not the

@@ -1,4 +1,4 @@
-"""Whether the kernels of `triton_kernels` can be had here."""
+"""Whether the kernels of `triton_kernels` are available here."""
 
 import importlib
 import importlib.util

@@ -99,6 +99,8 @@ class MLXEncoder:
 
         batch (PackedBatch): The sequences.
         RETURNS (Floats): `(total, width)` float32.
+        RAISES (RuntimeError): If MLX computes on a GPU, and this process was forked
+            after MLX had been imported.
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), np.float32)
@@ -118,24 +120,26 @@ class MLXEncoder:
         batch (PackedBatch): The sequences.
         rows (TokenRows): The rows of each token.
         RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
+        RAISES (RuntimeError): As `encode`.
         """
         return pool_means(self.encode(batch), rows)
 
     def encode_train(
         self, batch: PackedBatch
     ) -> Tuple[Floats, Callable[[Floats], None]]:
-        """The last hidden state, and the way back.
+        """The last hidden state, and the backward pass.
 
-        A pass keeps only what enters each part that is trained. The way back recomputes
-        the parts one after the other. `mx.vjp` would do so in any case, since it takes
-        the gradient of the output together with the inputs. So this is gradient
-        checkpointing, and costs no more than doing without.
+        A pass keeps only what enters each part that is trained. The backward pass
+        recomputes the parts one after the other. `mx.vjp` would do so in any case,
+        since it takes the gradient of the output together with the inputs. So this is
+        gradient checkpointing, and costs no more than doing without.
 
         batch (PackedBatch): The sequences.
         RETURNS (Tuple[Floats, Callable[[Floats], None]]): `(total, width)` float32, and
             a function that takes the gradient of the loss with respect to it, of the
             same shape, and adds the weights' gradients to those gathered so far.
         RAISES (ValueError): If weights are quantized.
+        RAISES (RuntimeError): As `encode`.
         """
         self._check_trains()
         if batch.total == 0:
@@ -330,7 +334,7 @@ def _pull_back(
     d_y: mx.array,
     dtype: mx.Dtype,
 ) -> Tuple[Dict[str, mx.array], mx.array]:
-    """The way back through a part, which is computed anew.
+    """The backward pass through a part, which is computed anew.
 
     part (Part): The part.
     weights (Weights): All weights, float32.
@@ -374,7 +378,7 @@ def _choose_schemes(
 ) -> Mapping[str, Scheme]:
     """How each weight is to be quantized.
 
-    shapes (Mapping[str, Tuple[int, ...]]): The weights.
+    shapes (Mapping[str, Shape]): The weights.
     found (Mapping[str, Scheme]): Of those that are quantized already, how.
     quantization (Optional[Mapping[str, Any]]): What is asked for. None to leave them as
         they were found.

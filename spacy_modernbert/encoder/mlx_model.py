@@ -112,6 +112,13 @@ class Dropout:
 
 
 def drop(x: mx.array, rate: float, key: Optional[mx.array]) -> mx.array:
+    """Drop some numbers out, and scale up the others.
+
+    x (mx.array): Of any shape.
+    rate (float): The probability by which a number is dropped.
+    key (Optional[mx.array]): Of MLX's random numbers; None to drop nothing.
+    RETURNS (mx.array): Of the same shape.
+    """
     if key is None:
         return x
     return mx.where(mx.random.bernoulli(1 - rate, x.shape, key), x / (1 - rate), 0)
@@ -209,7 +216,7 @@ def attend_globally(
                 _look, mask=None, dropout=rate, dropout_key=dropout.draw_key(rate)
             )
             if end - start > _QUERIES:
-                look = mx.checkpoint(look)  # keeps no scores for the way back
+                look = mx.checkpoint(look)  # keeps no scores for the backward pass
             output = look(q[:, :, first : first + _QUERIES], k, v)
             outputs.append(output[0].swapaxes(0, 1))
     return mx.concatenate(outputs)
@@ -285,6 +292,12 @@ def feed_forward(
 ) -> mx.array:
     """GeGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202): `Wi` holds the input and
     its gate.
+
+    weights (Weights): Of the MLP of a layer.
+    x (mx.array): `(total, width)`.
+    config (ModernBertConfig): The config.
+    dropout (Dropout): The dropout.
+    RETURNS (mx.array): `(total, width)`.
     """
     value, gate = mx.split(linear(within(weights, "Wi"), x), 2, axis=-1)
     gated = dropout(_find_geglu()(value, gate), config.mlp_dropout)
@@ -292,6 +305,9 @@ def feed_forward(
 
 
 def geglu(value: mx.array, gate: mx.array) -> mx.array:
+    """value, gate (mx.array): `(total, intermediate_size)`.
+    RETURNS (mx.array): Of the same shape: `gelu(value) * gate`.
+    """
     return value * (1 + mx.erf(value / 2**0.5)) / 2 * gate
 
 
@@ -305,6 +321,11 @@ def _find_geglu() -> Callable[[mx.array, mx.array], mx.array]:
 
 
 def norm(weights: Weights, x: mx.array, config: ModernBertConfig) -> mx.array:
+    """weights (Weights): Of a layer norm.
+    x (mx.array): `(total, width)`.
+    config (ModernBertConfig): The config.
+    RETURNS (mx.array): `(total, width)`.
+    """
     bias = weights.get("bias")
     return mx.fast.layer_norm(x, weights["weight"], bias, config.norm_eps)
 

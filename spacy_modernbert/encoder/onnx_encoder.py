@@ -61,10 +61,9 @@ class OnnxEncoder(PredictingEncoder):
             name: np.array(tensors[name], dtype=np.float32)
             for name in expected_shapes(config)
         }
+        # The session has a copy, which would not see a change.
         for array in self._tensors.values():
-            array.flags.writeable = (
-                False  # the session has a copy, which would not know
-            )
+            array.flags.writeable = False
         self._session: PerProcess[ort.InferenceSession] = PerProcess()
 
     def encode(self, batch: PackedBatch) -> Floats:
@@ -72,6 +71,7 @@ class OnnxEncoder(PredictingEncoder):
 
         batch (PackedBatch): The sequences.
         RETURNS (Floats): `(total, width)` float32.
+        RAISES (ValueError): If ONNX Runtime has the provider, but it does not start.
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)

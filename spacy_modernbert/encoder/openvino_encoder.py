@@ -40,7 +40,8 @@ class Plan:
     """What is computed in which type.
 
     compiled (ov.Type): What the float32 of the graph is compiled as.
-    attention (ov.Type): What attention is in the graph. Bfloat16 stays what it is.
+    attention (ov.Type): The type that attention is computed in. Compiling leaves
+        bfloat16 as it is.
     quantized (bool): Whether projections have their weights in int8.
     group_size (int): How many inputs of a projection share a scale, where the plugin
         quantizes them, too; 0 where it does not.

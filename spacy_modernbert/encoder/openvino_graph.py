@@ -176,7 +176,7 @@ class Attention:
         self.width = config.hidden_size
         self.inputs = inputs
         self.is_full = layer_type == FULL
-        # Of what is known before, the compiler makes constants.
+        # The compiler makes constants of what is known beforehand.
         block_mask = op.shape_of(inputs.block_mask, "i64")
         self.block_shape = [
             op.gather(block_mask, _ints(axis), _int(0)) for axis in (2, 3)

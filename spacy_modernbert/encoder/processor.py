@@ -9,7 +9,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def processor_name() -> str:
-    """RETURNS (str): What the processor is called, be it by its architecture only."""
+    """RETURNS (str): What the processor is called: its model, or its architecture."""
     named = _read_cpuinfo().get("model name", "")
     return named or platform.processor() or platform.machine()
 

@@ -19,7 +19,7 @@ class Projection(nn.Linear):
     """`x @ W.T + b`.
 
     Whoever changes the weights must call `weights_changed`: without gradients, only the
-    form that was made of them earlier is used.
+    form that was made of the older ones is used.
     """
 
     def __init__(

@@ -175,7 +175,7 @@ class QuantizedTensors(Mapping[str, Floats]):
     As a mapping it has all of them in float32, each made when it is asked for: a
     backend without quantized weights needs to know nothing of this class.
 
-    schemes (Mapping[str, Scheme]): How each of those that are quantized is.
+    schemes (Mapping[str, Scheme]): How each quantized one is quantized.
     """
 
     def __init__(
@@ -185,8 +185,8 @@ class QuantizedTensors(Mapping[str, Floats]):
         quantized: Callable[[str], QuantizedTensor],
         plain: Callable[[str], Floats],
     ):
-        """shapes (Mapping[str, Tuple[int, ...]]): The shapes of all, in order.
-        schemes (Mapping[str, Scheme]): How each of those that are quantized is.
+        """shapes (Mapping[str, Shape]): The shapes of all, in order.
+        schemes (Mapping[str, Scheme]): How each quantized one is quantized.
         quantized (Callable[[str], QuantizedTensor]): Gives one of these, as it is.
         plain (Callable[[str], Floats]): Gives one of the others.
         """
@@ -208,10 +208,10 @@ class QuantizedTensors(Mapping[str, Floats]):
 
 
 def choose_schemes(shapes: Mapping[str, Shape], scheme: Scheme) -> Dict[str, Scheme]:
-    """Which weights to quantize: as MLX does, all whose rows are whole groups, be it of
-    a projection or of the embeddings.
+    """Which weights to quantize: as MLX does, all whose rows are whole groups, of
+    projections and of the embeddings.
 
-    shapes (Mapping[str, Tuple[int, ...]]): The tensors.
+    shapes (Mapping[str, Shape]): The tensors.
     scheme (Scheme): How.
     RETURNS (Dict[str, Scheme]): The scheme, for each of them.
     RAISES (ValueError): If it fits none.
@@ -229,7 +229,7 @@ def quantize_tensors(
 
     tensors (Mapping[str, Floats]): The tensors. What is quantized in this way already
         stays as it is, and what is in another way is quantized anew.
-    shapes (Mapping[str, Tuple[int, ...]]): Their shapes.
+    shapes (Mapping[str, Shape]): Their shapes.
     scheme (Scheme): How.
     RETURNS (QuantizedTensors): The same, quantized; each when it is asked for.
     RAISES (ValueError): If the scheme fits none of them.
@@ -279,11 +279,11 @@ def take_quantized(
 ) -> Dict[str, QuantizedEntry]:
     """Take the quantized weights out of the table of contents of a file.
 
-    How each is quantized follows from its shapes alone. So config.json is not asked, in
-    which exceptions for single layers, and other ways to quantize, go by various names.
+    How each is quantized follows from its shapes alone. So config.json is not read: it
+    gives exceptions for single layers, and other ways to quantize, under various names.
 
     entries (Dict[str, TensorEntry]): The table. What is taken is removed.
-    shapes (Mapping[str, Tuple[int, ...]]): The tensors that are asked for.
+    shapes (Mapping[str, Shape]): The tensors that are asked for.
     where (str): What messages call the file.
     RETURNS (Dict[str, QuantizedEntry]): The quantized weights.
     RAISES (ValueError): If one is quantized in another way than the one read here.

@@ -28,7 +28,8 @@ def make_rotation(positions: Tensor, theta: float, head_dim: int) -> Rotation:
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Apply the rotary embedding.
 
-    x (Tensor): `(total, n, heads, head_dim)`: queries, keys, and what is not turned.
+    x (Tensor): `(total, n, heads, head_dim)`: along `n`, queries, keys, and what is not
+        turned, such as values.
     rotation (Rotation): Cosine and sine of the positions.
     RETURNS (Tensor): As `x`. In half precision it is rounded once, at the end.
     """

@@ -60,9 +60,9 @@ _CHUNK = 1 << 20
 class TensorEntry:
     """Where a tensor stands.
 
-    source (Union[Path, bytes]): The file, or the bytes of one.
+    source (Source): The file, or the bytes of one.
     dtype (str): As the format calls it: "F32", "BF16" ...
-    shape (Tuple[int, ...]): The shape.
+    shape (Shape): The shape.
     offset (int): Where its bytes start, from the start of the source.
 
     Invariant: when it was made, the source held the tensor's bytes from `offset` on.
@@ -129,7 +129,7 @@ def read_words(entry: TensorEntry, name: str) -> Words:
 def read_entries(source: Source) -> Dict[str, TensorEntry]:
     """The table of contents of a safetensors file.
 
-    source (Union[Path, bytes]): The file, or its bytes.
+    source (Source): The file, or its bytes.
     RETURNS (Dict[str, TensorEntry]): Where each tensor stands, by name.
     RAISES (ValueError): If the file is corrupt or cut short.
     """
@@ -169,7 +169,7 @@ def write_tensors(
     """Write a safetensors file, one tensor after the other.
 
     stream (BinaryIO): Where to write.
-    shapes (Mapping[str, Tuple[int, ...]]): What to write, in this order.
+    shapes (Mapping[str, Shape]): What to write, in this order.
     tensors (Mapping[str, NDArray]): The tensors, each asked for once. Not copied if
         they are C-contiguous and of the type that is written.
     dtype (str): What floats are written as, "F32" or "F16".

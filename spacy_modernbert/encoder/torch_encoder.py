@@ -7,7 +7,16 @@ table of names is needed. The oracle for the numbers is transformers' `ModernBer
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import Any, Callable, ContextManager, Iterator, Mapping, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Iterator,
+    Mapping,
+    Optional,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import torch
@@ -65,7 +74,10 @@ Project = Callable[[int, int, bool], nn.Module]
 
 
 class Embeddings(nn.Module):
+    """The vectors that enter the first layer, normed."""
+
     def __init__(self, config: ModernBertConfig):
+        """config (ModernBertConfig): The config."""
         super().__init__()
         self.tok_embeddings = nn.Embedding(
             config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
@@ -74,11 +86,20 @@ class Embeddings(nn.Module):
         self.drop = nn.Dropout(config.embedding_dropout)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """ids (Tensor): `(total,)` int64.
+        RETURNS (Tensor): `(total, width)`.
+        """
         return self.drop(self.norm(self.tok_embeddings(ids)))
 
 
 class Attention(nn.Module):
+    """The attention of a layer, with its projections."""
+
     def __init__(self, config: ModernBertConfig, layer_type: str, project: Project):
+        """config (ModernBertConfig): The config.
+        layer_type (str): "full_attention" or "sliding_attention".
+        project (Project): Makes the projections.
+        """
         super().__init__()
         self.layer_type = layer_type
         self.head_dim = config.head_dim
@@ -89,6 +110,10 @@ class Attention(nn.Module):
         self.drop = nn.Dropout(config.attention_dropout)
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
+        """x (Tensor): `(total, width)`.
+        plan (AttentionPlan): The plan of the batch.
+        RETURNS (Tensor): `(total, width)`.
+        """
         qkv = self.Wqkv(x).unflatten(-1, (3, -1, self.head_dim))
         turn = rotate if torch.is_grad_enabled() else rotate_
         query, key, value = turn(qkv, plan.rotations[self.layer_type]).unbind(1)
@@ -98,7 +123,12 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
+    """The feed-forward part of a layer: GeGLU between two projections."""
+
     def __init__(self, config: ModernBertConfig, project: Project):
+        """config (ModernBertConfig): The config.
+        project (Project): Makes the projections.
+        """
         super().__init__()
         inner, width = config.intermediate_size, config.hidden_size
         self.Wi = project(width, 2 * inner, config.mlp_bias)
@@ -106,6 +136,9 @@ class MLP(nn.Module):
         self.drop = nn.Dropout(config.mlp_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (Tensor): `(total, width)`.
+        RETURNS (Tensor): `(total, width)`.
+        """
         gated = (geglu if torch.is_grad_enabled() else geglu_)(self.Wi(x))
         return self.Wo(self.drop(gated))
 
@@ -114,6 +147,10 @@ class Layer(nn.Module):
     """The residual stream and the norms are float32, whatever is multiplied in."""
 
     def __init__(self, config: ModernBertConfig, index: int, project: Project):
+        """config (ModernBertConfig): The config.
+        index (int): Which layer, from 0.
+        project (Project): Makes the projections.
+        """
         super().__init__()
         # What enters the first layer was normed by the embeddings.
         self.attn_norm = _norm(config) if index > 0 else nn.Identity()
@@ -132,7 +169,14 @@ class Layer(nn.Module):
 
 
 class ModernBert(nn.Module):
+    """The encoder: wordpieces to the last hidden state."""
+
     def __init__(self, config: ModernBertConfig, frozen_layers: int, project: Project):
+        """config (ModernBertConfig): The config.
+        frozen_layers (int): How many of the lowest layers are not trained. If there are
+            any, the embeddings are not trained either.
+        project (Project): Makes the projections.
+        """
         super().__init__()
         self.frozen_layers = frozen_layers
         self.layer_types = config.layer_types
@@ -199,7 +243,7 @@ class TorchEncoder:
         device: torch.device,
         precision: str = "float32",
         quantization: Optional[Mapping[str, Any]] = None,
-        gradient_checkpointing: "bool | str" = "auto",
+        gradient_checkpointing: Union[bool, str] = "auto",
         frozen_layers: int = 0,
     ):
         """config (ModernBertConfig): The config.
@@ -259,6 +303,7 @@ class TorchEncoder:
 
         batch (PackedBatch): The sequences.
         RETURNS (Floats): `(total, width)` float32.
+        RAISES (EncoderOutOfMemory): If the batch is too large for the device.
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), dtype=np.float32)
@@ -271,6 +316,7 @@ class TorchEncoder:
         batch (PackedBatch): The sequences.
         rows (TokenRows): The rows of each token.
         RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
+        RAISES (EncoderOutOfMemory): As `encode`.
         """
         # MPS has embedding_bag only since torch 2.10, and shares its memory anyway.
         if batch.total == 0 or self._device.type == "mps":
@@ -286,13 +332,14 @@ class TorchEncoder:
     def encode_train(
         self, batch: PackedBatch
     ) -> Tuple[Floats, Callable[[Floats], None]]:
-        """The last hidden state, and the way back.
+        """The last hidden state, and the backward pass.
 
         batch (PackedBatch): The sequences.
         RETURNS (Tuple[Floats, Callable[[Floats], None]]): `(total, width)` float32, and
             a function that takes the gradient of the loss with respect to it, of the
             same shape, and adds the weights' gradients to those gathered so far.
         RAISES (ValueError): If the encoder cannot train.
+        RAISES (EncoderOutOfMemory): As `encode`. So does the function that is returned.
         """
         self._check_training()
         if batch.total == 0:

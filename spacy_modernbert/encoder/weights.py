@@ -24,9 +24,9 @@ def expected_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
     """The encoder's tensors.
 
     config (ModernBertConfig): The config.
-    RETURNS (Dict[str, Tuple[int, ...]]): The shape of each tensor, by the name that
-        transformers' `ModernBertModel` gives it, in the order of the layers. Weights
-        of projections are `(out, in)`.
+    RETURNS (Dict[str, Shape]): The shape of each tensor, by the name that transformers'
+        `ModernBertModel` gives it, in the order of the layers. Weights of projections
+        are `(out, in)`.
     """
     width = config.hidden_size
     shapes: Dict[str, Shape] = {

@@ -56,7 +56,9 @@ class Chart:
 
 
 def linear_axis(values: Sequence[float], *, from_zero: bool = True) -> Axis:
-    """RETURNS (Axis): Between round numbers that hold all values, or 0 and one."""
+    """RETURNS (Axis): From 0, or without `from_zero` from a round number, to a round
+    number. It holds all values.
+    """
     low, high = (0.0 if from_zero else min(values)), max(values)
     step = _round_up((high - low) / _TICKS)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -40,7 +40,9 @@ class ScoredDoc:
 
     @property
     def correct(self) -> List[Mention]:
-        """RETURNS (List[Mention]): The entities found as they are."""
+        """RETURNS (List[Mention]): Those of the reference that were found with the same
+        span and label.
+        """
         return [
             match.gold
             for match in self.matches

@@ -25,7 +25,7 @@ class WindowCutter:
     """How a pipeline cuts documents into windows.
 
     tokenizer (WordpieceTokenizer): The tokenizer of its encoder.
-    window (int): The wordpieces of a window, special tokens counted.
+    window (int): The wordpieces of a window, special ones counted.
     overlap (int): The wordpieces that two windows share.
     """
 
@@ -69,8 +69,8 @@ def cut_distances(
     alignment (Alignment): The wordpieces of each token.
     windows (Sequence[Window]): The windows of the document.
     n_pieces (int): The wordpieces of the document.
-    RETURNS (Ints): `(n_tokens,)` the distances, or `NO_CUT` where the document, or
-        what is left of it on both sides, was not cut.
+    RETURNS (Ints): `(n_tokens,)` the distances, or `NO_CUT` where the window has no
+        cut: it holds the whole document.
     """
     far = n_pieces + 1
     farthest = np.full(len(alignment), -1, dtype=np.int64)

@@ -173,7 +173,7 @@ def signed(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """RETURNS (str): A number as one reads it."""
+    """RETURNS (str): A number, written for readers."""
     # Three digits would make 1e+03 of what rounds to a thousand.
     if abs(value) >= 999.5 or float(value).is_integer():
         return f"{value:,.0f}"

@@ -52,7 +52,10 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a score lies. low, high (float): Its ends."""
+    """Where a score lies.
+
+    low, high (float): The ends of the interval.
+    """
 
     low: float
     high: float
@@ -60,9 +63,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Where the scores of some documents lie. precision, recall, f_score
-    (Optional[Interval]); None where at most one document has anything to score: then
-    nothing can be said of chance.
+    """Where the scores of some documents lie.
+
+    precision, recall, f_score (Optional[Interval]): Where each lies; None where at most
+        one document has anything to score, which does not tell how much is chance.
     """
 
     precision: Optional[Interval]
@@ -80,8 +84,8 @@ class Comparison:
         direction, arises if for each document it is left to chance which of the two
         pipelines its entities are attributed to.
 
-    With entities in one document or none, nothing can be said of chance, and the last
-    two are None.
+    With entities in one document or none, it cannot be said what is chance, and the
+    last two are None.
     """
 
     difference: float
@@ -106,12 +110,12 @@ def to_array(counts: Iterable[Counts]) -> Ints:
 
 
 def precisions(totals: Numbers) -> Floats:
-    """RETURNS (Floats): `(...)`, of totals `(..., 3)`: correct by found."""
+    """RETURNS (Floats): `(...)`, of totals `(..., 3)`: correct divided by found."""
     return _divide(totals[..., 0], totals[..., 2])
 
 
 def recalls(totals: Numbers) -> Floats:
-    """RETURNS (Floats): `(...)`, of totals `(..., 3)`: correct by gold."""
+    """RETURNS (Floats): `(...)`, of totals `(..., 3)`: correct divided by gold."""
     return _divide(totals[..., 0], totals[..., 1])
 
 
@@ -248,8 +252,8 @@ def _ungroup(totals: Floats) -> Iterator[Floats]:
 
 
 def _tells_of_chance(counts: Ints) -> bool:
-    """RETURNS (bool): Whether more than one document has any. From one, all draws are
-    the same.
+    """RETURNS (bool): Whether more than one document has anything to score. With only
+    one, all draws score the same.
     """
     return int(np.count_nonzero(counts.any(axis=1))) > 1
 

@@ -30,6 +30,7 @@ def score_long_ner(examples: Iterable[Example], **kwargs: Any) -> Dict[str, Any]
     """Score entities: see `long_ner_scorer_v1`.
 
     examples (Iterable[Example]): References, and what was found in them.
+    **kwargs (Any): What spaCy hands to every scorer, for its `get_ner_prf`.
     RETURNS (Dict[str, Any]): The scores; None where there is nothing to score.
     """
     examples = list(examples)

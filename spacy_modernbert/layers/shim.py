@@ -65,7 +65,7 @@ class EncoderSettings:
     These are never saved with the weights: a pipeline runs by the settings that it
     is loaded with.
 
-    RAISES (ValueError): If a value is none that can be used.
+    RAISES (ValueError): If a value cannot be used.
     """
 
     name: str
@@ -182,6 +182,10 @@ class EncoderShim(Shim):
         or from the hub. If it was taken from there before, and trained since, it is
         read again, because initializing a pipeline resets all layers. One that was
         loaded with a pipeline is kept; if it was trained since, with a warning.
+
+        RAISES (ValueError): If the checkpoint cannot be found or downloaded, or cannot
+            be used.
+        RAISES (OSError): If what is downloaded cannot be written.
         """
         is_trained = self._loaded is not None and self._was_stepped
         if self._loaded is None or (is_trained and self._was_started):
@@ -208,6 +212,9 @@ class EncoderShim(Shim):
         """Write the encoder as a checkpoint: a folder that transformers reads too.
 
         folder (Path): Where to write. A checkpoint that is there is replaced.
+        RAISES (ValueError): If there is no encoder yet, or the folder holds other
+            files.
+        RAISES (OSError): If the folder cannot be written.
         """
         self.finish_postponed()
         loaded = self.loaded
@@ -324,7 +331,7 @@ class EncoderShim(Shim):
         return srsly.msgpack_dumps(message)
 
     def from_bytes(self, data: bytes) -> "EncoderShim":
-        """The way back from `to_bytes`.
+        """Take the encoder out of what `to_bytes` gave.
 
         data (bytes): The bytes.
         RETURNS (EncoderShim): The shim itself.

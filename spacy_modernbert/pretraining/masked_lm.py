@@ -1,7 +1,8 @@
 """ModernBERT with its head for masked language modelling, in torch.
 
 Parameters have the names that they have in transformers' `ModernBertForMaskedLM`, which
-is the oracle: an encoder that was pretrained here can go on there, and vice versa.
+is the oracle: an encoder that was pretrained here can be trained on there, and the
+other way round.
 """
 
 from functools import partial
@@ -40,6 +41,9 @@ class PredictionHead(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """hidden (Tensor): `(n_hidden, width)`.
+        RETURNS (Tensor): `(n_hidden, width)` float32.
+        """
         return self.norm(F.gelu(self.dense(hidden)).float())
 
 
@@ -55,6 +59,10 @@ class Decoder(nn.Module):
             self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, table: Tensor) -> Tensor:
+        """hidden (Tensor): `(n_hidden, width)`.
+        table (Tensor): `(vocab_size, width)`, the embedding table.
+        RETURNS (Tensor): `(n_hidden, vocab_size)`, the scores.
+        """
         return cast(table, self.bias, self._dtype)(hidden)
 
 
@@ -156,7 +164,7 @@ class MaskedLM(nn.Module):
         return model
 
     def weights_changed(self) -> None:
-        """Discard what was made of older weights to predict: it is made again."""
+        """Discard the forms for predicting, which were made of older weights."""
         self.model.weights_changed()
         self.head.dense.weights_changed()
 

@@ -1,9 +1,9 @@
 """Hiding wordpieces, so that a model can be asked for them."""
 
 from dataclasses import dataclass
+from typing import Tuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..types import Ints, PackedBatch
 
@@ -50,7 +50,7 @@ class Masking:
         """Hide wordpieces, each by the same chance.
 
         batch (PackedBatch): The batch. Not changed.
-        rng (np.random.Generator): Chance.
+        rng (np.random.Generator): The random number generator.
         RETURNS (MaskedBatch): The batch with hidden wordpieces, maybe none.
         """
         asked = rng.random(batch.total) < self.rate
@@ -69,11 +69,11 @@ class Masking:
 
 
 def unigram_baseline(
-    train: "npt.NDArray[np.integer]", targets: Ints, vocab_size: int
-) -> "tuple[float, float]":
+    train: Ints, targets: Ints, vocab_size: int
+) -> Tuple[float, float]:
     """How well hidden wordpieces are found by knowing only how frequent each is.
 
-    train (NDArray): Wordpieces to count.
+    train (Ints): Wordpieces to count.
     targets (Ints): The hidden ones.
     vocab_size (int): How many there are; each is counted once more than it occurs.
     RETURNS (Tuple[float, float]): The cross-entropy in nats, and the accuracy of

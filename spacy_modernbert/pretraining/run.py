@@ -81,7 +81,7 @@ class Pretraining:
         """settings (PretrainingSettings): What to do.
         output (Path): Folder for the checkpoint (`encoder/`), the state
             (`state.safetensors`) and the log (`log.jsonl`). If a state is there, the
-            run goes on from it.
+            run is resumed from it.
         RAISES (ValueError): If something that is named cannot be used.
         """
         with naming_variable() as variable:
@@ -154,8 +154,8 @@ class Pretraining:
                 self._hide_dev(self._dev, phase.length)
 
     def check_unchanged(self) -> None:
-        """Check that the state is still the one that this run goes on from: call this
-        when no other process can write it any more.
+        """Check that the state is still the one that this run was resumed from: call
+        this when no other process can write it any more.
 
         RAISES (ValueError): If another process has written one.
         """

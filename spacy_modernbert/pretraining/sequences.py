@@ -48,7 +48,7 @@ def tokenize(texts: Sequence[str], tokenizer: WordpieceTokenizer) -> TokenizedTe
         found = raw.encode_batch_fast(part, add_special_tokens=False)
         for text, encoding in zip(part, found, strict=True):
             pieces: Ints = np.array(encoding.ids, np.int32)
-            # A Unigram model has special tokens in its vocabulary: they are spelled
+            # A Unigram model has special wordpieces in its vocabulary: they are spelled
             # out, as they are in the documents of a pipeline.
             if np.isin(pieces, tokenizer.special_ids).any():
                 pieces = tokenizer([text])[0].ids.astype(np.int32)
@@ -66,7 +66,7 @@ def cut(texts: TokenizedTexts, length: int, rng: np.random.Generator) -> List[In
 
     texts (TokenizedTexts): The texts.
     length (int): The most wordpieces of a sequence, special ones included.
-    rng (np.random.Generator): Chance.
+    rng (np.random.Generator): The random number generator.
     RETURNS (List[Ints]): `(at most length,)` each, with the special wordpieces, in the
         order of the texts.
     """

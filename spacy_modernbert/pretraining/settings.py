@@ -1,7 +1,7 @@
 """What a run of pretraining is told, read from a config file."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Mapping, Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Set, Tuple, Union
 
 from ..checks import is_int, is_number
 from ..errors import Errors
@@ -159,7 +159,7 @@ class PretrainingSettings:
         return cls(phases=made, **section)
 
 
-def _check_keys(where: str, found: Any, known: "set[str]", needed: "set[str]") -> None:
+def _check_keys(where: str, found: Any, known: Set[str], needed: Set[str]) -> None:
     for key in sorted(needed - set(found)):
         raise ValueError(Errors.PRETRAINING_NO_SETTING.format(where=where, key=key))
     for key in sorted(set(found) - known):

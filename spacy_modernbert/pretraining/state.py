@@ -1,4 +1,4 @@
-"""What a run needs to go on where it was: one safetensors file."""
+"""What a run needs to be resumed: one safetensors file."""
 
 import hashlib
 from pathlib import Path
