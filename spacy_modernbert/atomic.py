@@ -31,9 +31,10 @@ _NOT_TO_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file beside its place, and rename it when it is complete. If that fails,
-    what was there before is left as it was. A file that cannot be replaced, as one that
-    is mounted by itself, is overwritten when the new one is complete.
+    """Write a file beside its place, and rename it when it is complete and on the disk.
+    If that fails, what was there before is left as it was. A file that cannot be
+    replaced, as one that is mounted by itself, is overwritten when the new one is
+    complete.
 
     path (Path): The file; a link stays a link. Its folder is made if it does not
         exist. What exists but is not a regular file, such as `/dev/stdout`, is written
@@ -48,6 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
     fresh = path.with_name(_fresh_name(path.name))
     try:
         yield fresh
+        with open(fresh, "r+b") as stream:
+            sync(stream)
         move_file(fresh, path)
         _sweep(path.parent, path.name)
     finally:

@@ -7,8 +7,8 @@ How a text longer than the window is pooled is told in `documents/doc_pooling.py
 """
 
 import re
-from dataclasses import dataclass, field, replace
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
@@ -88,16 +88,18 @@ class Embedder:
     backend: str
     precision: str
     quantization: Optional[Mapping[str, Any]]
-    _budget: Budget = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Smaller once the device has run out of memory.
-        object.__setattr__(self, "_budget", Budget(self.max_batch_wordpieces))
         check_window(
             self.get_spans,
             self.encoder.config.max_wordpieces,
             self.max_batch_wordpieces,
         )
+
+    @cached_property
+    def _budget(self) -> Budget:
+        """What passes may hold: less, once the device has run out of memory."""
+        return Budget(self.max_batch_wordpieces)
 
     @property
     def width(self) -> int:
@@ -258,8 +260,7 @@ def load_embedder(
     spans: Mapping[str, Any] = {}
     folder = find_pipeline(name)
     if folder is None:
-        shim = EncoderShim(checked)
-        shim.heeds_variable = backend is None
+        shim = EncoderShim(replace(checked, heed_variable=backend is None))
         shim.load(resolve(name, revision))
     else:
         config = load_config(folder / CONFIG, interpolate=True)
@@ -345,6 +346,7 @@ def load_shim(
     nlp = load_model_from_config(changed, exclude=others)
     model = nlp.get_pipe(block.component).model  # type: ignore[attr-defined]
     shim = get_shim(find_layers(model)[0])
-    shim.heeds_variable = "backend" not in settings
+    heed_variable = "backend" not in settings
+    shim.settings = replace(shim.settings, heed_variable=heed_variable)
     nlp.from_disk(folder, exclude=others)
     return shim

@@ -56,7 +56,7 @@ def test_what_the_config_says_arrives(make):
         "layer_lr_decay": 0.75,
     }
     (layer,) = find_layers(make(**settings))
-    assert vars(get_shim(layer).settings) == settings
+    assert vars(get_shim(layer).settings) == {**settings, "heed_variable": True}
 
 
 WRONG = [

@@ -25,7 +25,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ..atomic import move_file, replacing, sync
+from ..atomic import move_file, sync, write_text
 from ..errors import Errors
 from ..types import Floats
 
@@ -229,9 +229,7 @@ class PartialFile:
             "n_record_bytes": self._n_record_bytes,
             "digest": self._digest,
         }
-        with replacing(self.folder / _STATE) as fresh, open(fresh, "wb") as stream:
-            stream.write(json.dumps(state, indent=2).encode())
-            sync(stream)
+        write_text(self.folder / _STATE, json.dumps(state, indent=2))
 
     def _describe_difference(self, before: Mapping[str, Any]) -> str:
         names = {*before, *self.arguments}

@@ -61,6 +61,8 @@ class EncoderSettings:
     frozen_layers (int): How many of the lowest layers are not trained.
     layer_lr_decay (float): How much more slowly each lower layer learns: see
         `encoder.steps.lr_scale`.
+    heed_variable (bool): Whether the environment variable wins over the backend. It
+        does not where a caller named that, and not a config.
 
     These are never saved with the weights: a pipeline runs by the settings that it
     is loaded with.
@@ -77,6 +79,7 @@ class EncoderSettings:
     max_batch_wordpieces: int = 16384
     frozen_layers: int = 0
     layer_lr_decay: float = 1.0
+    heed_variable: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -128,8 +131,6 @@ class EncoderShim(Shim):
         """settings (EncoderSettings): What the config says."""
         super().__init__(None)
         self.settings = settings
-        # False where the backend was named by a caller and not by a config.
-        self.heeds_variable = True
         # Only counted, for whoever watches a training run.
         self.trained_wordpieces = 0
         self.budget = Budget(settings.max_batch_wordpieces)
@@ -293,7 +294,6 @@ class EncoderShim(Shim):
         """
         self.finish_postponed()
         copied = EncoderShim(self.settings)
-        copied.heeds_variable = self.heeds_variable
         if self._loaded is not None:
             encoder = self._loaded.encoder.copy({})
             copied._loaded = replace(self._loaded, encoder=encoder)
@@ -357,14 +357,12 @@ class EncoderShim(Shim):
         return {
             "id": self.id,
             "settings": self.settings,
-            "heeds_variable": self.heeds_variable,
             "bytes": self.to_bytes(),
         }
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         EncoderShim.__init__(self, state["settings"])
         self.id = state["id"]
-        self.heeds_variable = state["heeds_variable"]
         # Optimizers tell encoders apart by their ids: none made here may get the same.
         with Shim.global_id_lock:
             Shim.global_id = max(Shim.global_id, self.id)
@@ -401,7 +399,7 @@ class EncoderShim(Shim):
             gradient_checkpointing=self.settings.gradient_checkpointing,
             frozen_layers=self.settings.frozen_layers,
             to_train=to_train,
-            heed_variable=self.heeds_variable,
+            heed_variable=self.settings.heed_variable,
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..atomic import replacing, sync
+from ..atomic import replacing
 from ..encoder.tensor_files import (
     Words,
     read_entries,
@@ -65,7 +65,6 @@ def save_state(
     with replacing(path) as fresh, open(fresh, "wb") as stream:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
         write_tensors(stream, shapes, tensors, words=(_DIGEST,))
-        sync(stream)
 
 
 def load_state(

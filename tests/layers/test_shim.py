@@ -130,12 +130,11 @@ def test_the_encoder_is_made_by_the_settings(checkpoint, monkeypatch):
         "quantization": {"bits": 8},
         "gradient_checkpointing": True,
         "frozen_layers": 2,
+        "heed_variable": False,
     }
     shim = EncoderShim(EncoderSettings(name=str(checkpoint), **told))
-    shim.heeds_variable = False
     shim.start()
     shim.to_train()
-    told["heed_variable"] = False
     assert asked == [{**told, "to_train": False}, {**told, "to_train": True}]
 
 
