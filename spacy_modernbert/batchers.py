@@ -23,7 +23,7 @@ from spacy.util import minibatch
 
 from .checks import is_int, is_number
 from .documents.wordpieces import WordpieceTokenizer
-from .encoder.checkpoint import resolve_tokenizer
+from .encoder.hub import resolve_tokenizer
 from .errors import Errors
 
 # A wordpiece of English text has a little more than four bytes.

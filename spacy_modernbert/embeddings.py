@@ -21,8 +21,9 @@ from thinc.api import Config
 
 from .documents.doc_pooling import own_rows, plan_doc_pooling, with_special
 from .documents.wordpieces import WordpieceTokenizer
-from .encoder.backend import Encoder, resolve_precision
-from .encoder.checkpoint import resolve
+from .encoder.backend import resolve_precision
+from .encoder.hub import resolve
+from .encoder.protocol import Encoder
 from .encoder.sentences import resolve_pooling
 from .errors import Errors
 from .layers.budget import Budget

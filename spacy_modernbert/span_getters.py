@@ -16,8 +16,9 @@ from spacy.tokens import Doc, Span
 from spacy.util import registry
 
 from .checks import is_int
+from .documents.alignment import Alignment, token_offsets
 from .documents.windows import Window, cut_windows, doc_breaks
-from .documents.wordpieces import Alignment, code_points, token_offsets
+from .documents.wordpieces import code_points
 from .errors import Errors, Warnings
 from .types import Ints
 

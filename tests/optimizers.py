@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 import numpy as np
 from thinc.api import SGD, Adam, Optimizer, RAdam
 
-from spacy_modernbert.encoder.backend import Encoder
+from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.layers.optimizer import step_encoder
 from spacy_modernbert.types import PackedBatch
 

@@ -9,7 +9,7 @@ from spacy.training import Example
 from spacy.util import fix_random_seed
 from thinc.api import Model, Optimizer
 
-from spacy_modernbert.encoder.backend import Encoder
+from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.layers.shim import EncoderShim
 

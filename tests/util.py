@@ -26,9 +26,9 @@ from tokenizers import (
 
 import spacy_modernbert.components  # noqa: F401  (makes the registry of span getters)
 from spacy_modernbert.encoder.availability import look_for
-from spacy_modernbert.encoder.backend import Encoder, EncoderOutOfMemory
 from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.protocol import Encoder, EncoderOutOfMemory
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.types import PackedBatch, TokenRows

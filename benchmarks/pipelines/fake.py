@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spacy_modernbert.encoder.backend import Encoder
+from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 
 

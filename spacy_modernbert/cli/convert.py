@@ -8,7 +8,7 @@ import typer
 from wasabi import msg
 
 from ..documents.wordpieces import WordpieceTokenizer
-from ..encoder.backend import Encoder, make_encoder
+from ..encoder.backend import make_encoder
 from ..encoder.checkpoint import (
     CONFIG,
     INDEX,
@@ -19,11 +19,12 @@ from ..encoder.checkpoint import (
     read_tokenizer_config,
     read_tokenizer_json,
     replacing_checkpoint,
-    resolve,
     write_checkpoint,
 )
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
+from ..encoder.hub import resolve
+from ..encoder.protocol import Encoder
 from ..encoder.quantize import GROUP_SIZES, Scheme, quantize_tensors
 from ..encoder.tensor_files import OnDemand
 from ..encoder.weights import count_weights, expected_shapes

@@ -22,10 +22,10 @@ from ..encoder.checkpoint import (
     open_tensors,
     read_json,
     read_tokenizer_config,
-    resolve,
     save_checkpoint,
 )
 from ..encoder.config import SIZES, ModernBertConfig
+from ..encoder.hub import resolve
 from ..encoder.weights import (
     count_weights,
     init_tensors,

@@ -20,11 +20,11 @@ from ..encoder.checkpoint import (
     load_config,
     open_tensors,
     read_tokenizer_config,
-    resolve,
     write_tokenizer,
 )
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
+from ..encoder.hub import resolve
 from ..errors import Errors
 from ..pipelines import CONFIG as PIPELINE_CONFIG
 from ..pipelines import ENCODER_FOLDER, find_encoder_blocks, find_pipeline

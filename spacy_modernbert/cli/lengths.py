@@ -13,7 +13,7 @@ from wasabi import msg
 from ..atomic import check_outputs, write_text
 from ..doc_files import read_docs
 from ..documents.wordpieces import WordpieceTokenizer
-from ..encoder.checkpoint import resolve_tokenizer
+from ..encoder.hub import resolve_tokenizer
 from ..errors import Errors
 from ..raw_texts import read_texts
 

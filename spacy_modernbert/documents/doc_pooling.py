@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..types import Floats, Ints
+from .alignment import Alignment
 from .windows import Window, token_owners
-from .wordpieces import Alignment
 
 Counts = npt.NDArray[np.float64]
 

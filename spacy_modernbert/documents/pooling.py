@@ -9,8 +9,8 @@ from typing import Sequence
 import numpy as np
 
 from ..types import Floats, Ints, TokenRows, lay_ranges
+from .alignment import Alignment
 from .windows import Window
-from .wordpieces import Alignment
 
 
 def token_rows(

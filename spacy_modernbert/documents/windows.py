@@ -15,7 +15,8 @@ from spacy.tokens import Doc
 
 from ..errors import Errors, Warnings
 from ..types import Ints
-from .wordpieces import Alignment, code_points, is_space, token_offsets
+from .alignment import Alignment, token_offsets
+from .wordpieces import code_points, is_space
 
 # What ends after a token (`doc_breaks`).
 TOKEN, SENTENCE, PARAGRAPH = 0, 1, 2

@@ -6,7 +6,7 @@ from typing import Iterator
 
 import torch
 
-from .backend import EncoderOutOfMemory
+from .protocol import EncoderOutOfMemory
 
 # torch has a class of error for its own allocations on CUDA only. Otherwise there is a
 # RuntimeError with torch's message, or with that of a CUDA library or of Triton.

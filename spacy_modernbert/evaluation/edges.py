@@ -7,13 +7,9 @@ import numpy as np
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from ..documents.alignment import Alignment, align, token_offsets
 from ..documents.windows import Window, cut_doc
-from ..documents.wordpieces import (
-    Alignment,
-    WordpieceTokenizer,
-    align,
-    token_offsets,
-)
+from ..documents.wordpieces import WordpieceTokenizer
 from ..types import Ints
 
 # The distance of a token from a cut, where there is no cut.

@@ -27,7 +27,7 @@ from thinc.api import CupyOps, Model, Ops, set_active_gpu
 from thinc.compat import cupy
 from thinc.types import Floats2d
 
-from ..encoder.backend import Encoder
+from ..encoder.protocol import Encoder
 from .encode import get_shim, plan_docs
 from .plan import Plan
 from .tok2vec import DocVectors, EncodedDocList

@@ -5,7 +5,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..encoder.backend import Encoder
+from ..encoder.protocol import Encoder
 from ..types import Floats
 from .plan import Plan
 

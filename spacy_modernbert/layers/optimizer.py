@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, MutableMapping, Tuple
 
 from thinc.api import Optimizer
 
-from ..encoder.backend import Encoder
+from ..encoder.protocol import Encoder
 from ..encoder.steps import StepSettings, StepState, lr_scale
 
 

@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..encoder.backend import Encoder, EncoderOutOfMemory
+from ..encoder.protocol import Encoder, EncoderOutOfMemory
 from ..types import Floats, PackedBatch, TokenRows
 from .budget import Budget
 from .plan import Plan

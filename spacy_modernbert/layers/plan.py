@@ -6,6 +6,7 @@ from typing import List, Sequence, Tuple
 import numpy as np
 from spacy.tokens import Doc
 
+from ..documents.alignment import Alignment, align, token_offsets
 from ..documents.pooling import token_rows
 from ..documents.windows import (
     Window,
@@ -14,13 +15,7 @@ from ..documents.windows import (
     token_owners,
     windows_from_spans,
 )
-from ..documents.wordpieces import (
-    Alignment,
-    Wordpieces,
-    WordpieceTokenizer,
-    align,
-    token_offsets,
-)
+from ..documents.wordpieces import Wordpieces, WordpieceTokenizer
 from ..errors import Errors
 from ..span_getters import LongContextSpans, SpanGetter
 from ..types import Ints, PackedBatch, TokenRows, pack

@@ -14,23 +14,19 @@ from thinc.api import Optimizer, Shim
 from ..checks import is_int, is_number
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.availability import check_backend
-from ..encoder.backend import (
-    Encoder,
-    check_precision,
-    check_quantization,
-    make_encoder,
-)
+from ..encoder.backend import check_precision, check_quantization, make_encoder
 from ..encoder.checkpoint import (
     load_config,
     open_tensors,
     read_tokenizer_config,
     read_tokenizer_json,
-    resolve,
     save_checkpoint,
     tensors_from_bytes,
     tensors_to_bytes,
 )
 from ..encoder.config import ModernBertConfig
+from ..encoder.hub import resolve
+from ..encoder.protocol import Encoder
 from ..errors import Errors, Warnings
 from .budget import Budget
 from .optimizer import find_params, step_encoder

@@ -14,7 +14,6 @@ from tokenizers import Tokenizer
 
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import (
-    EncoderOutOfMemory,
     check_backend,
     naming_variable,
     resolve_backend,
@@ -26,12 +25,13 @@ from ..encoder.checkpoint import (
     open_tensors,
     read_tokenizer_config,
     read_tokenizer_json,
-    resolve,
     save_checkpoint,
 )
 from ..encoder.checkpointing import recomputes
 from ..encoder.head import init_head, open_head
+from ..encoder.hub import resolve
 from ..encoder.out_of_memory import watch_memory
+from ..encoder.protocol import EncoderOutOfMemory
 from ..encoder.weights import count_weights
 from ..errors import Errors
 from ..raw_texts import read_texts

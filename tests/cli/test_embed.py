@@ -22,13 +22,13 @@ from spacy_modernbert.cli.embed import embed_source
 from spacy_modernbert.cli.locks import NO_LOCKS, locked
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
 from spacy_modernbert.encoder import backend
-from spacy_modernbert.encoder.backend import EncoderOutOfMemory
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
     open_tensors,
     read_tokenizer_json,
     save_checkpoint,
 )
+from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
 from spacy_modernbert.text_files import TextSource
 
 from ..commands import done, failed, invoke, words

@@ -10,11 +10,8 @@ from spacy.util import fix_random_seed
 
 from spacy_modernbert.batchers import batch_by_wordpieces_v1
 from spacy_modernbert.corpora.litbank import LABELS
-from spacy_modernbert.documents.wordpieces import (
-    WordpieceTokenizer,
-    align,
-    token_offsets,
-)
+from spacy_modernbert.documents.alignment import align, token_offsets
+from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.weights import init_tensors
 

@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spacy_modernbert.documents.alignment import Alignment
 from spacy_modernbert.documents.doc_pooling import plan_doc_pooling
 from spacy_modernbert.documents.windows import Window, cut_windows
-from spacy_modernbert.documents.wordpieces import Alignment
 
 N_PREFIX, N_SPECIAL = 1, 2
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spacy_modernbert.documents.alignment import Alignment
 from spacy_modernbert.documents.pooling import gather, scatter, token_rows
 from spacy_modernbert.documents.windows import Window, cut_windows, token_owners
-from spacy_modernbert.documents.wordpieces import Alignment
 from spacy_modernbert.types import TokenRows
 
 from .toys import alignment_of, alignments, no_breaks

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc
 
+from spacy_modernbert.documents.alignment import Alignment, align, token_offsets
 from spacy_modernbert.documents.windows import (
     Window,
     cut_windows,
@@ -14,7 +15,6 @@ from spacy_modernbert.documents.windows import (
     token_owners,
     windows_from_spans,
 )
-from spacy_modernbert.documents.wordpieces import Alignment, align, token_offsets
 
 from .toys import alignment_of, alignments, no_breaks, one_each, texts, toy
 

@@ -17,7 +17,8 @@ from tokenizers import (
     trainers,
 )
 
-from spacy_modernbert.documents.wordpieces import Alignment, WordpieceTokenizer
+from spacy_modernbert.documents.alignment import Alignment, align
+from spacy_modernbert.documents.wordpieces import Wordpieces, WordpieceTokenizer
 from spacy_modernbert.types import Ints
 
 from ..util import SPECIAL
@@ -228,3 +229,34 @@ def may_be_uncovered(text: str) -> bool:
 def uncovered_tokens(alignment: Alignment) -> Ints:
     """RETURNS (Ints): The tokens that no wordpiece covers: their vectors are zero."""
     return np.flatnonzero(alignment.starts == alignment.ends)
+
+
+def spans(starts: np.ndarray, ends: np.ndarray) -> List[Tuple[int, int]]:
+    """RETURNS (List[Tuple[int, int]]): The start and the end of each."""
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def ranges(alignment: Alignment) -> List[Tuple[int, int]]:
+    """RETURNS (List[Tuple[int, int]]): The wordpieces of each token."""
+    return spans(alignment.starts, alignment.ends)
+
+
+def check_alignment(
+    text: str, wordpieces: Wordpieces, tokens: Sequence[Tuple[int, int]]
+) -> None:
+    """Against `slow_align`."""
+    starts, ends = np.array(tokens, dtype=np.int32).reshape(-1, 2).T
+    alignment = align(wordpieces, starts, ends)
+    expected = slow_align(
+        spans(wordpieces.raw_starts, wordpieces.raw_ends),
+        spans(wordpieces.starts, wordpieces.ends),
+        tokens,
+    )
+    assert [set(range(a, b)) for a, b in ranges(alignment)] == expected
+    assert (np.diff(alignment.starts) >= 0).all()
+    assert (np.diff(alignment.ends) >= 0).all()
+    assert (alignment.starts <= alignment.ends).all()
+    uncovered = uncovered_tokens(alignment)
+    assert uncovered.tolist() == [i for i, own in enumerate(expected) if not own]
+    if len(wordpieces):
+        assert all(may_be_uncovered(text[slice(*tokens[i])]) for i in uncovered)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from spacy_modernbert.encoder.attention import ATTENTION
-from spacy_modernbert.encoder.backend import EncoderOutOfMemory
 from spacy_modernbert.encoder.config import FULL
+from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
 
 from .util import draw_batch, load
 

@@ -5,11 +5,8 @@ import pytest
 import spacy
 from transformers import AutoTokenizer
 
-from spacy_modernbert.documents.wordpieces import (
-    WordpieceTokenizer,
-    align,
-    token_offsets,
-)
+from spacy_modernbert.documents.alignment import align, token_offsets
+from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 

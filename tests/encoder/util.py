@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import ModernBertConfig as HfConfig
 from transformers import ModernBertForMaskedLM, ModernBertModel
 
-from spacy_modernbert.encoder.backend import Encoder, make_encoder
+from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
+from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.types import PackedBatch
 
 from ..util import SPECIAL

@@ -5,13 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.training import Example
 
+from spacy_modernbert.documents.alignment import Alignment, align, token_offsets
 from spacy_modernbert.documents.windows import Window, cut_windows, token_owners
-from spacy_modernbert.documents.wordpieces import (
-    Alignment,
-    WordpieceTokenizer,
-    align,
-    token_offsets,
-)
+from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.evaluation.edges import NO_CUT, WindowCutter, cut_distances
 from spacy_modernbert.layers.plan import make_plan
 from spacy_modernbert.span_getters import LongContextSpans

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from spacy.tokens import Doc
 
-from spacy_modernbert.encoder.backend import EncoderOutOfMemory
 from spacy_modernbert.encoder.pooling import pool_means
+from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
 from spacy_modernbert.layers.budget import Budget
 from spacy_modernbert.layers.encode import get_shim, plan_docs
 from spacy_modernbert.layers.passes import encode_batches, pool_passes

@@ -3,11 +3,8 @@ import pytest
 from spacy.tokens import Doc
 from tokenizers import processors
 
-from spacy_modernbert.documents.wordpieces import (
-    WordpieceTokenizer,
-    align,
-    token_offsets,
-)
+from spacy_modernbert.documents.alignment import align, token_offsets
+from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.layers.plan import make_plan
 from spacy_modernbert.span_getters import LongContextSpans
 

@@ -9,12 +9,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from spacy_modernbert.encoder.checkpoint import (
-    load_config,
-    open_tensors,
-    resolve,
-    resolve_tokenizer,
-)
+from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
+from spacy_modernbert.encoder.hub import resolve, resolve_tokenizer
 
 from .util import make_oracle
 
