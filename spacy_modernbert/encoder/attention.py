@@ -14,20 +14,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..types import PackedBatch
 from .block_attention import Blocks, attend_in_blocks, cut_blocks
 from .config import FULL, SLIDING, ModernBertConfig
+from .dropping_attention import attend_dropping
 from .flash import EVERYTHING, MAX_HALF_NEARBY, FlashAttention
 from .projection import product_dtype
 from .rope import Rotation, make_rotation
 from .tiled_attention import attend_in_tiles, pays_to_tile
 from .transfer import to_device
-
-# What the attention weights of the queries that are looked at together may take on a
-# processor, where some are dropped out.
-_WEIGHTS_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -128,42 +124,16 @@ def attend_globally(
         if not dropout and pays_to_tile(q):
             outputs.append(attend_in_tiles(q, k, v))
             continue
-        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-        if dropout:
-            output = attend_dropping(q, k, v, dropout)
-        else:
-            output = F.scaled_dot_product_attention(q, k, v)
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+        if dropout and q.device.type == "cpu":
+            outputs.append(attend_dropping(q, k, v, dropout).transpose(0, 1))
+            continue
+        # A batch of one: for less, some kernels are not taken.
+        output = F.scaled_dot_product_attention(
+            q[None], k[None], v[None], dropout_p=dropout
+        )
         outputs.append(output[0].transpose(0, 1))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def attend_dropping(
-    query: Tensor, key: Tensor, value: Tensor, dropout: float
-) -> Tensor:
-    """Attention that drops weights out, some queries at a time.
-
-    On a processor, torch computes and keeps all attention weights for it, as it has no
-    kernel that drops any out. Here those of some queries are computed, and again in the
-    backward pass, so that memory does not grow with the square of the length.
-
-    query, key, value (Tensor): `(1, heads, length, head_dim)`.
-    dropout (float): Probability by which an attention weight is dropped.
-    RETURNS (Tensor): `(1, heads, length, head_dim)`.
-    """
-
-    def attend_some(queries: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(queries, key, value, dropout_p=dropout)
-
-    _, n_heads, length, _ = query.shape
-    n_at_a_time = max(1, _WEIGHTS_BYTES // (4 * n_heads * length))
-    if query.device.type != "cpu" or n_at_a_time >= length:
-        return attend_some(query, key, value)
-    parts = [
-        # It draws the same random numbers again.
-        checkpoint(attend_some, queries, key, value, use_reentrant=False)
-        for queries in query.split(n_at_a_time, dim=2)
-    ]
-    return torch.cat(parts, dim=2)
 
 
 def attend_within_window(

@@ -36,7 +36,7 @@ _SIMD = 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class ElementTypes:
     """What is computed in which type.
 
     compiled (ov.Type): What the float32 of the graph is compiled as.
@@ -53,11 +53,13 @@ class Plan:
     group_size: int
 
     @classmethod
-    def of(cls, config: ModernBertConfig, precision: str, *, quantized: bool) -> "Plan":
+    def of(
+        cls, config: ModernBertConfig, precision: str, *, quantized: bool
+    ) -> "ElementTypes":
         """config (ModernBertConfig): The config.
         precision (str): "float32" or "bfloat16".
         quantized (bool): Whether weights are int8.
-        RETURNS (Plan): The quickest for this processor.
+        RETURNS (ElementTypes): The quickest for this processor.
         """
         element_type = _TYPES[precision]
         # The plugin quantizes activations only in graphs of float32, and then
@@ -105,7 +107,9 @@ class OpenVinoEncoder(PredictingEncoder):
         self.config = config
         precision = resolve_precision(precision, self.backend)
         quantization = resolve_quantization(quantization, self.backend, precision)
-        self._plan = Plan.of(config, precision, quantized=quantization is not None)
+        self._types = ElementTypes.of(
+            config, precision, quantized=quantization is not None
+        )
         self._tensors = {
             name: _copied(tensors[name]) for name in expected_shapes(config)
         }
@@ -153,17 +157,17 @@ class OpenVinoEncoder(PredictingEncoder):
         return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
 
     def _compile(self, n_threads: int) -> ov.CompiledModel:
-        plan = self._plan
+        types = self._types
         graph = Graph(
             self.config,
             self._tensors,
-            quantized=plan.quantized,
-            attention=plan.attention,
+            quantized=types.quantized,
+            attention=types.attention,
         )
         model = graph.build(*Blocks.shape_of(self.config))
         properties = {
-            "INFERENCE_PRECISION_HINT": plan.compiled,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": plan.group_size,
+            "INFERENCE_PRECISION_HINT": types.compiled,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": types.group_size,
             "INFERENCE_NUM_THREADS": n_threads,
             # One request at a time on all threads. More would each need memory.
             "NUM_STREAMS": 1,

@@ -158,7 +158,7 @@ def test_a_missing_shard_of_a_head(tmp_path):
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": places})
     )
-    assert "weights before" in convert(folder, tmp_path / "out")
+    assert "weights before" in convert(folder, tmp_path / "out", "--group-size", 32)
 
 
 def test_the_current_folder(source, tmp_path, monkeypatch):

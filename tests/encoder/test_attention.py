@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.encoder import attention, tiled_attention
+from spacy_modernbert.encoder import tiled_attention
 from spacy_modernbert.encoder.attention import ATTENTION, make_plan
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
 from spacy_modernbert.encoder.rope import rotate, rotate_
@@ -168,30 +167,3 @@ def test_each_kind_of_layer_has_its_own_base():
     assert not torch.equal(plan.rotations[FULL][0], plan.rotations[SLIDING][0])
     only = make_config(global_attn_every_n_layers=1)
     assert set(make_plan(make_batch([50]), only, CPU).rotations) == {FULL}
-
-
-def test_some_queries_at_a_time_drop_out_what_they_did(monkeypatch):
-    """In the backward pass, in which they are computed again."""
-    length, rate, n_at_a_time = 50, 0.3, 16
-    monkeypatch.setattr(attention, "_WEIGHTS_BYTES", 4 * 2 * length * n_at_a_time)
-    plan = make_plan(make_batch([length]), make_config(), CPU)
-    qkv = draw_qkv(length)
-    torch.manual_seed(1)
-    found = ATTENTION[FULL](*qkv, plan, rate)
-    torch.manual_seed(1)
-    q, k, v = (x.transpose(0, 1)[None] for x in qkv)
-    wanted = torch.cat(
-        [
-            F.dropout((some @ k.mT / 4**0.5).softmax(-1), rate) @ v
-            for some in q.split(n_at_a_time, dim=2)
-        ],
-        dim=2,
-    )[0].transpose(0, 1)
-    torch.testing.assert_close(found, wanted)
-    d_output = torch.randn_like(wanted)
-    for gradient, other in zip(
-        torch.autograd.grad(found, qkv, d_output),
-        torch.autograd.grad(wanted, qkv, d_output),
-        strict=True,
-    ):
-        torch.testing.assert_close(gradient, other)

@@ -36,7 +36,7 @@ from .util import (
 ov = pytest.importorskip("openvino", reason="needs OpenVINO")
 
 from spacy_modernbert.encoder import openvino_encoder  # noqa: E402
-from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder, Plan  # noqa: E402
+from spacy_modernbert.encoder.openvino_encoder import ElementTypes, OpenVinoEncoder  # noqa: E402
 from spacy_modernbert.encoder.predicting import count_threads  # noqa: E402
 
 F32, BF16 = ov.Type.f32, ov.Type.bf16
@@ -172,7 +172,7 @@ HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIE
 def test_precisions(oracle, encoder, precision, hint, monkeypatch):
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: HAS_BFLOAT16)
     other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
-    assert other._plan == Plan(hint, F32, quantized=False, group_size=0)
+    assert other._types == ElementTypes(hint, F32, quantized=False, group_size=0)
     batch = draw_batch([1, 130, 300])
     assert cosines(other.encode(batch), encoder.encode(batch)).min() >= 0.999
 
@@ -212,16 +212,16 @@ def test_what_is_multiplied_in_which_type(monkeypatch):
     for amx in (False, True):
         monkeypatch.setattr(openvino_encoder, "has_amx", lambda amx=amx: amx)
         plain = {
-            "float32": Plan(F32, F32, quantized=False, group_size=0),
-            "bfloat16": Plan(BF16, F32, quantized=False, group_size=0),
+            "float32": ElementTypes(F32, F32, quantized=False, group_size=0),
+            "bfloat16": ElementTypes(BF16, F32, quantized=False, group_size=0),
         }
         for precision, wanted in plain.items():
-            assert Plan.of(config, precision, quantized=False) == wanted
-        float32 = Plan.of(config, "float32", quantized=True)
-        assert float32 == Plan(F32, F32, quantized=True, group_size=384)
-        bfloat16 = Plan.of(config, "bfloat16", quantized=True)
+            assert ElementTypes.of(config, precision, quantized=False) == wanted
+        float32 = ElementTypes.of(config, "float32", quantized=True)
+        assert float32 == ElementTypes(F32, F32, quantized=True, group_size=384)
+        bfloat16 = ElementTypes.of(config, "bfloat16", quantized=True)
         wanted = (BF16, F32, True, 0) if amx else (F32, BF16, True, 384)
-        assert bfloat16 == Plan(*wanted)
+        assert bfloat16 == ElementTypes(*wanted)
 
 
 @pytest.mark.parametrize(
@@ -241,14 +241,14 @@ def test_groups_that_share_a_scale(hidden_size, intermediate_size, group_size):
         intermediate_size=intermediate_size,
         num_attention_heads=1,
     )
-    assert Plan.of(config, "float32", quantized=True).group_size == group_size
+    assert ElementTypes.of(config, "float32", quantized=True).group_size == group_size
 
 
 @pytest.mark.skipif(not multiplies_int8(), reason="needs products of int8")
 def test_activations_are_quantized(oracle):
     """And not only the weights."""
     exact, grouped = (load(oracle, "openvino", quantization={"bits": 8}) for _ in "ab")
-    exact._plan = replace(exact._plan, group_size=0)
+    exact._types = replace(exact._types, group_size=0)
     batch = draw_batch([300])
     found, wanted = (each.encode(batch) for each in (grouped, exact))
     assert 0.995 <= cosines(found, wanted).min() < 0.999999
@@ -258,7 +258,7 @@ def test_activations_are_quantized(oracle):
 def test_attention_in_another_type_than_the_rest(oracle, encoder):
     """In float32 without quantization, so that it alone makes a difference."""
     other = load(oracle, "openvino")
-    other._plan = replace(other._plan, attention=BF16)
+    other._types = replace(other._types, attention=BF16)
     batch = draw_batch([1, 130, 300])
     assert 0.999 <= cosines(other.encode(batch), encoder.encode(batch)).min() < 0.999999
 
