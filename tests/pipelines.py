@@ -1,19 +1,20 @@
 """Pipelines that are made, loaded, and trained for a moment."""
 
+import copy
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import spacy
 from spacy.language import Language
 from spacy.training import Example
 from spacy.util import fix_random_seed
-from thinc.api import Model, Optimizer
+from thinc.api import Config, Model, Optimizer
 
 from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.layers.shim import EncoderShim
 
-from .util import make_examples
+from .util import make_examples, make_text
 
 
 def make_nlp(checkpoint: Path, lang: str = "en", **tok2vec: Any) -> Language:
@@ -72,6 +73,59 @@ def train(
         found = nlp.update(examples, sgd=optimizer, losses={})
         losses.append(float(found["modernbert_ner"]))
     return losses
+
+
+# Components of spaCy that take a tok2vec.
+STOCK = ["ner", "tagger", "parser", "textcat", "spancat", "senter"]
+
+
+def stock_model(factory: str, tok2vec: Dict[str, Any]) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The config of the model of one of `STOCK`, with such a
+    tok2vec in it.
+    """
+    if factory == "textcat":
+        return {
+            "@architectures": "spacy.TextCatReduce.v1",
+            "tok2vec": tok2vec,
+            "exclusive_classes": True,
+            "use_reduce_first": False,
+            "use_reduce_last": False,
+            "use_reduce_max": False,
+            "use_reduce_mean": True,
+        }
+    meta = spacy.blank("en").get_factory_meta(factory)
+    return {**copy.deepcopy(dict(meta.default_config["model"])), "tok2vec": tok2vec}
+
+
+def make_stock_examples(nlp: Language) -> List[Example]:
+    """RETURNS (List[Example]): Texts with something in them for any of `STOCK` to
+    learn. So many that the parser takes no dependency for a rare one.
+    """
+    examples = []
+    for i in range(40):
+        text = make_text(i, 1 + i % 7)
+        doc = nlp.make_doc(text)
+        annotations = {
+            "tags": ["AB"[k % 2] for k in range(len(doc))],
+            "heads": [1] * len(doc),
+            "deps": ["nsubj", "ROOT"] + ["obj"] * (len(doc) - 2),
+            "cats": {"A": float(i % 2), "B": float(1 - i % 2)},
+            "entities": [(0, doc[1].idx + len(doc[1]), "PERSON")],
+            "spans": {"sc": [(0, len(text), "X")]},
+        }
+        examples.append(Example.from_dict(doc, annotations))
+    return examples
+
+
+def change_settings(
+    folder: Path, component: str = "modernbert_ner", **settings: Any
+) -> None:
+    """Change what the config of a saved pipeline says of an encoder. (`spacy.load`
+    cannot put a block in the place of a value.)
+    """
+    config = Config().from_disk(folder / "config.cfg", interpolate=False)
+    config["components"][component]["model"]["tok2vec"].update(settings)
+    config.to_disk(folder / "config.cfg")
 
 
 def train_ner(checkpoint: Path, steps: int = 25) -> Language:

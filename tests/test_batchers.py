@@ -2,7 +2,6 @@ import json
 import math
 from itertools import islice
 
-import huggingface_hub
 import pytest
 import spacy
 from hypothesis import given
@@ -14,6 +13,7 @@ from thinc.api import compounding
 from spacy_modernbert.batchers import batch_by_wordpieces_v1, estimate_wordpieces
 
 from .documents.toys import TEXT, toy
+from .hub import answer_with
 
 
 @pytest.fixture(scope="module")
@@ -161,20 +161,12 @@ def test_a_tokenizer_of_the_hub(nlp, tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(config))
     tokenizer = toy("byte_level")
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf8")
-    asked = []
-
-    def snapshot_download(name, revision, allow_patterns, ignore_patterns):
-        asked.extend([name, *allow_patterns])
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    asked = answer_with(tmp_path, monkeypatch)
     batcher = batch_by_wordpieces_v1(100, tokenizer="answerdotai/ModernBERT-base")
     assert batcher.get_length(nlp(TEXT)) == len(tokenizer([TEXT])[0]) + 2
-    assert set(asked) == {
-        "answerdotai/ModernBERT-base",
-        "config.json",
-        "tokenizer.json",
-    }
+    assert {each.name for each in asked} == {"answerdotai/ModernBERT-base"}
+    patterns = {pattern for each in asked for pattern in each.patterns}
+    assert patterns == {"config.json", "tokenizer.json"}
 
 
 # -- Registered -------------------------------------------------------------------

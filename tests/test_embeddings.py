@@ -18,7 +18,14 @@ from transformers import AutoModel, AutoTokenizer
 from spacy_modernbert.embeddings import load_embedder, make_doc
 from spacy_modernbert.types import PackedBatch
 
-from .util import CountingEncoder, SmallDevice, make_checkpoint, make_text
+from .pipelines import change_settings
+from .util import (
+    CountingEncoder,
+    SmallDevice,
+    make_checkpoint,
+    make_text,
+    tok2vec_config,
+)
 
 TEXTS = [
     make_text(0, 1),
@@ -262,10 +269,8 @@ def test_windows_that_overlap_a_lot(trained, tmp_path, window, found):
     half of that."""
     folder = tmp_path / "nlp"
     shutil.copytree(trained, folder)
-    config = load_config(folder / "config.cfg")
-    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
-    tok2vec["get_spans"].update(window=64, overlap=48)
-    config.to_disk(folder / "config.cfg")
+    get_spans = tok2vec_config(trained, window=64, overlap=48)["get_spans"]
+    change_settings(folder, get_spans=get_spans)
     spans = load(folder, window=window).get_spans
     assert (spans.window, spans.overlap) == found
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import spacy
 from spacy.util import fix_random_seed
-from thinc.api import Config
 
-from .pipelines import load_with, make_nlp, start, train
+from .pipelines import change_settings, load_with, make_nlp, start, train
 from .util import entities, make_examples, make_text
 
 pytest.importorskip("mlx.core", reason="needs MLX: pip install mlx")
@@ -17,10 +16,7 @@ pytest.importorskip("mlx.core", reason="needs MLX: pip install mlx")
 def quantized(folder, copy, quantization):
     """RETURNS (Path): A copy of a pipeline whose config says so."""
     shutil.copytree(folder, copy)
-    config = Config().from_disk(copy / "config.cfg", interpolate=False)
-    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
-    tok2vec["quantization"] = quantization
-    config.to_disk(copy / "config.cfg")
+    change_settings(copy, quantization=quantization)
     return copy
 
 

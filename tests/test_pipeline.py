@@ -1,6 +1,5 @@
 """`modernbert_ner` in spaCy's hands: training, processes, pickling, other pipelines."""
 
-import copy
 import json
 import os
 import shutil
@@ -18,12 +17,15 @@ from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
 from .pipelines import (
+    STOCK,
     layer_of,
     load_with,
     loaded_encoder,
     make_nlp,
+    make_stock_examples,
     shim_of,
     start,
+    stock_model,
     train,
     train_ner,
 )
@@ -382,40 +384,13 @@ def test_two_in_one_pipeline(trained, tmp_path):
     assert entities(found.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
 
 
-@pytest.mark.parametrize(
-    "factory", ["ner", "tagger", "parser", "textcat", "spancat", "senter"]
-)
+@pytest.mark.parametrize("factory", STOCK)
 def test_inside_stock_components(checkpoint, factory):
     """What takes a tok2vec takes ours."""
     nlp = spacy.blank("en")
-    config = nlp.get_factory_meta(factory).default_config
-    model = copy.deepcopy(dict(config["model"]))
-    tok2vec = tok2vec_config(checkpoint, window=64)
-    if factory == "textcat":
-        model = {
-            "@architectures": "spacy.TextCatReduce.v1",
-            "tok2vec": tok2vec,
-            "exclusive_classes": True,
-            "use_reduce_first": False,
-            "use_reduce_last": False,
-            "use_reduce_max": False,
-            "use_reduce_mean": True,
-        }
-    else:
-        model["tok2vec"] = tok2vec
+    model = stock_model(factory, tok2vec_config(checkpoint, window=64))
     nlp.add_pipe(factory, config={"model": model})
-    examples = []
-    for i, text in enumerate(TEXTS):
-        doc = nlp.make_doc(text)
-        annotations = {
-            "tags": ["AB"[k % 2] for k in range(len(doc))],
-            "heads": [1] * len(doc),
-            "deps": ["nsubj", "ROOT"] + ["obj"] * (len(doc) - 2),
-            "cats": {"A": float(i % 2), "B": float(1 - i % 2)},
-            "entities": [(0, doc[1].idx + len(doc[1]), "PERSON")],
-            "spans": {"sc": [(0, len(text), "X")]},
-        }
-        examples.append(Example.from_dict(doc, annotations))
+    examples = make_stock_examples(nlp)
     optimizer = nlp.initialize(lambda: examples)
     losses: dict = {}
     nlp.update(examples[:3], sgd=optimizer, losses=losses)

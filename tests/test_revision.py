@@ -2,7 +2,6 @@
 
 import json
 
-import huggingface_hub
 import pytest
 
 from spacy_modernbert.embeddings import load_embedder
@@ -11,6 +10,7 @@ from spacy_modernbert.pretraining.run import Pretraining
 from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
 
 from .commands import done, invoke
+from .hub import answer_with
 
 NAME = {"name": "owner/name", "revision": "abc"}
 
@@ -71,12 +71,6 @@ def command(*arguments):
     ],
 )
 def test_it_is_fetched(fetch, checkpoint, tmp_path, monkeypatch):
-    asked = []
-
-    def snapshot_download(name, revision, allow_patterns, ignore_patterns):
-        asked.append((name, revision))
-        return str(checkpoint)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    asked = answer_with(checkpoint, monkeypatch)
     fetch(tmp_path)
-    assert asked and set(asked) == {("owner/name", "abc")}
+    assert {(each.name, each.revision) for each in asked} == {("owner/name", "abc")}

@@ -273,6 +273,14 @@ def count_passes(model: Model) -> CountingEncoder:
     return counting
 
 
+def gradients_of(model: Model) -> Dict[str, np.ndarray]:
+    """RETURNS (Dict[str, np.ndarray]): Those of the encoder of a model, which is
+    initialized.
+    """
+    (layer,) = find_layers(model)
+    return dict(get_shim(layer).loaded.encoder.gradients())
+
+
 def make_tok2vec(checkpoint: Path, **changes: Any) -> Model:
     """RETURNS (Model): An inline encoder, initialized."""
     config = {"model": tok2vec_config(checkpoint, **changes)}

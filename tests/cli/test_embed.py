@@ -15,7 +15,6 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from spacy.util import load_config as load_pipeline_config
 
 from spacy_modernbert.cli import vector_files
 from spacy_modernbert.cli.embed import embed_source
@@ -32,6 +31,7 @@ from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
 from spacy_modernbert.text_files import TextSource
 
 from ..commands import done, failed, invoke, words
+from ..pipelines import change_settings
 from ..util import ROOT, make_checkpoint, make_text, read_jsonl
 
 TEXTS = [make_text(seed, seed % 4) for seed in range(24)]  # some are empty
@@ -176,10 +176,8 @@ def test_a_pipeline(trained, text_file, tmp_path):
 def test_the_settings_of_a_pipeline(trained, text_file, tmp_path):
     """Are those that vectors are made by, unless others are given."""
     shutil.copytree(trained, tmp_path / "nlp")
-    config = load_pipeline_config(trained / "config.cfg")
-    tok2vec = config["components"]["modernbert_ner"]["model"]["tok2vec"]
-    tok2vec.update(backend="cpu", precision="bfloat16", quantization={"bits": 8})
-    config.to_disk(tmp_path / "nlp" / "config.cfg")
+    settings = {"precision": "bfloat16", "quantization": {"bits": 8}}
+    change_settings(tmp_path / "nlp", backend="cpu", **settings)
     own = load_embedder(str(tmp_path / "nlp"))
     assert (own.backend, own.precision) == ("cpu", "bfloat16")
     assert own.quantization == {"bits": 8}

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -23,6 +22,7 @@ from spacy_modernbert.encoder.config import SIZES
 
 from ..commands import done, failed, invoke
 from ..encoder.util import make_masked_lm
+from ..hub import answer_with
 from ..pipelines import make_nlp, start, train
 from ..util import contents, make_tokenizer
 
@@ -245,17 +245,10 @@ def test_copy_onto_itself(published, tmp_path, monkeypatch):
 
 
 def test_copy_from_the_hub(published, tmp_path, monkeypatch):
-    asked = []
-
-    def snapshot_download(name, revision, allow_patterns, ignore_patterns):
-        asked.append((name, revision))
-        if name != "owner/model":
-            raise ConnectionError("no network")
-        return str(published)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    asked = answer_with(published, monkeypatch, name="owner/model")
     done(run("owner/model", tmp_path / "copy", "--revision", "abc123"))
-    assert set(asked) == {("owner/model", "abc123")}
+    wanted = {("owner/model", "abc123")}
+    assert {(each.name, each.revision) for each in asked} == wanted
     assert sorted(contents(tmp_path / "copy")) == FILES
     found = failed(run("owner/other", tmp_path / "other"))
     assert "'owner/other'isnotafolderhere" in "".join(found.split())

@@ -11,7 +11,7 @@ from spacy_modernbert.encoder import availability, flash, kernels
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 
 from ..commands import done, failed, invoke
-from ..pipelines import make_nlp
+from ..pipelines import change_settings, make_nlp
 
 
 def run(*arguments):
@@ -167,10 +167,7 @@ def test_a_quantization_that_the_backend_has_not(
     checkpoint, tmp_path, quantization, message
 ):
     make_nlp(checkpoint).to_disk(tmp_path / "nlp")
-    config = spacy.util.load_config(tmp_path / "nlp" / "config.cfg")
-    block = config["components"]["modernbert_ner"]["model"]["tok2vec"]
-    block["quantization"] = quantization
-    config.to_disk(tmp_path / "nlp" / "config.cfg")
+    change_settings(tmp_path / "nlp", quantization=quantization)
     words = done(run(tmp_path / "nlp"))
     assert f"quantization {quantization}" in words
     assert ("cannot run" in words) == bool(message)

@@ -6,15 +6,17 @@ import pytest
 from spacy_modernbert.layers.encode import get_shim
 from spacy_modernbert.types import PackedBatch
 
-from ..util import count_passes, make_checkpoint, make_text, make_tok2vec
+from ..util import (
+    count_passes,
+    gradients_of,
+    make_checkpoint,
+    make_text,
+    make_tok2vec,
+)
 
 
 def encode_layer(checkpoint, **changes):
     return make_tok2vec(checkpoint, **changes).layers[0]
-
-
-def gradients_of(layer):
-    return dict(get_shim(layer).loaded.encoder.gradients())
 
 
 @pytest.fixture(scope="module")

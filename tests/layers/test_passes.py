@@ -14,6 +14,7 @@ from spacy_modernbert.types import PackedBatch, TokenRows
 
 from ..util import (
     count_passes,
+    gradients_of,
     make_checkpoint,
     make_text,
     make_tok2vec,
@@ -25,10 +26,6 @@ from ..util import (
 def docs(nlp):
     sizes = [2, 9, 0, 1, 30, 4]
     return [nlp(make_text(seed, n)) if n else nlp("") for seed, n in enumerate(sizes)]
-
-
-def gradients_of(model):
-    return dict(get_shim(model.layers[0]).loaded.encoder.gradients())
 
 
 @pytest.mark.parametrize("pooling", ["reduce_mean.v1", "reduce_max.v1"])

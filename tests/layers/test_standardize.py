@@ -8,7 +8,6 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from spacy_modernbert import components
-from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.layers.standardize import standardized
 from spacy_modernbert.layers.tok2vec import OneWord
 
@@ -16,6 +15,7 @@ from ..pipelines import shim_of
 from ..util import (
     count_passes,
     entities,
+    gradients_of,
     make_examples,
     make_text,
     make_tok2vec,
@@ -37,11 +37,6 @@ SETTINGS = {"window": 64, "overlap": 16}
 @pytest.fixture
 def model(checkpoint):
     return make_tok2vec(checkpoint, standardize=True, **SETTINGS)
-
-
-def gradients_of(model):
-    (layer,) = find_layers(model)
-    return dict(get_shim(layer).loaded.encoder.gradients())
 
 
 def make_nlp(checkpoint, standardize=True, **settings):
