@@ -333,6 +333,35 @@ def assert_gradients(
         assert_gradient(found[name], gradient, f"gradient of {name}")
 
 
+def assert_near(
+    found: np.ndarray, wanted: np.ndarray, least: float, what: str = "hidden states"
+) -> None:
+    """Of another precision: rows point in the same directions, and are as long within
+    5 %.
+
+    least (float): The least cosine of a pair of rows.
+    """
+    assert found.shape == wanted.shape and found.dtype == np.float32, what
+    cosine = cosines(found, wanted).min()
+    assert cosine >= least, f"{what}: a cosine of {cosine}"
+    lengths = np.linalg.norm(found, axis=-1) / np.linalg.norm(wanted, axis=-1)
+    error = np.abs(lengths - 1).max()
+    assert error <= 0.05, f"{what}: too long or too short by {error:.1%}"
+
+
+def assert_gradients_near(
+    found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], least: float
+) -> None:
+    """The same of gradients, each as one long row.
+
+    least (float): The least cosine of a gradient.
+    """
+    assert set(found) == set(wanted)
+    for name, gradient in wanted.items():
+        assert found[name].shape == gradient.shape, name
+        assert_near(found[name].ravel(), gradient.ravel(), least, name)
+
+
 def cosines(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """RETURNS (np.ndarray): The cosine of each pair of rows."""
     norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
