@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from .pipelines import (
 )
 from .scripts import run_script
 from .util import (
+    contents,
     count_passes,
     entities,
     make_checkpoint,
@@ -415,10 +417,10 @@ def test_round_trip(trained, tmp_path):
     assert sum(map(len, found)) > len(TEXTS)
     nlp.to_disk(tmp_path / "again")
     assert entities(spacy.load(tmp_path / "again").pipe(TEXTS)) == found
-    for path in (trained / "modernbert_ner").rglob("*.*"):
-        if path.is_file():
-            other = tmp_path / "again" / path.relative_to(trained)
-            assert other.read_bytes() == path.read_bytes()
+    saved = contents(tmp_path / "again" / "modernbert_ner")
+    wanted = contents(trained / "modernbert_ner")
+    assert saved.keys() == wanted.keys() > {"cfg", "model", "moves"}
+    assert [name for name in wanted if saved[name] != wanted[name]] == []
 
 
 def test_bytes(trained):
@@ -507,7 +509,8 @@ def test_encoder_folder_damaged(trained, tmp_path, file, harm):
         path.write_bytes(path.read_bytes()[:-10])
     else:
         path.unlink()
-    with pytest.raises(ValueError, match=r"encoder|tokenizer"):
+    # "encoder" and "tokenizer" stand in any path here; the file does not.
+    with pytest.raises(ValueError, match=re.escape(file)):
         spacy.load(tmp_path / "nlp")
 
 

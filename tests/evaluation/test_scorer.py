@@ -56,17 +56,19 @@ def test_in_a_pipeline():
 def test_its_weights_outlast_an_evaluation_that_finds_nothing():
     """spaCy forgets the weight of a score that is None once."""
     nlp = spacy.blank("en")
-    ner = nlp.add_pipe("ner", config={"scorer": {"@scorers": NAME}})
-    ner.add_label("A")
-    nlp.initialize()
-    reference = make_example(["u", "v"], [(0, 1, "A")], []).reference
+    ruler = nlp.add_pipe("entity_ruler", config={"scorer": {"@scorers": NAME}})
+    ruler.add_patterns([{"label": "A", "pattern": "not there"}])
+    gold = [(0, 1, "A"), (1, 2, "A")]
+    reference = make_example(["u", "u"], gold, []).reference
     evaluate = create_evaluation_callback(
         nlp,
-        lambda nlp: [spacy.training.Example(nlp.make_doc("u v"), reference)],
-        {"ents_f": 0.5, "ents_consistency": 0.5},
+        lambda nlp: [spacy.training.Example(nlp.make_doc("u u"), reference)],
+        {"ents_f": 0.25, "ents_consistency": 0.75},
     )
-    _, scores = evaluate()
-    assert scores["ents_consistency"] == 0.0
+    score, scores = evaluate()
+    assert score == scores["ents_consistency"] == 0.0
+    ruler.add_patterns([{"label": "A", "pattern": "u"}])
+    assert evaluate()[0] == 1.0
     # Where nothing is annotated, there is nothing to score.
     bare = make_example(["u"], [], []).predicted.copy()
     bare.user_data.clear()
