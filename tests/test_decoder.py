@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -180,8 +181,12 @@ def test_uninitialized():
     pipe = make_pipe(np.random.default_rng(0))
     model = build_tb_parser_model(pipe.model.layers[0], "ner", False, 8, 2, False)
     bare = ModernBertNER(nlp.vocab, model, name="bare", moves=pipe.moves)
-    with pytest.raises((KeyError, ValueError)):
-        bare.predict([make_doc(np.random.default_rng(0), 3)])
+    errors = []
+    for predict in (bare.predict, partial(EntityRecognizer.predict, bare)):
+        with pytest.raises((KeyError, ValueError)) as error:
+            predict([make_doc(np.random.default_rng(0), 3)])
+        errors.append((error.type, str(error.value)))
+    assert errors[0] == errors[1]
 
 
 # -- In a pipeline ----------------------------------------------------------------

@@ -310,9 +310,13 @@ def test_inputs_are_looked_at_before_any_work(
 ):
     monkeypatch.setattr(COMMAND, "predict", lambda *_: pytest.fail("worked in vain"))
     (tmp_path / "bad.spacy").write_bytes(b"no docs")
-    (tmp_path / "ruler" / "config.cfg").write_text("[nlp]\nlang = 'en'")
-    bad = {"--train": tmp_path / "bad.spacy", "--compare": ruler}
-    failed(run(trained, data, option, bad[option]))
+    (tmp_path / "ruler" / "config.cfg").write_text('[nlp]\nlang = "klingon"')
+    bad = {
+        "--train": (tmp_path / "bad.spacy", "bad.spacy"),
+        "--compare": (ruler, "klingon"),
+    }
+    path, message = bad[option]
+    assert message in "".join(failed(run(trained, data, option, path)).split())
 
 
 def test_what_cannot_be_printed_is_written(ruler, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import sys
 
@@ -92,7 +93,8 @@ def test_one_of_several_components(trained, tmp_path):
     nlp.to_disk(tmp_path / "nlp")
     arguments = [tmp_path / "nlp", tmp_path / "onnx"]
     assert "with --component: modernbert_ner, other" in failed(run(*arguments))
-    failed(run(*arguments, "--component", "x"))
+    found = failed(run(*arguments, "--component", "x"))
+    assert re.search(r"--component is '?x\b", found)
     done(run(*arguments, "--component", "other"))
 
 
