@@ -1,5 +1,6 @@
 """Every backend in spaCy's hands: the same pipeline, whatever it was trained on."""
 
+import copy
 import os
 
 import numpy as np
@@ -89,6 +90,30 @@ def test_added_and_trained_or_refused(checkpoint, backend, tmp_path):
         if not look_for(other).missing:
             again = load_exact(tmp_path / "nlp", other)
             assert entities(again.pipe(TEXTS)) == wanted, other
+
+
+def test_rehearsing(trained, backend):
+    """Thinc steps arrays on the host, which are the weights on the CPU only. Elsewhere
+    the encoder stays as it is, and all else is rehearsed.
+    """
+    if backend in PREDICTING:
+        pytest.skip("predicts only")
+    nlp = load_exact(trained, backend)
+    optimizer = nlp.resume_training()
+    examples = make_examples(nlp, 4)
+    # What it has learned since is what rehearsing takes back.
+    nlp.update(examples, sgd=optimizer)
+    # The layer between the encoder and the recognizer.
+    linear = nlp.get_pipe("modernbert_ner").model.get_ref("tok2vec").layers[-1]
+    before = copy.deepcopy(dict(loaded_encoder(nlp).tensors()))
+    before_linear = linear.get_param("W").copy()
+    nlp.rehearse(examples, sgd=optimizer)
+    changed = {
+        name: bool((array != before[name]).any())
+        for name, array in loaded_encoder(nlp).tensors().items()
+    }
+    assert set(changed.values()) == {backend == "cpu"}, changed
+    assert (linear.get_param("W") != before_linear).any()
 
 
 def test_saved_again(trained, backend, tmp_path):

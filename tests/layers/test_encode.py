@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from thinc.api import set_dropout_rate
 
 from spacy_modernbert.layers.encode import get_shim
 from spacy_modernbert.types import PackedBatch
@@ -80,6 +81,16 @@ def test_with_dropout_every_batch_is_kept(tmp_path, docs):
     n_trained = len(passes.trained)
     backprop(np.ones_like(encoded.vectors))
     assert len(passes.trained) == n_trained and passes.held == 0
+
+
+def test_the_dropout_of_training_does_not_reach_it(checkpoint, docs):
+    """As in spacy-transformers: an encoder drops out what its own config says."""
+    model = make_tok2vec(checkpoint)
+    wanted, _ = model.begin_update(docs)
+    set_dropout_rate(model, 0.5)
+    found, _ = model.begin_update(docs)
+    for vectors, others in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(vectors, others)
 
 
 def test_no_gradient_no_pass(checkpoint, docs):
