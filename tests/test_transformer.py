@@ -7,7 +7,7 @@ from spacy.util import fix_random_seed
 
 from spacy_modernbert.components import DEFAULT_CONFIG
 
-from .pipelines import loaded_encoder
+from .pipelines import STOCK, loaded_encoder, make_stock_examples, stock_model
 from .util import entities, make_examples, make_text, make_tok2vec, tok2vec_config
 
 pytest.importorskip("spacy_transformers")
@@ -227,6 +227,29 @@ def test_one_encoder_for_many(checkpoint):
     assert last["ner"] < first["ner"] and last["tagger"] < first["tagger"]
     doc = nlp(TEXTS[2])
     assert {token.tag_ for token in doc} == {"X", "Y"}
+
+
+@pytest.mark.parametrize("factory", STOCK)
+def test_stock_components_listen(checkpoint, factory):
+    """And teach the encoder."""
+    transformer = {"factory": "transformer", "model": shared_config(checkpoint)}
+    listening = {"factory": factory, "model": stock_model(factory, LISTENER)}
+    nlp = make_nlp(transformer=transformer, **{factory: listening})
+    examples = make_stock_examples(nlp)
+    optimizer = nlp.initialize(lambda: examples)
+    tensors = weights(nlp, "transformer")
+    before = {name: array.copy() for name, array in tensors.items()}
+    losses: dict = {}
+    # Layers of scores are zeros at first, and let no gradient through.
+    for _ in range(2):
+        nlp.update(examples[:3], sgd=optimizer, losses=losses)
+    assert losses[factory] > 0
+    for name, array in weights(nlp, "transformer").items():
+        assert (array != before[name]).any(), name
+    docs = list(nlp.pipe(TEXTS))
+    again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    for one, other in zip(docs, again.pipe(TEXTS), strict=True):
+        assert one.to_json() == other.to_json()
 
 
 def test_training_by_config_with_replaced_listeners(nlp, checkpoint, tmp_path):
