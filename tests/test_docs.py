@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 from configparser import ConfigParser
 from textwrap import dedent
 
+import numpy as np
 import pytest
 import spacy
 from spacy.cli.init_config import fill_config
@@ -13,8 +15,12 @@ from spacy.training import Example
 from spacy.util import load_config, load_model_from_config
 from thinc.api import Config
 
+from spacy_modernbert.pipelines import find_encoder_blocks
 from spacy_modernbert.pretraining.settings import PretrainingSettings
+from spacy_modernbert.types import PackedBatch
 
+from .commands import done, invoke
+from .pipelines import change_settings, load_exact, loaded_encoder
 from .util import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,9 +36,9 @@ ALL_PAGES = [
 ]
 
 
-def blocks(language):
+def blocks(language, text=TEXT):
     pattern = rf"^( *)```{language}\n(.*?)^\1```$"
-    found = re.finditer(pattern, TEXT, re.MULTILINE | re.DOTALL)
+    found = re.finditer(pattern, text, re.MULTILINE | re.DOTALL)
     return [dedent(match.group(2)) for match in found]
 
 
@@ -64,9 +70,17 @@ def test_every_page_is_in_the_index():
         assert f"(docs/{page.name})" in index
 
 
-def find(language, what):
-    (block,) = (block for block in blocks(language) if what in block)
+def find(language, what, text=TEXT):
+    (block,) = (block for block in blocks(language, text) if what in block)
     return block
+
+
+@pytest.mark.parametrize(
+    "page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_python_can_be_compiled(page):
+    for block in blocks("python", page.read_text(encoding="utf8")):
+        compile(block, page.name, "exec")
 
 
 @pytest.mark.parametrize("block", blocks("ini"))
@@ -81,6 +95,24 @@ def test_values_are_json(block):
     assert values
     for value in values:
         json.loads(value)
+
+
+def test_where_the_settings_of_recipes_stand():
+    text = (ROOT / "docs" / "backends.md").read_text(encoding="utf8")
+    (table,) = re.findall(r"^\| recipe \|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.M)
+    told = {}
+    for row in table.splitlines():
+        recipes, path, _ = row.removeprefix("|").split("|")
+        told.update(dict.fromkeys(re.findall("`(.+?)`", recipes), path.strip(" `")))
+    found = {}
+    for recipe in (ROOT / "configs").glob("*.cfg"):
+        for block in find_encoder_blocks(load_config(recipe)):
+            found[recipe.stem] = block.path
+    assert told.items() <= found.items()
+    # `roster` stands for those that differ from it in their corpus.
+    others = found.keys() - told.keys()
+    assert others == {"roster-long", "roster-tiny"}
+    assert {found[name] for name in others} == {told["roster"]}
 
 
 def test_the_config_can_be_filled(tmp_path, checkpoint):
@@ -145,3 +177,72 @@ def test_in_a_pipeline(checkpoint, tmp_path, monkeypatch):
     exec(make, names)
     exec(find("python", "nlp.initialize"), names)
     assert names["nlp"].pipe_names == ["modernbert_ner"]
+
+
+@pytest.fixture
+def my_pipeline(trained, tmp_path, monkeypatch):
+    """The folder in which the one lies that pages speak of."""
+    shutil.copytree(trained, tmp_path / "my_pipeline")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("what", ["tok2vec.backend", '{"tok2vec": {"backend"'])
+def test_another_backend(my_pipeline, what):
+    change_settings(my_pipeline / "my_pipeline", backend="tpu")
+    names = {"spacy": spacy}
+    exec(find("python", what), names)
+    assert loaded_encoder(names["nlp"]).device == "cpu"
+
+
+def test_vectors_of_texts(checkpoint):
+    code = find("python", "load_embedder").replace(
+        "answerdotai/ModernBERT-base", checkpoint.as_posix()
+    )
+    names = {}
+    exec(code, names)
+    assert names["vectors"].shape == (2, 32) and names["vectors"].dtype == "float32"
+
+
+def test_vectors_of_docs(my_pipeline, capsys):
+    exec(find("python", "set_doc_vector"), {"spacy": spacy})
+    assert 0 < abs(float(capsys.readouterr().out)) < 1
+
+
+def test_the_trained_pipeline(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, tmp_path / "training" / "mine-8192" / "model-best")
+    names = {"spacy": spacy}
+    exec(find("python", "model-best"), names)
+    assert names["nlp"].pipe_names == ["modernbert_ner"]
+
+
+def test_a_cleaner():
+    """What it does, test_transformer.py shows."""
+    names = {"nlp": spacy.blank("en")}
+    exec(find("python", "doc_cleaner"), names)
+    assert names["nlp"].pipe_names == ["doc_cleaner"]
+
+
+def test_onnx_without_this_package(my_pipeline):
+    ort = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    done(invoke(*find("bash", "export-onnx").split()[4:]))
+    first, second = np.array([1, 7, 8, 2]), np.array([1, 9, 2])
+    names = {"np": np, "first_ids": first, "second_ids": second}
+    exec(find("python", "InferenceSession"), {**names, "onnxruntime": ort}, names)
+    encoder = loaded_encoder(load_exact(my_pipeline / "my_pipeline", "cpu"))
+    wanted = encoder.encode(PackedBatch.of([first, second]))
+    np.testing.assert_allclose(names["hidden"], wanted, atol=1e-4)
+
+
+def test_what_a_corpus_is(tmp_path, monkeypatch, capsys):
+    page = ROOT / "spacy_modernbert" / "corpora" / "README.md"
+    (tmp_path / "corpus" / "litbank").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    doc = spacy.blank("en")("Anna Berg went to Oslo.")
+    doc.user_data["id"] = "one"
+    doc.ents = [doc.char_span(0, 9, "PER")]
+    DocBin(docs=[doc], store_user_data=True).to_disk("corpus/litbank/test.spacy")
+    exec(find("python", "DocBin", page.read_text(encoding="utf8")), {})
+    assert capsys.readouterr().out == "one 6 (Anna Berg,)\n"

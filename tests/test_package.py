@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 import spacy
 
 from spacy_modernbert.about import __version__
+from spacy_modernbert.cli.info import _LIBRARIES
+from spacy_modernbert.errors import Missing
 
 from .util import ROOT, entities, make_text
 
@@ -57,8 +60,7 @@ def test_wheel(tmp_path):
         names = set(wheel.namelist())
         assert wheel.read(f"{info}/top_level.txt").split() == [b"spacy_modernbert"]
         entry_points = read_config(wheel.read(f"{info}/entry_points.txt").decode())
-    setup = read_config((ROOT / "setup.cfg").read_text(encoding="utf8"))
-    groups = setup["options.entry_points"].items()
+    groups = read_setup()["options.entry_points"].items()
     wanted = "\n".join(f"[{group}]\n{lines}" for group, lines in groups)
     assert entry_points == read_config(wanted)
     assert "modernbert_ner" in entry_points["spacy_factories"]
@@ -69,6 +71,46 @@ def test_wheel(tmp_path):
     for size in ("tiny", "micro", "mini", "base", "large"):
         assert f"spacy_modernbert/encoder/sizes/{size}.json" in names
     assert not any(name.startswith("tests") for name in names)
+
+
+def read_setup():
+    return read_config((ROOT / "setup.cfg").read_text(encoding="utf8"))
+
+
+def test_extras_that_are_spoken_of():
+    """In errors, in `info`, on any page: there are such extras."""
+    files = [ROOT / "README.md"]
+    for folder in ("docs", "spacy_modernbert", "benchmarks", "assets"):
+        files += [
+            path
+            for path in sorted((ROOT / folder).rglob("*"))
+            if path.suffix in (".md", ".py")
+        ]
+    found = set(_LIBRARIES.values()) - {""}
+    for path in files:
+        text = path.read_text(encoding="utf8")
+        # Of the package, or of a clone of it.
+        named = re.findall(r"(?:spacy-modernbert|[\"' ]\.)\[([a-z0-9,-]+)\]", text)
+        found.update(extra for names in named for extra in names.split(","))
+    assert {"dev", "fast", "parquet", "mlx-cuda13"} <= found
+    assert found <= set(read_setup()["options.extras_require"])
+
+
+def test_the_readme_lists_the_extras():
+    """All but those for whoever works on the project."""
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    (table,) = re.findall(r"^\| Extra \|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.M)
+    found = set(re.findall(r"^\| `([a-z0-9-]+)`", table, re.M))
+    # Two stand beside the one that they are kinds of.
+    found |= set(re.findall(r"`(mlx-[a-z0-9]+)`", table))
+    wanted = set(read_setup()["options.extras_require"]) - {"dev", "benchmarks"}
+    assert found == wanted
+
+
+def test_the_torch_that_errors_ask_for():
+    required = read_setup()["options"]["install_requires"].split()
+    (torch,) = (each for each in required if re.match(r"torch\b", each))
+    assert f"pip install '{torch}'" in Missing.TORCH
 
 
 def test_packaged_pipeline(trained, tmp_path):
