@@ -244,6 +244,15 @@ def test_nothing_and_something_in_one_batch(trained):
     nlp.update(examples, sgd=nlp.resume_training())
 
 
+def test_nothing_heavy_is_left_on_docs(trained):
+    nlp = spacy.load(trained)
+    docs = [nlp(TEXTS[0]), *nlp.pipe(TEXTS[:3])]
+    assert docs[0].ents
+    for doc in docs:
+        assert doc.tensor.size == 0
+        assert not doc.user_data and not doc.user_hooks
+
+
 def test_one_by_one_or_together(trained):
     nlp = spacy.load(trained)
     together = entities(nlp.pipe(TEXTS))

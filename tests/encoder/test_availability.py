@@ -240,6 +240,16 @@ def test_auto_predicts_int8_by_openvino(has):
     assert without.backend == "cpu"
 
 
+def test_auto_quantizes_by_mlx_on_apple_silicon(has):
+    """Which `mps` cannot, nor an NVIDIA card by torch."""
+    everything = ("cuda", "mps", "mlx", "cpu", "openvino", "onnx")
+    has(*everything, apple=True)
+    among = [each for each in everything if each not in ("cuda", "mps")]
+    assert choose(to_train=False, quantized=True, among=among).backend == "mlx"
+    has(*everything, flags={"avx512_vnni"})
+    assert choose(to_train=False, quantized=True, among=among).backend == "openvino"
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64"])
 def test_auto_predicts_int8_by_onnx(has, machine, monkeypatch):
     """On a processor of this kind without instructions for it."""

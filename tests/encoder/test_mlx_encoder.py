@@ -30,6 +30,7 @@ from .util import (
     draw_batch,
     in_place,
     into_new_arrays,
+    make_irregular,
     make_oracle,
     make_tokenizer,
     run_oracle,
@@ -107,6 +108,11 @@ def test_packed_as_alone(oracle, lengths):
 def test_every_shape(changes):
     model = make_oracle(**changes)
     assert_parity(load(model), model, [1, 40, 130])
+
+
+def test_irregular_layer_types():
+    model, changes = make_irregular()
+    assert_parity(load(model, changes=changes), model, [1, 130, 300])
 
 
 def test_no_sequences(oracle):
