@@ -10,9 +10,10 @@ from spacy_modernbert.cli import app as modernbert
 
 def invoke(*arguments: object, app: Typer = modernbert, **options: Any) -> Result:
     """RETURNS (Result): What came of a command of `python -m spacy modernbert`, or of
-    another app.
+    another app, on a terminal of 80 columns.
     """
-    return CliRunner().invoke(app, list(map(str, arguments)), **options)
+    runner = CliRunner(env={"COLUMNS": "80"})
+    return runner.invoke(app, list(map(str, arguments)), **options)
 
 
 def words(result: Result) -> str:

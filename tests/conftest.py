@@ -6,6 +6,7 @@ from typing import Iterator
 import pytest
 import torch
 from hypothesis import settings
+from thinc.api import fix_random_seed
 
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder import availability, backend
@@ -36,6 +37,12 @@ def float32_is_auto() -> Iterator[None]:
         patch.setattr(backend, "multiplies_bfloat16", lambda: False)
         patch.setattr(availability, "_is_quickest_by_openvino", lambda: False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A test finds the same alone, after others, and the next time."""
+    fix_random_seed(0)
 
 
 _MARKS = {"cuda": [pytest.mark.gpu], "mps": [pytest.mark.mps]}

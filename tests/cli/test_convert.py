@@ -38,9 +38,10 @@ def fail(*arguments):
 
 
 def as_written(folder):
-    """What is in a folder, and when it was written, whenever it was read."""
-    times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*")}
-    return contents(folder), times
+    """What is in a folder, and which files these are, whenever they were read."""
+    states = {path.name: path.stat() for path in folder.glob("*")}
+    files = {name: (each.st_ino, each.st_mtime_ns) for name, each in states.items()}
+    return contents(folder), files
 
 
 def number(pattern, words):

@@ -22,6 +22,9 @@ from .util import SMALL, draw_batch
 
 torchgen = pytest.importorskip("torchgen", reason="comes with torch, but not with all")
 TABLE = Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml"
+needs_table = pytest.mark.skipif(
+    not TABLE.is_file(), reason="this torch has no table of operations"
+)
 
 # What `scaled_dot_product_attention` is on a processor. On MPS it is
 # `_scaled_dot_product_attention_math_for_mps`, or made of other operations.
@@ -61,7 +64,7 @@ def runs_on_mps(name: str, table: Dict[str, str]) -> bool:
     return re.search(r"\bMPS\b|Composite", keys) is not None
 
 
-@pytest.mark.skipif(not TABLE.is_file(), reason="this torch has no table of operations")
+@needs_table
 @pytest.mark.parametrize("rectified", [False, True])
 def test_all_operations_are_there(rectified):
     config = ModernBertConfig.from_dict(
@@ -84,6 +87,7 @@ def test_all_operations_are_there(rectified):
     assert [name for name in sorted(names) if not runs_on_mps(name, table)] == []
 
 
+@needs_table
 def test_the_table_can_say_no():
     """Some operations have no code for MPS."""
     table = read_table()

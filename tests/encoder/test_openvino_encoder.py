@@ -384,7 +384,7 @@ def test_threads_that_encode_at_once(encoder):
 
 
 FORK = """
-import gc, multiprocessing, os, sys, threading, time
+import gc, multiprocessing, os, sys, threading
 import numpy as np
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder
@@ -405,12 +405,14 @@ if sys.argv[1] == "after":
         gc.collect()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+forked = threading.Event()
 if sys.argv[1] == "meanwhile":
     # A thread that compiles, and is in no fork.
-    compile_now, begun = encoder._compile, threading.Event()
+    compile_now, begun, parent = encoder._compile, threading.Event(), os.getpid()
     def compile_slowly(n_threads):
-        begun.set()
-        time.sleep(3)
+        if os.getpid() == parent:
+            begun.set()
+            forked.wait()
         return compile_now(n_threads)
     encoder._compile = compile_slowly
     threading.Thread(target=encoder.encode, args=(batch,)).start()
@@ -424,6 +426,7 @@ queue = context.Queue()
 workers = [context.Process(target=work, args=(queue,)) for _ in range(2)]
 for worker in workers:
     worker.start()
+forked.set()
 for worker in workers:
     np.testing.assert_allclose(queue.get(timeout=60), encoder.encode(batch), atol=1e-6)
 for worker in workers:
