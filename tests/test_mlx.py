@@ -51,16 +51,6 @@ def test_a_pipeline_learns_as_on_torch(checkpoint, tmp_path, monkeypatch):
     assert curves[0][-1] < 0.5 * curves[0][0]
 
 
-def test_a_pipeline_in_two_processes(trained, monkeypatch):
-    """Forked or spawned, whichever is usual here, after MLX was used."""
-    monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "mlx")
-    nlp = spacy.load(trained)
-    texts = [make_text(seed) for seed in range(6)]
-    wanted = entities(nlp.pipe(texts))
-    assert any(wanted)
-    assert entities(nlp.pipe(texts, n_process=2, batch_size=2)) == wanted
-
-
 def test_a_quantized_pipeline(trained, tmp_path):
     """Quantized when it is loaded; saved so; and read by torch."""
     settings = {"bits": 8, "group_size": 32}

@@ -1,6 +1,4 @@
-"""A pipeline whose encoder runs by OpenVINO."""
-
-import os
+"""A pipeline whose encoder runs by OpenVINO: what test_backends.py does not show."""
 
 import pytest
 
@@ -12,17 +10,6 @@ from .util import entities, make_examples, make_text
 pytest.importorskip("openvino", reason="needs OpenVINO")
 
 TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]
-
-
-def test_it_finds_what_torch_finds(trained, tmp_path):
-    """Trained by torch, run by OpenVINO, saved by it, and run by torch again."""
-    wanted = entities(load_exact(trained, "cpu").pipe(TEXTS))
-    assert any(wanted)
-    nlp = load_exact(trained, "openvino")
-    assert loaded_encoder(nlp).device == "openvino:CPU"
-    assert entities(nlp.pipe(TEXTS)) == wanted
-    nlp.to_disk(tmp_path / "again")
-    assert entities(load_exact(tmp_path / "again", "cpu").pipe(TEXTS)) == wanted
 
 
 def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
@@ -45,12 +32,6 @@ def test_auto_moves_to_torch_to_train(trained, monkeypatch, tmp_path):
     assert entities(load_exact(tmp_path / "nlp", "openvino").pipe(TEXTS)) == wanted
 
 
-def test_it_does_not_train(trained):
-    nlp = load_exact(trained, "openvino")
-    with pytest.raises(ValueError, match="'openvino' predicts only"):
-        nlp.update(make_examples(nlp, 2))
-
-
 def test_what_comes_after_it_is_trained(trained, tmp_path):
     """Without a gradient for the encoder itself."""
     nlp = load_exact(trained, "openvino", grad_factor=0.0)
@@ -61,12 +42,3 @@ def test_what_comes_after_it_is_trained(trained, tmp_path):
     wanted = entities(nlp.pipe(TEXTS))
     nlp.to_disk(tmp_path / "nlp")
     assert entities(load_exact(tmp_path / "nlp", "cpu").pipe(TEXTS)) == wanted
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_processes(trained):
-    """Forked after the encoder has run."""
-    nlp = load_exact(trained, "openvino")
-    wanted = entities(nlp.pipe(TEXTS))
-    assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted
