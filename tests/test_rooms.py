@@ -7,6 +7,7 @@ import pytest
 
 import spacy_modernbert
 
+from .scripts import run_script
 from .util import ROOT
 
 PACKAGE = Path(spacy_modernbert.__file__).parent
@@ -25,14 +26,22 @@ WITHOUT = {
 def imports(path):
     """The libraries, and the modules and rooms of the package, that a file imports."""
     up = len(path.relative_to(PACKAGE).parts)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+    yield from imports_of(path.read_text(encoding="utf8"), up)
+
+
+def imports_of(code, up):
+    """The same of code that lies so many folders below that of the package."""
+    for node in ast.walk(ast.parse(code)):
+        names = []
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.split(".")[0]
-        elif isinstance(node, ast.ImportFrom) and node.level == up:
-            names = [node.module] if node.module else [a.name for a in node.names]
-            yield from (name.split(".")[0] for name in names)
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level in (0, up):
+            package = [PACKAGE.name] if node.level else []
+            module = [node.module] if node.module else []
+            names = [".".join([*package, *module, a.name]) for a in node.names]
+        for name in names:
+            first, *rest = name.split(".")
+            yield rest[0] if first == PACKAGE.name and rest else first
 
 
 @pytest.mark.parametrize("room", WITHOUT)
@@ -47,6 +56,20 @@ def test_rooms(room):
 def test_what_spacy_imports_for_the_factories(name):
     """With every `spacy.blank()`: nothing heavy."""
     assert not {*FRAMEWORKS, "spacy_transformers"} & set(imports(PACKAGE / name))
+
+
+def test_evaluation_knows_no_encoder():
+    """Nor does what it imports."""
+    script = """
+import sys
+sys.modules["torch"] = None
+import spacy_modernbert.evaluation.scorer, spacy_modernbert.evaluation.report
+import spacy_modernbert.evaluation.curve, spacy_modernbert.loggers
+rooms = {"spacy_modernbert.layers", "spacy_modernbert.encoder"}
+found = {"transformers", "numba", *rooms} & set(sys.modules)
+assert not found, found
+"""
+    run_script(script)
 
 
 def imports_of_tests(code):
@@ -91,7 +114,29 @@ def test_it_sees_imports_of_tests(code):
 
 
 def test_it_sees_imports():
-    """Of every form."""
     found = set(imports(PACKAGE / "layers" / "plan.py"))
     assert {"documents", "spacy"} <= found
     assert "torch" in set(imports(PACKAGE / "encoder" / "backend.py"))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from ..encoder.rope import turn",
+        "from ..encoder import rope",
+        "from .. import encoder",
+        "from spacy_modernbert.encoder.rope import turn",
+        "from spacy_modernbert.encoder import rope",
+        "from spacy_modernbert import encoder",
+        "import spacy_modernbert.encoder",
+        "import spacy_modernbert.encoder.rope as rope",
+        "def forward():\n    from ..encoder import rope",
+    ],
+)
+def test_it_sees_imports_of_every_form(code):
+    assert list(imports_of(code, up=2)) == ["encoder"]
+
+
+def test_it_sees_no_neighbours():
+    """Which are no rooms, whatever they are called."""
+    assert not list(imports_of("from .encoder import x\nfrom . import torch", up=2))
