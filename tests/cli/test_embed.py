@@ -399,10 +399,11 @@ def test_a_beginning_that_was_copied_in_part(run, interrupt, text_file, tmp_path
 # The command, killed as it is about to sync its `number`-th write.
 KILLED = """
 import os, signal, sys
+from spacy_modernbert import atomic
 from spacy_modernbert.cli import app, vector_files
 
 number, *arguments = sys.argv[1:]
-seen, sync = [], vector_files.sync
+seen, sync = [], atomic.sync
 
 def sync_or_die(stream):
     seen.append(stream)
@@ -410,7 +411,7 @@ def sync_or_die(stream):
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
     sync(stream)
 
-vector_files.sync = sync_or_die
+atomic.sync = vector_files.sync = sync_or_die
 app(["embed", *arguments])
 """
 
