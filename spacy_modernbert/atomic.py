@@ -227,10 +227,18 @@ def _around(folder: Path) -> Path:
         return folder.parent
     is_kept = (
         os.path.ismount(folder)
-        or Path.cwd().is_relative_to(folder)
+        or _is_current(folder)
         or not os.access(folder.parent, os.W_OK)
     )
     return folder if is_kept else folder.parent
+
+
+def _is_current(folder: Path) -> bool:
+    """RETURNS (bool): Whether it is the current folder, or one around it."""
+    try:
+        return Path.cwd().is_relative_to(folder)
+    except OSError:  # the current folder is gone
+        return False
 
 
 def _sweep(around: Path, name: str) -> None:

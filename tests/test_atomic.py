@@ -196,6 +196,15 @@ def test_the_current_folder_stays(tmp_path, monkeypatch, within):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_current_folder_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for name in ("a", "b"):
+        fill(tmp_path / "out", **{name: "text"})
+        assert contents(tmp_path / "out") == {f"{name}.txt": b"text", "d/e": b"e"}
+
+
 def test_a_folder_in_one_that_may_not_be_written(tmp_path, monkeypatch):
     """As one's own among those of others."""
     folder = tmp_path / "out"
