@@ -58,7 +58,10 @@ def test_parts_fit_each_other(model, docs):
 
 @pytest.mark.parametrize(
     ("spans", "place"),
-    [([(0, 8), (3, 5)], "ends before token 5"), ([(3, 5), (0, 8)], "starts at token 3")],
+    [
+        ([(0, 8), (3, 5)], "ends before token 5"),
+        ([(3, 5), (0, 8)], "starts at token 3"),
+    ],
 )
 def test_spans_that_do_not_end_with_the_doc(checkpoint, nlp, spans, place):
     """spacy-transformers would take fewer tokens for those of the Doc."""
