@@ -86,11 +86,11 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     if export is not None:
         check_folder(export)
         _check_export(export, run)
+    if not run.step:
+        _check_no_others(output / _CONFIG, output / LOG)
     # Two runs would take turns to write the state and the log.
     with locked(output / _LOCK, output):
         run.check_unchanged()
-        if not run.step:
-            _check_no_others(output / _CONFIG, output / LOG)
         cut_log(output / LOG, run.step)
         if run.step:
             changes = list(_find_changes(settings, output / _CONFIG))

@@ -113,6 +113,7 @@ def test_files_of_others_are_not_replaced(folder, name, text):
     (folder / "out" / name).write_text(text)
     assert f"{name} is not of a pretraining run" in failed(run(folder))
     assert (folder / "out" / name).read_text() == text
+    assert [path.name for path in (folder / "out").iterdir()] == [name]
 
 
 def test_what_was_not_written_is_written_when_it_goes_on(folder):
