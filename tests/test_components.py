@@ -245,13 +245,20 @@ def test_trained_as_by_spacy(checkpoint):
         np.testing.assert_allclose(gradient, stock[name], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("use_upper", [False, True])
-def test_initialized_again(checkpoint, use_upper):
-    """It begins anew: of spaCy's parser, the layer of scores alone would not."""
+def blank_nlp(checkpoint, use_upper):
+    """With a recognizer that has not been initialized."""
     nlp = spacy.blank("en")
     model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
     model["use_upper"] = use_upper
-    ner = nlp.add_pipe("modernbert_ner", config={"model": model})
+    nlp.add_pipe("modernbert_ner", config={"model": model})
+    return nlp
+
+
+@pytest.mark.parametrize("use_upper", [False, True])
+def test_initialized_again(checkpoint, use_upper):
+    """It begins anew: of spaCy's parser, the layer of scores alone would not."""
+    nlp = blank_nlp(checkpoint, use_upper)
+    ner = nlp.get_pipe("modernbert_ner")
     examples = make_examples(nlp, 2)
 
     def begin():
@@ -304,10 +311,8 @@ def relabelled(nlp, label):
 def test_an_encoder_that_is_gone(tmp_path, use_upper, label, is_added):
     """What was learned is still there when it cannot be initialized again."""
     checkpoint = make_checkpoint(tmp_path / "encoder")
-    nlp = spacy.blank("en")
-    model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
-    model["use_upper"] = use_upper
-    ner = nlp.add_pipe("modernbert_ner", config={"model": model})
+    nlp = blank_nlp(checkpoint, use_upper)
+    ner = nlp.get_pipe("modernbert_ner")
     examples = make_examples(nlp, 4)
     optimizer = nlp.initialize(lambda: examples)
     draw_scores(ner)
@@ -334,12 +339,9 @@ def test_loaded_into_one_of_other_labels(
     """Nothing of it is left."""
 
     def make(labels):
-        nlp = spacy.blank("en")
-        model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
-        model["use_upper"] = use_upper
-        ner = nlp.add_pipe("modernbert_ner", config={"model": model})
+        nlp = blank_nlp(checkpoint, use_upper)
         for label in labels:
-            ner.add_label(label)
+            nlp.get_pipe("modernbert_ner").add_label(label)
         nlp.initialize()
         return nlp
 

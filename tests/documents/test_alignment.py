@@ -6,10 +6,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 
 from spacy_modernbert.documents.alignment import Alignment, align, token_offsets
-from spacy_modernbert.documents.wordpieces import (
-    Wordpieces,
-    trim,
-)
+from spacy_modernbert.documents.wordpieces import Wordpieces, trim
 
 from .toys import (
     FRAGMENTS,
