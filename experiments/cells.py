@@ -9,7 +9,7 @@ SEEDS = (0, 1, 2)
 STEPS = {"litbank": 420, "craft": 300, "roster": 540, "roster-long": 1080}
 
 # What a budget multiplies the steps by.
-TIMES = {"steps": 1, "double": 2, "fivefold": 5}
+TIMES = {"two-thirds": 2 / 3, "steps": 1, "double": 2, "fivefold": 5}
 
 # How much two windows share, in wordpieces.
 OVERLAPS = {128: 32, 512: 128, 2048: 256, 8192: 512}
@@ -25,7 +25,8 @@ class Cell:
         do not match queries; None if the recipe has no encoder.
     window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
     budget (str): "steps": as many steps as its peers. "time": as many as fit into the
-        time that the reference took. Or another of `TIMES`: a multiple of the steps.
+        time that the reference took. Or another of `TIMES`: a part or a multiple of the
+        steps.
     average (bool): Whether the mean of the weights over the steps is tested, for the
         weights that have one, or those of the last step.
     corpus (str): The corpus: a folder of `corpus/`.
@@ -84,10 +85,14 @@ class Experiment:
 
 
 def _look_up(recipe: str) -> Tuple[Cell, ...]:
-    random = Cell(recipe, weights="random", window=8192)
+    whole = Cell(recipe, window=8192)
+    random = replace(whole, weights="random")
     return (
-        Cell(recipe, window=8192),
-        Cell(recipe, window=128),
+        whole,
+        replace(whole, window=128),
+        # Short documents come first, so these take less than two thirds of the time.
+        replace(whole, budget="two-thirds"),
+        replace(random, budget="two-thirds"),
         random,
         replace(random, budget="double"),
         replace(random, weights="drawn", budget="double"),

@@ -144,7 +144,7 @@ def count_steps(cell: Cell, settings: Settings) -> int:
     of the reference, at the pace at which the same recipe took its equal steps.
     """
     if cell.budget in TIMES:
-        return TIMES[cell.budget] * settings.steps
+        return max(1, round(TIMES[cell.budget] * settings.steps))
     needed = [
         replace(REFERENCE, corpus=cell.corpus, seed=cell.seed),
         replace(cell, budget="steps"),

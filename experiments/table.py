@@ -11,6 +11,7 @@ from .run import Record, read_records
 
 _BUDGETS = {
     "steps": "",
+    "two-thirds": ", two thirds of the steps",
     "time": ", equal time",
     "double": ", twice the steps",
     "fivefold": ", five times the steps",

@@ -284,6 +284,7 @@ def test_the_page_has_all_seeds_and_corpora(settings):
 
 def test_twice_the_steps(settings):
     assert count_steps(Cell("mini", budget="double"), settings) == 6
+    assert count_steps(Cell("mini", budget="two-thirds"), settings) == 2
 
 
 def test_spread():
