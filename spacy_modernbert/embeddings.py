@@ -32,7 +32,13 @@ from .layers.forks import run_single_threaded_if_forked
 from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
-from .pipelines import CONFIG, EncoderBlock, find_encoder_blocks, find_pipeline
+from .pipelines import (
+    CONFIG,
+    EncoderBlock,
+    check_revision,
+    find_encoder_blocks,
+    find_pipeline,
+)
 from .span_getters import (
     LONG_CONTEXT_SPANS,
     MIN_WINDOW,
@@ -227,7 +233,8 @@ def load_embedder(
 
     name (str): The folder of a checkpoint, its id on the Hugging Face hub, or a saved
         pipeline, whose first encoder is taken.
-    revision (Optional[str]): Commit, tag or branch on the hub.
+    revision (Optional[str]): Commit, tag or branch on the hub; None for what is not
+        from there.
     backend (Optional[str]): Where the encoder runs: "auto" or the name of a backend,
         whatever the environment variable `SPACY_MODERNBERT_BACKEND` says. None for that
         of the pipeline, or "auto".
@@ -249,6 +256,7 @@ def load_embedder(
     RAISES (ValueError): If the encoder cannot be found or downloaded, or cannot be run
         like this.
     """
+    check_revision(name, revision)
     settings: Dict[str, Any] = {"backend": backend, "precision": precision}
     settings = {key: value for key, value in settings.items() if value is not None}
     if quantization is not None or settings:

@@ -675,6 +675,14 @@ class Errors:
         "The model of the component, {path}, cannot be read: {error}. Restore the "
         "file, or save the pipeline again with nlp.to_disk()."
     )
+    NO_REVISIONS = (
+        "The revision is {revision!r}, but {source!r} is not on the Hugging Face hub, "
+        "which alone has revisions. Leave out the revision, or give a hub id."
+    )
+    NO_COMPONENTS = (
+        "--component is {value!r}, but {source!r} is no pipeline, which alone has "
+        "components. Leave it out, or give a pipeline."
+    )
     PIPELINE_WITHOUT_ENCODER = (
         "None of the components of the pipeline '{pipeline}' has an encoder of this "
         "package. Give a pipeline with 'modernbert_ner', or with a 'transformer' whose "

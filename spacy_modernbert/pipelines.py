@@ -8,6 +8,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from spacy.util import get_package_path, is_package
 
+from .errors import Errors
+
 CONFIG = "config.cfg"
 
 # Where a component keeps its encoder, beside its own files.
@@ -50,6 +52,19 @@ def find_pipeline(name: str) -> Optional[Path]:
             found = sorted(get_package_path(name).glob(f"*/{CONFIG}"))
             folder = found[0].parent if found else folder
     return folder if (folder / CONFIG).is_file() else None
+
+
+def check_revision(source: str, revision: Optional[str]) -> None:
+    """Check that no revision is asked of what has none.
+
+    source (str): A folder, the package of a pipeline, or a hub id.
+    revision (Optional[str]): Commit, tag or branch on the hub.
+    RAISES (ValueError): If there is a revision, and the source is on this machine.
+    """
+    if revision is None:
+        return
+    if Path(os.path.expanduser(source)).exists() or find_pipeline(source):
+        raise ValueError(Errors.NO_REVISIONS.format(revision=revision, source=source))
 
 
 def find_encoder_blocks(config: Mapping[str, Any]) -> List[EncoderBlock]:

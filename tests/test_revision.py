@@ -1,4 +1,6 @@
-"""A revision of the hub: it is what is fetched, wherever a checkpoint is named."""
+"""A revision of the hub: it is what is fetched, wherever a checkpoint is named. What is
+not on the hub has none.
+"""
 
 import json
 
@@ -9,7 +11,7 @@ from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
 from spacy_modernbert.pretraining.run import Pretraining
 from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
 
-from .commands import done, invoke
+from .commands import done, failed, invoke
 from .hub import answer_with
 
 NAME = {"name": "owner/name", "revision": "abc"}
@@ -74,3 +76,28 @@ def test_it_is_fetched(fetch, checkpoint, tmp_path, monkeypatch):
     asked = answer_with(checkpoint, monkeypatch)
     fetch(tmp_path)
     assert {(each.name, each.revision) for each in asked} == {("owner/name", "abc")}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("embed", "{texts}", "{out}.npy", "--model", "{checkpoint}"),
+        ("embed", "{texts}", "{out}.npy", "--model", "{pipeline}"),
+        ("encoder", "{checkpoint}", "{out}"),
+        ("encoder", "tiny", "{out}", "--corpus", "{texts}"),
+        ("convert", "{checkpoint}", "{out}", "--bits", "32"),
+        ("export-onnx", "{checkpoint}", "{out}"),
+        ("export-onnx", "{pipeline}", "{out}"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_on_the_hub_has_none(arguments, checkpoint, trained, tmp_path):
+    if "export-onnx" in arguments:
+        pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("Anna went to Oslo.")
+    places = {"texts": texts, "checkpoint": checkpoint, "pipeline": trained}
+    words = [each.format(out=tmp_path / "out", **places) for each in arguments]
+    message = failed(invoke(*words, "--revision", "abc"))
+    assert "The revision is 'abc'" in message and "not on the Hugging Face" in message
+    assert list(tmp_path.iterdir()) == [texts]

@@ -29,6 +29,7 @@ from ..encoder.quantize import GROUP_SIZES, Scheme, quantize_tensors
 from ..encoder.tensor_files import OnDemand
 from ..encoder.weights import count_weights, expected_shapes
 from ..errors import Errors
+from ..pipelines import check_revision
 from ..types import Floats, PackedBatch
 from .tokenizer_files import read_fitting_tokenizer
 
@@ -79,6 +80,7 @@ def convert(
             if group_size not in GROUP_SIZES:
                 raise ValueError(Errors.BAD_CONVERT_GROUP_SIZE.format(value=group_size))
             scheme = Scheme(bits, group_size)
+        check_revision(source, revision)
         before = resolve(source, revision)
         config = load_config(before)
         check_output(before, output, force=force)

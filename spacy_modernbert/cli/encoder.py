@@ -32,6 +32,7 @@ from ..encoder.weights import (
     with_matching_keys,
 )
 from ..errors import Errors
+from ..pipelines import check_revision
 from ..raw_texts import read_texts
 from .tokenizer_files import read_fitting_tokenizer
 
@@ -87,6 +88,7 @@ def encoder(
     try:
         if (output / CONFIG).exists() and not force:
             raise ValueError(Errors.ENCODER_EXISTS.format(folder=output))
+        check_revision(str(size) if is_word else name, revision)
         if is_word and size.is_file():
             make_checkpoint(size, output, corpus, seed)
         elif is_word:

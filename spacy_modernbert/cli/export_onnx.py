@@ -27,7 +27,12 @@ from ..encoder.config import ModernBertConfig
 from ..encoder.hub import resolve
 from ..errors import Errors
 from ..pipelines import CONFIG as PIPELINE_CONFIG
-from ..pipelines import ENCODER_FOLDER, find_encoder_blocks, find_pipeline
+from ..pipelines import (
+    ENCODER_FOLDER,
+    check_revision,
+    find_encoder_blocks,
+    find_pipeline,
+)
 from ..types import Floats, PackedBatch
 from .tokenizer_files import read_fitting_tokenizer
 
@@ -93,10 +98,15 @@ def open_checkpoint(
     component (Optional[str]): The component of a pipeline.
     revision (Optional[str]): Commit, tag or branch on the hub.
     YIELDS (Path): The folder of a checkpoint, which may be gone afterwards.
-    RAISES (ValueError): If there is none, or there are several.
+    RAISES (ValueError): If there is none, or there are several; or if a component is
+        asked of what is no pipeline, or a revision of what is not on the hub.
     """
+    check_revision(source, revision)
     pipeline = find_pipeline(source)
     if pipeline is None:
+        if component is not None:
+            message = Errors.NO_COMPONENTS.format(value=component, source=source)
+            raise ValueError(message)
         yield resolve(source, revision)
         return
     pipeline_config = load_pipeline_config(pipeline / PIPELINE_CONFIG, interpolate=True)

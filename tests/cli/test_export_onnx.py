@@ -191,6 +191,10 @@ def pipeline_without_encoder(folder, checkpoint):
     return [folder / "x", folder / "out"], "with --component: none"
 
 
+def component_of_a_checkpoint(folder, checkpoint):
+    return [checkpoint, folder / "out", "--component", "ner"], "is no pipeline"
+
+
 def other_files(folder, checkpoint):
     (folder / "out").mkdir()
     (folder / "out" / "thesis.txt").write_text("mine")
@@ -204,6 +208,7 @@ def other_files(folder, checkpoint):
         no_checkpoint,
         no_tensors,
         pipeline_without_encoder,
+        component_of_a_checkpoint,
         other_files,
     ],
     ids=lambda function: function.__name__,
