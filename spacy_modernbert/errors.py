@@ -141,8 +141,9 @@ class Errors:
     )
     DEVICE_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
-        "wordpieces in {n_seqs} windows. Set max_batch_wordpieces lower; if a pass is "
-        "one window already, shorten get_spans.window or free memory on the device."
+        "wordpieces in {n_seqs} windows. If that is several, set max_batch_wordpieces "
+        "lower. If it is one, shorten get_spans.window or free memory on the device; "
+        "training also takes less with gradient_checkpointing = true or frozen_layers."
     )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
@@ -660,7 +661,8 @@ class Errors:
 
     # cli/, and the files that commands read and write
     NO_CONFIG = (
-        "There is no config file {path}. configs/pretraining/ has some to start from."
+        "There is no config file {path}. docs/pretraining.md shows one, and "
+        "configs/pretraining/ of the project has more."
     )
     NO_PIPELINE = (
         "There is no pipeline {value!r}: neither a folder with a config.cfg nor an "
@@ -755,13 +757,14 @@ class Errors:
         "write, which would be overwritten. Give another file for one of them."
     )
     NO_EVALUATION_FILE = (
-        "There is no file {path}. Check the path; `spacy project run corpus` makes the "
-        ".spacy files, and training leaves log.jsonl in its output folder."
+        "There is no file {path}. Check the path. spaCy's DocBin.to_disk writes .spacy "
+        "files (see docs/training.md), and training leaves log.jsonl in its output "
+        "folder."
     )
     BAD_DOCBIN = (
-        "{path} cannot be read as a .spacy file: {error}. "
-        "`spacy project run corpus` makes one; `spacy convert` makes one of other "
-        "formats."
+        "{path} cannot be read as a .spacy file: {error}. spaCy's DocBin.to_disk "
+        "writes such files (see docs/training.md), and `spacy convert` makes them of "
+        "other formats."
     )
     NO_ANNOTATED_DOCS = (
         "No document of {path} says what its entities are, so there is nothing to "
@@ -789,8 +792,7 @@ class Errors:
     )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but there is no such file "
-        "(--corpus is {path}). Give a .spacy, .jsonl or .txt file with --corpus; "
-        "`spacy project run corpus` makes one."
+        "(--corpus is {path}). Give a .spacy, .jsonl or .txt file with --corpus."
     )
     UNKNOWN_SIZE = (
         "There is no size '{name}' in {folder} (there is: {sizes}), and no folder of "
