@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
 from spacy.tokens import Doc
-from spacy.util import load_config, load_model_from_config
+from spacy.util import load_model_from_config
 from spacy.vocab import Vocab
 from thinc.api import Config
 
@@ -33,14 +33,13 @@ from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
 from .pipelines import (
-    CONFIG,
     EncoderBlock,
     check_revision,
     find_encoder_blocks,
     find_pipeline,
+    read_pipeline_config,
 )
 from .span_getters import (
-    LONG_CONTEXT_SPANS,
     MIN_WINDOW,
     LongContextSpans,
     check_window,
@@ -272,17 +271,43 @@ def load_embedder(
         shim = EncoderShim(replace(checked, heed_variable=backend is None))
         shim.load(resolve(name, revision))
     else:
-        config = load_config(folder / CONFIG, interpolate=True)
+        config = read_pipeline_config(folder)
         blocks = find_encoder_blocks(config)
         if not blocks:
             raise ValueError(Errors.PIPELINE_WITHOUT_ENCODER.format(pipeline=name))
-        found = blocks[0].settings.get("get_spans", {})
-        # Other span getters may count in tokens.
-        spans = found if found.get("@span_getters") == LONG_CONTEXT_SPANS else {}
+        spans = blocks[0].spans
         shim = load_shim(folder, config, blocks[0], settings)
     loaded = shim.loaded
     most = max_batch_wordpieces or shim.settings.max_batch_wordpieces
     limit = min(loaded.encoder.config.max_wordpieces, most)
+    # The name of a device begins with that of its backend.
+    found_backend, _, _ = loaded.encoder.device.partition(":")
+    return Embedder(
+        encoder=loaded.encoder,
+        tokenizer=loaded.tokenizer,
+        get_spans=_choose_spans(window, overlap, spans, limit),
+        pooling=resolve_pooling(pooling, loaded.encoder.config),
+        max_batch_wordpieces=most,
+        backend=found_backend,
+        precision=resolve_precision(shim.settings.precision, found_backend),
+        quantization=shim.settings.quantization,
+    )
+
+
+def _choose_spans(
+    window: Optional[int],
+    overlap: Optional[int],
+    spans: Mapping[str, Any],
+    limit: int,
+) -> LongContextSpans:
+    """How long texts are cut.
+
+    window (Optional[int]): The wordpieces of a window, if that was said.
+    overlap (Optional[int]): The wordpieces that two windows share, if that was said.
+    spans (Mapping[str, Any]): Window and overlap of the pipeline, if there are any.
+    limit (int): The most that a window may have if nobody says how many.
+    RETURNS (LongContextSpans): The span getter.
+    """
     if window is None:
         # Not below the minimum: then the error says what is too small for a window.
         window = max(MIN_WINDOW, min(spans.get("window", _WINDOW), limit))
@@ -290,18 +315,7 @@ def load_embedder(
         overlap = spans.get("overlap", _OVERLAP)
         if window != spans.get("window"):
             overlap = min(overlap, window // 2)
-    # The name of a device begins with that of its backend.
-    found_backend, _, _ = loaded.encoder.device.partition(":")
-    return Embedder(
-        encoder=loaded.encoder,
-        tokenizer=loaded.tokenizer,
-        get_spans=LongContextSpans(window, overlap),
-        pooling=resolve_pooling(pooling, loaded.encoder.config),
-        max_batch_wordpieces=most,
-        backend=found_backend,
-        precision=resolve_precision(shim.settings.precision, found_backend),
-        quantization=shim.settings.quantization,
-    )
+    return LongContextSpans(window, overlap)
 
 
 def _check_texts(texts: Iterable[str]) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from spacy.util import get_package_path, is_package
+from spacy.util import get_package_path, is_package, load_config
+from thinc.api import Config
 
 from .errors import Errors
+from .span_getters import LONG_CONTEXT_SPANS
 
 CONFIG = "config.cfg"
 
@@ -36,6 +38,14 @@ class EncoderBlock:
     path: str
     settings: Mapping[str, Any]
 
+    @property
+    def spans(self) -> Mapping[str, Any]:
+        """RETURNS (Mapping[str, Any]): `window` and `overlap`, in wordpieces. Empty if
+        the span getter is another one, which may count in tokens.
+        """
+        spans: Mapping[str, Any] = self.settings.get("get_spans", {})
+        return spans if spans.get("@span_getters") == LONG_CONTEXT_SPANS else {}
+
 
 def find_pipeline(name: str) -> Optional[Path]:
     """Find a saved pipeline.
@@ -52,6 +62,21 @@ def find_pipeline(name: str) -> Optional[Path]:
             found = sorted(get_package_path(name).glob(f"*/{CONFIG}"))
             folder = found[0].parent if found else folder
     return folder if (folder / CONFIG).is_file() else None
+
+
+def read_pipeline_config(folder: Path) -> Config:
+    """Read the config of a saved pipeline.
+
+    folder (Path): Its folder.
+    RETURNS (Config): The config, interpolated.
+    RAISES (ValueError): If it is not sound.
+    """
+    path = folder / CONFIG
+    try:
+        return load_config(path, interpolate=True)
+    except ValueError as error:
+        message = Errors.BAD_PIPELINE_CONFIG.format(path=path, error=error)
+        raise ValueError(message) from error
 
 
 def check_revision(source: str, revision: Optional[str]) -> None:

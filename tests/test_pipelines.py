@@ -1,11 +1,16 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import spacy
 from spacy.util import is_package
 
 from spacy_modernbert.cli.export_onnx import open_checkpoint
-from spacy_modernbert.pipelines import find_encoder_blocks, find_pipeline
+from spacy_modernbert.pipelines import (
+    find_encoder_blocks,
+    find_pipeline,
+    read_pipeline_config,
+)
 
 
 @pytest.fixture
@@ -52,3 +57,16 @@ def test_blocks(trained):
     assert block.path == "components.modernbert_ner.model.tok2vec"
     assert block.settings["backend"] == "cpu"
     assert find_encoder_blocks(spacy.blank("en").config) == []
+
+
+def test_the_config(trained, tmp_path):
+    config = read_pipeline_config(trained)
+    (block,) = find_encoder_blocks(config)
+    assert block.spans["window"] == 8192 and block.spans["overlap"] == 512
+    # Others count in tokens.
+    strided = {"@span_getters": "spacy-transformers.strided_spans.v1", "window": 128}
+    other = replace(block, settings={**block.settings, "get_spans": strided})
+    assert other.spans == {}
+    (tmp_path / "config.cfg").write_text("[[[")
+    with pytest.raises(ValueError, match=r"config of the pipeline, .*config\.cfg"):
+        read_pipeline_config(tmp_path)

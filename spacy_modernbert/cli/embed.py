@@ -111,16 +111,8 @@ def embed(
             "text_key": source.key,
             "model": model,
             "revision": revision,
-            "weights": fingerprint(embedder),
-            # "auto" may pick another one when the command is started again: on another
-            # machine, or after something was installed.
-            "backend": embedder.backend,
-            "precision": embedder.precision,
-            "quantization": embedder.quantization,
-            "pooling": embedder.pooling,
             "normalize": normalize,
-            "window": embedder.get_spans.window,
-            "overlap": embedder.get_spans.overlap,
+            **describe(embedder),
         }
         with locked(lock_of(output), output):
             # Another process may have finished it in the meantime.
@@ -193,6 +185,25 @@ def embed_source(
             rate = n_wordpieces / (time.perf_counter() - began)
             bar.set_postfix_str(f"{rate:,.0f} wordpieces/s", refresh=False)
             bar.update(len(finished))
+
+
+def describe(embedder: "Embedder") -> Dict[str, Any]:
+    """What vectors depend on that an embedder chose by itself. "auto" may choose
+    another backend when a command is started again: on another machine, or after
+    something was installed.
+
+    embedder (Embedder): The embedder.
+    RETURNS (Dict[str, Any]): JSON-serializable.
+    """
+    return {
+        "weights": fingerprint(embedder),
+        "backend": embedder.backend,
+        "precision": embedder.precision,
+        "quantization": embedder.quantization,
+        "pooling": embedder.pooling,
+        "window": embedder.get_spans.window,
+        "overlap": embedder.get_spans.overlap,
+    }
 
 
 def fingerprint(embedder: "Embedder") -> str:

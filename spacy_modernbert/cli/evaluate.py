@@ -108,12 +108,7 @@ def evaluate(
     }
     try:
         resampling = Resampling(samples, seed)
-        for path in (data, train, log):
-            if path is not None and not path.is_file():
-                raise ValueError(Errors.NO_EVALUATION_FILE.format(path=path))
-        for name in (pipeline, compare):
-            if name is not None and find_pipeline(name) is None:
-                raise ValueError(Errors.NO_PIPELINE.format(value=name))
+        _check_inputs([pipeline, compare], [data, train, log])
         check_outputs((output, report), (data, train, log, code))
         import_code(code)
         fix_random_seed(seed)
@@ -124,13 +119,7 @@ def evaluate(
         nlp, other = load(pipeline), None if compare is None else load(compare)
         prediction = predict(nlp, data)
         docs = score_docs(prediction)
-        if not docs:
-            raise ValueError(Errors.NO_ANNOTATED_DOCS.format(path=data))
-        n_left_out = len(prediction.examples) - len(docs)
-        if n_left_out:
-            msg.warn(
-                f"Documents without annotations, which are not scored: {n_left_out}"
-            )
+        _check_annotated(docs, prediction, data)
         evaluation = {
             "command": _name_command(pipeline, data, options),
             "pipeline": pipeline,
@@ -160,6 +149,18 @@ def evaluate(
             msg.good(f"Wrote {path}")
 
 
+def _check_inputs(
+    pipelines: Sequence[Optional[str]], paths: Sequence[Optional[Path]]
+) -> None:
+    """RAISES (ValueError): If one of those that are given does not exist."""
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise ValueError(Errors.NO_EVALUATION_FILE.format(path=path))
+    for name in pipelines:
+        if name is not None and find_pipeline(name) is None:
+            raise ValueError(Errors.NO_PIPELINE.format(value=name))
+
+
 def load(pipeline: str) -> Language:
     """Load a pipeline to be scored.
 
@@ -181,7 +182,7 @@ def predict(nlp: Language, data: Path) -> Prediction:
     RETURNS (Prediction): What it found.
     RAISES (ValueError): If there is no such data.
     """
-    examples = _read_examples(nlp, data)
+    examples = _load_examples(nlp, data)
     found = find_cutter(nlp)
     if found is None:
         return Prediction(nlp, examples, _run(nlp, examples))
@@ -210,6 +211,20 @@ def _run(
 def score_docs(prediction: Prediction) -> List[ScoredDoc]:
     """RETURNS (List[ScoredDoc]): The documents that have annotations, matched."""
     return read_examples(prediction.examples, prediction.distances)
+
+
+def _check_annotated(
+    docs: Sequence[ScoredDoc], prediction: Prediction, data: Path
+) -> None:
+    """Say how many documents are not scored, since they have no annotations.
+
+    RAISES (ValueError): If none has.
+    """
+    if not docs:
+        raise ValueError(Errors.NO_ANNOTATED_DOCS.format(path=data))
+    n_left_out = len(prediction.examples) - len(docs)
+    if n_left_out:
+        msg.warn(f"Documents without annotations, which are not scored: {n_left_out}")
 
 
 def score_as_spacy(prediction: Prediction) -> Dict[str, Any]:
@@ -292,11 +307,11 @@ def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
 def _compare(
     other: Language, data: Path, docs: Sequence[ScoredDoc], resampling: Resampling
 ) -> Dict[str, Any]:
-    others = read_examples(predict(other, data).examples)
+    others = score_docs(predict(other, data))
     return summarize_comparison(docs, others, resampling)
 
 
-def _read_examples(nlp: Language, data: Path) -> List[Example]:
+def _load_examples(nlp: Language, data: Path) -> List[Example]:
     docs = read_docs(data, nlp.vocab)
     for number, doc in enumerate(docs, start=1):
         # By its place in the file, as Docs without tokens are left out below.

@@ -8,7 +8,6 @@ from typing import Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import typer
-from spacy.util import load_config as load_pipeline_config
 from wasabi import msg
 
 from ..atomic import replacing_folder, write_file
@@ -26,12 +25,12 @@ from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.hub import resolve
 from ..errors import Errors
-from ..pipelines import CONFIG as PIPELINE_CONFIG
 from ..pipelines import (
     ENCODER_FOLDER,
     check_revision,
     find_encoder_blocks,
     find_pipeline,
+    read_pipeline_config,
 )
 from ..types import Floats, PackedBatch
 from .tokenizer_files import read_fitting_tokenizer
@@ -109,7 +108,7 @@ def open_checkpoint(
             raise ValueError(message)
         yield resolve(source, revision)
         return
-    pipeline_config = load_pipeline_config(pipeline / PIPELINE_CONFIG, interpolate=True)
+    pipeline_config = read_pipeline_config(pipeline)
     blocks = find_encoder_blocks(pipeline_config)
     chosen = [each for each in blocks if component in (None, each.component)]
     if len(chosen) != 1:

@@ -11,7 +11,6 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 import srsly
 import typer
-from spacy.util import load_config
 from wasabi import msg
 
 from ..components import import_compiled
@@ -39,11 +38,11 @@ from ..encoder.sentences import resolve_pooling
 from ..encoder.weights import count_weights
 from ..errors import Errors, Missing
 from ..pipelines import (
-    CONFIG,
     ENCODER_FOLDER,
     EncoderBlock,
     find_encoder_blocks,
     find_pipeline,
+    read_pipeline_config,
 )
 
 # Each with the extra that installs it, where there is one.
@@ -204,12 +203,7 @@ def _print_pipeline(name: str) -> None:
     if folder is None:
         raise ValueError(Errors.NO_PIPELINE.format(value=name))
     msg.divider(f"Pipeline {folder.name}")
-    try:
-        config = load_config(folder / CONFIG, interpolate=True)
-    except ValueError as error:
-        raise ValueError(
-            Errors.BAD_PIPELINE_CONFIG.format(path=folder / CONFIG, error=error)
-        ) from error
+    config = read_pipeline_config(folder)
     blocks = find_encoder_blocks(config)
     if not blocks:
         msg.warn("None of its components has an encoder of this package.")
@@ -285,7 +279,7 @@ def _describe_quantization(folder: Path, config: ModernBertConfig) -> str:
 
 def _describe_settings(block: EncoderBlock) -> Dict[str, str]:
     settings: Mapping[str, Any] = block.settings
-    spans = settings.get("get_spans", {})
+    spans = block.spans
     return {
         **_describe_device(
             settings.get("backend", "auto"),
@@ -293,7 +287,9 @@ def _describe_settings(block: EncoderBlock) -> Dict[str, str]:
             settings.get("quantization"),
         ),
         "window": f"{spans.get('window', '-')} wordpieces, "
-        f"{spans.get('overlap', '-')} shared",
+        f"{spans.get('overlap', '-')} shared"
+        if spans
+        else "as another span getter cuts documents",
         "a pass holds": f"{settings.get('max_batch_wordpieces', '-')} wordpieces",
     }
 

@@ -123,6 +123,16 @@ def shared(checkpoint, tmp_path_factory):
     return folder
 
 
+def test_windows_that_are_counted_in_tokens(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "nlp")
+    strided = {"@span_getters": "spacy-transformers.strided_spans.v1"}
+    strided |= {"window": 128, "stride": 96}
+    change_settings(tmp_path / "nlp", get_spans=strided)
+    words = done(run(tmp_path / "nlp"))
+    assert "window as another span getter cuts documents" in words
+    assert "128 wordpieces" not in words
+
+
 def test_shared_encoder(shared):
     words = done(run(shared))
     assert "component transformer" in words
