@@ -35,7 +35,6 @@ from thinc.layers.linear import forward as linear_forward
 from thinc.layers.list2array import forward as list2array_forward
 
 from .transitions import (
-    BEGIN,
     IOB_BEGIN,
     IOB_INSIDE,
     IOB_MISSING,
@@ -46,6 +45,7 @@ from .transitions import (
     Actions,
     Tokens,
     compiled,
+    follow,
     is_allowed,
     read_actions,
     read_rules,
@@ -466,22 +466,12 @@ def _decode(
         else:
             kind = actions.kinds[best]
             label = actions.labels[best]
-            if kind == BEGIN:
-                open_label = label
-                open_start = token
-            elif kind == LAST:
-                spans.starts[count] = open_start
+            if kind == LAST or (kind == UNIT and label != NO_LABEL):
+                spans.starts[count] = open_start if kind == LAST else token
                 spans.ends[count] = token + 1
-                spans.labels[count] = open_label
+                spans.labels[count] = open_label if kind == LAST else label
                 count += 1
-                open_label = NO_LABEL
-            elif kind == UNIT:
-                if label != NO_LABEL:
-                    spans.starts[count] = token
-                    spans.ends[count] = token + 1
-                    spans.labels[count] = label
-                    count += 1
-                open_label = NO_LABEL
+            open_label, open_start = follow(kind, label, token, open_label, open_start)
         if is_last:
             open_label = NO_LABEL
             given_up = 0

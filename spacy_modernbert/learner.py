@@ -57,6 +57,7 @@ from .transitions import (
     Rules,
     Tokens,
     compiled,
+    follow,
     is_allowed,
     knows_label,
     read_actions,
@@ -397,20 +398,6 @@ def _is_wrong(
 
 
 @compiled
-def _follow(
-    kind: int, label: int, token: int, open_label: int, first: int
-) -> Tuple[int, int]:
-    """RETURNS (Tuple[int, int]): The label and the first token of the entity that is
-    open after an action.
-    """
-    if kind == BEGIN:
-        return label, token
-    if kind in (LAST, UNIT):
-        return NO_LABEL, first
-    return open_label, first
-
-
-@compiled
 def _walk_right(
     begin: int, end: int, every: int, tokens: Tokens, gold: Gold, actions: Actions
 ) -> np.ndarray:
@@ -436,7 +423,7 @@ def _walk_right(
             if is_allowed(kind, label, rules) and not _is_wrong(
                 kind, label, token, rules, first, tokens.ends[token], gold
             ):
-                open_label, first = _follow(kind, label, token, open_label, first)
+                open_label, first = follow(kind, label, token, open_label, first)
                 found = True
                 break
         if not found:
@@ -499,7 +486,7 @@ def _learn(
             if best == -1 or tokens.ends[token]:
                 break
             kind, label = actions.kinds[best], actions.labels[best]
-            open_label, first = _follow(kind, label, token, open_label, first)
+            open_label, first = follow(kind, label, token, open_label, first)
             token += 1
     return loss
 

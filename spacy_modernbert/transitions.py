@@ -240,3 +240,24 @@ def is_allowed(kind: int, label: int, rules: Rules) -> bool:
     if kind == IN:
         return rules.may_go_on and label == rules.open_label
     return label == rules.last_label
+
+
+@compiled
+def follow(
+    kind: int, label: int, token: int, open_label: int, first: int
+) -> Tuple[int, int]:
+    """Take an action.
+
+    kind (int): Its kind.
+    label (int): Its label.
+    token (int): The current token.
+    open_label (int): The label of the open entity; NO_LABEL if none is open.
+    first (int): The first token of the open entity.
+    RETURNS (Tuple[int, int]): The label and the first token of the entity that is open
+        afterwards.
+    """
+    if kind == BEGIN:
+        return label, token
+    if kind in (LAST, UNIT):
+        return NO_LABEL, first
+    return open_label, first
