@@ -896,6 +896,12 @@ class Warnings:
         "nlp.initialize() keeps it as it is now, while everything else starts from "
         "scratch. To start with the encoder that was saved, load the pipeline again."
     )
+    KEPT_VECTORS_FULL = (
+        "There is no room to keep the vectors of more documents: it is used up by "
+        "{n_docs}. Others are encoded again each time, which takes time and changes "
+        "nothing else. If there is memory for more, raise max_mb, which is {max_mb:g}: "
+        "a token takes {n_bytes} bytes."
+    )
     SMALLER_PASSES = (
         "The encoder's device has too little memory for a pass of {total} wordpieces. "
         "The pass is repeated in halves, and from now on passes hold at most {budget} "

@@ -1,11 +1,13 @@
 """Token vectors that are kept from one epoch of a training to the next."""
 
 import hashlib
+import warnings
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..encoder.protocol import Encoder
+from ..errors import Warnings
 from ..types import Floats
 from .plan import Plan
 
@@ -26,6 +28,7 @@ class KeptVectors:
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
+        self._was_full = False
         self._forget(None)
 
     def __reduce__(self) -> Tuple[type, Tuple[int]]:
@@ -60,10 +63,25 @@ class KeptVectors:
 
     def _keep(self, key: bytes, rows: Floats) -> None:
         # A batch may hold a Doc twice.
-        if key not in self._vectors and self.n_bytes + rows.nbytes <= self.max_bytes:
-            # A copy: a view would hold the whole array that these rows are part of.
-            self._vectors[key] = rows.copy()
-            self.n_bytes += rows.nbytes
+        if key in self._vectors:
+            return
+        if self.n_bytes + rows.nbytes > self.max_bytes:
+            self._warn_once(rows)
+            return
+        # A copy: a view would hold the whole array that these rows are part of.
+        self._vectors[key] = rows.copy()
+        self.n_bytes += rows.nbytes
+
+    def _warn_once(self, rows: Floats) -> None:
+        if self._was_full:
+            return
+        self._was_full = True
+        message = Warnings.KEPT_VECTORS_FULL.format(
+            n_docs=len(self._vectors),
+            max_mb=self.max_bytes / 1e6,
+            n_bytes=rows.itemsize * rows.shape[1],
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
 
     def _forget(self, encoder: Optional[Encoder]) -> None:
         # The vectors first: a thread that finds the new encoder must find no old ones.

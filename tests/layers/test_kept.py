@@ -144,9 +144,13 @@ def test_what_came_first_is_kept(checkpoint, nlp):
     model = keeping(checkpoint, max_mb=1.5 * size / 1e6)
     counting = count_passes(model)
     n_passes = []
-    for doc in [*docs, *docs]:
-        model.begin_update([doc])
-        n_passes.append(len(counting.encoded))
+    with pytest.warns(UserWarning, match="it is used up by 1[.]") as caught:
+        for doc in [*docs, *docs]:
+            model.begin_update([doc])
+            n_passes.append(len(counting.encoded))
+    # Once, and not for each document.
+    (message,) = [str(each.message) for each in caught if "max_mb" in str(each.message)]
+    assert f"a token takes {4 * model.get_dim('nO')} bytes" in message
     assert kept_of(model).n_bytes == size
     assert n_passes[3] == n_passes[2] < n_passes[4] < n_passes[5]
 
