@@ -6,7 +6,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from ..encoder.checkpoint import (
     save_checkpoint,
 )
 from ..encoder.checkpointing import recomputes
+from ..encoder.config import ModernBertConfig
 from ..encoder.head import init_head, open_head
 from ..encoder.hub import resolve
 from ..encoder.out_of_memory import watch_memory
@@ -84,17 +85,7 @@ class Pretraining:
             run is resumed from it.
         RAISES (ValueError): If something that is named cannot be used.
         """
-        with naming_variable() as variable:
-            named = check_backend(variable or settings.backend)
-            if named not in ("auto", *_TORCH_BACKENDS):
-                raise ValueError(
-                    Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=named)
-                )
-        backend = resolve_backend(
-            settings.backend, to_train=True, among=_TORCH_BACKENDS
-        )
-        with naming_variable():
-            precision = resolve_precision(settings.precision, backend)
+        backend, dtype = _choose(settings)
         self.settings = settings
         self.output = output
         self._device = torch.device(backend)
@@ -102,13 +93,7 @@ class Pretraining:
         if source.resolve() == (output / ENCODER).resolve():
             raise ValueError(Errors.PRETRAINING_ONTO_START.format(folder=source))
         self._config = load_config(source)
-        for phase in settings.phases:
-            if phase.length > self._config.max_wordpieces:
-                raise ValueError(
-                    Errors.PRETRAINING_TOO_LONG.format(
-                        value=phase.length, limit=self._config.max_wordpieces
-                    )
-                )
+        _check_lengths(settings.phases, self._config)
         self._tokenizer_json = read_tokenizer_json(source)
         self._tokenizer_config = read_tokenizer_config(source)
         self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json)
@@ -117,24 +102,16 @@ class Pretraining:
             self._tokenizer,
             Tokenizer.from_str(self._tokenizer_json),
             self._tokenizer_config or {},
-            settings,
+            settings.mask_rate,
             self._config.vocab_size,
             source,
         )
         head = open_head(source, self._config)
         self.had_head = head is not None
+        # Before anything may find the memory full: its error tells what is saved.
         self.step = self._saved = 0
-        with self._watch_memory(self._describe_weights()):
-            self.model = MaskedLM.from_tensors(
-                self._config,
-                open_tensors(source, self._config),
-                init_head(self._config, settings.seed) if head is None else head,
-                self._device,
-                getattr(torch, precision),
-            )
-        self._optimizers = make_optimizers(
-            self.model, settings, getattr(torch, precision)
-        )
+        self.model = self._make_model(head, dtype)
+        self._optimizers = make_optimizers(self.model, settings, dtype)
         config_json = json.dumps(self._config.to_dict(), sort_keys=True)
         # Of the weights that were read, before a state takes their place.
         self._digest = digest_of(
@@ -142,10 +119,7 @@ class Pretraining:
         )
         self._found = _stamp(output / STATE)
         if self._found is not None:
-            with self._watch_memory(self._describe_weights()):
-                self.step = self._saved = load_state(
-                    output / STATE, self.model, self._optimizers, self._digest
-                )
+            self._resume()
         self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
         if self._dev is not None:
@@ -246,6 +220,31 @@ class Pretraining:
             head=self.model.head_tensors(),
             dtype=dtype,
         )
+
+    def _make_model(
+        self, head: Optional[Mapping[str, Any]], dtype: torch.dtype
+    ) -> MaskedLM:
+        """head (Optional[Mapping[str, NDArray]]): The head of the checkpoint; None to
+            draw one.
+        dtype (torch.dtype): What matrices are multiplied in.
+        RETURNS (MaskedLM): The model, with the weights of the checkpoint.
+        """
+        config = self._config
+        with self._watch_memory(self._describe_weights()):
+            return MaskedLM.from_tensors(
+                config,
+                open_tensors(self.source, config),
+                init_head(config, self.settings.seed) if head is None else head,
+                self._device,
+                dtype,
+            )
+
+    def _resume(self) -> None:
+        """Take the weights and the step from the state that was saved."""
+        with self._watch_memory(self._describe_weights()):
+            self.step = self._saved = load_state(
+                self.output / STATE, self.model, self._optimizers, self._digest
+            )
 
     def _tokenize(self, path: str) -> TokenizedTexts:
         tokenized = tokenize(read_texts(Path(path)), self._tokenizer)
@@ -378,6 +377,31 @@ class Pretraining:
         return batches
 
 
+def _choose(settings: PretrainingSettings) -> Tuple[str, torch.dtype]:
+    """RETURNS (Tuple[str, torch.dtype]): The backend that is meant, and what matrices
+    are multiplied in.
+    RAISES (ValueError): If it is none of torch, or cannot be used here.
+    """
+    with naming_variable() as variable:
+        named = check_backend(variable or settings.backend)
+        if named not in ("auto", *_TORCH_BACKENDS):
+            raise ValueError(Errors.PRETRAINING_NEEDS_TORCH_BACKEND.format(value=named))
+    backend = resolve_backend(settings.backend, to_train=True, among=_TORCH_BACKENDS)
+    with naming_variable():
+        precision = resolve_precision(settings.precision, backend)
+    return backend, getattr(torch, precision)
+
+
+def _check_lengths(phases: Iterable[Phase], config: ModernBertConfig) -> None:
+    for phase in phases:
+        if phase.length > config.max_wordpieces:
+            raise ValueError(
+                Errors.PRETRAINING_TOO_LONG.format(
+                    value=phase.length, limit=config.max_wordpieces
+                )
+            )
+
+
 def _stamp(path: Path) -> Optional[Tuple[int, int]]:
     """RETURNS (Optional[Tuple[int, int]]): What tells a file from one that is renamed
     to its place later; None if there is none.
@@ -404,7 +428,7 @@ def _make_masking(
     wordpieces: WordpieceTokenizer,
     tokenizer: Tokenizer,
     tokenizer_config: Mapping[str, Any],
-    settings: PretrainingSettings,
+    rate: float,
     vocab_size: int,
     folder: Path,
 ) -> Masking:
@@ -414,7 +438,7 @@ def _make_masking(
     # Not every tokenizer.json flags what it puts around a sequence.
     special |= {mask_id, *wordpieces.prefix_ids, *wordpieces.suffix_ids}
     return Masking(
-        rate=settings.mask_rate,
+        rate=rate,
         mask_id=mask_id,
         special_ids=np.array(sorted(special), np.int64),
         vocab_size=min(vocab_size, tokenizer.get_vocab_size()),
