@@ -43,7 +43,7 @@ class Part:
 
 
 class MLXEncoder:
-    """ModernBERT on MLX's default device. See `backend.Encoder`.
+    """ModernBERT on MLX's default device. See `protocol.Encoder`.
 
     Arrays that outlive a call are evaluated: in MLX, only the thread that has made an
     array can compute it, while any may read one that is computed.

@@ -22,7 +22,7 @@ from .weights import expected_shapes
 
 
 class OnnxEncoder(PredictingEncoder):
-    """ModernBERT in ONNX Runtime. It predicts only. See `backend.Encoder`.
+    """ModernBERT in ONNX Runtime. It predicts only. See `protocol.Encoder`.
 
     The weights are held twice, once by ONNX Runtime. Even if that has quantized ones,
     the exact ones are kept, so that what is saved is what was loaded.

@@ -80,7 +80,7 @@ def _group_size(config: ModernBertConfig) -> int:
 
 
 class OpenVinoEncoder(PredictingEncoder):
-    """ModernBERT by OpenVINO. See `backend.Encoder`.
+    """ModernBERT by OpenVINO. See `protocol.Encoder`.
 
     The graph is compiled when it is first run: so a process that is forked before that
     costs nothing, and one that is forked afterwards compiles its own.

@@ -26,7 +26,7 @@ MadeT = TypeVar("MadeT")
 
 
 class PredictingEncoder(ABC):
-    """An encoder that pools on the host and does not train. See `backend.Encoder`.
+    """An encoder that pools on the host and does not train. See `protocol.Encoder`.
 
     backend (str): Its name in a config.
     """

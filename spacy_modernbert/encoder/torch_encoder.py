@@ -230,7 +230,7 @@ class ModernBert(nn.Module):
 
 
 class TorchEncoder:
-    """ModernBERT on a torch device. See `backend.Encoder`.
+    """ModernBERT on a torch device. See `protocol.Encoder`.
 
     Weights are kept, stepped and given in float32.
     """
