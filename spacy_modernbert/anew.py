@@ -7,9 +7,10 @@ from spacy.pipeline.transition_parser import Parser
 from thinc.api import Model
 
 
-def zero_scores(model: Model) -> None:
-    """Let the next initialization draw the layer of scores anew: spaCy keeps what is in
-    it, unless that is zeros.
+def reset_lower(model: Model) -> None:
+    """Let the next initialization draw the lower layer anew, which is that of scores if
+    there is none above it: spaCy keeps what is in it, unless that is zeros. An upper
+    layer is drawn anew in any case.
 
     model (Model): The model of a parser.
     """

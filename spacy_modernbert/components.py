@@ -21,7 +21,7 @@ from spacy.training import Example
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
-from .anew import forget_actions, undone_if_it_fails, zero_scores
+from .anew import forget_actions, reset_lower, undone_if_it_fails
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .span_getters import ensure_span_getters_registry
@@ -119,7 +119,7 @@ class ModernBertNER(EntityRecognizer):
 
         init = self.model.init
         with undone_if_it_fails(self):
-            zero_scores(self.model)
+            reset_lower(self.model)
             if find_layers(self.model):
                 self.model.init = show_one_word(init)
             try:
