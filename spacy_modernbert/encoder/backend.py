@@ -36,17 +36,14 @@ BFLOAT16_CAPABILITY = (8, 0)
 BACKEND_VARIABLE = "SPACY_MODERNBERT_BACKEND"
 
 
-def check_precision(precision: str) -> str:
-    """RETURNS (str): The precision.
-    RAISES (ValueError): If there is none of that name.
-    """
+def check_precision(precision: str) -> None:
+    """RAISES (ValueError): If there is none of that name."""
     if precision not in PRECISIONS:
         raise ValueError(
             Errors.UNKNOWN_PRECISION.format(
                 value=precision, known=", ".join(PRECISIONS)
             )
         )
-    return precision
 
 
 def check_quantization(
@@ -57,9 +54,8 @@ def check_quantization(
     """
     if quantization is None:
         return None
-    is_mapping = isinstance(quantization, Mapping)
     if (
-        not is_mapping
+        not isinstance(quantization, Mapping)
         or quantization.keys() - {"bits", "group_size"}
         or quantization.get("bits") not in (4, 8)
         or quantization.get("group_size", 64) not in (32, 64, 128)
@@ -156,7 +152,7 @@ def resolve_settings(
     # Encoders check these, too, but only here is it known who chose the backend.
     with naming_variable(heed_variable):
         precision = resolve_precision(precision, backend)
-        resolve_quantization(quantization, backend, precision)
+        require_quantization(quantization, backend, precision)
     return backend, precision
 
 
@@ -217,19 +213,18 @@ def known_precisions(backend: str) -> Tuple[str, ...]:
     return tuple(each for each in PRECISIONS[1:] if each != "bfloat16" or has_bfloat16)
 
 
-def resolve_quantization(
+def require_quantization(
     quantization: Optional[Mapping[str, Any]], backend: str, precision: str
-) -> Optional[Mapping[str, Any]]:
-    """The quantization that is meant.
+) -> None:
+    """Check that a backend has a quantization.
 
     quantization (Optional[Mapping[str, Any]]): None, or one that some backend knows.
     backend (str): The name of a backend, not "auto".
     precision (str): The name of a precision that it has here, not "auto".
-    RETURNS (Optional[Mapping[str, Any]]): The quantization.
-    RAISES (ValueError): If the backend has none such.
+    RAISES (ValueError): If it has none such.
     """
     if quantization is None:
-        return None
+        return
     if not _quantizes(backend, quantization):
         known = "null" if backend in ("cuda", "mps") else "null or {'bits': 8}"
         raise ValueError(
@@ -243,7 +238,6 @@ def resolve_quantization(
                 backend=backend, value=precision, known="float32, with quantization"
             )
         )
-    return quantization
 
 
 def _quantizes(backend: str, quantization: Optional[Mapping[str, Any]]) -> bool:

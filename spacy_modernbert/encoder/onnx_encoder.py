@@ -13,7 +13,7 @@ import onnxruntime as ort
 from ..errors import Errors
 from ..types import Floats, PackedBatch
 from .availability import find_onnx_provider, multiplies_int8
-from .backend import resolve_precision, resolve_quantization
+from .backend import require_quantization, resolve_precision
 from .config import ModernBertConfig
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
 from .onnx_quantized import quantize_graph, quantize_weights
@@ -48,7 +48,7 @@ class OnnxEncoder(PredictingEncoder):
         """
         self.config = config
         self._precision = resolve_precision(precision, self.backend)
-        quantization = resolve_quantization(quantization, self.backend, self._precision)
+        require_quantization(quantization, self.backend, self._precision)
         self._is_quantized = quantization is not None
         self._provider = find_onnx_provider(
             self._precision, quantized=self._is_quantized

@@ -14,7 +14,7 @@ import openvino as ov
 
 from ..types import Floats, PackedBatch
 from .availability import has_amx
-from .backend import resolve_precision, resolve_quantization
+from .backend import require_quantization, resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import Blocks, group_by_length, make_inputs
 from .openvino_graph import Graph
@@ -106,7 +106,7 @@ class OpenVinoEncoder(PredictingEncoder):
         """
         self.config = config
         precision = resolve_precision(precision, self.backend)
-        quantization = resolve_quantization(quantization, self.backend, precision)
+        require_quantization(quantization, self.backend, precision)
         self._types = ElementTypes.of(
             config, precision, quantized=quantization is not None
         )

@@ -31,7 +31,7 @@ from torch.utils.checkpoint import (
 from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
 from .attention import AttentionPlan, attend, make_plan
-from .backend import resolve_quantization
+from .backend import require_quantization
 from .checkpointing import recomputes
 from .config import FULL, ModernBertConfig
 from .flash import FlashAttention, find_flash_attention
@@ -262,7 +262,7 @@ class TorchEncoder:
             no gradient, and nothing is kept for one.
         RAISES (ValueError): If the device has no such quantization.
         """
-        resolve_quantization(quantization, device.type, precision)
+        require_quantization(quantization, device.type, precision)
         self.config = config
         self.can_train = precision != "float16" and quantization is None
         self.device = str(device)
