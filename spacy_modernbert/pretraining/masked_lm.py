@@ -41,8 +41,8 @@ class PredictionHead(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """hidden (Tensor): `(n_hidden, width)`.
-        RETURNS (Tensor): `(n_hidden, width)` float32.
+        """hidden (Tensor): `(n_masked, width)`.
+        RETURNS (Tensor): `(n_masked, width)` float32.
         """
         return self.norm(F.gelu(self.dense(hidden)).float())
 
@@ -59,9 +59,9 @@ class Decoder(nn.Module):
             self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, table: Tensor) -> Tensor:
-        """hidden (Tensor): `(n_hidden, width)`.
+        """hidden (Tensor): `(n_masked, width)`.
         table (Tensor): `(vocab_size, width)`, the embedding table.
-        RETURNS (Tensor): `(n_hidden, vocab_size)`, the scores.
+        RETURNS (Tensor): `(n_masked, vocab_size)`, the scores.
         """
         return cast(table, self.bias, self._dtype)(hidden)
 
@@ -95,10 +95,10 @@ class MaskedLM(nn.Module):
     ) -> Tensor:
         """ids (Tensor): `(total,)` int64.
         plan (AttentionPlan): The plan of the batch.
-        places (Tensor): `(n_hidden,)` int64, where wordpieces are asked for. Scores
+        places (Tensor): `(n_masked,)` int64, where wordpieces are asked for. Scores
             are computed there only: all of them would be many times the hidden state.
         recompute (bool): See `ModernBert`.
-        RETURNS (Tensor): `(n_hidden, vocab_size)`, the scores.
+        RETURNS (Tensor): `(n_masked, vocab_size)`, the scores.
         """
         hidden = self.model(ids, plan, recompute)[places]
         return self.decoder(self.head(hidden), self.table)
@@ -120,10 +120,10 @@ class MaskedLM(nn.Module):
         """
         device = self.table.device
         batch, places = masked.batch, masked.places
-        n_hidden = len(places)
+        n_masked = len(places)
         if counts_shapes(device, self._dtype):
             batch = round_batch(batch)
-            places = np.pad(places, (0, round_up(n_hidden) - n_hidden))
+            places = np.pad(places, (0, round_up(n_masked) - n_masked))
         ids, asked, targets = (
             to_device(array, device) for array in (batch.ids, places, masked.targets)
         )
@@ -131,7 +131,7 @@ class MaskedLM(nn.Module):
         drops_out = self.training and self.config.attention_dropout > 0
         kernel = None if drops_out else self._flash
         plan = make_plan(batch, self.config, device, kernel)
-        scores = self(ids, plan, asked, recompute)[:n_hidden].float()
+        scores = self(ids, plan, asked, recompute)[:n_masked].float()
         loss = F.cross_entropy(scores, targets, reduction="sum")
         return loss, (scores.argmax(-1) == targets).sum()
 

@@ -19,8 +19,8 @@ class MaskedBatch:
     """A batch in which wordpieces are hidden.
 
     batch (PackedBatch): What the model sees.
-    places (Ints): `(n_hidden,)` int64, where it is asked, rising.
-    targets (Ints): `(n_hidden,)` int64, what stood there.
+    places (Ints): `(n_masked,)` int64, where it is asked, rising.
+    targets (Ints): `(n_masked,)` int64, what stood there.
     """
 
     batch: PackedBatch

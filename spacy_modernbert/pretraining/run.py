@@ -274,7 +274,7 @@ class Pretraining:
         return self.settings.phases[-1]
 
     def _take_step(self, masked: MaskedBatch, learn_rate: float) -> Tuple[float, float]:
-        n_hidden = max(1, masked.places.size)
+        n_masked = max(1, masked.places.size)
         loss = torch.zeros((), device=self._device)
         n_found = torch.zeros((), dtype=torch.int64, device=self._device)
         for optimizer in self._optimizers:  # of a step that failed half-way
@@ -283,7 +283,7 @@ class Pretraining:
             with self._watch_memory(self._describe_pass(part.batch)):
                 recompute = self._recomputes(part.batch.total)
                 part_loss, part_found = self.model.score(part, recompute)
-                (part_loss / n_hidden).backward()
+                (part_loss / n_masked).backward()
             loss += part_loss.detach()
             n_found += part_found
         clip = self.settings.grad_clip
@@ -297,7 +297,7 @@ class Pretraining:
         self.model.weights_changed()
         # Read only now that the device has been given the whole step: here the host
         # waits for it.
-        mean, share = loss.item() / n_hidden, n_found.item() / n_hidden
+        mean, share = loss.item() / n_masked, n_found.item() / n_masked
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise ValueError(
                 Errors.PRETRAINING_NOT_FINITE.format(
