@@ -1,4 +1,4 @@
-"""Scores of the entities of one sort, such as those far from any mention before."""
+"""Scores of a slice of the entities, such as those far from any mention before."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -12,10 +12,10 @@ from .documents import ScoredDoc, read_gold
 from .edges import NO_CUT
 from .matching import Mention
 
-# What sort an entity of a document is of. It must depend on the document, the span and
-# the label only, so that a correct entity is of the same sort in the reference and as
-# found. None leaves an entity out.
-Sort = Callable[[Mention], Optional[str]]
+# Names the slice that an entity of a document is in. The name must depend on the
+# document, the span and the label only, so that a correct entity is in the same slice
+# in the reference and as found. None leaves an entity out.
+NameSlice = Callable[[Mention], Optional[str]]
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 EDGE_DISTANCES = (16, 64, 256, 1024)
@@ -32,9 +32,9 @@ SEEN, SEEN_OTHERWISE, UNSEEN = (
 
 @dataclass(frozen=True)
 class Slice:
-    """The entities of one sort.
+    """Entities that have something in common.
 
-    name (str): The sort.
+    name (str): What it is.
     counts (Counts): How many there are.
     documents (int): In how many documents.
     """
@@ -73,22 +73,23 @@ def name_bins(bounds: Sequence[int]) -> List[str]:
 
 def slice_by(
     docs: Iterable[ScoredDoc],
-    make_sort: Callable[[ScoredDoc], Sort],
+    make_namer: Callable[[ScoredDoc], NameSlice],
     names: Sequence[str],
 ) -> List[Slice]:
-    """Count the entities of each sort.
+    """Count the entities of each slice.
 
     docs (Iterable[ScoredDoc]): The documents.
-    make_sort (Callable[[ScoredDoc], Sort]): For each, what sort an entity is of.
-    names (Sequence[str]): The sorts, in order.
+    make_namer (Callable[[ScoredDoc], NameSlice]): For each, what names the slice of an
+        entity.
+    names (Sequence[str]): The slices, in order.
     RETURNS (List[Slice]): Those that occur.
     """
     counts = {name: Counts() for name in names}
     documents: Counter = Counter()
     for doc in docs:
-        sort = make_sort(doc)
+        name_slice = make_namer(doc)
         correct, gold, found = (
-            Counter(sort(mention) for mention in mentions)
+            Counter(name_slice(mention) for mention in mentions)
             for mentions in (doc.correct, doc.gold, doc.found)
         )
         for name in {**gold, **found}:
@@ -103,11 +104,11 @@ def slice_by(
 def slice_by_length(docs: Iterable[ScoredDoc]) -> List[Slice]:
     """RETURNS (List[Slice]): By the length of the document, in tokens."""
 
-    def make_sort(doc: ScoredDoc) -> Sort:
+    def make_namer(doc: ScoredDoc) -> NameSlice:
         name = name_bin(len(doc.doc), LENGTHS)
         return lambda mention: name
 
-    return slice_by(docs, make_sort, name_bins(LENGTHS))
+    return slice_by(docs, make_namer, name_bins(LENGTHS))
 
 
 def slice_by_edge(docs: Iterable[ScoredDoc]) -> List[Slice]:
@@ -115,17 +116,17 @@ def slice_by_edge(docs: Iterable[ScoredDoc]) -> List[Slice]:
     the token that is nearest to it. Documents without distances are left out.
     """
 
-    def make_sort(doc: ScoredDoc) -> Sort:
-        def sort(mention: Mention) -> Optional[str]:
+    def make_namer(doc: ScoredDoc) -> NameSlice:
+        def name_slice(mention: Mention) -> Optional[str]:
             if doc.distances is None:
                 return None
             distances = doc.distances[mention.start : mention.end]
             cut = distances[distances != NO_CUT]
             return name_bin(int(cut.min()), EDGE_DISTANCES) if cut.size else UNCUT
 
-        return sort
+        return name_slice
 
-    return slice_by(docs, make_sort, [*name_bins(EDGE_DISTANCES), UNCUT])
+    return slice_by(docs, make_namer, [*name_bins(EDGE_DISTANCES), UNCUT])
 
 
 def slice_by_mention(docs: Iterable[ScoredDoc]) -> List[Slice]:
@@ -133,7 +134,7 @@ def slice_by_mention(docs: Iterable[ScoredDoc]) -> List[Slice]:
     reference before it that has the same name.
     """
 
-    def make_sort(doc: ScoredDoc) -> Sort:
+    def make_namer(doc: ScoredDoc) -> NameSlice:
         ends: Dict[str, List[int]] = {}
         for mention in doc.gold:
             ends.setdefault(mention.name, []).append(mention.end)
@@ -141,16 +142,16 @@ def slice_by_mention(docs: Iterable[ScoredDoc]) -> List[Slice]:
         for each in ends.values():
             each.sort()
 
-        def sort(mention: Mention) -> str:
+        def name_slice(mention: Mention) -> str:
             before = ends.get(mention.name, [])
             at = bisect_right(before, mention.start)
             if not at:
                 return FIRST
             return name_bin(mention.start - before[at - 1], MENTION_DISTANCES)
 
-        return sort
+        return name_slice
 
-    return slice_by(docs, make_sort, [FIRST, *name_bins(MENTION_DISTANCES)])
+    return slice_by(docs, make_namer, [FIRST, *name_bins(MENTION_DISTANCES)])
 
 
 def slice_by_seen(
@@ -163,16 +164,16 @@ def slice_by_seen(
     RETURNS (List[Slice]): With the same label, with other labels only, or not.
     """
 
-    def make_sort(doc: ScoredDoc) -> Sort:
-        def sort(mention: Mention) -> str:
+    def make_namer(doc: ScoredDoc) -> NameSlice:
+        def name_slice(mention: Mention) -> str:
             labels = seen.get(mention.name)
             if labels is None:
                 return UNSEEN
             return SEEN if mention.label in labels else SEEN_OTHERWISE
 
-        return sort
+        return name_slice
 
-    return slice_by(docs, make_sort, [SEEN, SEEN_OTHERWISE, UNSEEN])
+    return slice_by(docs, make_namer, [SEEN, SEEN_OTHERWISE, UNSEEN])
 
 
 def read_seen(docs: Iterable[Doc]) -> Dict[str, Set[str]]:
