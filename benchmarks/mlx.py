@@ -190,7 +190,7 @@ class _DenseAttention:
         query: mx.array,
         key: mx.array,
         value: mx.array,
-        plan: mlx_model.Plan,
+        plan: mlx_model.AttentionPlan,
         config: ModernBertConfig,
         dropout: mlx_model.Dropout,
     ) -> mx.array:

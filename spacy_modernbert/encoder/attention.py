@@ -64,7 +64,7 @@ class AttentionPlan:
     flash: Optional[FlashPlan]
 
 
-def make_plan(
+def plan_attention(
     batch: PackedBatch,
     config: ModernBertConfig,
     device: torch.device,

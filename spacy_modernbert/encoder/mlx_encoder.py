@@ -14,7 +14,7 @@ from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
 from .backend import resolve_precision
 from .config import ModernBertConfig
-from .mlx_model import Dropout, Weights, embed, make_plan, norm, run_layer, within
+from .mlx_model import Dropout, Weights, embed, norm, plan_attention, run_layer, within
 from .mlx_steps import take_step
 from .pooling import pool_means
 from .quantize import QuantizedTensor, QuantizedTensors, Scheme, choose_schemes
@@ -246,7 +246,7 @@ class MLXEncoder:
         """RETURNS (List[Part]): What a batch goes through, in order. The key is that of
         the random numbers of dropout; None for no dropout.
         """
-        config, plan = self.config, make_plan(batch, self.config)
+        config, plan = self.config, plan_attention(batch, self.config)
         n_layers = config.num_hidden_layers
         keys: List[Optional[mx.array]] = [None] * (n_layers + 1)
         if key is not None:

@@ -28,7 +28,7 @@ _QUERIES = 1024
 
 
 @dataclass(frozen=True)
-class Plan:
+class AttentionPlan:
     """What every layer needs to know of a packed batch.
 
     spans (List[Tuple[int, int]]): Start and end of each sequence in the stream.
@@ -66,15 +66,15 @@ class Plan:
         return mx.concatenate([padded[:-2], padded[1:-1], padded[2:]], axis=1)
 
 
-def make_plan(batch: PackedBatch, config: ModernBertConfig) -> Plan:
+def plan_attention(batch: PackedBatch, config: ModernBertConfig) -> AttentionPlan:
     """Work out a packed batch.
 
     batch (PackedBatch): The batch, not empty.
     config (ModernBertConfig): The encoder's config.
-    RETURNS (Plan): The plan.
+    RETURNS (AttentionPlan): The plan.
     """
     size, mask = mask_blocks(batch, config.half_window)
-    return Plan(
+    return AttentionPlan(
         spans=list(itertools.pairwise(batch.cu_seqlens.tolist())),
         size=size,
         mask=mx.array(mask[:, None]),
@@ -149,14 +149,14 @@ def embed(
 def run_layer(
     weights: Weights,
     x: mx.array,
-    plan: Plan,
+    plan: AttentionPlan,
     config: ModernBertConfig,
     layer_type: str,
     dropout: Dropout,
 ) -> mx.array:
     """weights (Weights): Of the layer.
     x (mx.array): `(total, width)`.
-    plan (Plan): The plan of the batch.
+    plan (AttentionPlan): The plan of the batch.
     config (ModernBertConfig): The config.
     layer_type (str): "full_attention" or "sliding_attention".
     dropout (Dropout): The dropout.
@@ -173,7 +173,7 @@ def run_layer(
 def attend(
     weights: Weights,
     x: mx.array,
-    plan: Plan,
+    plan: AttentionPlan,
     config: ModernBertConfig,
     layer_type: str,
     dropout: Dropout,
@@ -193,14 +193,14 @@ def attend_globally(
     query: mx.array,
     key: mx.array,
     value: mx.array,
-    plan: Plan,
+    plan: AttentionPlan,
     config: ModernBertConfig,
     dropout: Dropout,
 ) -> mx.array:
     """Every wordpiece sees every other one of its sequence.
 
     query, key, value (mx.array): `(total, heads, head_dim)`.
-    plan (Plan): The plan of the batch.
+    plan (AttentionPlan): The plan of the batch.
     config (ModernBertConfig): The config.
     dropout (Dropout): The dropout.
     RETURNS (mx.array): `(total, heads, head_dim)`.
@@ -226,7 +226,7 @@ def attend_within_window(
     query: mx.array,
     key: mx.array,
     value: mx.array,
-    plan: Plan,
+    plan: AttentionPlan,
     config: ModernBertConfig,
     dropout: Dropout,
 ) -> mx.array:

@@ -32,7 +32,7 @@ _MOST_SHARED = 1024
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockShape:
     """How the sliding-window layers cut a stream of wordpieces into blocks of queries.
 
     Each block looks at its own positions and `half_window` more on either side. Cost
@@ -46,9 +46,9 @@ class Blocks:
     half_window: int
 
     @classmethod
-    def of(cls, config: ModernBertConfig, longest: int) -> "Blocks":
-        """RETURNS (Blocks): For the window of a config, in sequences of this length at
-        most.
+    def of(cls, config: ModernBertConfig, longest: int) -> "BlockShape":
+        """RETURNS (BlockShape): For the window of a config, in sequences of this length
+        at most.
         """
         half_window = reach(config.half_window, longest)
         # As long as the window: of the keys that a query is multiplied with, half are
@@ -133,7 +133,7 @@ def make_inputs(
     inputs = {
         "ids": ids,
         "is_wordpiece": is_wordpiece[:, None, None],
-        **Blocks.of(config, longest).cut(owners),
+        **BlockShape.of(config, longest).cut(owners),
     }
     for layer_type in set(config.layer_types):
         rotation = _rotation(positions, config.rope_periods(layer_type))

@@ -16,7 +16,7 @@ from ..types import Floats, PackedBatch
 from .availability import has_amx
 from .backend import require_quantization, resolve_precision
 from .config import ModernBertConfig
-from .openvino_batch import Blocks, group_by_length, make_inputs
+from .openvino_batch import BlockShape, group_by_length, make_inputs
 from .openvino_graph import Graph
 from .predicting import PerProcess, PredictingEncoder, count_threads
 from .weights import expected_shapes
@@ -164,7 +164,7 @@ class OpenVinoEncoder(PredictingEncoder):
             quantized=types.quantized,
             attention=types.attention,
         )
-        model = graph.build(*Blocks.shape_of(self.config))
+        model = graph.build(*BlockShape.shape_of(self.config))
         properties = {
             "INFERENCE_PRECISION_HINT": types.compiled,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": types.group_size,

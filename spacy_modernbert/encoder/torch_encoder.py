@@ -30,7 +30,7 @@ from torch.utils.checkpoint import (
 
 from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
-from .attention import AttentionPlan, attend, make_plan
+from .attention import AttentionPlan, attend, plan_attention
 from .backend import require_quantization
 from .checkpointing import recomputes
 from .config import FULL, ModernBertConfig
@@ -513,7 +513,7 @@ class TorchEncoder:
         if self._rounds:
             batch = round_batch(batch)
         ids = to_device(batch.ids.astype(np.int64, copy=False), self._device)
-        return ids, make_plan(batch, self.config, self._device, kernel)
+        return ids, plan_attention(batch, self.config, self._device, kernel)
 
     def _recomputes(self, total: int) -> bool:
         n_trained = self.config.num_hidden_layers - self._model.frozen_layers

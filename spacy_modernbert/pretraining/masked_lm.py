@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoder.attention import AttentionPlan, make_plan
+from ..encoder.attention import AttentionPlan, plan_attention
 from ..encoder.config import ModernBertConfig
 from ..encoder.flash import FlashAttention, find_flash_attention
 from ..encoder.head import head_shapes
@@ -130,7 +130,7 @@ class MaskedLM(nn.Module):
         # Flash attention drops nothing out.
         drops_out = self.training and self.config.attention_dropout > 0
         kernel = None if drops_out else self._flash
-        plan = make_plan(batch, self.config, device, kernel)
+        plan = plan_attention(batch, self.config, device, kernel)
         scores = self(ids, plan, asked, recompute)[:n_masked].float()
         loss = F.cross_entropy(scores, targets, reduction="sum")
         return loss, (scores.argmax(-1) == targets).sum()

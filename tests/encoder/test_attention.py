@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_modernbert.encoder import tiled_attention
-from spacy_modernbert.encoder.attention import ATTENTION, make_plan
+from spacy_modernbert.encoder.attention import ATTENTION, plan_attention
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
 from spacy_modernbert.encoder.rope import rotate, rotate_
 from spacy_modernbert.types import PackedBatch
@@ -56,7 +56,7 @@ def draw_qkv(total, dtype=torch.float64):
 
 def assert_dense(kind, lengths, local_attention):
     config = make_config(local_attention)
-    plan = make_plan(make_batch(lengths), config, CPU)
+    plan = plan_attention(make_batch(lengths), config, CPU)
     qkv = draw_qkv(sum(lengths))
     half_window = config.half_window if kind == SLIDING else None
     found = ATTENTION[kind](*qkv, plan, 0.0)
@@ -91,7 +91,7 @@ def test_the_published_window(kind, length):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("lengths", [[1], [32], [64, 64], [96, 1, 31]])
 def test_half_precision_has_no_nan(dtype, lengths):
-    plan = make_plan(make_batch(lengths), make_config(), CPU)
+    plan = plan_attention(make_batch(lengths), make_config(), CPU)
     qkv = draw_qkv(sum(lengths), dtype)
     for kind in (FULL, SLIDING):
         out = ATTENTION[kind](*qkv, plan, 0.0)
@@ -105,7 +105,7 @@ def test_without_gradients_weights_are_dropped_where_it_is_asked_for(kind, monke
     """As of frozen layers in training."""
     monkeypatch.setattr(tiled_attention, "has_amx", lambda: False)
     length = tiled_attention._MIN_LENGTH
-    plan = make_plan(make_batch([length]), make_config(), CPU)
+    plan = plan_attention(make_batch([length]), make_config(), CPU)
     qkv = draw_qkv(length, torch.bfloat16)
     with torch.no_grad():
         exact, once, again = (ATTENTION[kind](*qkv, plan, p) for p in (0.0, 0.5, 0.5))
@@ -115,7 +115,7 @@ def test_without_gradients_weights_are_dropped_where_it_is_asked_for(kind, monke
 
 def test_the_plan_grows_with_the_length_not_with_its_square():
     small, large = (
-        make_plan(make_batch([length]), make_config(), CPU).blocks.mask.numel()
+        plan_attention(make_batch([length]), make_config(), CPU).blocks.mask.numel()
         for length in (1024, 8192)
     )
     assert large == 8 * small
@@ -123,8 +123,8 @@ def test_the_plan_grows_with_the_length_not_with_its_square():
 
 def test_positions_start_anew_in_each_sequence():
     config = make_config()
-    packed = make_plan(make_batch([5, 1, 7]), config, CPU)
-    alone = make_plan(make_batch([7]), config, CPU)
+    packed = plan_attention(make_batch([5, 1, 7]), config, CPU)
+    alone = plan_attention(make_batch([7]), config, CPU)
     for kind in (FULL, SLIDING):
         for ours, wanted in zip(
             packed.rotations[kind], alone.rotations[kind], strict=True
@@ -136,7 +136,7 @@ def test_positions_start_anew_in_each_sequence():
 
 def test_rotation_depends_on_the_distance_only():
     """The point of rotary embeddings: q·k is the same wherever the pair stands."""
-    plan = make_plan(make_batch([100]), make_config(), CPU)
+    plan = plan_attention(make_batch([100]), make_config(), CPU)
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 2, 4).expand(2, 100, 2, 4)
     for rotation in plan.rotations.values():
@@ -152,7 +152,7 @@ def test_rotation_depends_on_the_distance_only():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rotation_in_place(dtype):
-    plan = make_plan(make_batch([100]), make_config(), CPU)
+    plan = plan_attention(make_batch([100]), make_config(), CPU)
     qkv = torch.randn(100, 3, 2, 4).to(dtype)
     before = qkv.clone()
     rotation = plan.rotations[FULL]
@@ -163,7 +163,7 @@ def test_rotation_in_place(dtype):
 
 
 def test_each_kind_of_layer_has_its_own_base():
-    plan = make_plan(make_batch([50]), make_config(), CPU)
+    plan = plan_attention(make_batch([50]), make_config(), CPU)
     assert not torch.equal(plan.rotations[FULL][0], plan.rotations[SLIDING][0])
     only = make_config(global_attn_every_n_layers=1)
-    assert set(make_plan(make_batch([50]), only, CPU).rotations) == {FULL}
+    assert set(plan_attention(make_batch([50]), only, CPU).rotations) == {FULL}

@@ -9,7 +9,7 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.openvino_batch import (
     _MOST_SHARED,
     _RUN,
-    Blocks,
+    BlockShape,
     group_by_length,
     make_inputs,
 )
@@ -40,7 +40,7 @@ def test_groups_of_two_kinds():
 def test_blocks_see_the_window(half_window, n_rows, half_windows):
     """Said once more, of every pair of rows."""
     owners = np.repeat([0, -1, 1, 2], [40, 3, 50, 500])[:n_rows]
-    blocks = Blocks(max(half_windows * half_window, 16), half_window)
+    blocks = BlockShape(max(half_windows * half_window, 16), half_window)
     cut = blocks.cut(owners)
     queries = cut["query_rows"].reshape(-1, blocks.size)
     keys = cut["key_rows"].reshape(-1, blocks.n_keys)
@@ -60,16 +60,16 @@ def test_blocks_see_the_window(half_window, n_rows, half_windows):
 def test_blocks_are_as_long_as_the_window():
     for window, size in ((128, 128), (10, 16)):
         config = ModernBertConfig(local_attention=window)
-        assert Blocks.of(config, 1000) == Blocks(size, window // 2)
-        assert Blocks.shape_of(config) == (size, size + window // 2 * 2)
+        assert BlockShape.of(config, 1000) == BlockShape(size, window // 2)
+        assert BlockShape.shape_of(config) == (size, size + window // 2 * 2)
 
 
 def test_blocks_are_no_longer_than_sequences_need():
     config = ModernBertConfig(local_attention=8192)
-    assert Blocks.of(config, 5) == Blocks(128, 64)
-    assert Blocks.of(config, 1000) == Blocks(2048, 1024)
-    assert Blocks.of(config, 9000) == Blocks(8192, 4096)
-    assert Blocks.shape_of(config) == (-1, -1)
+    assert BlockShape.of(config, 5) == BlockShape(128, 64)
+    assert BlockShape.of(config, 1000) == BlockShape(2048, 1024)
+    assert BlockShape.of(config, 9000) == BlockShape(8192, 4096)
+    assert BlockShape.shape_of(config) == (-1, -1)
 
 
 def test_inputs():

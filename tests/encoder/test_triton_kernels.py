@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_modernbert.encoder import geglu, kernels, rope
-from spacy_modernbert.encoder.attention import make_plan
+from spacy_modernbert.encoder.attention import plan_attention
 from spacy_modernbert.encoder.flash import FlashAttention
 from spacy_modernbert.encoder.fused import forward_fused
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
@@ -151,9 +151,9 @@ def test_a_fused_pass(oracle, kernel):
     model = encoder._model.to(DEVICE)
     batch = draw_batch([1, 2, 70])
     ids = torch.from_numpy(batch.ids.astype(np.int64)).to(DEVICE)
-    plan = make_plan(batch, encoder.config, DEVICE, kernel)
+    plan = plan_attention(batch, encoder.config, DEVICE, kernel)
     with torch.inference_mode():
-        wanted = model(ids, make_plan(batch, encoder.config, DEVICE))
+        wanted = model(ids, plan_attention(batch, encoder.config, DEVICE))
         found = forward_fused(model, ids, plan)
     assert_close(found.cpu().numpy(), wanted.cpu().numpy(), "hidden")
 
