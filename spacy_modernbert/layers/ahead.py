@@ -23,16 +23,14 @@ from typing import (
 )
 
 from spacy.tokens import Doc
-from thinc.api import CupyOps, Model, Ops, set_active_gpu
+from thinc.api import CupyOps, Ops, set_active_gpu
 from thinc.compat import cupy
-from thinc.types import Floats2d
 
 from ..encoder.protocol import Encoder
 from .encode import get_shim, plan_docs
 from .plan import Plan
-from .tok2vec import DocVectors, EncodedDocList
+from .tok2vec import DocVectors, EncodedDocList, Tok2Vec
 
-Tok2Vec = Model[List[Doc], List[Floats2d]]
 Predict = Callable[[Tok2Vec, Plan], DocVectors]
 # Batches, and for each a function that returns its Docs, ready for the model.
 Batches = Generator[Tuple[List[Doc], Callable[[], List[Doc]]], None, None]

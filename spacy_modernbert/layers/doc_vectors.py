@@ -14,7 +14,6 @@ import numpy as np
 from spacy.errors import Warnings as SpacyWarnings
 from spacy.tokens import Doc
 from thinc.api import Model
-from thinc.types import Floats2d
 
 from ..documents.doc_pooling import plan_doc_pooling
 from ..encoder.sentences import resolve_pooling
@@ -23,7 +22,7 @@ from ..types import Floats, PackedBatch, TokenRows
 from .encode import get_shim, plan_docs
 from .plan import Plan
 from .pool import pool_rows
-from .tok2vec import DocVectors, EncodedDocList, find_tok2vec, run_plan
+from .tok2vec import DocVectors, EncodedDocList, Tok2Vec, find_tok2vec, run_plan
 
 EXTENSION = "modernbert_vector"
 
@@ -45,12 +44,10 @@ def encode_with_doc_vectors(model: Model, docs: List[Doc]) -> EncodedDocList:
     return EncodedDocList(docs, predict_with_doc_vectors(tok2vec, plan))
 
 
-def predict_with_doc_vectors(
-    model: Model[List[Doc], List[Floats2d]], plan: Plan
-) -> DocVectors:
+def predict_with_doc_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
     """Make the passes of a plan, and pool each of them for tokens and for whole Docs.
 
-    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    model (Tok2Vec): A model of `modernbert_tok2vec`.
     plan (Plan): The plan of some Docs.
     RETURNS (DocVectors): The vectors of the tokens and of the Docs. A Doc without
         wordpieces has zeros.

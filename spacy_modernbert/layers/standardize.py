@@ -13,7 +13,7 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from .tok2vec import OneWord
+from .tok2vec import OneWord, Tok2Vec
 
 MEAN, SCALE = "mean", "scale"
 
@@ -22,16 +22,14 @@ MEAN, SCALE = "mean", "scale"
 _ENOUGH, _LEAST = 2000, 50
 
 
-def standardized(
-    tok2vec: Model[List[Doc], List[Floats2d]],
-) -> Model[List[Doc], List[Floats2d]]:
+def standardized(tok2vec: Tok2Vec) -> Tok2Vec:
     """Subtract the mean from each token vector, and divide the rest by its deviation.
     Both are measured in the Docs that the model is initialized with, are saved with the
     model, and are not trained. The vector of a token that no wordpiece covers stays
     zeros.
 
-    tok2vec (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
-    RETURNS (Model[List[Doc], List[Floats2d]]): The same shapes.
+    tok2vec (Tok2Vec): `(n_tokens, width)` for each Doc.
+    RETURNS (Tok2Vec): The same shapes.
     """
     return Model(
         "standardize",
@@ -44,7 +42,7 @@ def standardized(
 
 
 def forward(
-    model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
+    model: Tok2Vec, docs: List[Doc], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
     # First the layer that says clearly if a pipeline was not initialized.
     vectors, backprop_vectors = model.layers[0](docs, is_train)
@@ -64,9 +62,7 @@ def forward(
 
 
 def init(
-    model: Model[List[Doc], List[Floats2d]],
-    X: Optional[List[Doc]] = None,
-    Y: Optional[Any] = None,
+    model: Tok2Vec, X: Optional[List[Doc]] = None, Y: Optional[Any] = None
 ) -> None:
     tok2vec = model.layers[0]
     tok2vec.initialize(X=X)

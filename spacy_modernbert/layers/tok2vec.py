@@ -20,6 +20,9 @@ from .passes import pool_passes
 from .plan import Plan
 from .pool import grad_factor_of, pool_rows
 
+# Docs to `(n_tokens, width)` for each.
+Tok2Vec = Model[List[Doc], List[Floats2d]]
+
 KEPT = "kept"
 
 
@@ -69,13 +72,13 @@ class OneWord(List[Doc]):
 
 def modernbert_tok2vec(
     encode: Model[List[Doc], EncodedDocs], pool: Model[EncodedDocs, List[Floats2d]]
-) -> Model[List[Doc], List[Floats2d]]:
+) -> Tok2Vec:
     """Chain the two layers. In prediction, each pass is pooled as soon as it is made,
     so that the wordpiece vectors of one pass only are held.
 
     encode (Model[List[Doc], EncodedDocs]): Docs to wordpiece vectors.
     pool (Model[EncodedDocs, List[Floats2d]]): Wordpiece vectors to token vectors.
-    RETURNS (Model[List[Doc], List[Floats2d]]): `(n_tokens, width)` for each Doc.
+    RETURNS (Tok2Vec): `(n_tokens, width)` for each Doc.
     """
     return Model(
         _NAME,
@@ -87,7 +90,7 @@ def modernbert_tok2vec(
 
 
 def forward(
-    model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
+    model: Tok2Vec, docs: List[Doc], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
     encode, pool = model.layers
     if is_train and grad_factor_of(pool):
@@ -131,12 +134,12 @@ def _forward_frozen(
     return vectors, backprop
 
 
-def recalls(model: Model[List[Doc], List[Floats2d]]) -> bool:
+def recalls(model: Tok2Vec) -> bool:
     """Whether a model predicts by the vectors that it keeps, too. Then it is being
     trained, or was in this process, and what it predicts is most likely the development
     data, time after time.
 
-    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    model (Tok2Vec): A model of `modernbert_tok2vec`.
     RETURNS (bool): Whether it keeps vectors, and has some.
     """
     kept: Optional[KeptVectors] = model.attrs.get(KEPT)
@@ -148,9 +151,7 @@ def _plan_each(encode: Model[List[Doc], EncodedDocs], docs: List[Doc]) -> List[P
     return [plan_docs(encode, [doc]) for doc in docs]
 
 
-def _recall(
-    model: Model[List[Doc], List[Floats2d]], docs: List[Doc], plans: List[Plan]
-) -> List[Floats2d]:
+def _recall(model: Tok2Vec, docs: List[Doc], plans: List[Plan]) -> List[Floats2d]:
     """Get vectors where they are kept: what was encoded before is not encoded again."""
     encode = model.layers[0]
     kept: KeptVectors = model.attrs[KEPT]
@@ -165,11 +166,11 @@ def _recall(
     return [model.ops.asarray2f(cast(Floats2d, rows)) for rows in vectors]
 
 
-def predict_vectors(model: Model[List[Doc], List[Floats2d]], plan: Plan) -> DocVectors:
+def predict_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
     """Make the passes of a plan. This needs no Docs, so that it can be done in another
     thread.
 
-    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    model (Tok2Vec): A model of `modernbert_tok2vec`.
     plan (Plan): The plan of some Docs.
     RETURNS (DocVectors): The vectors of the tokens.
     """
@@ -188,13 +189,11 @@ def predict_vectors(model: Model[List[Doc], List[Floats2d]], plan: Plan) -> DocV
 
 
 def run_plan(
-    model: Model[List[Doc], List[Floats2d]],
-    plan: Plan,
-    pool_pass: Callable[[PackedBatch, TokenRows], Floats],
+    model: Tok2Vec, plan: Plan, pool_pass: Callable[[PackedBatch, TokenRows], Floats]
 ) -> DocVectors:
     """Make the passes of a plan in some way.
 
-    model (Model[List[Doc], List[Floats2d]]): A model of `modernbert_tok2vec`.
+    model (Tok2Vec): A model of `modernbert_tok2vec`.
     plan (Plan): The plan of some Docs.
     pool_pass (Callable[[PackedBatch, TokenRows], Floats]): Makes one: `(n, width)` for
         the rows of `n` tokens.
@@ -243,9 +242,7 @@ def find_tok2vecs(model: Model) -> List[Model]:
 
 
 def init(
-    model: Model[List[Doc], List[Floats2d]],
-    X: Optional[List[Doc]] = None,
-    Y: Optional[List[Floats2d]] = None,
+    model: Tok2Vec, X: Optional[List[Doc]] = None, Y: Optional[List[Floats2d]] = None
 ) -> None:
     """Initialize the layers with an empty Doc, whatever Docs are given.
 
