@@ -205,12 +205,9 @@ class Embedder:
             self.pooling,
         )
         vectors = np.zeros((pooling.n_docs, self.width), np.float32)
-        start = 0
 
-        def add(batch: PackedBatch, is_last: bool) -> None:
-            nonlocal start
+        def add(batch: PackedBatch, start: int, is_last: bool) -> None:
             pooling.add(self.encoder.encode(batch), start, vectors)
-            start += batch.total
 
         run_passes(plan.batches, self._budget, add)
         return vectors

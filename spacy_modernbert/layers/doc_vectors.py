@@ -63,13 +63,10 @@ def predict_with_doc_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
         resolve_pooling("auto", config),
     )
     doc_vectors = np.zeros((pooling.n_docs, config.hidden_size), np.float32)
-    start = 0
 
-    def pool_pass(batch: PackedBatch, rows: TokenRows) -> Floats:
-        nonlocal start
+    def pool_pass(batch: PackedBatch, rows: TokenRows, start: int) -> Floats:
         output = loaded.encoder.encode(batch)
         pooling.add(output, start, doc_vectors)
-        start += batch.total
         pooled, _ = pool_rows(pool, output, rows, False)
         return model.ops.to_numpy(pooled)
 

@@ -16,19 +16,21 @@ from .budget import Budget
 from .plan import Plan
 
 Backprop = Callable[[Floats], None]
+# Makes one pass: `(n, width)` for the rows of `n` tokens. It is told the first row of
+# the pass in the whole output.
+PoolPass = Callable[[PackedBatch, TokenRows, int], Floats]
 
 
 def pool_passes(
     plan: Plan,
-    pool: Callable[[PackedBatch, TokenRows], Floats],
+    pool: PoolPass,
     width: int,
     budget: Budget,
 ) -> List[Floats]:
     """Make the passes of a plan, and keep only the token vectors of each.
 
     plan (Plan): The plan.
-    pool (Callable[[PackedBatch, TokenRows], Floats]): Makes one pass: `(n, width)` for
-        the rows of `n` tokens.
+    pool (PoolPass): Makes one pass.
     width (int): The width of token vectors.
     budget (Budget): What passes may hold.
     RETURNS (List[Floats]): `(n_tokens, width)` for each Doc, zeros for tokens without
@@ -37,13 +39,10 @@ def pool_passes(
     """
     ends = np.cumsum(plan.doc_lengths)
     vectors: Dict[int, Floats] = {}
-    start = 0
 
-    def run(batch: PackedBatch, is_last: bool) -> None:
-        nonlocal start
+    def run(batch: PackedBatch, start: int, is_last: bool) -> None:
         tokens, rows = plan.rows.within(start, start + batch.total)
-        pooled = pool(batch, rows)
-        start += batch.total
+        pooled = pool(batch, rows, start)
         docs = np.searchsorted(ends, tokens, side="right")
         cuts = np.flatnonzero(np.diff(docs, prepend=-1, append=-1))
         for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
@@ -86,7 +85,7 @@ def encode_batches(
     outputs = [np.zeros((0, encoder.config.hidden_size), np.float32)]
     done: List[Tuple[PackedBatch, Optional[Backprop]]] = []
 
-    def run(batch: PackedBatch, is_last: bool) -> None:
+    def run(batch: PackedBatch, start: int, is_last: bool) -> None:
         backprop_batch = None
         if is_train and (encoder.config.has_dropout or is_last):
             output, backprop_batch = encoder.encode_train(batch)
@@ -126,25 +125,29 @@ def encode_batches(
 def run_passes(
     batches: Sequence[PackedBatch],
     budget: Budget,
-    run: Callable[[PackedBatch, bool], None],
+    run: Callable[[PackedBatch, int, bool], None],
 ) -> None:
     """Run batches in order, in smaller parts where they are too large.
 
     batches (Sequence[PackedBatch]): The batches.
     budget (Budget): What passes may hold.
-    run (Callable[[PackedBatch, bool], None]): Runs one; told whether it is the last.
+    run (Callable[[PackedBatch, int, bool], None]): Runs one; told its first row in the
+        whole output, and whether it is the last.
     RAISES (EncoderOutOfMemory): If the device has too little memory for one window.
     """
     waiting = list(batches)[::-1]
+    start = 0
     while waiting:
         batch = waiting.pop()
         if not budget.allows(batch):
             waiting.extend(reversed(batch.halves()))
             continue
         try:
-            run(batch, not waiting)
+            run(batch, start, not waiting)
         except EncoderOutOfMemory:
             if batch.n_seqs < 2:
                 raise
             budget.cut_below(batch)
             waiting.append(batch)
+        else:
+            start += batch.total

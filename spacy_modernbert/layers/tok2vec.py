@@ -16,7 +16,7 @@ from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
 from .encode import EncodedDocs, get_shim, plan_docs
 from .kept import KeptVectors
-from .passes import pool_passes
+from .passes import PoolPass, pool_passes
 from .plan import Plan
 from .pool import grad_factor_of, pool_rows
 
@@ -179,7 +179,7 @@ def predict_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
     encoder = shim.loaded.encoder
     pooling = pool.layers[0]
 
-    def pool_pass(batch: PackedBatch, rows: TokenRows) -> Floats:
+    def pool_pass(batch: PackedBatch, rows: TokenRows, start: int) -> Floats:
         if pooling._func is forward_mean:
             return encoder.encode_tokens(batch, rows)
         pooled, _ = pool_rows(pool, encoder.encode(batch), rows, False)
@@ -188,15 +188,12 @@ def predict_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
     return run_plan(model, plan, pool_pass)
 
 
-def run_plan(
-    model: Tok2Vec, plan: Plan, pool_pass: Callable[[PackedBatch, TokenRows], Floats]
-) -> DocVectors:
+def run_plan(model: Tok2Vec, plan: Plan, pool_pass: PoolPass) -> DocVectors:
     """Make the passes of a plan in some way.
 
     model (Tok2Vec): A model of `modernbert_tok2vec`.
     plan (Plan): The plan of some Docs.
-    pool_pass (Callable[[PackedBatch, TokenRows], Floats]): Makes one: `(n, width)` for
-        the rows of `n` tokens.
+    pool_pass (PoolPass): Makes one.
     RETURNS (DocVectors): The vectors of the tokens.
     """
     shim = get_shim(model.layers[0])

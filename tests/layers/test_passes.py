@@ -81,7 +81,9 @@ def test_tokens_in_order_whatever_the_windows():
         doc_lengths=np.array([0, 4, 2]),
     )
     hidden = iter(np.arange(6, dtype=np.float32)[:, None].reshape(2, 3, 1))
-    found = pool_passes(plan, lambda b, r: pool_means(next(hidden), r), 1, Budget(3))
+    found = pool_passes(
+        plan, lambda b, r, start: pool_means(next(hidden), r), 1, Budget(3)
+    )
     assert [x.ravel().tolist() for x in found] == [[], [4, 0, 0, 5], [1.5, 0]]
 
 
