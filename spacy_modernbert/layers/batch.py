@@ -223,9 +223,7 @@ def _wordpieces(
     plan: Plan, filled: npt.NDArray[np.bool_], tokenizer: WordpieceTokenizer
 ) -> WordpieceBatch:
     ids = np.zeros(filled.shape, np.int64)
-    ids[filled] = np.concatenate(
-        [np.zeros(0, np.int64), *(b.ids for b in plan.batches)]
-    )
+    ids[filled] = plan.ids
     return WordpieceBatch(
         strings=[
             tokenizer.strings(row[:length])

@@ -4,8 +4,6 @@ import hashlib
 import warnings
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
-
 from ..encoder.protocol import Encoder
 from ..errors import Warnings
 from ..types import Floats
@@ -96,8 +94,7 @@ def _key(plan: Plan) -> bytes:
     has run out of memory.
     """
     found = hashlib.blake2b(digest_size=16)
-    ids = np.concatenate([np.zeros(0, np.int64), *(b.ids for b in plan.batches)])
-    for array in (plan.window_lengths, ids, plan.rows.lengths, plan.rows.rows):
+    for array in (plan.window_lengths, plan.ids, plan.rows.lengths, plan.rows.rows):
         # With its length, so that its bytes cannot pass for those of the next array.
         found.update(array.size.to_bytes(8, "little"))
         found.update(array.tobytes())

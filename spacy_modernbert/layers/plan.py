@@ -46,6 +46,12 @@ class Plan:
         """RETURNS (int): The rows of the encoder's output."""
         return int(self.window_lengths.sum())
 
+    @property
+    def ids(self) -> Ints:
+        """RETURNS (Ints): `(total,)` int64, the wordpiece that each row is of."""
+        none = np.zeros(0, np.int64)
+        return np.concatenate([none, *(batch.ids for batch in self.batches)])
+
 
 def make_plan(
     docs: Sequence[Doc],
