@@ -8,7 +8,7 @@ import typer
 from wasabi import msg
 
 from ..documents.wordpieces import WordpieceTokenizer
-from ..encoder.backend import make_encoder
+from ..encoder.backend import make_reference
 from ..encoder.checkpoint import (
     CONFIG,
     INDEX,
@@ -24,7 +24,6 @@ from ..encoder.checkpoint import (
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.hub import resolve
-from ..encoder.protocol import Encoder
 from ..encoder.quantize import GROUP_SIZES, Scheme, quantize_tensors
 from ..encoder.tensor_files import OnDemand
 from ..encoder.weights import count_weights, expected_shapes
@@ -160,7 +159,8 @@ def compare_checkpoints(
     """
     batch = _make_batch(read_tokenizer_json(source), config)
     wanted, found = (
-        _open_encoder(folder, config).encode(batch) for folder in (source, converted)
+        make_reference(config, open_tensors(folder, config)).encode(batch)
+        for folder in (source, converted)
     )
     return compare(found, wanted)
 
@@ -173,13 +173,6 @@ def _make_batch(tokenizer_json: str, config: ModernBertConfig) -> PackedBatch:
     noise = np.random.default_rng(0).integers(0, config.vocab_size, text.size)
     cu_seqlens = np.array([0, text.size, 2 * text.size], np.int32)
     return PackedBatch(np.concatenate([text, noise]), cu_seqlens)
-
-
-def _open_encoder(folder: Path, config: ModernBertConfig) -> Encoder:
-    tensors = open_tensors(folder, config)
-    return make_encoder(
-        config, tensors, backend="cpu", precision="float32", heed_variable=False
-    )
 
 
 def find_size(folder: Path) -> int:

@@ -12,7 +12,7 @@ from wasabi import msg
 
 from ..atomic import replacing_folder, write_file
 from ..encoder.availability import require
-from ..encoder.backend import make_encoder
+from ..encoder.backend import make_reference
 from ..encoder.checkpoint import (
     CONFIG,
     dump_json,
@@ -171,10 +171,7 @@ def _run_both(
 
     batch = _draw_batch(config)
     found = run_session(open_session(model), batch)
-    encoder = make_encoder(
-        config, tensors, backend="cpu", precision="float32", heed_variable=False
-    )
-    return found, encoder.encode(batch)
+    return found, make_reference(config, tensors).encode(batch)
 
 
 def _draw_batch(config: ModernBertConfig) -> PackedBatch:

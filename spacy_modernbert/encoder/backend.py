@@ -329,6 +329,20 @@ def make_encoder(
     )
 
 
+def make_reference(config: ModernBertConfig, tensors: Mapping[str, Floats]) -> Encoder:
+    """An encoder that others are compared with: in float32 on the CPU, which every
+    machine has. The environment variable has no say, since it is for what pipelines run
+    on: a comparison would depend on it, or fail.
+
+    config (ModernBertConfig): The config.
+    tensors (Mapping[str, Floats]): The weights. They are copied, one at a time.
+    RETURNS (Encoder): The encoder.
+    """
+    return make_encoder(
+        config, tensors, backend="cpu", precision="float32", heed_variable=False
+    )
+
+
 def _torch_device(backend: str) -> Any:
     import torch
 
