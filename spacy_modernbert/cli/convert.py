@@ -24,7 +24,12 @@ from ..encoder.checkpoint import (
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.hub import resolve
-from ..encoder.quantize import GROUP_SIZES, Scheme, quantize_tensors
+from ..encoder.quantize import (
+    DEFAULT_GROUP_SIZE,
+    GROUP_SIZES,
+    Scheme,
+    quantize_tensors,
+)
 from ..encoder.tensor_files import OnDemand
 from ..encoder.weights import count_weights, expected_shapes
 from ..errors import Errors
@@ -60,7 +65,8 @@ def convert(
         8, help="Bits per weight: 8 or 4; 32 converts back to float32"
     ),
     group_size: int = typer.Option(
-        64, help="How many weights share a scale: 32, 64 or 128; unused with 32 bits"
+        DEFAULT_GROUP_SIZE,
+        help="How many weights share a scale: 32, 64 or 128; unused with 32 bits",
     ),
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"

@@ -25,6 +25,7 @@ from .availability import (
 )
 from .config import ModernBertConfig
 from .protocol import Encoder
+from .quantize import DEFAULT_GROUP_SIZE, GROUP_SIZES
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -58,7 +59,7 @@ def check_quantization(
         not isinstance(quantization, Mapping)
         or quantization.keys() - {"bits", "group_size"}
         or quantization.get("bits") not in (4, 8)
-        or quantization.get("group_size", 64) not in (32, 64, 128)
+        or quantization.get("group_size", DEFAULT_GROUP_SIZE) not in GROUP_SIZES
     ):
         raise ValueError(Errors.BAD_QUANTIZATION.format(value=quantization))
     return quantization

@@ -17,7 +17,13 @@ from .config import ModernBertConfig
 from .mlx_model import Dropout, Weights, embed, norm, plan_attention, run_layer, within
 from .mlx_steps import take_step
 from .pooling import pool_means
-from .quantize import QuantizedTensor, QuantizedTensors, Scheme, choose_schemes
+from .quantize import (
+    DEFAULT_GROUP_SIZE,
+    QuantizedTensor,
+    QuantizedTensors,
+    Scheme,
+    choose_schemes,
+)
 from .steps import StepSettings, StepState
 from .tensor_files import OnDemand, Shape
 from .weights import expected_shapes
@@ -395,7 +401,7 @@ def _choose_schemes(
         for name, scheme in found.items()
         if scheme.bits == bits and group_size in (None, scheme.group_size)
     }
-    wanted = Scheme(bits, group_size or 64)
+    wanted = Scheme(bits, group_size or DEFAULT_GROUP_SIZE)
     if kept and not any(map(wanted.fits, shapes.values())):
         return kept
     return {**choose_schemes(shapes, wanted), **kept}

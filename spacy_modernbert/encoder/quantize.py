@@ -36,6 +36,9 @@ from .tensor_files import (
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 
+# Where none is named, as in MLX.
+DEFAULT_GROUP_SIZE = 64
+
 # Rows are worked on so many numbers at a time, each of which is a uint64 meanwhile.
 _CHUNK = 1 << 20
 
