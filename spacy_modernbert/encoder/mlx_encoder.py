@@ -23,6 +23,7 @@ from .quantize import (
     QuantizedTensors,
     Scheme,
     choose_schemes,
+    part_names,
 )
 from .steps import StepSettings, StepState
 from .tensor_files import OnDemand, Shape
@@ -422,9 +423,7 @@ def _place(
         floats = _to_mlx(tensors[name])
         parts = [*mx.quantize(floats, scheme.group_size, scheme.bits)]
         mx.eval(parts)
-    path = name.removesuffix(".weight")
-    names = (f"{path}.{part}" for part in ("weight", "scales", "biases"))
-    return dict(zip(names, parts, strict=True))
+    return dict(zip((name, *part_names(name)), parts, strict=True))
 
 
 def _lower(weights: Weights, dtype: mx.Dtype) -> Dict[str, mx.array]:
