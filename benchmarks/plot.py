@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, Sequence
 
+from spacy_modernbert.atomic import replacing
+
 from .rows import Row
 
 _TIME, _MEMORY, _RULE = "#1f5fa8", "#b4561f", "#999999"
@@ -60,9 +62,8 @@ def save_picture(figure: Any, path: Path) -> None:
     figure (Any): matplotlib's.
     path (Path): The PNG.
     """
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(path)
+    with replacing(path) as fresh:
+        figure.savefig(fresh, dpi=110, format="png")
 
 
 def _thousands(length: int) -> str:
