@@ -108,14 +108,14 @@ def _lacks_bfloat16(parts: Parts, part: str) -> bool:
 
 
 def faster(
-    part: str, title: str, peer: str, precision: str, native: bool = False
+    part: str, title: str, peer: str, precision: str
 ) -> Callable[[Parts], Found]:
     """RETURNS (Callable[[Parts], Found]): Looks up how many times faster the quickest
     of ours in a precision is than a peer.
     """
 
     def find(parts: Parts) -> Found:
-        if native and _lacks_bfloat16(parts, part):
+        if precision == "bfloat16" and _lacks_bfloat16(parts, part):
             return None, _NO_BFLOAT16
         if part.endswith("cuda") and part not in parts:
             return None, _NO_GPU
@@ -205,24 +205,17 @@ def least_cosine(precision: str) -> Callable[[Parts], Found]:
     return find
 
 
-def memory_share() -> Callable[[Parts], Found]:
-    """RETURNS (Callable[[Parts], Found]): Looks up the peak of a step of training, as a
-    share of that of spacy-transformers.
+def memory_share(parts: Parts) -> Found:
+    """RETURNS (Found): The peak of a step of training, as a share of that of
+    spacy-transformers.
     """
-
-    def find(parts: Parts) -> Found:
-        section = _section(parts, "training-base-cpu", "A step")
-        best = _best(section["rows"]) if section else None
-        stock = [
-            row
-            for row in (section or {"rows": []})["rows"]
-            if not row["ours"] and row.get("peak_mb")
-        ]
-        if best is None or not best.get("peak_mb") or not stock:
-            return None, _MISSING
-        return best["peak_mb"] / stock[0]["peak_mb"], ""
-
-    return find
+    section = _section(parts, "training-base-cpu", "A step")
+    rows = section["rows"] if section else []
+    best = _best(rows)
+    stock = [row for row in rows if not row["ours"] and row.get("peak_mb")]
+    if best is None or not best.get("peak_mb") or not stock:
+        return None, _MISSING
+    return best["peak_mb"] / stock[0]["peak_mb"], ""
 
 
 _ENCODER = "encoder-base-cpu"
@@ -245,13 +238,7 @@ def _encoder_targets() -> List[Target]:
         Target(
             f"{length} wordpieces, {precision}: times {peer}",
             figure,
-            faster(
-                _ENCODER,
-                f"One document of {length}",
-                peer,
-                precision,
-                native=precision == "bfloat16",
-            ),
+            faster(_ENCODER, f"One document of {length}", peer, precision),
         )
         for precision, peer, figures in wanted
         for length, figure in zip(("512", "2,048", "8,192"), figures, strict=True)
@@ -280,7 +267,7 @@ TARGETS: List[Target] = [
     Target(
         "mixed batch, bfloat16: times OpenVINO export bfloat16",
         2.0,
-        faster(_ENCODER, "mixed", _OPENVINO, "bfloat16", native=True),
+        faster(_ENCODER, "mixed", _OPENVINO, "bfloat16"),
     ),
     Target(
         "2,048 wordpieces: share of the bfloat16 matrix rate",
@@ -319,7 +306,7 @@ TARGETS: List[Target] = [
     Target(
         "training on 4,096 wordpieces: peak memory, share of spacy-transformers'",
         0.5,
-        memory_share(),
+        memory_share,
         at_most=True,
     ),
     Target("bfloat16: least cosine of a wordpiece", 0.999, least_cosine("bfloat16")),
