@@ -23,6 +23,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import json  # noqa: E402
 import time  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
 from functools import wraps  # noqa: E402
 from pathlib import Path  # noqa: E402
 from tempfile import TemporaryDirectory  # noqa: E402
@@ -126,13 +127,18 @@ def measure(
     }
 
 
+@dataclass(frozen=True)
 class Run:
-    """One call: what it returned, its seconds, and those of each stage."""
+    """One call.
 
-    def __init__(self, result: Any, seconds: float, stages: Dict[str, float]):
-        self.result = result
-        self.seconds = seconds
-        self.stages = stages
+    result (Any): What it returned.
+    seconds (float): How long it took.
+    stages (Dict[str, float]): The seconds of each stage.
+    """
+
+    result: Any
+    seconds: float
+    stages: Dict[str, float]
 
 
 class Stopwatch:
