@@ -126,7 +126,7 @@ def make_checkpoint(
     data = read_json(size.parent, size.name)
     config = ModernBertConfig.from_dict({**data, **SPECIAL_IDS})
     texts = read_texts(corpus)
-    if not any(map(str.strip, texts)):
+    if not texts:
         raise ValueError(Errors.EMPTY_TEXTS.format(path=corpus))
     tokenizer = train_tokenizer(_thin_out(texts), config.vocab_size)
     n_rows = -(-tokenizer.get_vocab_size() // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
