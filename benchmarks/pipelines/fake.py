@@ -17,11 +17,12 @@ def make_instant(encoder: Encoder, n_rows: int = 16384) -> None:
     n_rows (int): The most wordpieces of a batch.
     """
     vectors = draw_vectors(n_rows, encoder.config.hidden_size)
+    changed: Any = encoder  # a method of it is replaced
     if isinstance(encoder, TorchEncoder):
         table = torch.from_numpy(vectors).to(encoder._device)
-        encoder._predict = lambda batch: table[: batch.total]  # type: ignore[method-assign]
+        changed._predict = lambda batch: table[: batch.total]
     else:  # others pool on the host
-        encoder.encode = lambda batch: vectors[: batch.total]  # type: ignore[method-assign]
+        changed.encode = lambda batch: vectors[: batch.total]
 
 
 def draw_vectors(n_rows: int, width: int) -> Any:

@@ -1,6 +1,7 @@
 """`modernbert_ner` with its default windows."""
 
 from pathlib import Path
+from typing import Any
 
 import spacy
 
@@ -25,12 +26,12 @@ def make(peer: Peer, folder: Path, n_labels: int) -> Pipeline:
         "precision": "auto" if quantization else peer.precision,
         "quantization": quantization,
     }
-    ner = nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
+    ner: Any = nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
     try:
         nlp.initialize(lambda: make_examples(nlp, n_labels))
     except ImportError as error:
         raise Unavailable(f"not there: {error}") from error
-    (layer,) = find_layers(ner.model)  # type: ignore[attr-defined]
+    (layer,) = find_layers(ner.model)
     if peer.options.get("fake"):
         make_instant(get_shim(layer).loaded.encoder)
 
