@@ -18,7 +18,6 @@ _CONVERTERS: Dict[str, Callable[[Path], ConvertedCorpus]] = {
     "litbank": convert_litbank,
     "craft": convert_craft,
 }
-CORPORA = tuple(_CONVERTERS)
 
 
 def read_corpus(name: str, folder: Path, n_documents: int) -> List[str]:

@@ -323,4 +323,7 @@ def _put_contents_in_place(fresh: Path, folder: Path) -> None:
     for path in folder.iterdir():
         if path.name in names or any(each.fullmatch(path.name) for each in spared):
             continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -88,7 +88,7 @@ def convert(
         check_revision(source, revision)
         before = resolve(source, revision)
         config = load_config(before)
-        check_output(before, output, force=force)
+        check_place(before, output, force=force)
         # It is put in its place once it has been compared.
         with replacing_checkpoint(output) as fresh:
             convert_checkpoint(before, config, fresh, scheme)
@@ -109,7 +109,7 @@ def convert(
     msg.good(f"{output}: {bits} bits")
 
 
-def check_output(source: Path, output: Path, *, force: bool) -> None:
+def check_place(source: Path, output: Path, *, force: bool) -> None:
     """Check that a new checkpoint may be put where it is to be.
 
     source (Path): The checkpoint.

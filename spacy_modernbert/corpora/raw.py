@@ -82,6 +82,6 @@ class RawDocument:
                         start=annotation.start,
                         end=annotation.end,
                         said=annotation.text,
-                        found=" ... ".join(found),
+                        found=KNOWTATOR_GAP.join(found),
                     )
                 )

@@ -17,7 +17,7 @@ from .config import ModernBertConfig
 from .quantize import part_names
 from .tensor_files import Shape
 
-DECODER_WEIGHT = "decoder.weight"
+_DECODER_WEIGHT = "decoder.weight"
 
 
 def head_shapes(config: ModernBertConfig) -> Dict[str, Shape]:
@@ -74,7 +74,9 @@ def open_head(folder: Path, config: ModernBertConfig) -> Optional[Mapping[str, F
     is_classifier = any(name.startswith("classifier.") for name in entries)
     if is_classifier or not all(name in entries for name in shapes):
         return None
-    if DECODER_WEIGHT in entries and not config.extras.get("tie_word_embeddings", True):
+    if _DECODER_WEIGHT in entries and not config.extras.get(
+        "tie_word_embeddings", True
+    ):
         raise ValueError(Errors.HEAD_NOT_TIED.format(folder=folder))
     # A quantized weight has parts beside it.
     names = {*shapes, *(part for name in shapes for part in part_names(name))}
