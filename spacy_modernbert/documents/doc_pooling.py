@@ -31,6 +31,9 @@ class DocPooling:
     weights (Floats): `(total,)` float32, the weight of each row.
     bounds (Ints): `(n_docs + 1,)` int64: the rows of Doc `i` are
         `[bounds[i], bounds[i + 1])`. A Doc without rows has a vector of zeros.
+
+    Invariants: `bounds` rises from 0 to `total`, and the weights of a Doc with rows sum
+    to 1.
     """
 
     weights: Floats

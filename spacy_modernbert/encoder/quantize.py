@@ -258,8 +258,10 @@ def quantize_tensors(
 
 @dataclass(frozen=True)
 class QuantizedEntry:
-    """Where the three tensors of a quantized weight stand in a file, and how it is
-    quantized.
+    """A quantized weight in a file.
+
+    words, scales, biases (TensorEntry): Where its three tensors stand.
+    scheme (Scheme): How it is quantized.
     """
 
     words: TensorEntry

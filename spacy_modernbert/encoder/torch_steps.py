@@ -19,6 +19,7 @@ from .steps import StepSettings, StepState, average_share, lr_scale, radam_scale
 class _Due:
     """A weight to be stepped.
 
+    name (str): Its name in a checkpoint, under which it is remembered.
     weights, gradient (Tensor): Float32, of one shape. Both are changed in place.
     n_steps (int): Its steps, this one included.
     learn_rate (float): That of its layer.

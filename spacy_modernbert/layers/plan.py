@@ -33,6 +33,9 @@ class Plan:
         are the output that `rows` speaks of.
     rows (TokenRows): The rows of each token, of all Docs in order.
     doc_lengths (Ints): `(n_docs,)` int32, the tokens of each Doc.
+
+    Invariants: the windows with wordpieces are the sequences of the batches, in order,
+    and the rows of a token are all in one window.
     """
 
     windows: Tuple[List[Window], ...]
