@@ -51,7 +51,15 @@ class EncodedDocList(List[Doc]):
         self.vectors = vectors
 
 
-_NAME = "modernbert-tok2vec"
+_MARK = "modernbert_tok2vec"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Tells which layers are those of `modernbert_tok2vec`. A name would not: loading
+    gives a layer the name of the one that was saved. Nor would a plain value, which
+    Thinc would save.
+    """
 
 
 class OneWord(List[Doc]):
@@ -81,11 +89,12 @@ def modernbert_tok2vec(
     RETURNS (Tok2Vec): `(n_tokens, width)` for each Doc.
     """
     return Model(
-        _NAME,
+        "modernbert-tok2vec",
         forward,
         init=init,
         dims={"nO": None},
         layers=[encode, pool],
+        attrs={_MARK: Mark()},
     )
 
 
@@ -232,10 +241,10 @@ def find_tok2vec(model: Model) -> Optional[Model]:
 
 
 def find_tok2vecs(model: Model) -> List[Model]:
-    """RETURNS (List[Model]): The layers of `modernbert_tok2vec` in a model. Known by
-    their name, since `with_nvtx_range` puts another function in the place of theirs.
+    """RETURNS (List[Model]): The layers of `modernbert_tok2vec` in a model. They are
+    not known by their function, as `with_nvtx_range` puts another one in its place.
     """
-    return [node for node in model.walk() if node.name == _NAME]
+    return [node for node in model.walk() if _MARK in node.attrs]
 
 
 def init(
