@@ -6,6 +6,7 @@ import spacy
 from spacy.util import fix_random_seed
 
 from spacy_modernbert.components import DEFAULT_CONFIG
+from spacy_modernbert.layers.tok2vec import find_tok2vec
 
 from .pipelines import STOCK, loaded_encoder, make_stock_examples, stock_model
 from .util import entities, make_examples, make_text, make_tok2vec, tok2vec_config
@@ -144,6 +145,53 @@ def test_replaced_listeners(nlp, tmp_path):
             losses.append(float(found["ner"]))
         curves.append(losses)
     np.testing.assert_allclose(*curves, rtol=1e-4)
+
+
+def test_a_replaced_listener_has_the_vectors_of_docs(checkpoint, tmp_path):
+    """Also once it was loaded, when its layers have the names of the listener's."""
+    transformer = {"factory": "transformer", "model": shared_config(checkpoint)}
+    ner = {**ner_config(LISTENER), "factory": "modernbert_ner"}
+    nlp = make_nlp(transformer=transformer, ner=ner)
+    train(nlp, 1)
+    nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
+    nlp.remove_pipe("transformer")
+    nlp.to_disk(tmp_path)
+    loaded = spacy.load(tmp_path, config={"components.ner.set_doc_vector": True})
+    assert find_tok2vec(loaded.get_pipe("ner").model) is not None
+    for doc in loaded.pipe(TEXTS[:2]):
+        assert doc.has_vector
+        np.testing.assert_array_equal(loaded(doc.text).vector, doc.vector)
+
+
+def test_the_last_listener_has_nothing_to_learn(checkpoint):
+    """What the others learned reaches the encoder nevertheless."""
+    pytest.importorskip("numba", reason="needs the extra fast")
+    tagger = {
+        "factory": "tagger",
+        "model": {
+            "@architectures": "spacy.Tagger.v2",
+            "nO": None,
+            "tok2vec": LISTENER,
+        },
+    }
+    nlp = make_nlp(
+        transformer={"factory": "transformer", "model": shared_config(checkpoint)},
+        tagger=tagger,
+        ner={**ner_config(LISTENER), "factory": "modernbert_ner"},
+    )
+    examples = make_examples(nlp, 3)
+    for example in examples:
+        for token in example.reference:
+            token.tag_ = "LONG" if len(token) > 4 else "SHORT"
+    optimizer = nlp.initialize(lambda: examples)
+    for example in examples:
+        example.reference.set_ents([], default="missing")
+    before = {name: array.copy() for name, array in weights(nlp, "transformer").items()}
+    # The first step only reaches the tagger, whose weights are zeros before.
+    for _ in range(2):
+        nlp.update(examples, sgd=optimizer)
+    for name, array in weights(nlp, "transformer").items():
+        assert (array != before[name]).any(), name
 
 
 def test_replaced_listener_that_does_not_train_the_encoder(checkpoint):
