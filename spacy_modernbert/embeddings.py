@@ -28,10 +28,10 @@ from .encoder.sentences import resolve_pooling
 from .errors import Errors
 from .layers.budget import Budget
 from .layers.encode import find_layers, get_shim
-from .layers.forks import run_single_threaded_if_forked
 from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
 from .layers.shim import EncoderSettings, EncoderShim
+from .layers.workers import run_single_threaded_if_worker
 from .pipelines import (
     EncoderBlock,
     check_revision,
@@ -184,7 +184,7 @@ class Embedder:
             yield chunk
 
     def _plan(self, texts: List[str]) -> Plan:
-        run_single_threaded_if_forked()
+        run_single_threaded_if_worker()
         # A vocabulary remembers every word that it has met, so it is a new one.
         vocab = Vocab()
         capacity = self.get_spans.window - self.tokenizer.n_special

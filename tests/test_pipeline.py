@@ -297,27 +297,44 @@ def test_sent_to_another_process(trained):
 
 SPAWN = """
 import json, multiprocessing, sys
-import spacy
+import spacy, torch
+from spacy.language import Language
+from spacy.tokens import Doc
+
+Doc.set_extension("n_threads", default=0)
+
+@Language.component("count_threads")
+def count_threads(doc):
+    doc._.n_threads = torch.get_num_threads()
+    return doc
 
 if __name__ == "__main__":
     multiprocessing.set_start_method("spawn")
     nlp = spacy.load(sys.argv[1])
+    nlp.add_pipe("count_threads")
     texts = json.loads(sys.stdin.read())
+    parallel = list(nlp.pipe(texts, n_process=2, batch_size=10))
+    here = list(nlp.pipe(texts))
     found, wanted = (
         [[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]
-        for docs in (nlp.pipe(texts, n_process=2, batch_size=10), nlp.pipe(texts))
+        for docs in (parallel, here)
     )
     assert any(wanted) and found == wanted
+    assert {doc._.n_threads for doc in parallel} == {1}
+    assert {doc._.n_threads for doc in here} == {2}
 """
 
 
 def test_spawned_processes(trained, tmp_path):
-    """As on Windows and macOS, where spaCy's processes start anew."""
+    """As on Windows and macOS, where spaCy's processes start anew. Each has one
+    thread.
+    """
     script = tmp_path / "script.py"
     script.write_text(SPAWN)
     done = subprocess.run(
         [sys.executable, str(script), str(trained)],
         input=json.dumps(TEXTS),
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
     )

@@ -9,10 +9,10 @@ from thinc.api import Model
 from ..errors import Errors
 from ..span_getters import SpanGetter, check_window
 from ..types import Floats
-from .forks import run_single_threaded_if_forked
 from .passes import encode_batches
 from .plan import Plan, make_plan
 from .shim import EncoderShim
+from .workers import run_single_threaded_if_worker
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def plan_docs(model: Model[List[Doc], Any], docs: Sequence[Doc]) -> Plan:
     docs (Sequence[Doc]): The Docs.
     RETURNS (Plan): The plan.
     """
-    run_single_threaded_if_forked()
+    run_single_threaded_if_worker()
     bind(model)
     shim = get_shim(model)
     limit = shim.loaded.encoder.config.max_wordpieces

@@ -6,7 +6,7 @@ from thinc.api import Model, NumpyOps
 from thinc.types import Floats2d
 
 from ..encoder.products import multiply
-from .forks import run_single_threaded_if_forked
+from .workers import run_single_threaded_if_worker
 
 
 class TorchProducts(NumpyOps):
@@ -41,7 +41,7 @@ def multiply_by_torch(model: Model) -> None:
     model (Model): The model. spaCy puts new layers into that of a parser whenever it is
         given labels, so this is to be done before each use.
     """
-    run_single_threaded_if_forked()
+    run_single_threaded_if_worker()
     for node in model.walk():
         # Not a subclass, which may have products of its own.
         if type(node.ops) is NumpyOps:

@@ -30,6 +30,7 @@ from ..encoder.protocol import Encoder
 from ..errors import Errors, Warnings
 from .budget import Budget
 from .optimizer import find_params, step_encoder
+from .workers import note_unpickled
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -362,6 +363,7 @@ class EncoderShim(Shim):
         # Optimizers tell encoders apart by their ids: none made here may get the same.
         with Shim.global_id_lock:
             Shim.global_id = max(Shim.global_id, self.id)
+        note_unpickled()
         self.from_bytes(state["bytes"])
 
     def _set(

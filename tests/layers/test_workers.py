@@ -10,23 +10,23 @@ if not hasattr(os, "fork"):
 
 SCRIPT = """
 import os
-import spacy_modernbert.layers.forks as forks
+import spacy_modernbert.layers.workers as workers
 import torch
 
 torch.set_num_threads(2)
-forks.run_single_threaded_if_forked()
+workers.run_single_threaded_if_worker()
 assert torch.get_num_threads() == 2
 before = os.environ.get("TOKENIZERS_PARALLELISM")
 child = os.fork()
 if child == 0:
     same = torch.get_num_threads() == 2
-    forks.run_single_threaded_if_forked()
+    workers.run_single_threaded_if_worker()
     parallel = os.environ["TOKENIZERS_PARALLELISM"]
     good = same and torch.get_num_threads() == 1 and parallel == "false"
     os._exit(0 if good else 1)
 assert os.waitpid(child, 0)[1] == 0
 assert os.environ.get("TOKENIZERS_PARALLELISM") == before
-forks.run_single_threaded_if_forked()
+workers.run_single_threaded_if_worker()
 assert torch.get_num_threads() == 2
 """
 
@@ -34,7 +34,7 @@ assert torch.get_num_threads() == 2
 # The pool that tokenizes batches is in use before the fork, and dead in it.
 TOKENIZE = """
 import os, signal, sys, tempfile
-import spacy_modernbert.layers.forks
+import spacy_modernbert.layers.workers
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 
 tokenizer = WordpieceTokenizer.from_json(sys.stdin.read())

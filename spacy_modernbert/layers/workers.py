@@ -1,0 +1,70 @@
+"""Worker processes, as `nlp.pipe(n_process=2)` makes them: one thread each.
+
+A fork, as on Linux, copies the memory of a process but only one of its threads. Thread
+pools that were in use before (torch's, the tokenizer's) are dead in the copy, and
+whoever hands them work waits for ever. torch's own data loader solves it in the same
+way: one thread in each worker, which is also best if there are as many workers as
+cores, and therefore done in spawned ones, too, as on macOS.
+"""
+
+import multiprocessing
+import os
+import sys
+from typing import Optional
+
+_VARIABLE = "TOKENIZERS_PARALLELISM"
+
+_is_worker = False
+_was_unpickled = False
+_value_before: Optional[str] = None
+
+
+def run_single_threaded_if_worker() -> None:
+    """Call before encoding. In a worker, torch is limited to one thread; in any other
+    process, nothing happens.
+    """
+    global _is_worker, _was_unpickled
+    # Not known before: what is unpickled to start a process comes before its parent.
+    if _was_unpickled and multiprocessing.parent_process() is not None:
+        _become_worker()
+    _was_unpickled = False
+    if _is_worker and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+        _is_worker = False
+
+
+def note_unpickled() -> None:
+    """Call when an encoder was unpickled. A process that `multiprocessing` started, and
+    that got its encoder so, is a worker.
+    """
+    global _was_unpickled
+    _was_unpickled = True
+
+
+def _before_fork() -> None:
+    # The tokenizers library falls back to one thread in a fork by itself, and says so
+    # on stderr, each time, unless this variable says it first.
+    global _value_before
+    _value_before = os.environ.get(_VARIABLE)
+    os.environ.setdefault(_VARIABLE, "false")
+
+
+def _after_fork_in_parent() -> None:
+    if _value_before is None:
+        os.environ.pop(_VARIABLE, None)
+
+
+def _become_worker() -> None:
+    global _is_worker
+    _is_worker = True
+    # With "true", which many set to silence that message, it would hand work to threads
+    # that are dead in a fork.
+    os.environ[_VARIABLE] = "false"
+
+
+if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_become_worker,
+    )
