@@ -5,7 +5,7 @@ transformers, and of this package only what is light.
 """
 
 import warnings
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -21,7 +21,13 @@ from spacy.training import Example
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
-from .anew import forget_actions, reset_lower, undone_if_it_fails
+from .anew import (
+    forget_actions,
+    reset_lower,
+    take_unseen,
+    undone_if_it_fails,
+    unseen_in_cfg,
+)
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .span_getters import ensure_span_getters_registry
@@ -261,12 +267,13 @@ class ModernBertNER(EntityRecognizer):
         # There is one, unless a config says otherwise, and it has an encoder, unless
         # the pipeline was never initialized.
         if "model" in exclude or len(shims) != 1 or not shims[0].has_encoder:
-            super().to_disk(path, exclude=exclude)
+            with unseen_in_cfg(self):
+                super().to_disk(path, exclude=exclude)
             return
         # The encoder first, as it takes long: if that fails, the folder still has the
         # old encoder with all that belongs to it.
         shims[0].save(ensure_path(path) / ENCODER_FOLDER)
-        with encoders_apart():
+        with encoders_apart(), unseen_in_cfg(self):
             super().to_disk(path, exclude=exclude)
 
     def from_disk(
@@ -278,15 +285,18 @@ class ModernBertNER(EntityRecognizer):
         path (Union[str, Path]): The folder.
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
         RETURNS (ModernBertNER): The component itself.
-        RAISES (ValueError): If the encoder's folder is missing or damaged.
+        RAISES (ValueError): If the encoder's folder is missing or damaged. The
+            component is as it was then, and so it is if anything else fails.
         """
+        exclude = list(exclude)
+        with self._replacing(exclude):
+            super().from_disk(path, exclude=exclude)
+            self._load_encoder(ensure_path(path) / ENCODER_FOLDER)
+        return self
+
+    def _load_encoder(self, folder: Path) -> None:
         from .layers.encode import bind, find_layers, get_shim
 
-        exclude = list(exclude)
-        if "model" not in exclude:
-            forget_actions(self.model)
-        super().from_disk(path, exclude=exclude)
-        folder = ensure_path(path) / ENCODER_FOLDER
         for layer in find_layers(self.model):
             if get_shim(layer).is_apart:
                 if not folder.is_dir():
@@ -297,7 +307,26 @@ class ModernBertNER(EntityRecognizer):
                     )
                 get_shim(layer).load(folder)
                 bind(layer)
-        return self
+
+    @contextmanager
+    def _replacing(self, exclude: List[str]) -> Iterator[None]:
+        """Within this context, another recognizer is loaded into this one."""
+        with undone_if_it_fails(self):
+            if "model" not in exclude:
+                forget_actions(self.model)
+            yield
+            unseen = take_unseen(self)
+            if "model" not in exclude:
+                self.model.attrs["unseen_classes"].update(unseen)
+
+    def to_bytes(self, exclude: Iterable[str] = ()) -> bytes:
+        """RETURNS (bytes): The component, its encoder included.
+
+        exclude (Iterable[str]): Fields to leave out.
+        """
+        with unseen_in_cfg(self):
+            data: bytes = super().to_bytes(exclude=list(exclude))
+            return data
 
     def from_bytes(
         self, bytes_data: bytes, exclude: Iterable[str] = ()
@@ -306,12 +335,12 @@ class ModernBertNER(EntityRecognizer):
 
         bytes_data (bytes): What `to_bytes` gave.
         exclude (Iterable[str]): Fields to leave out.
-        RETURNS (ModernBertNER): The component itself.
+        RETURNS (ModernBertNER): The component itself. If anything fails, it is as it
+            was.
         """
         exclude = list(exclude)
-        if "model" not in exclude:
-            forget_actions(self.model)
-        super().from_bytes(bytes_data, exclude=exclude)
+        with self._replacing(exclude):
+            super().from_bytes(bytes_data, exclude=exclude)
         return self
 
 

@@ -361,6 +361,97 @@ def test_loaded_into_one_of_other_labels(
     assert entities(other.pipe(TEXTS)) == wanted
 
 
+@pytest.mark.parametrize("use_upper", [False, True])
+@pytest.mark.parametrize("by_bytes", [False, True])
+def test_actions_that_were_not_seen_are_saved(
+    checkpoint, tmp_path, use_upper, by_bytes
+):
+    """A label that was added has scores of zero. In a pipeline that was loaded, too,
+    they are lower than all others.
+    """
+    nlp = blank_nlp(checkpoint, use_upper)
+    ner = nlp.get_pipe("modernbert_ner")
+    ner.add_label("PERSON")
+    nlp.initialize()
+    draw_scores(ner)
+    # So that zero would be the best score.
+    scores = ner.model.get_ref("upper" if use_upper else "lower")
+    scores.set_param("b", scores.get_param("b") - 1000)
+    wanted = entities(nlp.pipe(TEXTS))
+    ner.add_label("LATER")
+    unseen = set(ner.model.attrs["unseen_classes"])
+    assert unseen and entities(nlp.pipe(TEXTS)) == wanted
+    if by_bytes:
+        loaded = blank_nlp(checkpoint, use_upper).from_bytes(nlp.to_bytes())
+    else:
+        nlp.to_disk(tmp_path)
+        loaded = spacy.load(tmp_path)
+    other = loaded.get_pipe("modernbert_ner")
+    assert other.model.attrs["unseen_classes"] == unseen
+    assert entities(loaded.pipe(TEXTS)) == wanted
+    assert other.cfg == ner.cfg
+    # The settings that were saved are those of the model that was.
+    other.from_bytes(ner.to_bytes(), exclude=["model"])
+    assert other.cfg == ner.cfg
+
+
+def no_vocab(folder):
+    """As `nlp.to_disk` saves components, which `from_disk` does not expect."""
+    return folder
+
+
+def no_encoder(folder):
+    shutil.rmtree(folder / "encoder")
+    return folder
+
+
+def cut_short(folder):
+    data = (folder / "model").read_bytes()
+    (folder / "model").write_bytes(data[: len(data) // 2])
+    return folder
+
+
+@pytest.mark.parametrize("use_upper", [False, True])
+@pytest.mark.parametrize("harm", [no_vocab, no_encoder, cut_short])
+def test_what_cannot_be_loaded(checkpoint, tmp_path, use_upper, harm):
+    """The recognizer into which it was to be loaded is as it was."""
+
+    def make(labels):
+        nlp = blank_nlp(checkpoint, use_upper)
+        for label in labels:
+            nlp.get_pipe("modernbert_ner").add_label(label)
+        nlp.initialize()
+        draw_scores(nlp.get_pipe("modernbert_ner"))
+        return nlp
+
+    make(["ONE", "TWO", "THREE"]).to_disk(tmp_path)
+    folder = harm(tmp_path / "modernbert_ner")
+    nlp = make(["PERSON"])
+    ner = nlp.get_pipe("modernbert_ner")
+    ner.add_label("LATER")
+    wanted = entities(nlp.pipe(TEXTS))
+    labels, unseen, cfg = (
+        ner.labels,
+        set(ner.model.attrs["unseen_classes"]),
+        {**ner.cfg},
+    )
+    assert any(wanted) and unseen
+    with pytest.raises((OSError, ValueError)):
+        ner.from_disk(folder, exclude=[] if harm is no_vocab else ["vocab"])
+    assert (ner.labels, ner.model.attrs["unseen_classes"], ner.cfg) == (
+        labels,
+        unseen,
+        cfg,
+    )
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    data = ner.to_bytes()
+    with pytest.raises((OSError, ValueError)):
+        ner.from_bytes(data[: len(data) // 2])
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    # And it learns as before.
+    nlp.update(make_examples(nlp, 2), sgd=nlp.create_optimizer())
+
+
 def test_products_of_layers_that_a_label_adds(checkpoint):
     nlp = make_nlp(checkpoint)
     examples = make_examples(nlp, 2)
