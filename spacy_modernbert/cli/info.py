@@ -303,7 +303,7 @@ def _describe_device(
         "quantization": "none" if quantization is None else str(quantization),
     }
     try:
-        quantization = check_quantization(quantization)
+        check_quantization(quantization)
         predicts_on, multiplies_in = resolve_settings(
             backend, precision, quantization, to_train=False
         )

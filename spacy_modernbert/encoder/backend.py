@@ -47,22 +47,15 @@ def check_precision(precision: str) -> None:
         )
 
 
-def check_quantization(
-    quantization: Optional[Mapping[str, Any]],
-) -> Optional[Mapping[str, Any]]:
-    """RETURNS (Optional[Mapping[str, Any]]): The quantization.
-    RAISES (ValueError): If no backend knows it.
-    """
-    if quantization is None:
-        return None
-    if (
+def check_quantization(quantization: Optional[Mapping[str, Any]]) -> None:
+    """RAISES (ValueError): If no backend knows it."""
+    if quantization is not None and (
         not isinstance(quantization, Mapping)
         or quantization.keys() - {"bits", "group_size"}
         or quantization.get("bits") not in (4, 8)
         or quantization.get("group_size", DEFAULT_GROUP_SIZE) not in GROUP_SIZES
     ):
         raise ValueError(Errors.BAD_QUANTIZATION.format(value=quantization))
-    return quantization
 
 
 def resolve_backend(
