@@ -152,7 +152,9 @@ def _chars(doc: Doc, mention: Mention) -> Tuple[int, int]:
 
 
 def _chunks(text: str, entities: Sequence[Dict]) -> Iterator[Tuple[int, int]]:
-    """Cut a text at line ends that are in no entity."""
+    """Cut a text at line ends that are in no entity; in a long text without them, after
+    a space.
+    """
     start = 0
     while start < len(text):
         end = _next_cut(text, start + _CHUNK, entities)
@@ -161,9 +163,11 @@ def _chunks(text: str, entities: Sequence[Dict]) -> Iterator[Tuple[int, int]]:
 
 
 def _next_cut(text: str, at: int, entities: Sequence[Dict]) -> int:
+    spaced = at + _CHUNK
     while True:
-        at = text.find("\n", at) + 1
-        if not at:
+        found = text.find("\n", at, spaced) + 1 or text.find(" ", max(at, spaced)) + 1
+        if not found:
             return len(text)
-        if not any(each["start"] < at < each["end"] for each in entities):
-            return at
+        if not any(each["start"] < found < each["end"] for each in entities):
+            return found
+        at = found

@@ -65,6 +65,15 @@ class Match:
         return Kind.BOUNDARY if same_label else Kind.BOTH
 
     @property
+    def mention(self) -> Mention:
+        """RETURNS (Mention): The entity of the reference or, if there is none, the one
+        found.
+        """
+        mention = self.gold or self.found
+        assert mention is not None  # by the invariant
+        return mention
+
+    @property
     def start(self) -> int:
         """RETURNS (int): The first token of either."""
         return min(each.start for each in (self.gold, self.found) if each)

@@ -45,7 +45,7 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(pct=percent, num=number, signed=signed)
+    environment.filters.update(pct=percent, num=number, signed=signed, chance=chance)
     page = environment.get_template("report.html.jinja")
     return page.render(
         data=data,
@@ -170,6 +170,11 @@ def whole_percent(value: float) -> str:
 def signed(value: float) -> str:
     """RETURNS (str): A difference of shares in points, with its sign."""
     return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def chance(p_value: float) -> str:
+    """RETURNS (str): A p-value, with the sign of what it is."""
+    return "< 0.0001" if p_value < 0.0001 else f"= {p_value:.4f}"
 
 
 def number(value: float) -> str:

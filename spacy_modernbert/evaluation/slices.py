@@ -10,11 +10,9 @@ from spacy.tokens import Doc
 from .counts import Counts
 from .documents import ScoredDoc, read_gold
 from .edges import NO_CUT
-from .matching import Mention
+from .matching import Kind, Mention
 
-# Names the slice that an entity of a document is in. The name must depend on the
-# document, the span and the label only, so that a correct entity is in the same slice
-# in the reference and as found. None leaves an entity out.
+# Names the slice that an entity of a document is in. None leaves it out.
 NameSlice = Callable[[Mention], Optional[str]]
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
@@ -76,7 +74,8 @@ def slice_by(
     make_namer: Callable[[ScoredDoc], NameSlice],
     names: Sequence[str],
 ) -> List[Slice]:
-    """Count the entities of each slice.
+    """Count the entities of each slice. What was found in the place of a true entity is
+    counted with that one, so that an error stands where it was made.
 
     docs (Iterable[ScoredDoc]): The documents.
     make_namer (Callable[[ScoredDoc], NameSlice]): For each, what names the slice of an
@@ -88,14 +87,17 @@ def slice_by(
     documents: Counter = Counter()
     for doc in docs:
         name_slice = make_namer(doc)
-        correct, gold, found = (
-            Counter(name_slice(mention) for mention in mentions)
-            for mentions in (doc.correct, doc.gold, doc.found)
-        )
-        for name in {**gold, **found}:
+        names_of_doc = set()
+        for match in doc.matches:
+            name = name_slice(match.mention)
             if name is not None:
-                counts[name] += Counts(correct[name], gold[name], found[name])
-                documents[name] += 1
+                counts[name] += Counts(
+                    correct=match.kind is Kind.CORRECT,
+                    gold=match.gold is not None,
+                    found=match.found is not None,
+                )
+                names_of_doc.add(name)
+        documents.update(names_of_doc)
     return [
         Slice(name, counts[name], documents[name]) for name in names if documents[name]
     ]

@@ -148,6 +148,17 @@ def describe_doc(doc: ScoredDoc) -> Dict[str, Any]:
     }
 
 
+def _is_better(one: Counts, other: Counts) -> bool:
+    """Whether F is higher or, where it is not, fewer are missed and spurious: in a
+    document without entities, F is 0 whatever is found.
+    """
+    ranks = (
+        (each.f_score, 2 * each.correct - each.gold - each.found)
+        for each in (one, other)
+    )
+    return next(ranks) > next(ranks)
+
+
 def summarize_comparison(
     docs: Sequence[ScoredDoc], others: Sequence[ScoredDoc], resampling: Resampling
 ) -> Dict[str, Any]:
@@ -168,12 +179,8 @@ def summarize_comparison(
     return {
         "other": sum(other, Counts()).to_dict(),
         **compare(to_array(one), to_array(other), resampling).to_dict(),
-        "documents_better": sum(
-            a.f_score > b.f_score for a, b in zip(one, other, strict=True)
-        ),
-        "documents_worse": sum(
-            a.f_score < b.f_score for a, b in zip(one, other, strict=True)
-        ),
+        "documents_better": sum(map(_is_better, one, other)),
+        "documents_worse": sum(map(_is_better, other, one)),
         "labels": {
             label: comparison.to_dict()
             for label, comparison in zip(labels, by_label, strict=True)

@@ -102,6 +102,17 @@ def test_long_documents_come_in_blocks():
     assert sum(len(Text(block).marks) for block in blocks) == len(ents)
 
 
+def test_long_documents_without_line_ends_come_in_blocks():
+    """They are cut at spaces, of which every other is in an entity."""
+    words = ["Ann", "saw"] * 4000
+    ents = [(2 * i, 2 * i + 2, "X") for i in range(4000)]
+    (doc,) = read_examples([make_example(words, ents, ents)])
+    blocks = render_doc(doc)
+    assert len(blocks) > 3
+    assert visible("".join(blocks)) == doc.doc.text.strip()
+    assert sum(len(Text(block).marks) for block in blocks) == len(ents)
+
+
 def test_a_script_in_a_text_is_text():
     doc = score('</script> <script> "x"', [(0, 2, "PER")], [])
     (html,) = render_doc(doc)

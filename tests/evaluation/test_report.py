@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from spacy_modernbert.evaluation.report import (
+    chance,
     draw_curve,
     make_matrix,
     number,
@@ -99,6 +100,25 @@ STEPS = """
   $("[name=label][value=A]").click();
   key("n");
   found.farther = at();
+"""
+
+# From the row of a document without errors.
+FROM_A_ROW = """
+  const row = document.querySelector("[data-index='10'] summary");
+  const index_of = (key) => {
+    row.focus();
+    row.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    return Number(document.activeElement.closest("details").dataset.index);
+  };
+  found.indices = ["n", "p", "n"].map(index_of);
+"""
+
+LISTED = """
+  const listed = () => [...document.querySelectorAll("details.doc")]
+    .filter((doc) => !doc.hidden).map((doc) => Number(doc.dataset.index));
+  found.all = listed();
+  document.querySelector("[name=kind][value=k0]").click();
+  found.without_correct = listed();
 """
 
 SHOW_ALL = """
@@ -387,6 +407,28 @@ def test_from_error_to_error(browser, many, tmp_path):
         "far": [[0, 2, True], [0, 3, True], [27, 0, True]],
         "farther": [28, 0, True],
     }
+
+
+def test_from_a_row_to_the_errors_around_it(browser, many, tmp_path):
+    html = render_report(make_data(many), many)
+    found = look(browser, tmp_path, html, 1280, probe=FROM_A_ROW)
+    assert found["indices"] == [27, 0, 27]
+
+
+def test_documents_without_entities_are_listed_where_all_are(browser, tmp_path):
+    docs = [score("u", [], []), score("u", [(0, 1, "A")], []), score("u", [], [])]
+    html = render_report(make_data(docs), docs)
+    found = look(browser, tmp_path, html, 1280, probe=LISTED)
+    assert found == {"all": [0, 1, 2], "without_correct": [1]}
+
+
+def test_chance():
+    assert list(map(chance, (1.0, 0.00012, 0.0001, 0.00009))) == [
+        "= 1.0000",
+        "= 0.0001",
+        "= 0.0001",
+        "< 0.0001",
+    ]
 
 
 def test_focus_goes_on_where_more_is_shown(browser, many, tmp_path):

@@ -67,3 +67,10 @@ def test_comparison():
     assert (comparison["documents_better"], comparison["documents_worse"]) == (2, 0)
     assert comparison["labels"]["A"]["difference"] == 0.0
     assert comparison["labels"]["B"]["difference"] == 0.5
+
+
+def test_the_better_of_two_documents_without_entities():
+    """There, F is 0 whatever is found."""
+    nothing, something = (score("u v w", [], found) for found in ([], [(0, 1, "A")]))
+    comparison = summarize_comparison([nothing, nothing], [something, nothing], FEW)
+    assert (comparison["documents_better"], comparison["documents_worse"]) == (1, 0)

@@ -55,12 +55,15 @@
 
   function update() {
     const test = makeTest();
+    // A document without entities has none of any kind or label.
+    const isEverything = !filter.querySelector("input:not(:checked)");
     let n = 0;
     for (const doc of docs) {
       const errors = countErrors(doc, test);
       doc.dataset.errors = errors;
       doc.querySelector(".count").textContent = errors === 1 ? "1 error" : `${errors} errors`;
-      doc.dataset.fits = pairs[doc.dataset.index].some(test) || !pairs[doc.dataset.index].length ? "1" : "";
+      const found = pairs[doc.dataset.index];
+      doc.dataset.fits = found.some(test) || (!found.length && isEverything) ? "1" : "";
       if (doc.querySelector(".text").firstChild) mark(doc, test);
     }
     docs.sort((a, b) => orders[$("order").value](a, b) || orders.given(a, b));
@@ -79,7 +82,7 @@
   let current = null;
 
   // Steps from where the reader is: from the entity visited last, even if a filter has
-  // turned it off since.
+  // turned it off since, or from the document whose row was used last.
   function step(forward) {
     const order = docs.filter((doc) => doc.dataset.fits && Number(doc.dataset.errors));
     if (!order.length) return;
@@ -115,6 +118,9 @@
     return target === document.body || (target.closest("#documents") && !target.closest("select"));
   }
 
+  $("list").addEventListener("focusin", (event) => {
+    current = event.target.closest("mark.e") || event.target.closest(".doc");
+  });
   for (const doc of docs) doc.addEventListener("toggle", () => doc.open && open(doc));
   filter.addEventListener("change", update);
   filter.addEventListener("submit", (event) => event.preventDefault());
