@@ -1,10 +1,12 @@
 """A recognizer that begins anew: spaCy's parser keeps some of what it has learned."""
 
+import copy
+import gc
 from contextlib import contextmanager
 from typing import Callable, Iterator, List, cast
 
 from spacy.pipeline.transition_parser import Parser
-from thinc.api import Model
+from thinc.api import Model, Shim
 
 # A setting of saved recognizers.
 _UNSEEN = "unseen_actions"
@@ -23,15 +25,27 @@ def reset_lower(model: Model) -> None:
 
 
 def forget_actions(model: Model) -> None:
-    """Let the layer of scores have any number of actions, before another one is loaded
-    into it: spaCy would fit the old one into the new, or fail.
+    """Put a layer in the place of that of scores that may have any number of actions,
+    before another one is loaded into it: spaCy would fit the old one into the new, or
+    fail. It is a new one, so that neither gradients nor what an optimizer remembers are
+    taken for its own.
 
     model (Model): The model of a parser.
     """
-    scores = model.get_ref("upper" if model.attrs["has_upper"] else "lower")
-    for name in scores.param_names:
-        scores.set_param(name, None)
-    scores.set_dim("nO", cast(int, None), force=True)
+    place = "upper" if model.attrs["has_upper"] else "lower"
+    scores = model.get_ref(place)
+    sizes = {name: scores.maybe_get_dim(name) for name in scores.dim_names}
+    fresh: Model = Model(
+        scores.name,
+        scores._func,
+        init=scores.init,
+        params=dict.fromkeys(scores.param_names),
+        dims={**sizes, "nO": None},
+        attrs=dict(scores.attrs),
+        ops=scores.ops,
+    )
+    model._layers[model.layers.index(scores)] = fresh
+    model.set_ref(place, fresh)
     model.attrs["unseen_classes"].clear()
 
 
@@ -43,10 +57,14 @@ def undone_if_it_fails(pipe: Parser) -> Iterator[None]:
     pipe (Parser): The recognizer.
     """
     undo = _remember(pipe)
+    is_collecting = gc.isenabled()
     try:
         yield
     except BaseException:
         undo()
+        # What msgpack cannot read leaves it disabled.
+        if is_collecting:
+            gc.enable()
         raise
 
 
@@ -57,21 +75,20 @@ def _remember(pipe: Parser) -> Callable[[], None]:
     layers, unseen = list(model.layers), set(model.attrs["unseen_classes"])
     # Initializing and loading put new arrays, encoders and values in the places of the
     # old ones, so that none has to be copied.
-    cfg = dict(pipe.cfg)
-    nodes = [_remember_node(node) for node in model.walk()]
-    shims = [(shim, dict(vars(shim))) for node in model.walk() for shim in node.shims]
+    rehearsal = pipe._rehearsal_model
+    cfgs = [(cfg, dict(cfg)) for cfg in (pipe.cfg, moves.cfg)]
+    parts = [_remember_node(node) for node in model.walk()]
+    parts += [_remember_shim(shim) for node in model.walk() for shim in node.shims]
 
     def undo() -> None:
         moves.initialize_actions(labels)
-        pipe.cfg.clear()
-        pipe.cfg.update(cfg)
+        for cfg, values in cfgs:
+            cfg.clear()
+            cfg.update(values)
+        pipe._rehearsal_model = rehearsal
         model._layers[:] = layers
-        for name, layer in zip(("tok2vec", "lower", "upper"), layers, strict=True):
-            model.set_ref(name, layer)
-        for undo_node in nodes:
-            undo_node()
-        for shim, values in shims:
-            vars(shim).update(values)
+        for undo_part in parts:
+            undo_part()
         model.attrs["unseen_classes"].clear()
         model.attrs["unseen_classes"].update(unseen)
 
@@ -80,7 +97,7 @@ def _remember(pipe: Parser) -> Callable[[], None]:
 
 def _remember_node(node: Model) -> Callable[[], None]:
     """RETURNS (Callable[[], None]): Makes a layer what it is now."""
-    name, attrs = node.name, dict(node.attrs)
+    name, attrs, refs = node.name, dict(node.attrs), dict(node._refs)
     dims = {key: node.maybe_get_dim(key) for key in node.dim_names}
     params = {key: node.maybe_get_param(key) for key in node.param_names}
 
@@ -88,13 +105,29 @@ def _remember_node(node: Model) -> Callable[[], None]:
         node.name = name
         node.attrs.clear()
         node.attrs.update(attrs)
+        node._refs.update(refs)
         # Without parameters, dimensions may change.
-        for key in params:
+        for key in node.param_names:
             node.set_param(key, None)
         for key, size in dims.items():
             node.set_dim(key, cast(int, size), force=True)
         for key, values in params.items():
             node.set_param(key, values)
+
+    return undo
+
+
+def _remember_shim(shim: Shim) -> Callable[[], None]:
+    """RETURNS (Callable[[], None]): Makes a shim what it is now."""
+    values = dict(vars(shim))
+    # Of torch's modules, which layers of spaCy's have: they load into the same arrays.
+    module = values["_model"]
+    weights = copy.deepcopy(module.state_dict()) if module is not None else None
+
+    def undo() -> None:
+        vars(shim).update(values)
+        if weights is not None:
+            module.load_state_dict(weights)
 
     return undo
 
@@ -108,7 +141,7 @@ def unseen_in_cfg(pipe: Parser) -> Iterator[None]:
 
     pipe (Parser): The recognizer.
     """
-    unseen = sorted(pipe.model.attrs["unseen_classes"])
+    unseen = sorted(pipe.model.attrs.get("unseen_classes", ()))
     if unseen:
         pipe.cfg[_UNSEEN] = unseen
     try:

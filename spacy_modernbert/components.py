@@ -152,13 +152,17 @@ class ModernBertNER(EntityRecognizer):
             added to.
         RETURNS (Dict[str, float]): The losses.
         """
+        from .layers.listeners import pass_on_nothing
         from .layers.products import multiply_by_torch
 
         multiply_by_torch(self.model)
         losses = {} if losses is None else losses
         learner = import_compiled("learner")
         if learner is None or not learner.update(self, examples, drop, sgd, losses):
+            examples = list(examples)
             super().update(examples, drop=drop, sgd=sgd, losses=losses)
+            if not any(map(self.moves.has_gold, examples)):
+                pass_on_nothing(self.model.layers[0], [each.x for each in examples])
         return losses
 
     def predict(self, docs: Iterable[Doc]) -> Any:
@@ -286,7 +290,8 @@ class ModernBertNER(EntityRecognizer):
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
         RETURNS (ModernBertNER): The component itself.
         RAISES (ValueError): If the encoder's folder is missing or damaged. The
-            component is as it was then, and so it is if anything else fails.
+            component is as it was then, and so it is if anything else fails; only the
+            vocab may have been read.
         """
         exclude = list(exclude)
         with self._replacing(exclude):
@@ -314,6 +319,8 @@ class ModernBertNER(EntityRecognizer):
         with undone_if_it_fails(self):
             if "model" not in exclude:
                 forget_actions(self.model)
+                # A copy of what was to be learned further, which spaCy would enlarge.
+                self._rehearsal_model = None
             yield
             unseen = take_unseen(self)
             if "model" not in exclude:
@@ -336,7 +343,7 @@ class ModernBertNER(EntityRecognizer):
         bytes_data (bytes): What `to_bytes` gave.
         exclude (Iterable[str]): Fields to leave out.
         RETURNS (ModernBertNER): The component itself. If anything fails, it is as it
-            was.
+            was; only the vocab may have been read.
         """
         exclude = list(exclude)
         with self._replacing(exclude):

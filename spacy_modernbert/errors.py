@@ -897,8 +897,8 @@ class Warnings:
         "scratch. To start with the encoder that was saved, load the pipeline again."
     )
     KEPT_VECTORS_FULL = (
-        "There is no room to keep the vectors of more documents: it is used up by "
-        "{n_docs}. Others are encoded again each time, which takes time and changes "
+        "There is no room to keep the vectors of some documents beside those of "
+        "{n_docs}. They are encoded again each time, which takes time and changes "
         "nothing else. If there is memory for more, raise max_mb, which is {max_mb:g}: "
         "a token takes {n_bytes} bytes."
     )

@@ -43,6 +43,7 @@ from spacy.training import Example, validate_examples
 from thinc.api import Model, Optimizer, set_dropout_rate
 
 from .decoder import is_covered
+from .layers.listeners import pass_on_nothing
 from .transitions import (
     BEGIN,
     IN,
@@ -153,7 +154,7 @@ def update(
     losses.setdefault(pipe.name, 0.0)
     tok2vec, lower, _ = pipe.model.layers
     if not any(reference.says_anything for reference in references):
-        _pass_on_nothing(tok2vec, docs)
+        pass_on_nothing(tok2vec, docs)
         return True
     set_dropout_rate(pipe.model, drop)
     n_moves = draw_length(pipe.cfg["update_with_oracle_cut_size"])
@@ -162,7 +163,7 @@ def update(
     )
     starts = find_starts(references, tokens, gold, actions, n_moves)
     if not len(starts.tokens):
-        _pass_on_nothing(tok2vec, docs)
+        pass_on_nothing(tok2vec, docs)
         return True
     hidden, backprop_tok2vec = tok2vec(docs, is_train=True)
     sums = Sums(lower.predict(hidden), lower.get_param("b"))
@@ -172,20 +173,6 @@ def update(
     if sgd not in (None, False):
         pipe.finish_update(sgd)
     return True
-
-
-def _pass_on_nothing(tok2vec: Model, docs: Sequence[Doc]) -> None:
-    """Send a gradient of zeros to an encoder that other components share. The last of
-    its listeners hands on the gradients of all: if that one has nothing to learn from a
-    batch, what the others learned from it would be lost, as it is in spaCy.
-
-    tok2vec (Model): The first layer of a parser model.
-    docs (Sequence[Doc]): The Docs.
-    """
-    # What makes a layer a listener, in spaCy and in spacy-transformers.
-    if any(hasattr(node, "receive") for node in tok2vec.walk()):
-        hidden, backprop = tok2vec(docs, is_train=True)
-        backprop(np.zeros_like(hidden))
 
 
 def is_learned_here(pipe: Parser) -> bool:

@@ -119,8 +119,8 @@ def test_initializing_encodes_nothing(checkpoint):
     assert len(passes.trained) == 1
 
 
-def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
-    """As an LSTM does. And still nothing is encoded."""
+def lstm_nlp(checkpoint):
+    """RETURNS (Language): A pipeline with an LSTM over the encoder."""
     tok2vec = {
         "@architectures": "spacy.Tok2Vec.v2",
         "embed": tok2vec_config(checkpoint),
@@ -133,7 +133,12 @@ def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
     }
     model = {**components.DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
     config = {"components": {"ner": {"factory": "modernbert_ner", "model": model}}}
-    nlp = spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
+    return spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
+
+
+def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
+    """As an LSTM does. And still nothing is encoded."""
+    nlp = lstm_nlp(checkpoint)
     shim_of(nlp, "ner").start()
     passes = count_passes(nlp.get_pipe("ner").model)
     examples = make_examples(nlp, 4)
@@ -362,6 +367,28 @@ def test_loaded_into_one_of_other_labels(
 
 
 @pytest.mark.parametrize("use_upper", [False, True])
+def test_loaded_into_one_that_was_learning(checkpoint, use_upper):
+    """Neither its gradients nor what its optimizer remembers are in the way."""
+
+    def make(labels):
+        nlp = blank_nlp(checkpoint, use_upper)
+        for label in labels:
+            nlp.get_pipe("modernbert_ner").add_label(label)
+        examples = make_examples(nlp, 2)
+        return nlp, examples, nlp.initialize(lambda: examples)
+
+    nlp, examples, optimizer = make(["ONE", "TWO", "THREE"])
+    nlp.update(examples, sgd=optimizer)
+    nlp.resume_training(sgd=optimizer)
+    other, *_ = make([])
+    nlp.from_bytes(other.to_bytes())
+    wanted = make_examples(nlp, 2)
+    for _ in range(2):
+        nlp.update(wanted, sgd=optimizer)
+        nlp.rehearse(wanted, sgd=optimizer)
+
+
+@pytest.mark.parametrize("use_upper", [False, True])
 @pytest.mark.parametrize("by_bytes", [False, True])
 def test_actions_that_were_not_seen_are_saved(
     checkpoint, tmp_path, use_upper, by_bytes
@@ -450,6 +477,27 @@ def test_what_cannot_be_loaded(checkpoint, tmp_path, use_upper, harm):
     assert entities(nlp.pipe(TEXTS)) == wanted
     # And it learns as before.
     nlp.update(make_examples(nlp, 2), sgd=nlp.create_optimizer())
+
+
+def test_what_torch_holds_when_something_cannot_be_loaded(checkpoint, tmp_path):
+    """Layers of torch load into the weights that they have."""
+
+    def make(seed):
+        fix_random_seed(seed)
+        nlp = lstm_nlp(checkpoint)
+        examples = make_examples(nlp, 2)
+        nlp.initialize(lambda: examples)
+        draw_scores(nlp.get_pipe("ner"))
+        return nlp
+
+    make(1).to_disk(tmp_path)
+    shutil.rmtree(tmp_path / "ner" / "encoder")
+    nlp = make(2)
+    wanted = entities(nlp.pipe(TEXTS))
+    assert any(wanted)
+    with pytest.raises(ValueError, match="encoder"):
+        nlp.get_pipe("ner").from_disk(tmp_path / "ner", exclude=["vocab"])
+    assert entities(nlp.pipe(TEXTS)) == wanted
 
 
 def test_products_of_layers_that_a_label_adds(checkpoint):

@@ -163,9 +163,9 @@ def test_a_replaced_listener_has_the_vectors_of_docs(checkpoint, tmp_path):
         np.testing.assert_array_equal(loaded(doc.text).vector, doc.vector)
 
 
-def test_the_last_listener_has_nothing_to_learn(checkpoint):
+@pytest.mark.parametrize("use_upper", [False, True])  # by which spaCy's update learns
+def test_the_last_listener_has_nothing_to_learn(checkpoint, use_upper):
     """What the others learned reaches the encoder nevertheless."""
-    pytest.importorskip("numba", reason="needs the extra fast")
     tagger = {
         "factory": "tagger",
         "model": {
@@ -174,10 +174,12 @@ def test_the_last_listener_has_nothing_to_learn(checkpoint):
             "tok2vec": LISTENER,
         },
     }
+    ner = {**ner_config(LISTENER), "factory": "modernbert_ner"}
+    ner["model"] = {**ner["model"], "use_upper": use_upper}
     nlp = make_nlp(
         transformer={"factory": "transformer", "model": shared_config(checkpoint)},
         tagger=tagger,
-        ner={**ner_config(LISTENER), "factory": "modernbert_ner"},
+        ner=ner,
     )
     examples = make_examples(nlp, 3)
     for example in examples:
@@ -192,6 +194,9 @@ def test_the_last_listener_has_nothing_to_learn(checkpoint):
         nlp.update(examples, sgd=optimizer)
     for name, array in weights(nlp, "transformer").items():
         assert (array != before[name]).any(), name
+    # Where the encoder is not updated, nothing is passed on.
+    nlp.update(make_examples(nlp, 1), sgd=optimizer)
+    nlp.update(examples, sgd=optimizer, exclude=["transformer", "tagger"])
 
 
 def test_replaced_listener_that_does_not_train_the_encoder(checkpoint):

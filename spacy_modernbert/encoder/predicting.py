@@ -120,7 +120,7 @@ if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
 
 def count_threads() -> int:
     """RETURNS (int): As many threads as torch has, where it is in use: it is what
-    `torch.set_num_threads` and `OMP_NUM_THREADS` say, and 1 in a forked process. 0, for
+    `torch.set_num_threads` and `OMP_NUM_THREADS` say, and 1 in a worker process. 0, for
     as many as there are cores, where nothing says how many.
     """
     if "torch" in sys.modules:

@@ -4,6 +4,8 @@ import hashlib
 import warnings
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from ..encoder.protocol import Encoder
 from ..errors import Warnings
 from ..types import Floats
@@ -52,32 +54,33 @@ class KeptVectors:
         keys = [_key(plan) for plan in plans]
         missing = [i for i, key in enumerate(keys) if key not in self._vectors]
         made = dict(zip(missing, make(missing) if missing else (), strict=True))
-        for i, rows in made.items():
-            self._keep(keys[i], rows)
+        is_full = [not self._keep(keys[i], rows) for i, rows in made.items()]
+        if any(is_full) and not self._was_full:
+            self._was_full = True
+            self._warn(made[missing[0]].shape[1])
         return [
             made[i] if i in made else self._vectors[key].copy()
             for i, key in enumerate(keys)
         ]
 
-    def _keep(self, key: bytes, rows: Floats) -> None:
-        # A batch may hold a Doc twice.
+    def _keep(self, key: bytes, rows: Floats) -> bool:
+        """RETURNS (bool): Whether there is room for the rows, or they are kept already:
+        a batch may hold a Doc twice.
+        """
         if key in self._vectors:
-            return
+            return True
         if self.n_bytes + rows.nbytes > self.max_bytes:
-            self._warn_once(rows)
-            return
+            return False
         # A copy: a view would hold the whole array that these rows are part of.
         self._vectors[key] = rows.copy()
         self.n_bytes += rows.nbytes
+        return True
 
-    def _warn_once(self, rows: Floats) -> None:
-        if self._was_full:
-            return
-        self._was_full = True
+    def _warn(self, width: int) -> None:
         message = Warnings.KEPT_VECTORS_FULL.format(
             n_docs=len(self._vectors),
             max_mb=self.max_bytes / 1e6,
-            n_bytes=rows.itemsize * rows.shape[1],
+            n_bytes=np.dtype(np.float32).itemsize * width,
         )
         warnings.warn(message, UserWarning, stacklevel=2)
 

@@ -36,7 +36,7 @@ _TORCH = TorchProducts()
 def multiply_by_torch(model: Model) -> None:
     """Make the layers of a model multiply matrices with torch. The results are the same
     up to rounding. Layers that are on a GPU, or have the ops of another package, are
-    left as they are. In a forked process, torch is limited to one thread.
+    left as they are. In a worker process, torch is limited to one thread.
 
     model (Model): The model. spaCy puts new layers into that of a parser whenever it is
         given labels, so this is to be done before each use.

@@ -15,7 +15,8 @@ from typing import Optional
 _VARIABLE = "TOKENIZERS_PARALLELISM"
 
 _is_worker = False
-_was_unpickled = False
+# How many threads torch had when an encoder was unpickled.
+_n_threads: Optional[int] = None
 _value_before: Optional[str] = None
 
 
@@ -23,11 +24,16 @@ def run_single_threaded_if_worker() -> None:
     """Call before encoding. In a worker, torch is limited to one thread; in any other
     process, nothing happens.
     """
-    global _is_worker, _was_unpickled
+    global _is_worker, _n_threads
     # Not known before: what is unpickled to start a process comes before its parent.
-    if _was_unpickled and multiprocessing.parent_process() is not None:
+    # What somebody has set since counts.
+    if (
+        _n_threads is not None
+        and multiprocessing.parent_process() is not None
+        and sys.modules["torch"].get_num_threads() == _n_threads
+    ):
         _become_worker()
-    _was_unpickled = False
+    _n_threads = None
     if _is_worker and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
         _is_worker = False
@@ -37,8 +43,9 @@ def note_unpickled() -> None:
     """Call when an encoder was unpickled. A process that `multiprocessing` started, and
     that got its encoder so, is a worker.
     """
-    global _was_unpickled
-    _was_unpickled = True
+    global _n_threads
+    if "torch" in sys.modules:
+        _n_threads = sys.modules["torch"].get_num_threads()
 
 
 def _before_fork() -> None:

@@ -1,0 +1,32 @@
+"""Listeners of a shared encoder, of spaCy's `tok2vec` and of spacy-transformers."""
+
+from typing import Any, Sequence
+
+import numpy as np
+from spacy.tokens import Doc
+from thinc.api import Model
+
+
+def pass_on_nothing(tok2vec: Model, docs: Sequence[Doc]) -> None:
+    """Send a gradient of zeros to an encoder that other components share, if it waits
+    for one. The last of its listeners hands on the gradients of all: if that one has
+    nothing to learn from a batch, what the others learned from it would be lost, as it
+    is in spaCy.
+
+    tok2vec (Model): The first layer of a parser model.
+    docs (Sequence[Doc]): The Docs of the batch.
+    """
+    if any(_is_awaited(node, docs) for node in tok2vec.walk()):
+        hidden, backprop = tok2vec(docs, is_train=True)
+        backprop(np.zeros_like(hidden))
+
+
+def _is_awaited(node: Any, docs: Sequence[Doc]) -> bool:
+    """RETURNS (bool): Whether a layer is a listener that has been given the vectors of
+    these Docs, and is to give back their gradient.
+    """
+    return (
+        hasattr(node, "receive")
+        and node._backprop is not None
+        and node._batch_id == node.get_batch_id(docs)
+    )
