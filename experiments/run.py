@@ -25,6 +25,7 @@ from spacy_modernbert.encoder.checkpoint import (
     save_checkpoint,
 )
 from spacy_modernbert.encoder.weights import init_tensors, with_matching_keys
+from spacy_modernbert.evaluation.curve import LOG_NAME
 
 from .cells import OVERLAPS, REFERENCE, STOCK, TIMES, Cell
 
@@ -126,6 +127,7 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
         "test_command": shlex.join(test),
         "train_seconds": round(seconds, 1),
         "train_peak_mb": round(peak_mb),
+        "train_wordpieces": read_wordpieces(output / LOG_NAME),
         "test_seconds": round(evaluation["seconds"], 1),
         "dev": evaluation["performance"],
         "test": evaluation["overall"],
@@ -137,6 +139,15 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     text = json.dumps(record, indent=1, default=float) + "\n"
     write_text(_record_path(cell, settings.results), text)
     return record
+
+
+def read_wordpieces(log: Path) -> Optional[int]:
+    """RETURNS (Optional[int]): How many wordpieces a training has seen, by its log; None
+    if it has no encoder of this package, which counts them.
+    """
+    last = log.read_text(encoding="utf8").splitlines()[-1]
+    wordpieces: Optional[int] = json.loads(last)["wordpieces"]
+    return wordpieces
 
 
 def count_steps(cell: Cell, settings: Settings) -> int:

@@ -97,6 +97,7 @@ def test_a_cell(settings):
     assert record == read_record(cell, settings.results)
     assert record["steps"] == 3 and record["window"] == 128 and record["seed"] == 1
     assert record["train_seconds"] > 0 and record["train_peak_mb"] > 100
+    assert record["train_wordpieces"] > 3
     assert 0 <= record["test"]["f"] <= 1
     assert "--variables.window 128" in record["train_command"]
     assert len(record["learning_curve"]) >= 3
