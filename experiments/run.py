@@ -142,8 +142,8 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
 
 
 def read_wordpieces(log: Path) -> Optional[int]:
-    """RETURNS (Optional[int]): How many wordpieces a training has seen, by its log; None
-    if it has no encoder of this package, which counts them.
+    """RETURNS (Optional[int]): How many wordpieces a training has seen, by its log;
+    None if it has no encoder of this package, which counts them.
     """
     last = log.read_text(encoding="utf8").splitlines()[-1]
     wordpieces: Optional[int] = json.loads(last)["wordpieces"]
