@@ -122,7 +122,8 @@ def _remember_shim(shim: Shim) -> Callable[[], None]:
     values = dict(vars(shim))
     # Of torch's modules, which layers of spaCy's have: they load into the same arrays.
     module = values["_model"]
-    weights = copy.deepcopy(module.state_dict()) if module is not None else None
+    is_of_torch = hasattr(module, "state_dict")
+    weights = copy.deepcopy(module.state_dict()) if is_of_torch else None
 
     def undo() -> None:
         vars(shim).update(values)
