@@ -1,7 +1,7 @@
 """All that is known of the entities that a pipeline found, as plain data."""
 
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .consistency import check_consistency
 from .counts import Counts
@@ -148,15 +148,12 @@ def describe_doc(doc: ScoredDoc) -> Dict[str, Any]:
     }
 
 
-def _is_better(one: Counts, other: Counts) -> bool:
-    """Whether F is higher or, where it is not, fewer are missed and spurious: in a
-    document without entities, F is 0 whatever is found.
+def _rank(counts: Counts) -> Tuple[float, int]:
+    """RETURNS (Tuple[float, int]): What is larger for the better of two documents: F,
+    and then how few are missed and spurious, since without entities F is 0 whatever is
+    found.
     """
-    ranks = (
-        (each.f_score, 2 * each.correct - each.gold - each.found)
-        for each in (one, other)
-    )
-    return next(ranks) > next(ranks)
+    return counts.f_score, 2 * counts.correct - counts.gold - counts.found
 
 
 def summarize_comparison(
@@ -179,8 +176,12 @@ def summarize_comparison(
     return {
         "other": sum(other, Counts()).to_dict(),
         **compare(to_array(one), to_array(other), resampling).to_dict(),
-        "documents_better": sum(map(_is_better, one, other)),
-        "documents_worse": sum(map(_is_better, other, one)),
+        "documents_better": sum(
+            _rank(a) > _rank(b) for a, b in zip(one, other, strict=True)
+        ),
+        "documents_worse": sum(
+            _rank(a) < _rank(b) for a, b in zip(one, other, strict=True)
+        ),
         "labels": {
             label: comparison.to_dict()
             for label, comparison in zip(labels, by_label, strict=True)
