@@ -19,7 +19,7 @@ Importing this module imports Numba, which the extra `fast` installs.
 """
 
 from functools import partial
-from typing import Any, List, NamedTuple, Optional, Sequence, cast
+from typing import Any, List, NamedTuple, Optional, Sequence, Set, cast
 
 import numpy as np
 from spacy.attrs import ENT_IOB, ENT_KB_ID, ENT_TYPE
@@ -35,6 +35,7 @@ from thinc.layers.linear import forward as linear_forward
 from thinc.layers.list2array import forward as list2array_forward
 
 from .transitions import (
+    BEGIN,
     IOB_BEGIN,
     IOB_INSIDE,
     IOB_MISSING,
@@ -191,13 +192,29 @@ def is_covered(pipe: Parser) -> bool:
         if upper._func is not linear_forward or not _has_params(upper, "W", "b"):
             return False
         scorer = upper
-    n_moves = pipe.moves.n_moves
-    # Actions that were added after training are the last ones: see `read_weights`.
-    unseen = model.attrs["unseen_classes"]
     return (
         lower.get_dim("nF") == N_FEATURES
-        and scorer.get_dim("nO") == n_moves > 0
-        and unseen == set(range(n_moves - len(unseen), n_moves))
+        and scorer.get_dim("nO") == pipe.moves.n_moves > 0
+        and _lose_ties(model.attrs["unseen_classes"], pipe.moves)
+    )
+
+
+def _lose_ties(unseen: Set[int], moves: BiluoPushDown) -> bool:
+    """unseen (Set[int]): Actions that were added after training, and not seen since.
+    moves (BiluoPushDown): All actions.
+    RETURNS (bool): Whether none of them is taken where another one has the same score.
+    """
+    if not unseen:
+        return True
+    actions, _ = read_actions(moves)
+    # With such a label, entities of more than a token only go on where the Doc says so.
+    unbegun = {
+        actions.labels[action] for action in unseen if actions.kinds[action] == BEGIN
+    }
+    return all(
+        action in unseen
+        or (actions.kinds[action] == UNIT and actions.labels[action] in unbegun)
+        for action in range(min(unseen), moves.n_moves)
     )
 
 
@@ -205,8 +222,8 @@ def read_weights(model: Model) -> Weights:
     """RETURNS (Weights): The weights of a parser model. The pieces of a unit are put
     apart, so that the largest of them is found for many units at once. Actions that
     were added after training, and not seen since, get lower scores than all others.
-    spaCy gives them the lowest score of any; as the last ones, they are not taken then
-    before others that have it.
+    spaCy gives them the lowest score of any, with which `_lose_ties` says that they are
+    not taken either.
     """
     _, lower, upper = model.layers
     unseen = sorted(model.attrs["unseen_classes"])

@@ -140,6 +140,23 @@ def test_labels_added_after_training():
     assert_same(pipe, [make_doc(rng, 20) for _ in range(3)])
 
 
+def test_a_label_that_was_met_as_one_word_only():
+    rng = np.random.default_rng(0)
+    pipe = make_pipe(rng)
+    pipe.add_label("NEW")
+    begin, _, _, unit = sorted(pipe.model.attrs["unseen_classes"])
+    pipe.model.attrs["unseen_classes"].remove(unit)
+    pipe.add_label("NEWER")
+    lower = pipe.model.get_ref("lower")
+    for bias in (-9.0, 0.0, 9.0):
+        lower.get_param("b")[unit] = bias
+        for _ in range(20):
+            assert_same(pipe, [make_doc(rng, 20) for _ in range(3)])
+    # An entity could begin now, and neither go on nor end.
+    pipe.model.attrs["unseen_classes"].remove(begin)
+    assert_same(pipe, [make_doc(rng, 20)], is_fast=False)
+
+
 @pytest.mark.parametrize("use_upper", [False, True])
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_entities_of_an_unknown_label(use_upper, pieces):
