@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..types import PackedBatch
 from .block_attention import Blocks, attend_in_blocks, cut_blocks
@@ -33,7 +34,7 @@ class FlashPlan:
     kernel (FlashAttention): The kernel.
     cu_seqlens (Tensor): `(n_seqs + 1,)` int32, on the device.
     longest (int): The longest length.
-    spans (Tensor): `(2, total)` int32, on the device: for each wordpiece, where its
+    bounds (Tensor): `(2, total)` int32, on the device: for each wordpiece, where its
         sequence starts and ends in the stream.
     half_window (int): That of the sliding-window layers.
     """
@@ -41,7 +42,7 @@ class FlashPlan:
     kernel: FlashAttention
     cu_seqlens: Tensor
     longest: int
-    spans: Tensor
+    bounds: Tensor
     half_window: int
 
 
@@ -91,7 +92,7 @@ def plan_attention(
             kernel=kernel,
             cu_seqlens=to_device(batch.cu_seqlens.astype(np.int32), device),
             longest=int(batch.lengths.max()),
-            spans=on_device,
+            bounds=on_device,
             half_window=config.half_window,
         )
     return AttentionPlan(
@@ -128,12 +129,45 @@ def attend_globally(
         if dropout and q.device.type == "cpu":
             outputs.append(attend_dropping(q, k, v, dropout).transpose(0, 1))
             continue
-        # A batch of one: for less, some kernels are not taken.
-        output = F.scaled_dot_product_attention(
-            q[None], k[None], v[None], dropout_p=dropout
-        )
-        outputs.append(output[0].transpose(0, 1))
+        if q.device.type == "mps":
+            output = attend_by_queries(q, k, v, dropout)
+        else:
+            output = _attend(q, k, v, dropout)
+        outputs.append(output.transpose(0, 1))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def attend_by_queries(
+    query: Tensor, key: Tensor, value: Tensor, dropout: float, n_queries: int = 1024
+) -> Tensor:
+    """Attention of so many queries at a time, where torch makes the scores of all
+    queries and keys at once: 3.2 GB for 8,192 wordpieces and 12 heads. If gradients are
+    wanted, these scores are made again, unless something is dropped out, which would
+    differ then.
+
+    query, key, value (Tensor): `(heads, length, head_dim)`.
+    dropout (float): Probability by which an attention weight is dropped.
+    n_queries (int): How many queries.
+    RETURNS (Tensor): `(heads, length, head_dim)`.
+    """
+    parts = query.split(n_queries, dim=1)
+    if len(parts) > 1 and not dropout and torch.is_grad_enabled():
+        return torch.cat(
+            [
+                checkpoint(_attend, part, key, value, dropout, use_reentrant=False)
+                for part in parts
+            ],
+            dim=1,
+        )
+    return torch.cat([_attend(part, key, value, dropout) for part in parts], dim=1)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    # A batch of one: for less, some kernels are not taken.
+    output = F.scaled_dot_product_attention(
+        query[None], key[None], value[None], dropout_p=dropout
+    )
+    return output[0]
 
 
 def attend_within_window(
@@ -164,7 +198,7 @@ def _flash_within_window(
     assert flash is not None and not dropout
     half, kernel = flash.half_window, flash.kernel
     if kernel.attend_nearby is not None and half <= MAX_HALF_NEARBY:
-        return kernel.attend_nearby(query, key, value, flash.spans, half)
+        return kernel.attend_nearby(query, key, value, flash.bounds, half)
     return kernel.attend(
         query, key, value, flash.cu_seqlens, flash.longest, (half, half)
     )

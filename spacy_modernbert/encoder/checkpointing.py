@@ -4,6 +4,8 @@ checkpointing: Chen et al., 2016, https://arxiv.org/abs/1604.06174).
 
 from typing import Union
 
+import torch
+
 from .config import ModernBertConfig
 
 # "auto" recomputes if the activations that a pass would keep are larger than this.
@@ -11,16 +13,25 @@ _AUTO_BYTES = 2 << 30
 
 
 def recomputes(
-    setting: Union[bool, str], config: ModernBertConfig, n_trained: int, total: int
+    setting: Union[bool, str],
+    config: ModernBertConfig,
+    device: torch.device,
+    n_trained: int,
+    total: int,
 ) -> bool:
     """Whether a pass keeps only what enters its layers.
 
     setting (Union[bool, str]): True, False or "auto".
     config (ModernBertConfig): The config.
+    device (torch.device): Where it runs.
     n_trained (int): How many layers are trained.
     total (int): The wordpieces of the pass.
-    RETURNS (bool): Whether it computes the rest anew.
+    RETURNS (bool): Whether it computes the rest again.
     """
+    if device.type == "mps" and config.has_dropout:
+        # Torch does not restore the random numbers of MPS, so that the second time,
+        # something else would be dropped out.
+        return False
     if isinstance(setting, bool):
         return setting
     # Of each layer, autograd keeps about nine arrays as wide as the hidden state and

@@ -4,6 +4,7 @@ Modules and parameters have the names that they have in a checkpoint, so that no
 table of names is needed. The oracle for the numbers is transformers' `ModernBertModel`.
 """
 
+import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
@@ -394,16 +395,8 @@ class TorchEncoder:
         """
         self._check_training()
         try:
-            for name, parameter in self._model.named_parameters():
-                if parameter.grad is None:
-                    continue
-                # On CPU these are views: the step is taken in place.
-                weights = parameter.detach().cpu().numpy()
-                stepped, _ = optimizer(name, weights, parameter.grad.cpu().numpy())
-                if stepped is not weights or self._device.type != "cpu":
-                    with torch.no_grad():
-                        parameter.copy_(torch.from_numpy(np.asarray(stepped)))
-                parameter.grad = None
+            with _current(self._device):
+                self._update_each(optimizer)
         finally:
             self._model.weights_changed()
 
@@ -444,9 +437,12 @@ class TorchEncoder:
 
     def _arrays(self, read: Callable[[Tensor], Tensor]) -> Mapping[str, Floats]:
         parameters = dict(self._model.named_parameters())
-        return OnDemand(
-            parameters, lambda name: read(parameters[name]).detach().cpu().numpy()
-        )
+
+        def copy_to_host(name: str) -> Floats:
+            with _current(self._device):
+                return read(parameters[name]).detach().cpu().numpy()
+
+        return OnDemand(parameters, copy_to_host)
 
     @contextmanager
     def _passing(self, batch: PackedBatch) -> Iterator[None]:
@@ -480,6 +476,18 @@ class TorchEncoder:
         for parameter, gradient in zip(parameters, before, strict=True):
             if gradient is not None:
                 parameter.grad = _add(gradient, parameter.grad)
+
+    def _update_each(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
+        for name, parameter in self._model.named_parameters():
+            if parameter.grad is None:
+                continue
+            # On CPU these are views: the step is taken in place.
+            weights = parameter.detach().cpu().numpy()
+            stepped, _ = optimizer(name, weights, parameter.grad.cpu().numpy())
+            if stepped is not weights or self._device.type != "cpu":
+                with torch.no_grad():
+                    parameter.copy_(torch.from_numpy(np.asarray(stepped)))
+            parameter.grad = None
 
     def _check_training(self) -> None:
         if self._quantization is not None:
@@ -517,13 +525,23 @@ class TorchEncoder:
 
     def _recomputes(self, total: int) -> bool:
         n_trained = self.config.num_hidden_layers - self._model.frozen_layers
-        return recomputes(self._checkpointing, self.config, n_trained, total)
+        return recomputes(
+            self._checkpointing, self.config, self._device, n_trained, total
+        )
+
+
+# Torch has one stream of commands on MPS, and two threads that write to it at a time
+# can crash the process (https://github.com/pytorch/pytorch/issues/197805).
+_MPS = threading.RLock()
 
 
 def _current(device: torch.device) -> ContextManager[Any]:
     """RETURNS (ContextManager): Makes a GPU the current one of this thread, since
-    Triton launches kernels there, wherever their arguments are.
+    Triton launches kernels there, wherever their arguments are. On MPS, has other
+    threads wait.
     """
+    if device.type == "mps":
+        return _MPS
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

@@ -91,7 +91,7 @@ def geglu(x: Tensor) -> Tensor:
 
 
 def attend_within_window(
-    query: Tensor, key: Tensor, value: Tensor, spans: Tensor, half_window: int
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, half_window: int
 ) -> Tensor:
     """Attention in which every wordpiece sees those of its sequence that are at most
     `half_window` away. Only blocks of the packed stream that may hold such wordpieces
@@ -99,7 +99,7 @@ def attend_within_window(
 
     query, key, value (Tensor): `(total, heads, head_dim)`, half precision, each head
         contiguous and right after the one before.
-    spans (Tensor): `(2, total)` int32: for each wordpiece, where its sequence starts
+    bounds (Tensor): `(2, total)` int32: for each wordpiece, where its sequence starts
         and ends in the stream.
     half_window (int): Half the window.
     RETURNS (Tensor): `(total, heads, head_dim)`.
@@ -110,7 +110,7 @@ def attend_within_window(
         query,
         key,
         value,
-        spans,
+        bounds,
         attended,
         total,
         half_window,
@@ -203,7 +203,7 @@ def _attend_within_window(
     query_ptr,
     key_ptr,
     value_ptr,
-    spans_ptr,
+    bounds_ptr,
     attended_ptr,
     total,
     half_window,
@@ -223,9 +223,9 @@ def _attend_within_window(
     has_column = tl.arange(0, DIMS)[None, :] < head_dim
     rows = first_query + tl.arange(0, QUERIES)
     has_row = rows < total
-    nearest = tl.load(spans_ptr + rows, mask=has_row, other=0)
+    nearest = tl.load(bounds_ptr + rows, mask=has_row, other=0)
     nearest = tl.maximum(nearest, rows - half_window)[:, None]
-    farthest = tl.load(spans_ptr + total + rows, mask=has_row, other=0)
+    farthest = tl.load(bounds_ptr + total + rows, mask=has_row, other=0)
     farthest = tl.minimum(farthest, rows + half_window + 1)[:, None]
     inside = has_row[:, None] & has_column
     offsets = rows.to(tl.int64)[:, None]

@@ -312,7 +312,8 @@ class Pretraining:
 
     def _recomputes(self, total: int) -> bool:
         setting, config = self.settings.gradient_checkpointing, self._config
-        return recomputes(setting, config, config.num_hidden_layers, total)
+        n_trained = config.num_hidden_layers
+        return recomputes(setting, config, self._device, n_trained, total)
 
     @contextmanager
     def _watch_memory(self, message: str) -> Iterator[None]:

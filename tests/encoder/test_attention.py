@@ -7,7 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_modernbert.encoder import tiled_attention
-from spacy_modernbert.encoder.attention import ATTENTION, plan_attention
+from spacy_modernbert.encoder.attention import (
+    ATTENTION,
+    attend_by_queries,
+    plan_attention,
+)
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
 from spacy_modernbert.encoder.rope import rotate, rotate_
 from spacy_modernbert.types import PackedBatch
@@ -86,6 +90,35 @@ def test_any_lengths_and_windows(kind, lengths, local_attention):
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_published_window(kind, length):
     assert_dense(kind, [length], 128)
+
+
+@pytest.mark.parametrize("n_queries", [1, 7, 20, 21, 50])
+def test_some_queries_at_a_time(n_queries):
+    """As on MPS."""
+    total = 20
+    qkv = draw_qkv(total)
+    by_head = [x.transpose(0, 1) for x in qkv]
+    found = attend_by_queries(*by_head, 0.0, n_queries).transpose(0, 1)
+    wanted = dense(*qkv, [total], None)
+    torch.testing.assert_close(found, wanted)
+    with torch.no_grad():
+        again = attend_by_queries(*by_head, 0.0, n_queries).transpose(0, 1)
+    torch.testing.assert_close(again, wanted)
+    d_out = torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, qkv, d_out),
+        torch.autograd.grad(wanted, qkv, d_out),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_some_queries_at_a_time_drop_out_once():
+    """The gradient is that of the weights that were left."""
+    query, key, value = (x.transpose(0, 1) for x in draw_qkv(20))
+    out = attend_by_queries(query, key, value, 0.5, 7)
+    (d_value,) = torch.autograd.grad(out, value, torch.ones_like(out))
+    torch.testing.assert_close((d_value * value).sum(), out.sum())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -58,7 +58,9 @@ def find(dtype, head_dim, device=CUDA, to_train=False):
 
 
 def attend_both_ways(kernel, half_window=64):
-    plan = AttentionPlan([], {}, None, FlashPlan(kernel, "cu", 7, "spans", half_window))
+    plan = AttentionPlan(
+        [], {}, None, FlashPlan(kernel, "cu", 7, "bounds", half_window)
+    )
     return [FLASH_ATTENTION[kind]("q", "k", "v", plan, 0.0) for kind in (FULL, SLIDING)]
 
 
@@ -129,9 +131,9 @@ def test_our_own_kernel_does_the_window(ampere, monkeypatch, package, calls):
     monkeypatch.setattr(flash, "load_kernels", lambda: kernels)
     monkeypatch.setitem(sys.modules, "flash_attn", package)
     kernel = find(torch.bfloat16, 64)
-    assert attend_both_ways(kernel)[1] == ("q", "k", "v", "spans", 64)
+    assert attend_both_ways(kernel)[1] == ("q", "k", "v", "bounds", 64)
     assert len(calls) == 1
-    assert attend_both_ways(kernel, 256)[1] == ("q", "k", "v", "spans", 256)
+    assert attend_both_ways(kernel, 256)[1] == ("q", "k", "v", "bounds", 256)
     # A wide one takes long to compile.
     assert attend_both_ways(kernel, 257)[1] == ("attended", None)
     assert calls[-1][1] == {"window_size": (257, 257)}

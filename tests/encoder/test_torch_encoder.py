@@ -1,5 +1,8 @@
 """What parity does not show: steps, dropout, what is kept for the way back."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from spacy_modernbert.encoder import attention, checkpointing
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import SLIDING
 from spacy_modernbert.encoder.tiled_attention import ATTEND_IN_TILES
+from spacy_modernbert.encoder.torch_encoder import _current
 from spacy_modernbert.types import PackedBatch
 
 from .util import (
@@ -191,6 +195,34 @@ def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
         for budget, recomputes in ((0.85 * kept, True), (1.15 * kept, False)):
             monkeypatch.setattr(checkpointing, "_AUTO_BYTES", budget)
             assert encoder._recomputes(len(ids)) == recomputes, (frozen, budget)
+
+
+@pytest.mark.parametrize("setting", [True, "auto"])
+def test_on_mps_nothing_is_dropped_out_twice(oracle, monkeypatch, setting):
+    """Torch would draw other random numbers the second time."""
+    monkeypatch.setattr(checkpointing, "_AUTO_BYTES", 0)
+    for changes, recomputes in (({}, True), (DROPOUTS, False)):
+        encoder = load(oracle, changes=changes, gradient_checkpointing=setting)
+        assert encoder._recomputes(100)
+        encoder._device = torch.device("mps")
+        assert encoder._recomputes(100) == recomputes
+
+
+def test_on_mps_one_thread_runs_at_a_time():
+    mps = torch.device("mps")
+    n_inside, most = 0, 0
+
+    def run(_):
+        nonlocal n_inside, most
+        with _current(mps), _current(mps):
+            n_inside += 1
+            most = max(most, n_inside)
+            time.sleep(0.01)
+            n_inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(8)))
+    assert most == 1
 
 
 # Copies
