@@ -188,8 +188,9 @@ class MLXEncoder:
             # First: MLX reuses the memory of old weights that nothing else refers to.
             self._lowered = None
             n_layers = self.config.num_hidden_layers
-            take_step(self._weights, self._gradients, n_layers, settings, state)
-            self._gradients = {}
+            # Of a step that is interrupted, nothing is taken twice.
+            gradients, self._gradients = self._gradients, {}
+            take_step(self._weights, gradients, n_layers, settings, state)
             _bound_cache()
 
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
@@ -203,11 +204,11 @@ class MLXEncoder:
         self._check_trains()
         with self._training:
             try:
-                for name, gradient in self._gradients.items():
+                for name in list(self._gradients):
                     weights = _to_numpy(self._weights[name])
-                    stepped, _ = optimizer(name, weights, _to_numpy(gradient))
+                    gradient = _to_numpy(self._gradients.pop(name))
+                    stepped, _ = optimizer(name, weights, gradient)
                     self._weights[name] = _to_mlx(stepped)
-                self._gradients = {}
             finally:
                 # Some weights have changed even if the step was interrupted.
                 self._lowered = None
@@ -301,13 +302,15 @@ class MLXEncoder:
         _check_not_forked()
         factor = _find_factor(d_hidden) if self._dtype == mx.float16 else 1.0
         d_x = mx.array(d_hidden * np.float32(factor)).astype(self._dtype)
+        # Gradients are gathered beside those that there are: either all, or none.
+        gathered = dict(self._gradients)
         for part, x in reversed(trained):
             d_weights, d_x = _pull_back(part, self._weights, x, d_x, self._dtype)
             for name, gradient in d_weights.items():
-                gathered = self._gradients.get(name, 0)
-                self._gradients[name] = gathered + gradient / factor
+                gathered[name] = gathered.get(name, 0) + gradient / factor
             # One part after the other, so that only one is held.
-            mx.eval(self._gradients, d_x)
+            mx.eval(gathered, d_x)
+        self._gradients = gathered
         _bound_cache()
 
     def _read_quantized(self, name: str) -> QuantizedTensor:

@@ -14,6 +14,7 @@ from spacy_modernbert.encoder.checkpoint import (
     save_checkpoint,
 )
 from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme, quantize
+from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import expected_shapes
 from spacy_modernbert.types import PackedBatch
 
@@ -431,6 +432,67 @@ def test_threads(oracle):
         # Each way back in whatever thread is free.
         list(pool.map(lambda pair: pair[0](pair[1]), zip(ways, d_outs, strict=True)))
     assert_gradients(encoder, gradients)
+
+
+# Interruptions
+
+
+def interrupt_at(monkeypatch, place, nth):
+    """Has a function of the encoder's module raise when it is called so often."""
+    function, calls = getattr(mlx_encoder, place), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == nth:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(mlx_encoder, place, interrupted)
+
+
+def test_an_interrupted_backward_pass_adds_nothing(oracle, monkeypatch):
+    (ids,), (d_out,) = draw([40])
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
+    backprop(d_out)
+    before = {name: array.copy() for name, array in encoder.gradients().items()}
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
+    interrupt_at(monkeypatch, "_pull_back", 3)
+    with pytest.raises(KeyboardInterrupt):
+        backprop(d_out)
+    for name, gradient in encoder.gradients().items():
+        np.testing.assert_array_equal(gradient, before[name], name)
+
+
+def test_of_an_interrupted_update_no_weight_is_stepped_twice(oracle):
+    (ids,), (d_out,) = draw([40])
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
+    backprop(d_out)
+    stepped = []
+
+    def step(name, weights, gradient):
+        if len(stepped) == 3:
+            stepped.append(name)
+            raise KeyboardInterrupt
+        stepped.append(name)
+        return weights, gradient
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.update(step)
+    encoder.update(step)
+    assert len(stepped) == len(set(stepped)) > 4
+
+
+def test_of_an_interrupted_step_nothing_is_taken_again(oracle, monkeypatch):
+    (ids,), (d_out,) = draw([40])
+    encoder = load(oracle)
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
+    backprop(d_out)
+    interrupt_at(monkeypatch, "take_step", 1)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.step(StepSettings(learn_rate=0.1), StepState({}, {}, {}, None))
+    assert not encoder.has_gradients
 
 
 FORK = """
