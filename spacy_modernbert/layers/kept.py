@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+import weakref
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -49,18 +50,19 @@ class KeptVectors:
             which it is given the indices.
         RETURNS (List[Floats]): `(n_tokens, width)` for each Doc, to be changed at will.
         """
-        if encoder is not self._encoder:
+        if encoder is not self._encoder():
             self._forget(encoder)
+        # Another thread may have all of them dropped in the meantime.
+        vectors = self._vectors
         keys = [_key(plan) for plan in plans]
-        missing = [i for i, key in enumerate(keys) if key not in self._vectors]
+        missing = [i for i, key in enumerate(keys) if key not in vectors]
         made = dict(zip(missing, make(missing) if missing else (), strict=True))
         is_full = [not self._keep(keys[i], rows) for i, rows in made.items()]
         if any(is_full) and not self._was_full:
             self._was_full = True
             self._warn(made[missing[0]].shape[1])
         return [
-            made[i] if i in made else self._vectors[key].copy()
-            for i, key in enumerate(keys)
+            made[i] if i in made else vectors[key].copy() for i, key in enumerate(keys)
         ]
 
     def _keep(self, key: bytes, rows: Floats) -> bool:
@@ -88,7 +90,8 @@ class KeptVectors:
         # The vectors first: a thread that finds the new encoder must find no old ones.
         self._vectors: Dict[bytes, Floats] = {}
         self.n_bytes = 0
-        self._encoder = encoder
+        # An encoder that is replaced elsewhere is not held for its vectors.
+        self._encoder = (lambda: None) if encoder is None else weakref.ref(encoder)
 
 
 def _key(plan: Plan) -> bytes:

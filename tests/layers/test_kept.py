@@ -1,6 +1,8 @@
 """What an encoder says of Docs that it reads again."""
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +182,35 @@ def train_keeping(checkpoint, **settings):
     assert losses[-1] < losses[0]
     assert len(counting.encoded) < 20
     return nlp, counting
+
+
+def test_another_encoder_is_not_held(checkpoint, docs):
+    model = keeping(checkpoint)
+    model.begin_update(docs)
+    shim = get_shim(model.layers[0])
+    before = weakref.ref(shim.loaded.encoder)
+    shim.from_bytes(shim.to_bytes())
+    gc.collect()
+    assert before() is None
+    counting = count_passes(model)
+    model.begin_update(docs)
+    assert counting.encoded
+
+
+def test_dropped_by_another_thread_meanwhile(checkpoint, nlp):
+    """As where a pipeline is loaded while another thread predicts."""
+    model = keeping(checkpoint)
+    docs = [nlp(text) for text in TEXTS]
+    wanted, _ = model.begin_update(docs[:1])
+    encode, kept = model.layers[0], kept_of(model)
+    plans = [plan_docs(encode, [doc]) for doc in docs]
+
+    def make(missing):
+        kept._forget(None)
+        return [np.zeros((len(docs[i]), wanted[0].shape[1]), "f") for i in missing]
+
+    found = kept.recall(get_shim(encode).loaded.encoder, plans, make)
+    np.testing.assert_array_equal(found[0], wanted[0])
 
 
 def test_a_pipeline_learns(checkpoint, tmp_path):
