@@ -119,13 +119,11 @@ if hasattr(os, "register_at_fork"):  # absent on Windows, as are forks
 
 
 def count_threads() -> int:
-    """RETURNS (int): As many threads as torch has, where it is in use: it is what
-    `torch.set_num_threads` and `OMP_NUM_THREADS` say, and 1 in a worker process. 0, for
-    as many as there are cores, where nothing says how many.
+    """RETURNS (int): As many threads as torch has: it is what `torch.set_num_threads`
+    and `OMP_NUM_THREADS` say, and 1 in a worker process. 0, for as many as there are
+    cores, where torch is not in use.
     """
-    if "torch" in sys.modules:
-        return sys.modules["torch"].get_num_threads()
-    return int(os.environ.get("OMP_NUM_THREADS", 0))
+    return sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 0
 
 
 def current_gpu() -> int:

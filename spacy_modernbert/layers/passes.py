@@ -1,9 +1,9 @@
 """Passes through an encoder, and smaller ones where its device runs out of memory.
 
 However many Docs there are, only one pass is held at a time, with what is needed of the
-results of those before it. A pass that the device has too little memory for is made
-again in two halves, and its size is remembered, so that this happens once and not with
-each batch.
+results of those before it (unless one trains with dropout: see `encode_batches`). A
+pass that the device has too little memory for is made again in two halves, and its size
+is remembered, so that this happens once and not with each batch.
 """
 
 from typing import Callable, Dict, List, Optional, Sequence, Tuple

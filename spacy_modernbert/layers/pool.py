@@ -97,7 +97,7 @@ def pool_rows(
 
     def backprop(d_output: Floats2d) -> Floats:
         if not rows.rows.size:
-            return np.zeros_like(vectors)
+            return np.zeros((total, width), np.float32)
         d_pieces = backprop_pooling(d_output[covered]).dataXd
         d_pieces = d_pieces * grad_factor_of(model)
         return scatter(ops.to_numpy(d_pieces), rows, total)

@@ -108,7 +108,7 @@ def forward(
         plans = _plan_each(encode, docs)
         get_shim(encode).trained_wordpieces += sum(plan.total for plan in plans)
         return _recall(model, docs, plans), lambda d_vectors: docs
-    if is_train:
+    if is_train and any(node.param_names for node in pool.walk()):
         return _forward_frozen(encode, pool, docs)
     if isinstance(docs, OneWord):
         vectors = [model.ops.alloc2f(1, model.get_dim("nO"))]
@@ -117,11 +117,14 @@ def forward(
     elif recalls(model):
         vectors = _recall(model, docs, _plan_each(encode, docs))
     else:
-        found = predict_vectors(model, plan_docs(encode, docs))
+        plan = plan_docs(encode, docs)
+        if is_train:
+            get_shim(encode).trained_wordpieces += plan.total
+        found = predict_vectors(model, plan)
         # Copies, since Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: a
         # view would keep all of a pass, which is page-locked memory with a GPU.
         vectors = [rows.copy() for rows in found.tokens]
-    return vectors, lambda d_vectors: []
+    return vectors, lambda d_vectors: docs
 
 
 def _forward_frozen(
@@ -129,8 +132,8 @@ def _forward_frozen(
     pool: Model[EncodedDocs, List[Floats2d]],
     docs: List[Doc],
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
-    """Train what comes after an encoder that no gradient reaches. It predicts, which
-    any encoder can, and nothing of its passes is kept.
+    """Train a pooling layer with weights over an encoder that no gradient reaches. That
+    predicts, which any encoder can.
     """
     encoded, _ = encode(docs, False)
     get_shim(encode).trained_wordpieces += encoded.plan.total
