@@ -32,8 +32,8 @@ def pretrain(tmp_path):
         revision="abc",
         train=str(tmp_path / "texts.jsonl"),
         phases=(Phase(64, 256, 2),),
-        warmup=1,
-        decay=1,
+        warmup_steps=1,
+        decay_steps=1,
         backend="cpu",
     )
     Pretraining(settings, tmp_path / "out")

@@ -33,7 +33,7 @@ _OF_THE_MACHINE = frozenset(
         "precision",
         "max_batch_wordpieces",
         "gradient_checkpointing",
-        "evaluate_every",
+        "eval_frequency",
         "evaluate_wordpieces",
     )
 )
@@ -123,7 +123,7 @@ def _take_steps(run: "Pretraining") -> None:
             means.add(report.loss, report.accuracy, report.wordpieces)
             bar.update()
             bar.set_postfix(means.read(), refresh=False)
-            if report.step % settings.evaluate_every == 0 or run.is_done:
+            if report.step % settings.eval_frequency == 0 or run.is_done:
                 found = run.evaluate()
                 record = {**asdict(report), **means.read()}
                 if found is not None:

@@ -150,7 +150,10 @@ class Pretraining:
         """
         settings = self.settings
         schedule = WarmupStableDecay(
-            settings.learn_rate, settings.warmup, settings.decay, settings.total
+            settings.learn_rate,
+            settings.warmup_steps,
+            settings.decay_steps,
+            settings.total,
         )
         for batch in self._batches():
             rng = np.random.default_rng([settings.seed, _HIDING, self.step])

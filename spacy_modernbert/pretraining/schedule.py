@@ -13,25 +13,25 @@ class WarmupStableDecay:
     al. 2024, https://arxiv.org/abs/2405.18392.
 
     learn_rate (float): The stable rate.
-    warmup (int): Steps of the rise.
-    decay (int): Steps of the fall.
+    warmup_steps (int): Steps of the rise.
+    decay_steps (int): Steps of the fall.
     total (int): All steps.
 
-    Invariant: `warmup + decay <= total`.
+    Invariant: `warmup_steps + decay_steps <= total`.
     """
 
     learn_rate: float
-    warmup: int
-    decay: int
+    warmup_steps: int
+    decay_steps: int
     total: int
 
     def __call__(self, step: int) -> float:
         """step (int): How many steps came before.
         RETURNS (float): The learning rate.
         """
-        if step < self.warmup:
-            return self.learn_rate * (step + 1) / self.warmup
-        fallen = step - (self.total - self.decay)
+        if step < self.warmup_steps:
+            return self.learn_rate * (step + 1) / self.warmup_steps
+        fallen = step - (self.total - self.decay_steps)
         if fallen <= 0:
             return self.learn_rate
-        return self.learn_rate * max(0.0, 1 - (fallen / self.decay) ** 0.5)
+        return self.learn_rate * max(0.0, 1 - (fallen / self.decay_steps) ** 0.5)

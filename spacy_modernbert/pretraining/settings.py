@@ -52,25 +52,25 @@ class PretrainingSettings:
     seed (int): The same seed gives the same run.
     backend (str): "auto", "cuda", "mps" or "cpu".
     precision (str): "auto", "float32" or "bfloat16": what matrices are multiplied in.
-    mask_rate (float): The share of wordpieces that are asked for.
+    mask_rate (float): The share of wordpieces that are to be predicted.
     optimizer (str): "adamw"; or "muon", which steps the matrices of the layers and of
         the head by Muon and the rest by AdamW: an encoder that starts from nothing
         learns faster.
     learn_rate (float): The highest learning rate.
-    warmup (int): Steps in which it rises.
-    decay (int): How many steps at the end, in which it falls towards 0.
+    warmup_steps (int): Steps over which it rises.
+    decay_steps (int): Steps at the end, over which it falls towards 0.
     beta1, beta2, eps, weight_decay (float): AdamW's. Norms and biases do not decay.
     grad_clip (float): The largest norm of all gradients together.
     max_batch_wordpieces (int): The most wordpieces of a pass. A larger batch is split,
         and the gradients are summed.
     gradient_checkpointing (Union[bool, str]): True, False or "auto": whether a pass
         keeps little of what it computes, which takes less memory and more time.
-    evaluate_every (int): Steps between evaluations. Each also saves the run, which can
+    eval_frequency (int): Steps between evaluations. Each also saves the run, which can
         be resumed from there.
     evaluate_wordpieces (int): How much of the held-out texts is looked at.
 
-    Invariants: rates lie between 0 and 1, there is a phase, and `warmup + decay` are no
-    more than all steps.
+    Invariants: rates lie between 0 and 1, there is a phase, and `warmup_steps +
+    decay_steps` are no more than all steps.
     """
 
     encoder: str
@@ -84,8 +84,8 @@ class PretrainingSettings:
     mask_rate: float = 0.3
     optimizer: str = "adamw"
     learn_rate: float = 1e-3
-    warmup: int = 100
-    decay: int = 0
+    warmup_steps: int = 100
+    decay_steps: int = 0
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
@@ -93,7 +93,7 @@ class PretrainingSettings:
     grad_clip: float = 1.0
     max_batch_wordpieces: int = 16384
     gradient_checkpointing: Union[bool, str] = "auto"
-    evaluate_every: int = 200
+    eval_frequency: int = 200
     evaluate_wordpieces: int = 65536
 
     def __post_init__(self) -> None:
@@ -101,10 +101,10 @@ class PretrainingSettings:
             value = getattr(self, key)
             ok = isinstance(value, str) or (value is None and key in _OPTIONAL)
             _check(ok, key, value, "text")
-        for key in ("max_batch_wordpieces", "evaluate_every", "evaluate_wordpieces"):
+        for key in ("max_batch_wordpieces", "eval_frequency", "evaluate_wordpieces"):
             value = getattr(self, key)
             _check(_is_count(value), key, value, "a whole number above 0")
-        for key in ("seed", "warmup", "decay"):
+        for key in ("seed", "warmup_steps", "decay_steps"):
             value = getattr(self, key)
             ok = is_int(value) and value >= 0
             _check(ok, key, value, "a whole number, not below 0")
@@ -126,9 +126,10 @@ class PretrainingSettings:
         ok = isinstance(value, bool) or value == "auto"
         _check(ok, "gradient_checkpointing", value, "true, false or auto")
         _check(bool(self.phases), "phases", {}, "at least one phase")
-        wanted = f"with warmup ({self.warmup}) no more than all steps ({self.total})"
-        fits = self.warmup + self.decay <= self.total
-        _check(fits, "decay", self.decay, wanted)
+        fits = self.warmup_steps + self.decay_steps <= self.total
+        warmup = f"warmup_steps ({self.warmup_steps})"
+        wanted = f"at most the total of steps ({self.total}) minus {warmup}"
+        _check(fits, "decay_steps", self.decay_steps, wanted)
 
     @property
     def total(self) -> int:

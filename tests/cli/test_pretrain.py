@@ -22,8 +22,8 @@ encoder = "{folder}/encoder"
 train = "{folder}/train.jsonl"
 dev = "{folder}/train.jsonl"
 backend = "cpu"
-warmup = 1
-evaluate_every = 2
+warmup_steps = 1
+eval_frequency = 2
 evaluate_wordpieces = 100
 
 [pretraining.phases]

@@ -9,7 +9,7 @@ BASE = """
 [pretraining]
 encoder = "encoders/mini"
 train = "train.jsonl"
-warmup = 0
+warmup_steps = 0
 
 [pretraining.phases]
 
@@ -44,16 +44,16 @@ def test_in_the_order_of_the_file():
         ("learn_rate", "fast"),
         ("learn_rate", -1),
         ("beta1", 1.0),
-        ("evaluate_every", 0),
+        ("eval_frequency", 0),
         ("seed", -1),
         ("seed", 0.0),
-        ("warmup", False),
+        ("warmup_steps", False),
         ("encoder", 5),
         ("train", ["a.jsonl", "b.jsonl"]),
         ("dev", True),
         ("revision", 5),
         ("precision", "float16"),
-        ("decay", 16),
+        ("decay_steps", 16),
         ("phases.short.length", 3),
         ("phases.short.steps", 0),
         ("phases.long.batch_wordpieces", 8191),

@@ -15,8 +15,8 @@ def make_settings(paths: Path, **overrides: Any) -> PretrainingSettings:
         "phases": (Phase(64, 256, 6), Phase(128, 256, 4)),
         "backend": "cpu",
         "precision": "float32",
-        "warmup": 2,
-        "decay": 3,
+        "warmup_steps": 2,
+        "decay_steps": 3,
         "learn_rate": 1e-2,
         "evaluate_wordpieces": 300,
     }
