@@ -41,8 +41,8 @@ def draw(records: List[Dict[str, Any]], probe: Any, path: Path) -> None:
     steps = [record["step"] for record in records]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axis, key, title in (
-        (axes[0], "loss", "cross-entropy of hidden wordpieces, nats"),
-        (axes[1], "accuracy", "share of hidden wordpieces that are found"),
+        (axes[0], "loss", "cross-entropy of masked wordpieces, nats"),
+        (axes[1], "accuracy", "accuracy on masked wordpieces"),
     ):
         train = [record[key] for record in records]
         axis.plot(steps, train, "o-", color=_TRAIN, markersize=3, label="training")

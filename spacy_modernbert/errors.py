@@ -535,9 +535,9 @@ class Errors:
         "{path} holds no text that the tokenizer turns into wordpieces. Give a file "
         "with at least one."
     )
-    NOTHING_TO_HIDE = (
+    NOTHING_MASKED = (
         "The held-out texts in {path} ({n_texts} in all) are so short that none of "
-        "their wordpieces was hidden, which leaves nothing for the model to predict. "
+        "their wordpieces was masked, which leaves nothing for the model to predict. "
         "Give longer texts, or leave out pretraining.dev."
     )
     HEAD_OTHER_ACTIVATION = (
@@ -551,9 +551,8 @@ class Errors:
         "checkpoint cannot be pretrained further here."
     )
     NO_MASK_TOKEN = (
-        "The tokenizer of {folder} has no wordpiece to hide others with: neither the "
-        "mask_token of tokenizer_config.json, nor [MASK], nor <mask>. Pretraining "
-        "needs one."
+        "The tokenizer of {folder} has no mask token: neither the mask_token of "
+        "tokenizer_config.json, nor [MASK], nor <mask>. Pretraining needs one."
     )
     PRETRAINING_NO_SETTING = (
         "[{where}] of the config has no setting {key}. Add it to the file, or on the "

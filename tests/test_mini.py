@@ -66,22 +66,22 @@ def test_weights_are_finite(config):
 
 
 def test_it_has_read_something():
-    """transformers' own model finds hidden words with its weights."""
+    """transformers' own model predicts masked words with its weights."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(MINI)
     model = ModernBertForMaskedLM.from_pretrained(
         MINI, attn_implementation="sdpa", torch_dtype=torch.float32
     ).eval()
     ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     n = ids.shape[1]
-    # One at a time: what stands there, in all of the text.
-    hidden = ids.repeat(n, 1)
-    places = torch.arange(n)
-    hidden[places, places] = tokenizer.mask_token_id
+    # One is masked at a time, with all of the text as context.
+    masked = ids.repeat(n, 1)
+    positions = torch.arange(n)
+    masked[positions, positions] = tokenizer.mask_token_id
     with torch.inference_mode():
-        scores = model(hidden[1:-1]).logits[places[:-2], places[1:-1]]
-    found = (scores.argmax(-1) == ids[0, 1:-1]).float().mean().item()
+        scores = model(masked[1:-1]).logits[positions[:-2], positions[1:-1]]
+    accuracy = (scores.argmax(-1) == ids[0, 1:-1]).float().mean().item()
     # The commonest wordpiece of all is one in twenty.
-    assert found > 0.3
+    assert accuracy > 0.3
 
 
 def test_in_a_pipeline(config):

@@ -101,9 +101,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
             # The run may have been stopped after it wrote the state, but before this.
             run.export(output / ENCODER)
         elif not run.had_head:
-            msg.info(
-                f"{run.source} has no head for hidden wordpieces: it gets a fresh one."
-            )
+            msg.info(f"{run.source} has no MLM head: a new one is initialized.")
         if not run.is_done:
             told = Config({"pretraining": config["pretraining"]})
             write_text(output / _CONFIG, told.to_str())
@@ -124,10 +122,10 @@ def _take_steps(run: "Pretraining") -> None:
             bar.update()
             bar.set_postfix(means.read(), refresh=False)
             if report.step % settings.eval_frequency == 0 or run.is_done:
-                found = run.evaluate()
+                scores = run.evaluate()
                 record = {**asdict(report), **means.read()}
-                if found is not None:
-                    record.update(dev_loss=found.loss, dev_accuracy=found.accuracy)
+                if scores is not None:
+                    record.update(dev_loss=scores.loss, dev_accuracy=scores.accuracy)
                 # Entries for steps that were not saved are cut when a run continues.
                 write_log(output / LOG, record)
                 run.save()
@@ -236,12 +234,14 @@ def _describe(record: Dict[str, Any]) -> str:
 def _print_probe(probe: Dict[str, Any]) -> None:
     rows = [
         (
-            "frequency alone" if sight == "unigram" else f"{int(sight):,} wordpieces",
-            f"{found['loss']:.3f}",
-            f"{found['accuracy']:.3f}",
+            "frequency alone"
+            if context == "unigram"
+            else f"{int(context):,} wordpieces",
+            f"{scores['loss']:.3f}",
+            f"{scores['accuracy']:.3f}",
         )
-        for sight, found in probe.items()
+        for context, scores in probe.items()
     ]
-    header = ("in sight", "loss", "accuracy")
-    msg.divider("Hidden wordpieces of held-out texts")
+    header = ("context", "loss", "accuracy")
+    msg.divider("Masked wordpieces of held-out texts")
     msg.table(rows, header=header, divider=True, aligns=("l", "r", "r"))

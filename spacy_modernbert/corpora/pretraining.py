@@ -20,7 +20,7 @@ from .splits import LITBANK
 
 _NOVEL = "original/{}.txt"
 
-# One in this many works is held out, to see how well hidden wordpieces are predicted.
+# One in this many works is held out, to see how well masked wordpieces are predicted.
 _HELD_OUT_NOVELS = 25
 _HELD_OUT_ARTICLES = 20
 

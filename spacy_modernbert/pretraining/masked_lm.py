@@ -31,7 +31,7 @@ Project = Callable[[int, int, bool], Projection]
 
 
 class PredictionHead(nn.Module):
-    """What stands between the last hidden state and the embedding table."""
+    """From the last hidden state to what is compared with the embedding table."""
 
     def __init__(self, config: ModernBertConfig, project: Project):
         super().__init__()
@@ -90,17 +90,17 @@ class MaskedLM(nn.Module):
         self,
         ids: Tensor,
         plan: AttentionPlan,
-        places: Tensor,
+        positions: Tensor,
         recompute: bool = False,
     ) -> Tensor:
         """ids (Tensor): `(total,)` int64.
         plan (AttentionPlan): The plan of the batch.
-        places (Tensor): `(n_masked,)` int64, where wordpieces are asked for. Scores
+        positions (Tensor): `(n_masked,)` int64, those of the masked wordpieces. Scores
             are computed there only: all of them would be many times the hidden state.
         recompute (bool): See `ModernBert`.
         RETURNS (Tensor): `(n_masked, vocab_size)`, the scores.
         """
-        hidden = self.model(ids, plan, recompute)[places]
+        hidden = self.model(ids, plan, recompute)[positions]
         return self.decoder(self.head(hidden), self.table)
 
     @property
@@ -111,27 +111,27 @@ class MaskedLM(nn.Module):
     def score(
         self, masked: MaskedBatch, recompute: bool = False
     ) -> Tuple[Tensor, Tensor]:
-        """Ask for the hidden wordpieces.
+        """Predict the masked wordpieces.
 
         masked (MaskedBatch): The batch.
         recompute (bool): See `ModernBert`.
         RETURNS (Tuple[Tensor, Tensor]): The sum of the cross-entropies in nats, and how
-            many wordpieces were found; both on the device.
+            many wordpieces were predicted correctly; both on the device.
         """
         device = self.table.device
-        batch, places = masked.batch, masked.places
-        n_masked = len(places)
+        batch, positions = masked.batch, masked.positions
+        n_masked = len(positions)
         if counts_shapes(device, self._dtype):
             batch = round_batch(batch)
-            places = np.pad(places, (0, round_up(n_masked) - n_masked))
-        ids, asked, targets = (
-            to_device(array, device) for array in (batch.ids, places, masked.targets)
+            positions = np.pad(positions, (0, round_up(n_masked) - n_masked))
+        ids, selected, targets = (
+            to_device(array, device) for array in (batch.ids, positions, masked.targets)
         )
         # Flash attention drops nothing out.
         drops_out = self.training and self.config.attention_dropout > 0
         kernel = None if drops_out else self._flash
         plan = plan_attention(batch, self.config, device, kernel)
-        scores = self(ids, plan, asked, recompute)[:n_masked].float()
+        scores = self(ids, plan, selected, recompute)[:n_masked].float()
         loss = F.cross_entropy(scores, targets, reduction="sum")
         return loss, (scores.argmax(-1) == targets).sum()
 

@@ -1,4 +1,4 @@
-"""Hiding wordpieces, so that a model can be asked for them."""
+"""Masking wordpieces, which a model is to predict."""
 
 from dataclasses import dataclass
 from typing import Tuple
@@ -7,36 +7,36 @@ import numpy as np
 
 from ..types import Ints, PackedBatch
 
-# Devlin et al. 2019, https://arxiv.org/abs/1810.04805: of the wordpieces that are asked
-# for, these shares are replaced by the mask, and by a random one. The rest stays as it
-# is, so that the vectors of what is not hidden are learned, too.
+# Devlin et al. 2019, https://arxiv.org/abs/1810.04805: of the wordpieces that are
+# selected, these shares are replaced by the mask token, and by a random wordpiece. The
+# rest stays as it is, so that the vectors of unmasked wordpieces are learned, too.
 _MASKED = 0.8
 _REPLACED = 0.1
 
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """A batch in which wordpieces are hidden.
+    """A batch with masked wordpieces.
 
     batch (PackedBatch): What the model sees.
-    places (Ints): `(n_masked,)` int64, where it is asked, rising.
-    targets (Ints): `(n_masked,)` int64, what stood there.
+    positions (Ints): `(n_masked,)` int64, those of the masked wordpieces, rising.
+    targets (Ints): `(n_masked,)` int64, the wordpieces that were there.
     """
 
     batch: PackedBatch
-    places: Ints
+    positions: Ints
     targets: Ints
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How wordpieces are hidden.
+    """How wordpieces are masked.
 
-    rate (float): The share of the wordpieces that are asked for. ModernBERT took 0.3
+    rate (float): The share of the wordpieces that are selected. ModernBERT took 0.3
         (Warner et al. 2024, https://arxiv.org/abs/2412.13663).
-    mask_id (int): The wordpiece that hides another.
-    special_ids (Ints): What is never hidden: `[CLS]`, `[SEP]` ...
-    vocab_size (int): Any wordpiece below this may stand in for another.
+    mask_id (int): The mask token.
+    special_ids (Ints): What is never masked: `[CLS]`, `[SEP]` ...
+    vocab_size (int): A random wordpiece is below this.
 
     Invariant: `0 < rate < 1`.
     """
@@ -46,38 +46,38 @@ class Masking:
     special_ids: Ints
     vocab_size: int
 
-    def hide(self, batch: PackedBatch, rng: np.random.Generator) -> MaskedBatch:
-        """Hide wordpieces, each by the same chance.
+    def mask(self, batch: PackedBatch, rng: np.random.Generator) -> MaskedBatch:
+        """Mask wordpieces, each with the same probability.
 
         batch (PackedBatch): The batch. Not changed.
         rng (np.random.Generator): The random number generator.
-        RETURNS (MaskedBatch): The batch with hidden wordpieces, maybe none.
+        RETURNS (MaskedBatch): The batch with masked wordpieces, maybe none.
         """
-        asked = rng.random(batch.total) < self.rate
-        asked &= ~np.isin(batch.ids, self.special_ids)
-        places = np.flatnonzero(asked)
-        targets = batch.ids[places]
-        fate = rng.random(places.size)
-        others = rng.integers(0, self.vocab_size, places.size)
+        selected = rng.random(batch.total) < self.rate
+        selected &= ~np.isin(batch.ids, self.special_ids)
+        positions = np.flatnonzero(selected)
+        targets = batch.ids[positions]
+        fate = rng.random(positions.size)
+        others = rng.integers(0, self.vocab_size, positions.size)
         ids = batch.ids.copy()
-        ids[places] = np.select(
+        ids[positions] = np.select(
             [fate < _MASKED, fate < _MASKED + _REPLACED],
-            [np.full(places.size, self.mask_id), others],
+            [np.full(positions.size, self.mask_id), others],
             targets,
         )
-        return MaskedBatch(PackedBatch(ids, batch.cu_seqlens), places, targets)
+        return MaskedBatch(PackedBatch(ids, batch.cu_seqlens), positions, targets)
 
 
 def unigram_baseline(
     train: Ints, targets: Ints, vocab_size: int
 ) -> Tuple[float, float]:
-    """How well hidden wordpieces are found by knowing only how frequent each is.
+    """How well masked wordpieces are predicted by the frequency of each alone.
 
     train (Ints): Wordpieces to count.
-    targets (Ints): The hidden ones.
+    targets (Ints): The masked wordpieces.
     vocab_size (int): How many there are; each is counted once more than it occurs.
     RETURNS (Tuple[float, float]): The cross-entropy in nats, and the accuracy of
-        answering the most frequent one always.
+        always predicting the most frequent one.
     """
     counts = np.bincount(train, minlength=vocab_size) + 1
     shares = counts / counts.sum()

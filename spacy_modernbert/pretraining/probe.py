@@ -1,5 +1,5 @@
-"""Does it help to see more? The same wordpieces, hidden in the same places, are asked
-for with all of a long sequence in sight, and with short pieces of it.
+"""Does more context help? The same masked wordpieces are predicted from whole long
+sequences, and from short pieces of them.
 """
 
 from dataclasses import dataclass, replace
@@ -15,31 +15,31 @@ from .sequences import TokenizedTexts, cut
 
 
 @dataclass(frozen=True)
-class Found:
-    """How hidden wordpieces were found.
+class MaskedLMScores:
+    """How well masked wordpieces were predicted.
 
     loss (float): The mean cross-entropy in nats.
     accuracy (float): The share of those that had the highest score.
-    n_hidden (int): How many there were.
+    n_masked (int): How many there were.
     """
 
     loss: float
     accuracy: float
-    n_hidden: int
+    n_masked: int
 
 
-def hide_texts(
+def mask_texts(
     texts: TokenizedTexts,
     masking: Masking,
     length: int,
     max_wordpieces: int,
     seed: int,
 ) -> List[MaskedBatch]:
-    """Held-out texts with hidden wordpieces, the same on every call. Each batch is one
-    sequence: of a long text a full one, and of a short one all of it.
+    """Held-out texts with masked wordpieces, the same on every call. Each batch is one
+    sequence: a full one of a long text, or all of a short one.
 
     texts (TokenizedTexts): The texts.
-    masking (Masking): How to hide.
+    masking (Masking): How to mask.
     length (int): The most wordpieces of a sequence, special ones included.
     max_wordpieces (int): About how many wordpieces to take in all, evenly from all
         texts. At least one sequence is taken.
@@ -55,39 +55,39 @@ def hide_texts(
     total = sum(map(len, sequences))
     n_sequences = round(max_wordpieces * len(sequences) / total)
     n_taken = max(1, min(len(sequences), n_sequences))
-    places = np.linspace(0, len(sequences) - 1, n_taken).round().astype(int)
-    return [masking.hide(PackedBatch.of([sequences[i]]), rng) for i in places]
+    taken = np.linspace(0, len(sequences) - 1, n_taken).round().astype(int)
+    return [masking.mask(PackedBatch.of([sequences[i]]), rng) for i in taken]
 
 
-def ask(model: MaskedLM, batches: List[MaskedBatch]) -> Found:
-    """Ask for what is hidden, without dropout.
+def evaluate_masked(model: MaskedLM, batches: List[MaskedBatch]) -> MaskedLMScores:
+    """Predict the masked wordpieces, without dropout.
 
     model (MaskedLM): The model.
-    batches (List[MaskedBatch]): The batches, in which something is hidden.
-    RETURNS (Found): How it was found.
+    batches (List[MaskedBatch]): The batches, with at least one masked wordpiece.
+    RETURNS (MaskedLMScores): How well they were predicted.
     """
     loss = 0.0
-    n_found = n_hidden = 0
+    n_correct = n_masked = 0
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             for masked in batches:
-                if masked.places.size:
-                    batch_loss, batch_found = model.score(masked)
+                if masked.positions.size:
+                    batch_loss, batch_correct = model.score(masked)
                     loss += float(batch_loss)
-                    n_found += int(batch_found)
-                    n_hidden += masked.places.size
+                    n_correct += int(batch_correct)
+                    n_masked += masked.positions.size
     finally:
         model.train(was_training)
-    return Found(loss / n_hidden, n_found / n_hidden, n_hidden)
+    return MaskedLMScores(loss / n_masked, n_correct / n_masked, n_masked)
 
 
-def cut_sight(
+def shorten_context(
     masked: MaskedBatch, length: int, prefix: Ints, suffix: Ints
 ) -> MaskedBatch:
-    """Cut a sequence with hidden wordpieces into shorter ones. What is hidden, and what
-    stands in its place, stays the same.
+    """Cut a sequence with masked wordpieces into shorter ones. The masked wordpieces,
+    and what replaces them, stay the same.
 
     masked (MaskedBatch): One sequence.
     length (int): The most wordpieces of a short sequence, special ones included.
@@ -98,7 +98,7 @@ def cut_sight(
     inner = masked.batch.ids[len(prefix) : masked.batch.total - len(suffix)]
     pieces = [inner[i : i + capacity] for i in range(0, len(inner), capacity)]
     sequences = [np.concatenate([prefix, piece, suffix]) for piece in pieces]
-    before = masked.places - len(prefix)
+    before = masked.positions - len(prefix)
     shift = len(prefix) + (before // capacity) * (length - capacity)
     return MaskedBatch(
         PackedBatch.of(sequences),
@@ -107,11 +107,12 @@ def cut_sight(
     )
 
 
-def compare_sights(
+def compare_context_lengths(
     model: MaskedLM, batches: List[MaskedBatch], length: int, special: Tuple[Ints, Ints]
-) -> Tuple[Found, Found]:
-    """RETURNS (Tuple[Found, Found]): How the same hidden wordpieces are found with
-    whole sequences in sight, and with pieces of `length` wordpieces.
+) -> Tuple[MaskedLMScores, MaskedLMScores]:
+    """RETURNS (Tuple[MaskedLMScores, MaskedLMScores]): How well the same masked
+    wordpieces are predicted from whole sequences, and from pieces of `length`
+    wordpieces.
     """
-    short = [cut_sight(masked, length, *special) for masked in batches]
-    return ask(model, batches), ask(model, short)
+    short = [shorten_context(masked, length, *special) for masked in batches]
+    return evaluate_masked(model, batches), evaluate_masked(model, short)

@@ -40,7 +40,12 @@ from ..types import PackedBatch
 from .masked_lm import MaskedLM
 from .masking import MaskedBatch, Masking, unigram_baseline
 from .optimizers import make_optimizers
-from .probe import Found, ask, compare_sights, hide_texts
+from .probe import (
+    MaskedLMScores,
+    compare_context_lengths,
+    evaluate_masked,
+    mask_texts,
+)
 from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize
 from .settings import Phase, PretrainingSettings
@@ -50,9 +55,9 @@ ENCODER = "encoder"
 STATE = "state.safetensors"
 
 _TORCH_BACKENDS = ("cuda", "mps", "cpu")
-_SHORT_SIGHT = 512
+_SHORT_CONTEXT = 512
 # Random streams: each use has its own, so that a resumed run draws the same numbers.
-_ORDER, _HIDING = 0, 1
+_ORDER, _MASKING = 0, 1
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class StepReport:
     """A step that was taken.
 
     step (int): Its number, from 1.
-    loss (float): The mean cross-entropy of its hidden wordpieces, in nats.
-    accuracy (float): The share of them that were found.
+    loss (float): The mean cross-entropy of its masked wordpieces, in nats.
+    accuracy (float): The share of them that were predicted correctly.
     learn_rate (float): The learning rate.
     wordpieces (int): The wordpieces of its batch.
     """
@@ -123,9 +128,9 @@ class Pretraining:
         self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
         if self._dev is not None:
-            # If there is nothing to ask for, fail now and not after hours.
+            # If there is nothing to predict, fail now and not after hours.
             for phase in settings.phases:
-                self._hide_dev(self._dev, phase.length)
+                self._mask_dev(self._dev, phase.length)
 
     def check_unchanged(self) -> None:
         """Check that the state is still the one that this run was resumed from: call
@@ -156,8 +161,8 @@ class Pretraining:
             settings.total,
         )
         for batch in self._batches():
-            rng = np.random.default_rng([settings.seed, _HIDING, self.step])
-            masked = self._masking.hide(batch, rng)
+            rng = np.random.default_rng([settings.seed, _MASKING, self.step])
+            masked = self._masking.mask(batch, rng)
             learn_rate = schedule(self.step)
             # Of dropout, which draws from torch's stream.
             torch.manual_seed(rng.integers(2**63))
@@ -165,21 +170,22 @@ class Pretraining:
             self.step += 1
             yield StepReport(self.step, loss, accuracy, learn_rate, batch.total)
 
-    def evaluate(self) -> Optional[Found]:
-        """RETURNS (Optional[Found]): How hidden wordpieces are found in the held-out
-        texts, in sequences of the phase that the run is in; None if there are no texts.
-        RAISES (ValueError): If they are too short to hide any wordpiece, or the device
-            has too little memory.
+    def evaluate(self) -> Optional[MaskedLMScores]:
+        """RETURNS (Optional[MaskedLMScores]): How well masked wordpieces of held-out
+        texts are predicted, in sequences as long as those of the phase that the run is
+        in; None if there are no texts.
+        RAISES (ValueError): If they are so short that no wordpiece is masked, or the
+            device has too little memory.
         """
         if self._dev is None:
             return None
         length = self._phase_at(max(0, self.step - 1)).length
-        batches = self._hide_dev(self._dev, length)
+        batches = self._mask_dev(self._dev, length)
         with self._watch_memory(self._describe_evaluation(length)):
-            return ask(self.model, batches)
+            return evaluate_masked(self.model, batches)
 
     def probe(self) -> Optional[Dict[str, Any]]:
-        """Compare the model with a baseline of frequencies, and with less in sight.
+        """Compare the model with a baseline of frequencies, and with less context.
 
         RETURNS (Optional[Dict[str, Any]]): JSON-serializable; None if there are no
             held-out texts.
@@ -188,18 +194,19 @@ class Pretraining:
         if self._dev is None:
             return None
         longest = max(phase.length for phase in self.settings.phases)
-        batches = self._hide_dev(self._dev, longest)
+        batches = self._mask_dev(self._dev, longest)
         targets = np.concatenate([masked.targets for masked in batches])
         counted = np.concatenate(self._train.ids)
         loss, accuracy = unigram_baseline(counted, targets, self._config.vocab_size)
-        found = {"unigram": asdict(Found(loss, accuracy, targets.size))}
+        scores = {"unigram": MaskedLMScores(loss, accuracy, targets.size)}
         special = (self._dev.prefix, self._dev.suffix)
         with self._watch_memory(self._describe_evaluation(longest)):
-            sights = compare_sights(self.model, batches, _SHORT_SIGHT, special)
-        lengths = (longest, min(longest, _SHORT_SIGHT))
-        for length, each in zip(lengths, sights, strict=True):
-            found[str(length)] = asdict(each)
-        return found
+            whole, short = compare_context_lengths(
+                self.model, batches, _SHORT_CONTEXT, special
+            )
+        scores[str(longest)] = whole
+        scores[str(min(longest, _SHORT_CONTEXT))] = short
+        return {context: asdict(each) for context, each in scores.items()}
 
     def save(self) -> None:
         """Write the state and the checkpoint: first beside their places."""
@@ -277,18 +284,18 @@ class Pretraining:
         return self.settings.phases[-1]
 
     def _take_step(self, masked: MaskedBatch, learn_rate: float) -> Tuple[float, float]:
-        n_masked = max(1, masked.places.size)
+        n_masked = max(1, masked.positions.size)
         loss = torch.zeros((), device=self._device)
-        n_found = torch.zeros((), dtype=torch.int64, device=self._device)
+        n_correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for optimizer in self._optimizers:  # of a step that failed half-way
             optimizer.zero_grad(set_to_none=True)
         for part in _split(masked, self.settings.max_batch_wordpieces):
             with self._watch_memory(self._describe_pass(part.batch)):
                 recompute = self._recomputes(part.batch.total)
-                part_loss, part_found = self.model.score(part, recompute)
+                part_loss, part_correct = self.model.score(part, recompute)
                 (part_loss / n_masked).backward()
             loss += part_loss.detach()
-            n_found += part_found
+            n_correct += part_correct
         clip = self.settings.grad_clip
         with self._watch_memory(self._describe_weights()):
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
@@ -300,7 +307,7 @@ class Pretraining:
         self.model.weights_changed()
         # Read only now that the device has been given the whole step: here the host
         # waits for it.
-        mean, share = loss.item() / n_masked, n_found.item() / n_masked
+        mean, share = loss.item() / n_masked, n_correct.item() / n_masked
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise ValueError(
                 Errors.PRETRAINING_NOT_FINITE.format(
@@ -369,12 +376,12 @@ class Pretraining:
             )
         return Errors.PRETRAINING_SAVED.format(step=self._saved)
 
-    def _hide_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
+    def _mask_dev(self, dev: TokenizedTexts, length: int) -> List[MaskedBatch]:
         budget = self.settings.evaluate_wordpieces
-        batches = hide_texts(dev, self._masking, length, budget, self.settings.seed)
-        if not any(masked.places.size for masked in batches):
+        batches = mask_texts(dev, self._masking, length, budget, self.settings.seed)
+        if not any(masked.positions.size for masked in batches):
             raise ValueError(
-                Errors.NOTHING_TO_HIDE.format(
+                Errors.NOTHING_MASKED.format(
                     path=self.settings.dev, n_texts=len(dev.ids)
                 )
             )
@@ -421,10 +428,10 @@ def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBat
     start = 0
     for part in masked.batch.parts(max_batch_wordpieces):
         end = start + part.total
-        hidden = (masked.places >= start) & (masked.places < end)
-        if hidden.any():
-            places = masked.places[hidden] - start
-            yield MaskedBatch(part, places, masked.targets[hidden])
+        inside = (masked.positions >= start) & (masked.positions < end)
+        if inside.any():
+            positions = masked.positions[inside] - start
+            yield MaskedBatch(part, positions, masked.targets[inside])
         start = end
 
 
@@ -452,8 +459,8 @@ def _make_masking(
 def _find_mask_id(
     tokenizer: Tokenizer, tokenizer_config: Mapping[str, Any], folder: Path
 ) -> int:
-    """The wordpiece that hides others: the one that transformers is told of, else one
-    with a usual name.
+    """The mask token: the one that tokenizer_config.json names, else one with a usual
+    name.
     """
     told = tokenizer_config.get("mask_token")
     if isinstance(told, Mapping):  # with what it strips

@@ -67,7 +67,7 @@ class PretrainingSettings:
         keeps little of what it computes, which takes less memory and more time.
     eval_frequency (int): Steps between evaluations. Each also saves the run, which can
         be resumed from there.
-    evaluate_wordpieces (int): How much of the held-out texts is looked at.
+    evaluate_wordpieces (int): How many wordpieces of held-out texts it takes, about.
 
     Invariants: rates lie between 0 and 1, there is a phase, and `warmup_steps +
     decay_steps` are no more than all steps.

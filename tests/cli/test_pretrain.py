@@ -58,7 +58,7 @@ def test_a_run(folder):
     log = read_jsonl(folder / "out" / "log.jsonl")
     assert [record["step"] for record in log] == [2, 4, 4]
     assert all(np.isfinite(record["dev_loss"]) for record in log[:2])
-    assert log[-1]["probe"]["unigram"]["n_hidden"] > 0
+    assert log[-1]["probe"]["unigram"]["n_masked"] > 0
 
 
 def test_it_goes_on(folder):
@@ -160,8 +160,8 @@ def test_the_config_is_not_overwritten(folder, name):
     assert (folder / "out" / "config.cfg").read_text() == told
 
 
-def test_a_fresh_head_is_told_of(folder):
-    message = "has no head for hidden wordpieces"
+def test_a_new_head_is_told_of(folder):
+    message = "has no MLM head: a new one is initialized"
     assert message in done(run(folder))
     shutil.move(folder / "out" / "encoder", folder / "learned")
     shutil.rmtree(folder / "out")

@@ -59,20 +59,20 @@ def test_scores_and_gradients(tmp_path, overrides):
     rng = np.random.default_rng(0)
     sequences = [draw_ids(rng, length) for length in (7, 150, 40)]
     masking = Masking(0.3, 4, np.arange(5), 300)
-    masked = masking.hide(PackedBatch.of(sequences), rng)
-    loss, n_found = model.score(masked)
+    masked = masking.mask(PackedBatch.of(sequences), rng)
+    loss, n_correct = model.score(masked)
     loss.backward()
     wanted = []
     cu = masked.batch.cu_seqlens
     for start, end in itertools.pairwise(cu):
         ids = torch.from_numpy(masked.batch.ids[start:end])[None]
         wanted.append(oracle(ids).logits[0])
-    scores = torch.cat(wanted)[masked.places]
+    scores = torch.cat(wanted)[masked.positions]
     targets = torch.from_numpy(masked.targets)
     oracle_loss = torch.nn.functional.cross_entropy(scores, targets, reduction="sum")
     oracle_loss.backward()
     assert loss.item() == pytest.approx(oracle_loss.item(), rel=1e-5)
-    assert int(n_found) == int((scores.argmax(-1) == targets).sum())
+    assert int(n_correct) == int((scores.argmax(-1) == targets).sum())
     gradients = dict(oracle.named_parameters())
     assert set(gradients) == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
@@ -185,7 +185,7 @@ def test_flash_attention_is_taken_where_it_is(tmp_path, monkeypatch, dropout):
 
     rng = np.random.default_rng(0)
     batch = PackedBatch.of([draw_ids(rng, length) for length in (5, 300, 40)])
-    masked = Masking(0.3, 4, np.arange(5), 300).hide(batch, rng)
+    masked = Masking(0.3, 4, np.arange(5), 300).mask(batch, rng)
     found = []
     for kernel in (None, FlashAttention("plain", count)):
         monkeypatch.setattr(
@@ -213,7 +213,7 @@ def test_norms_are_in_float32(tmp_path):
             )
     rng = np.random.default_rng(0)
     batch = PackedBatch.of([draw_ids(rng, 40)])
-    loss, _ = model.score(Masking(0.3, 4, np.arange(5), 300).hide(batch, rng))
+    loss, _ = model.score(Masking(0.3, 4, np.arange(5), 300).mask(batch, rng))
     loss.backward()
     assert len(seen) > 3 and set(seen) == {(torch.float32, torch.float32)}
 
@@ -223,14 +223,14 @@ def test_lengths_that_are_rounded_up_change_nothing(tmp_path, monkeypatch):
     save(tmp_path)
     rng = np.random.default_rng(0)
     batch = PackedBatch.of([draw_ids(rng, 40), draw_ids(rng, 30)])
-    masked = Masking(0.3, 4, np.arange(5), 300).hide(batch, rng)
+    masked = Masking(0.3, 4, np.arange(5), 300).mask(batch, rng)
     found = []
     for rounds in (False, True):
         monkeypatch.setattr(masked_lm, "counts_shapes", lambda *_, to=rounds: to)
         model = load(tmp_path)
-        loss, n_found = model.score(masked)
+        loss, n_correct = model.score(masked)
         loss.backward()
-        found.append((loss.item(), n_found.item(), model.table.grad))
+        found.append((loss.item(), n_correct.item(), model.table.grad))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
     assert found[1][1] == found[0][1]
     assert_close(found[1][2].numpy(), found[0][2].numpy(), "table")

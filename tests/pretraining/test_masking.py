@@ -17,24 +17,24 @@ def make_batch(n=4000, seed=0):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.05, 0.15, 0.3, 0.9]))
-def test_hides_and_remembers(seed, rate):
+def test_masks_and_remembers(seed, rate):
     batch = make_batch()
     before = batch.ids.copy()
-    masked = Masking(rate, MASK, SPECIAL, 300).hide(batch, np.random.default_rng(seed))
+    masked = Masking(rate, MASK, SPECIAL, 300).mask(batch, np.random.default_rng(seed))
     np.testing.assert_array_equal(batch.ids, before)
-    np.testing.assert_array_equal(masked.targets, before[masked.places])
+    np.testing.assert_array_equal(masked.targets, before[masked.positions])
     assert not np.isin(masked.targets, SPECIAL).any()
-    untouched = np.setdiff1d(np.arange(batch.total), masked.places)
+    untouched = np.setdiff1d(np.arange(batch.total), masked.positions)
     np.testing.assert_array_equal(masked.batch.ids[untouched], before[untouched])
-    assert (np.diff(masked.places) > 0).all()
+    assert (np.diff(masked.positions) > 0).all()
 
 
 def test_shares():
     batch = make_batch(200_000)
-    masked = Masking(0.3, MASK, SPECIAL, 300).hide(batch, np.random.default_rng(0))
+    masked = Masking(0.3, MASK, SPECIAL, 300).mask(batch, np.random.default_rng(0))
     maskable = (~np.isin(batch.ids, SPECIAL)).sum()
-    assert masked.places.size / maskable == pytest.approx(0.3, abs=0.01)
-    seen = masked.batch.ids[masked.places]
+    assert masked.positions.size / maskable == pytest.approx(0.3, abs=0.01)
+    seen = masked.batch.ids[masked.positions]
     assert (seen == MASK).mean() == pytest.approx(0.8, abs=0.01)
     assert (seen == masked.targets).mean() == pytest.approx(0.1, abs=0.01)
 

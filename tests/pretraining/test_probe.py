@@ -1,13 +1,13 @@
 import numpy as np
 
 from spacy_modernbert.pretraining.masking import Masking
-from spacy_modernbert.pretraining.probe import hide_texts
+from spacy_modernbert.pretraining.probe import mask_texts
 from spacy_modernbert.pretraining.sequences import TokenizedTexts
 
 MASKING = Masking(0.3, 4, np.arange(5), 300)
 
 
-def hide(lengths, length):
+def mask(lengths, length):
     """RETURNS (List[Tuple[int, int]]): Of each sequence, which text it is of and how
     long it is."""
     texts = TokenizedTexts(
@@ -15,14 +15,14 @@ def hide(lengths, length):
         np.array([1], np.int32),
         np.array([2], np.int32),
     )
-    batches = hide_texts(texts, MASKING, length, 10_000, seed=0)
+    batches = mask_texts(texts, MASKING, length, 10_000, seed=0)
     for masked in batches:
-        masked.batch.ids[masked.places] = masked.targets
+        masked.batch.ids[masked.positions] = masked.targets
     return [(int(m.batch.ids[1]) - 10, m.batch.total) for m in batches]
 
 
-def test_short_texts_are_asked_for_beside_long_ones():
-    assert hide([30, 500, 7], length=64) == [
+def test_short_texts_are_masked_beside_long_ones():
+    assert mask([30, 500, 7], length=64) == [
         (0, 32),
         *[(1, 64)] * 7,  # without what is left at its ends
         (2, 9),
@@ -30,4 +30,4 @@ def test_short_texts_are_asked_for_beside_long_ones():
 
 
 def test_short_texts_alone():
-    assert hide([30, 7], length=64) == [(0, 32), (1, 9)]
+    assert mask([30, 7], length=64) == [(0, 32), (1, 9)]

@@ -20,7 +20,7 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import MaskedBatch
-from spacy_modernbert.pretraining.probe import cut_sight
+from spacy_modernbert.pretraining.probe import shorten_context
 from spacy_modernbert.pretraining.run import Pretraining
 from spacy_modernbert.pretraining.settings import Phase
 from spacy_modernbert.types import PackedBatch
@@ -133,25 +133,25 @@ def test_what_is_saved_is_a_checkpoint(paths, tmp_path):
 def test_probe(paths, tmp_path, monkeypatch):
     run = Pretraining(make_settings(paths), tmp_path)
     assert set(run.probe()) == {"unigram", "128"}
-    # Where sequences are longer than what is in sight beside them.
-    monkeypatch.setattr("spacy_modernbert.pretraining.run._SHORT_SIGHT", 16)
+    # Where sequences are longer than the short context.
+    monkeypatch.setattr("spacy_modernbert.pretraining.run._SHORT_CONTEXT", 16)
     probe = run.probe()
     assert set(probe) == {"unigram", "128", "16"}
-    n_hidden = [each["n_hidden"] for each in probe.values()]
-    assert n_hidden == 3 * [n_hidden[0]] and n_hidden[0] > 0
+    n_masked = [each["n_masked"] for each in probe.values()]
+    assert n_masked == 3 * [n_masked[0]] and n_masked[0] > 0
     losses = [each["loss"] for each in probe.values()]
     assert np.isfinite(losses).all() and len(set(losses)) == 3
 
 
 @pytest.mark.parametrize("length", [4, 5, 12, 100])
-def test_short_sight_shows_the_same(length):
+def test_a_shorter_context_has_the_same_wordpieces(length):
     ids = np.array([1, *range(10, 40), 2])
-    places = np.array([1, 7, 15, 30])
+    positions = np.array([1, 7, 15, 30])
     batch = PackedBatch(ids, np.array([0, 32], np.int32))
-    whole = MaskedBatch(batch, places, ids[places])
-    short = cut_sight(whole, length, np.array([1]), np.array([2]))
+    whole = MaskedBatch(batch, positions, ids[positions])
+    short = shorten_context(whole, length, np.array([1]), np.array([2]))
     assert max(short.batch.lengths) <= length
-    np.testing.assert_array_equal(short.batch.ids[short.places], whole.targets)
+    np.testing.assert_array_equal(short.batch.ids[short.positions], whole.targets)
     inner = short.batch.ids[short.batch.ids >= 10]
     np.testing.assert_array_equal(inner, np.arange(10, 40))
 
@@ -171,8 +171,8 @@ def test_a_state_of_before_the_first_step(paths, tmp_path):
 
 
 def test_a_state_of_before_anything_was_learned(paths, tmp_path, monkeypatch):
-    """In a small batch, no wordpiece may be hidden: then there is no gradient, and
-    optimizers keep nothing.
+    """In a small batch, it may be that no wordpiece is masked: then there is no
+    gradient, and optimizers keep nothing.
     """
     told = make_settings(paths, optimizer="muon")
     run = Pretraining(told, tmp_path)
@@ -256,7 +256,7 @@ def test_a_step_that_failed_leaves_no_gradient(paths, tmp_path, monkeypatch):
     assert [r.loss for r in run.steps()] == pytest.approx(whole, rel=1e-5)
 
 
-def test_what_is_computed_anew_is_the_same(paths, tmp_path):
+def test_what_is_recomputed_is_the_same(paths, tmp_path):
     losses = [
         [report.loss for report in islice(Pretraining(told, tmp_path).steps(), 4)]
         for told in (
@@ -269,14 +269,16 @@ def test_what_is_computed_anew_is_the_same(paths, tmp_path):
 
 def test_auto_keeps_little_of_a_large_pass(paths, tmp_path, monkeypatch):
     run = Pretraining(make_settings(paths), tmp_path)
-    score, asked = run.model.score, []
+    score, told = run.model.score, []
     monkeypatch.setattr(
-        run.model, "score", lambda part, anew: (asked.append(anew), score(part))[1]
+        run.model,
+        "score",
+        lambda part, recompute: (told.append(recompute), score(part))[1],
     )
     next(run.steps())
     monkeypatch.setattr(checkpointing, "_AUTO_BYTES", 1000)
     next(run.steps())
-    assert asked == [False, True]
+    assert told == [False, True]
 
 
 def refuse_memory(*args, **kwargs):
@@ -366,7 +368,7 @@ def test_a_tokenizer_without_a_mask(paths, tmp_path):
         Pretraining(make_settings(paths, encoder=str(tmp_path / "start")), tmp_path)
 
 
-def test_what_is_around_a_sequence_is_not_hidden(paths, tmp_path):
+def test_what_is_around_a_sequence_is_not_masked(paths, tmp_path):
     """Nor a mask of the text itself, be it flagged as special or not."""
     config = load_config(paths / "encoder")
     told = json.loads(make_tokenizer().to_str())
@@ -419,12 +421,12 @@ def dropping(paths, folder):
 
 
 def test_with_dropout(paths, tmp_path):
-    """It is the same in a run that is resumed, and off where the model is asked."""
+    """It is the same in a run that is resumed, and off where the model is evaluated."""
     told = make_settings(paths, encoder=dropping(paths, tmp_path / "encoder"))
     whole = Pretraining(told, tmp_path / "whole")
     losses = [report.loss for report in whole.steps()]
-    found = [whole.evaluate() for _ in range(2)]
-    assert found[0] == found[1] and whole.model.training
+    scores = [whole.evaluate() for _ in range(2)]
+    assert scores[0] == scores[1] and whole.model.training
     stopped = Pretraining(told, tmp_path / "stopped")
     first = [report.loss for report in islice(stopped.steps(), 7)]
     stopped.save()
@@ -433,7 +435,7 @@ def test_with_dropout(paths, tmp_path):
     assert first + rest == pytest.approx(losses, rel=1e-5)
 
 
-def test_too_short_to_hide_anything(paths, tmp_path):
+def test_too_short_to_mask_anything(paths, tmp_path):
     (tmp_path / "dev.jsonl").write_text('{"text": "a"}')
     with pytest.raises(ValueError, match=r"dev\.jsonl \(1 in all\) are so short"):
         Pretraining(
