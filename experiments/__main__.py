@@ -45,10 +45,11 @@ def run(
     gpu_id: int = typer.Option(
         -1, help="GPU for spacy-transformers, or -1; our recipes find one by themselves"
     ),
-    replace: bool = typer.Option(
+    force: bool = typer.Option(
         False,
-        "--replace",
-        help="Make anew what was run with other steps, encoder or recipe",
+        "--force",
+        "-F",
+        help="Replace what was run with other steps, encoder or recipe",
     ),
 ) -> None:
     """Run what has not been run yet of an experiment. It can be stopped at any time:
@@ -77,10 +78,10 @@ def run(
             if is_done(cell, settings):
                 msg.info("Done before")
                 continue
-            if read_record(cell, results) and not replace:
+            if read_record(cell, results) and not force:
                 msg.warn(
                     "Done before with other steps, encoder or recipe. That record is "
-                    "kept: --replace makes it anew, --results keeps both"
+                    "kept. To replace it, give --force; to keep both, --results"
                 )
                 continue
             record = run_cell(cell, settings)

@@ -163,7 +163,7 @@ def count_steps(cell: Cell, settings: Settings) -> int:
     for each in needed:
         if not is_done(each, settings):
             raise LookupError(
-                f"Run {each.name} first, with --replace if it was run with other "
+                f"Run {each.name} first, with --force if it was run with other "
                 f"steps, encoder or recipe: {cell.name} needs its time."
             )
     reference, paced = (read_record(each, settings.results) for each in needed)

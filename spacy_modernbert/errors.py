@@ -720,7 +720,7 @@ class Errors:
         "one of: {known}."
     )
     EMBED_OUTPUT_EXISTS = (
-        "'{path}' exists already. Remove it, choose another name, or give --overwrite, "
+        "'{path}' exists already. Remove it, choose another name, or give --force, "
         "which replaces a file once the new one is complete."
     )
     EMBED_NO_PYARROW = (
@@ -729,7 +729,7 @@ class Errors:
     )
     EMBED_OTHER_ARGUMENTS = (
         "{folder} holds the beginning of {output}, but it was made with other "
-        "arguments: {differing}. Give the same arguments to continue, or --overwrite "
+        "arguments: {differing}. Give the same arguments to continue, or --force "
         "to begin anew."
     )
     EMBED_OTHER_TEXTS = (
@@ -745,7 +745,7 @@ class Errors:
     EMBED_NOT_FINITE = (
         "The vector of text {number} has numbers that are not finite. In float16, "
         "large numbers overflow: give --precision float32 or bfloat16, with "
-        "--overwrite to begin anew. In any other precision, the weights of the model "
+        "--force to begin anew. In any other precision, the weights of the model "
         "are not finite. What is done so far is in {folder}."
     )
     OUTPUT_LOCKED = (

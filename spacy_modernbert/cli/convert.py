@@ -71,7 +71,9 @@ def convert(
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"
     ),
-    force: bool = typer.Option(False, "--force", help="Replace a checkpoint in output"),
+    force: bool = typer.Option(
+        False, "--force", "-F", help="Replace a checkpoint in OUTPUT"
+    ),
 ) -> None:
     """Write a checkpoint with quantized weights, in the layout that the MLX community
     uses, and print its size and the error that quantizing causes. It loads with any

@@ -76,8 +76,11 @@ def embed(
         help="Wordpieces that windows of a long text share [as the pipeline says, or "
         "512]",
     ),
-    overwrite: bool = typer.Option(
-        False, "--overwrite", help="Replace OUTPUT, or one begun with other arguments"
+    force: bool = typer.Option(
+        False,
+        "--force",
+        "-F",
+        help="Replace OUTPUT, or what was begun of it with other arguments",
     ),
 ) -> None:
     """Make a vector for each text, in order, for texts of any length, on any backend.
@@ -87,7 +90,7 @@ def embed(
     """
     try:
         source = TextSource.of(input, text_key)
-        check_output(output, text_key=source.key, overwrite=overwrite)
+        check_output(output, text_key=source.key, force=force)
         check_outputs([output], [Path(input)] if source.is_file else [])
         # Errors of the input come up now, and not after hours.
         n_texts = sum(1 for _ in source.read()) if source.is_file else None
@@ -116,9 +119,9 @@ def embed(
         }
         with locked(lock_of(output), output):
             # Another process may have finished it in the meantime.
-            check_output(output, text_key=source.key, overwrite=overwrite)
+            check_output(output, text_key=source.key, force=force)
             partial = PartialFile(output, embedder.width, arguments)
-            partial.resume(overwrite=overwrite)
+            partial.resume(force=force)
             embed_source(source, embedder, partial, n_texts, normalize=normalize)
             if not partial.n_texts:
                 partial.discard()

@@ -76,7 +76,9 @@ def encoder(
         None, help="Commit, tag or branch on the hub"
     ),
     seed: int = typer.Option(0, min=0, help="Seed of the weights of a fresh encoder"),
-    force: bool = typer.Option(False, "--force", help="Replace a checkpoint in output"),
+    force: bool = typer.Option(
+        False, "--force", "-F", help="Replace a checkpoint in OUTPUT"
+    ),
 ) -> None:
     """Put a checkpoint in place to start training from: a fresh one of a given size,
     or a copy of one on the disk or on the Hugging Face hub.

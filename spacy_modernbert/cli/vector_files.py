@@ -47,13 +47,13 @@ _ROWS = 4096
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def check_output(output: Path, *, text_key: Optional[str], overwrite: bool) -> None:
+def check_output(output: Path, *, text_key: Optional[str], force: bool) -> None:
     """See that a file can be written, before any work is done.
 
     output (Path): The file.
     text_key (Optional[str]): The key of the text in each record of the input; None if
         the input has no records.
-    overwrite (bool): Whether it may exist.
+    force (bool): Whether it may exist.
     RAISES (ValueError): If the file exists but may not, its name does not say the
         format, the library that writes the format is not installed, or the vectors
         would replace the texts.
@@ -64,7 +64,7 @@ def check_output(output: Path, *, text_key: Optional[str], overwrite: bool) -> N
         )
     if output.suffix == ".jsonl" and text_key == VECTOR_KEY:
         raise ValueError(Errors.EMBED_TEXT_IN_VECTOR.format(key=text_key, path=output))
-    if output.is_dir() or (output.exists() and not overwrite):
+    if output.is_dir() or (output.exists() and not force):
         raise ValueError(Errors.EMBED_OUTPUT_EXISTS.format(path=output))
     if output.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ValueError(Errors.EMBED_NO_PYARROW)
@@ -90,16 +90,16 @@ class PartialFile:
         self._n_record_bytes = 0
         self._digest = ""
 
-    def resume(self, *, overwrite: bool) -> None:
+    def resume(self, *, force: bool) -> None:
         """Continue from what is there, or begin.
 
-        overwrite (bool): Whether to begin anew if it was made with other arguments.
-        RAISES (ValueError): If it was, and `overwrite` is False; or if less is there
+        force (bool): Whether to start from scratch if it was made with other arguments.
+        RAISES (ValueError): If it was, and `force` is False; or if less is there
             than was done.
         """
         state = self._read_state()
         if state and state["arguments"] != self.arguments:
-            if state["n_texts"] and not overwrite:
+            if state["n_texts"] and not force:
                 raise ValueError(self._describe_difference(state["arguments"]))
             state = {}
         if not state:

@@ -326,7 +326,7 @@ def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
     output = tmp_path / "out.npy"
     interrupt(text_file, output, *SMALL)
     assert name in failed(run(text_file, output, *SMALL, *options))
-    done(run(text_file, output, *SMALL, *options, "--overwrite"))
+    done(run(text_file, output, *SMALL, *options, "--force"))
     assert len(np.load(output)) == 24
 
 
@@ -427,7 +427,7 @@ def test_killed_as_it_begins_anew(run, interrupt, text_file, wanted, tmp_path):
 
     partial._write_state = die
     with pytest.raises(KeyboardInterrupt):
-        partial.resume(overwrite=True)
+        partial.resume(force=True)
     done(run(text_file, output, *SMALL))
     assert_vectors(np.load(output), wanted)
 
@@ -493,7 +493,7 @@ def test_a_file_system_that_keeps_what_is_open(
     monkeypatch.setattr(os, "rmdir", rmdir)
     done(run(text_file, output))
     assert_vectors(np.load(output), wanted)
-    done(run(text_file, output, "--overwrite"))
+    done(run(text_file, output, "--force"))
     assert_vectors(np.load(output), wanted)
 
 
@@ -563,9 +563,9 @@ def test_texts_where_the_vectors_are_to_be(run, tmp_path, wanted):
 def test_an_output_that_exists(run, text_file, wanted, tmp_path):
     output = tmp_path / "out.npy"
     output.write_bytes(b"mine")
-    assert "--overwrite" in failed(run(text_file, output))
+    assert "--force" in failed(run(text_file, output))
     assert output.read_bytes() == b"mine"
-    done(run(text_file, output, "--overwrite"))
+    done(run(text_file, output, "--force"))
     assert_vectors(np.load(output), wanted)
 
 
@@ -582,7 +582,7 @@ def test_an_output_that_cannot_be_renamed(run, text_file, tmp_path, monkeypatch,
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", refuse)
-    done(run(text_file, output, "--overwrite"))
+    done(run(text_file, output, "--force"))
     assert (
         output.stat().st_size > 4 and not vector_files.partial_folder(output).exists()
     )
@@ -590,7 +590,7 @@ def test_an_output_that_cannot_be_renamed(run, text_file, tmp_path, monkeypatch,
 
 def test_the_input_is_no_output(run, jsonl_file):
     before = jsonl_file.read_bytes()
-    assert "is given twice" in failed(run(jsonl_file, jsonl_file, "--overwrite"))
+    assert "is given twice" in failed(run(jsonl_file, jsonl_file, "--force"))
     assert jsonl_file.read_bytes() == before
 
 
@@ -613,7 +613,7 @@ def test_a_link_stays_one(run, text_file, wanted, tmp_path):
     target.parent.mkdir()
     target.write_bytes(b"old")
     link.symlink_to(target)
-    done(run(text_file, link, "--overwrite"))
+    done(run(text_file, link, "--force"))
     assert link.is_symlink() and list(target.parent.iterdir()) == [target]
     assert_vectors(np.load(target), wanted)
 

@@ -80,9 +80,9 @@ def test_what_was_done_otherwise_is_kept(here, monkeypatch):
     monkeypatch.setattr("experiments.__main__.run_cell", run_cell)
     options = ["--corpus", "litbank", "--seed", "0", "--results", "results"]
     found = done(run("run", "windows", *options, "--steps", "10"))
-    assert "--replace" in found and run_cells == [2048, 512, 128]
+    assert "--force" in found and run_cells == [2048, 512, 128]
     assert path.read_bytes() == before
-    done(run("run", "windows", *options, "--steps", "10", "--replace"))
+    done(run("run", "windows", *options, "--steps", "10", "--force"))
     assert run_cells[3:] == [8192, 2048, 512, 128]
 
 
