@@ -23,13 +23,13 @@ class Errors:
         "AutoTokenizer.from_pretrained(name).save_pretrained(folder)."
     )
     BAD_TOKENIZER_JSON = (
-        "{source} is not a tokenizer.json that the tokenizers library reads: "
-        "{reason}. Get the file again, or update the tokenizers package if it was "
-        "written by a newer one."
+        "{source} is not a tokenizer.json that the tokenizers library can read: "
+        "{reason}. Download the file again, or update the tokenizers package if a "
+        "newer version wrote it."
     )
     TOKENIZER_WITHOUT_OFFSETS = (
         "This tokenizer gives no character offsets for its wordpieces (all are "
-        "(0, 0)), so that they cannot be matched with spaCy's tokens. Use the fast "
+        "(0, 0)), so they cannot be aligned with spaCy's tokens. Use the fast "
         "tokenizer (tokenizer.json) that the model was published with."
     )
     TOKENIZER_WITHOUT_WORDPIECES = (
@@ -39,7 +39,7 @@ class Errors:
     )
     SPANS_LEAVE_TOKENS = (
         "Token {token} of a Doc of {n_tokens} tokens is in none of the span getter's "
-        "spans, so it would have no vector. Use a span getter whose spans hold every "
+        "spans, so it would have no vector. Use a span getter whose spans cover every "
         "token, such as spacy-modernbert.long_context_spans.v1."
     )
     TOKENIZER_TOO_LARGE = (
@@ -67,8 +67,8 @@ class Errors:
         "Set max_batch_wordpieces to {window} or more, or shorten get_spans.window."
     )
     BATCH_UNDER_LEAST = (
-        "max_batch_wordpieces is {value}, less than any window that can be cut. Set it "
-        "to {least} or more."
+        "max_batch_wordpieces is {value}, less than any window holds. Set it to "
+        "{least} or more."
     )
 
     # batchers
@@ -96,12 +96,12 @@ class Errors:
         "SPACY_MODERNBERT_BACKEND, which wins over every config."
     )
     BACKEND_UNAVAILABLE = (
-        "The backend {value!r} was asked for, but it cannot run here. {missing} "
-        'Otherwise set backend = "auto", which takes the best one that can run here; '
-        "`python -m spacy modernbert info` shows which one that is."
+        'The backend {value!r} cannot run here. {missing} Or set backend = "auto", '
+        "which takes the best one that can run here; `python -m spacy modernbert info` "
+        "shows which one that is."
     )
     BACKEND_CANNOT_TRAIN = (
-        "The backend {value!r} predicts only, and cannot train. Train with "
+        "The backend {value!r} can only predict, not train. Train with "
         'backend = "auto", "cuda", "mps", "mlx" or "cpu": what is saved then loads '
         "with any backend. " + _LEAVE_UNTRAINED
     )
@@ -115,8 +115,8 @@ class Errors:
         "the config.cfg of the trained pipeline afterwards. " + _LEAVE_UNTRAINED
     )
     PRECISION_CANNOT_TRAIN = (
-        "An encoder of precision {value!r} only predicts: most gradients are too small "
-        'for float16. Train with precision = "bfloat16", "float32" or "auto". '
+        "An encoder in {value!r} can only predict: most gradients are too small for "
+        'float16. Train with precision = "bfloat16", "float32" or "auto". '
         + _LEAVE_UNTRAINED
     )
     WEIGHTS_CANNOT_TRAIN = (
@@ -128,7 +128,7 @@ class Errors:
     )
     MLX_FORKED = (
         "MLX was in use on the GPU before this process was forked, and it does not "
-        "work in a fork. Have processes spawned instead, by calling "
+        "work in a fork. Spawn processes instead: call "
         'multiprocessing.set_start_method("spawn") before nlp.pipe(n_process=...).'
     )
     PRECISION_UNAVAILABLE = (
@@ -141,9 +141,10 @@ class Errors:
     )
     DEVICE_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
-        "wordpieces in {n_seqs} windows. If that is several, set max_batch_wordpieces "
-        "lower. If it is one, shorten get_spans.window or free memory on the device; "
-        "training also takes less with gradient_checkpointing = true or frozen_layers."
+        "wordpieces in {n_seqs} windows. If there are several windows, set "
+        "max_batch_wordpieces lower. If there is only one, shorten get_spans.window or "
+        "free memory on the device; training also takes less with "
+        "gradient_checkpointing = true or frozen_layers."
     )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
@@ -199,8 +200,8 @@ class Errors:
         "'curated_transformer' of spacy-curated-transformers."
     )
     CONFIG_IS_DECODER = (
-        "The checkpoint is of model_type '{found}': a decoder, in which a word sees "
-        "only what stands before it. Use an encoder of model_type 'modernbert', or "
+        "The checkpoint is of model_type '{found}': a decoder, in which a word attends "
+        "only to what comes before it. Use an encoder of model_type 'modernbert', or "
         "the component 'transformer' of spacy-transformers, with the architecture "
         "'spacy-transformers.TransformerModel.v3'."
     )
@@ -214,7 +215,7 @@ class Errors:
     )
     HUB_GATED = (
         "The repository '{name}' on the Hugging Face hub is gated. Ask for access on "
-        "its page and log in with `hf auth login`, or give the folder of a copy."
+        "its page and log in with `hf auth login`, or give the folder of a local copy."
     )
     HUB_UNKNOWN = (
         "'{name}' is neither a folder here nor a repository that the Hugging Face hub "
@@ -307,24 +308,23 @@ class Errors:
     )
     QUANTIZED_BAD_SHAPE = (
         "{where} has the quantized weight {name} in the shapes {found} (integers, "
-        "scales, biases), which MLX never makes from a weight of shape {wanted}, the "
-        "one that config.json asks for. The config.json may be that of another "
-        "checkpoint."
+        "scales, biases), which are not those of a weight of shape {wanted}, as "
+        "config.json requires. The config.json may be that of another checkpoint."
     )
     VECTORS_OF_OTHERS = (
         "Vectors of shape {found} cannot be compared with vectors of shape {wanted}: "
         "they have to be of the same wordpieces."
     )
     TENSORS_CORRUPT = (
-        "{where} is not a sound safetensors file: {why}. Copy or download it again."
+        "{where} is not a valid safetensors file: {why}. Copy or download it again."
     )
     TENSORS_INCOMPLETE = (
-        "The encoder cannot be saved: it has no tensor {name}, which its config asks "
-        "for. Nothing was written."
+        "The encoder cannot be saved: it has no tensor {name}, which its config "
+        "requires. Nothing was written."
     )
     TENSORS_BAD_SHAPE = (
         "The encoder cannot be saved: its tensor {name} has the shape {found}, but its "
-        "config asks for {wanted}. Nothing was written."
+        "config requires {wanted}. Nothing was written."
     )
     SAVE_IS_FILE = (
         "The encoder cannot be saved as the folder '{path}', which is a file. Choose "
@@ -342,7 +342,7 @@ class Errors:
     )
     ENCODER_FOLDER_MISSING = (
         "The encoder of the component '{component}' should be in '{folder}', but there "
-        "is no such folder. Copy the pipeline again, whole, or save it again with "
+        "is no such folder. Copy the whole pipeline again, or save it again with "
         "nlp.to_disk()."
     )
     ENCODER_FOLDER_NEEDED = (
@@ -358,14 +358,14 @@ class Errors:
     NO_ROOM_FOR_TEXT = (
         "The encoder takes {limit} wordpieces at most (max_position_embeddings in its "
         "config.json), and its tokenizer puts {n_special} special ones around each "
-        "text: no room is left for the text."
+        "text, so no room is left for the text."
     )
     SPANS_END_WITHIN = (
+        "In a shared transformer, the first span must start and the last span must end "
+        "with the Doc, because spacy-transformers derives the Doc's tokens from them. "
         "For a Doc of {n_tokens} tokens, the span getter's first span starts at token "
-        "{start} and the last ends before token {end}. In a shared transformer they "
-        "must start and end with the Doc, because spacy-transformers derives the Doc's "
-        "tokens from them. Give the spans in another order, or each component an "
-        "encoder of its own."
+        "{start} and its last ends before token {end}. Put the spans in another order, "
+        "or give each component an encoder of its own."
     )
     BAD_BATCH_WORDPIECES = (
         "max_batch_wordpieces must be a whole number of wordpieces, at least 1, but "
@@ -389,7 +389,7 @@ class Errors:
     )
     BAD_FROZEN_LAYERS = (
         "frozen_layers must be a whole number of layers, at least 0, but it is "
-        "{value!r}. The default is 0, which trains all."
+        "{value!r}. The default is 0, which trains all layers."
     )
     BAD_LAYER_LR_DECAY = (
         "layer_lr_decay must be a number above 0 and at most 1, but it is {value!r}. "
@@ -423,8 +423,8 @@ class Errors:
         "'spacy-modernbert.Tok2VecModernBert.v1'."
     )
     TEXTS_ARE_ONE = (
-        "Texts must be a list or another iterable, but this is a single string, "
-        "{value!r}, whose characters would be taken for texts. Put it into a list."
+        "Expected an iterable of texts, but got a single string: {value!r}. Pass a "
+        "list: [text]."
     )
     DOC_WITHOUT_VECTOR = (
         "The Doc has no vector to use: none was set by a component with "
@@ -541,14 +541,14 @@ class Errors:
         "Give longer texts, or leave out pretraining.dev."
     )
     HEAD_OTHER_ACTIVATION = (
-        "The config of the checkpoint has classifier_activation {value!r}, by which "
-        'the head for masked language modelling would be computed. Only "gelu" can '
-        "be pretrained further here."
+        "The config of the checkpoint has classifier_activation {value!r}, which is "
+        'that of its MLM head. Pretraining supports "gelu" only. Choose another '
+        "checkpoint."
     )
     HEAD_NOT_TIED = (
-        "The checkpoint {folder} scores wordpieces with separate weights instead of "
-        "those of its embedding table (tie_word_embeddings is false). Such a "
-        "checkpoint cannot be pretrained further here."
+        "The MLM head of the checkpoint {folder} has separate weights instead of those "
+        "of the embedding table (tie_word_embeddings is false), which pretraining does "
+        "not support. Choose another checkpoint."
     )
     NO_MASK_TOKEN = (
         "The tokenizer of {folder} has no mask token: neither the mask_token of "
@@ -566,24 +566,24 @@ class Errors:
         "{key} of the pretraining config is {value!r}. It should be {wanted}."
     )
     PRETRAINING_TOO_LONG = (
-        "A phase of the pretraining config has sequences of {value} wordpieces, and "
-        "the encoder takes {limit}. Set its length lower."
+        "A phase of the pretraining config has sequences of {value} wordpieces, but "
+        "the encoder takes {limit} at most. Set its length to {limit} or less."
     )
     PRETRAINING_NO_STATE = (
         "{path} is not the state of a pretraining run, or was written by another "
         "version: it has no {key}. Give another output folder, or delete the file to "
-        "start anew."
+        "start from scratch."
     )
     PRETRAINING_OTHER_STATE = (
         "{path} holds the state of a run with another encoder or optimizer: {why}. "
-        "Give another output folder, or delete the state to start anew."
+        "Give another output folder, or delete the state to start from scratch."
     )
     PRETRAINING_NO_OPTION = (
         "There is no option {name}. Settings are overridden by their names in the "
         "config file, such as --pretraining.learn_rate 0.0005."
     )
     PRETRAINING_EXPORT_ONTO_RUN = (
-        "--export cannot be the output folder of the run, {folder}, which has its "
+        "--export cannot be the output folder of the run, {folder}, which holds its "
         "state and its log. Give another folder."
     )
     PRETRAINING_EXPORT_ONTO_ENCODER = (
@@ -608,27 +608,27 @@ class Errors:
         "[pretraining.phases]). {saved}"
     )
     PRETRAINING_EVALUATION_OUT_OF_MEMORY = (
-        "The device {device} has too little memory left to look at held-out texts in "
+        "The device {device} has too little memory left to evaluate held-out texts in "
         "sequences of {length} wordpieces. Free memory on it, set another backend, or "
         "make sequences shorter (length in [pretraining.phases]). {saved}"
     )
     PRETRAINING_WEIGHTS_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for the {n_weights:,} weights "
-        "of the encoder in float32, their gradients and what the optimizer remembers "
-        "of each. Free memory on it, set another backend, or start from a smaller "
+        "of the encoder in float32, their gradients and the state of the optimizer. "
+        "Free memory on it, set another backend, or start from a smaller "
         "encoder. {saved}"
     )
     PRETRAINING_NOT_FINITE = (
-        "Step {step} of pretraining gave a loss of {loss} and a gradient norm of "
-        "{norm}, from which nothing can be learned. {saved} Set learn_rate lower (it "
-        "is {learn_rate}), or precision to float32."
+        "The loss or the gradient norm is not finite at step {step} (loss {loss}, norm "
+        "{norm}). {saved} Set learn_rate lower (it is {learn_rate}), or precision to "
+        "float32."
     )
     PRETRAINING_SAVED = "What was saved after step {step} is untouched."
     PRETRAINING_SAVED_BEFORE = "What was saved is untouched."
-    PRETRAINING_NOTHING_SAVED = "No step was saved yet."
+    PRETRAINING_NOTHING_SAVED = "No step has been saved yet."
     PRETRAINING_STATE_CHANGED = (
         "Another process continued the run in {path} while this one was starting. "
-        "Start again, to continue from what it saved."
+        "Rerun the command to continue from what it saved."
     )
     PRETRAINING_IS_DONE = (
         "The run in {path} took all of its {step} steps with other settings: "
@@ -636,15 +636,15 @@ class Errors:
         "choose another output folder, or remove this one."
     )
     PRETRAINING_ONTO_OTHERS = (
-        "{path} is not of a pretraining run, and would be replaced. Choose another "
-        "output folder."
+        "{path} exists and was not written by `modernbert pretrain`, which would "
+        "replace it. Choose another output folder."
     )
     PRETRAINING_CONFIG_IN_OUTPUT = (
-        "{path} is where the run leaves a copy of its settings, and would be "
+        "{path} is where the run saves a copy of its settings, and would be "
         "overwritten. Keep your config file outside the output folder."
     )
     PRETRAINING_NEEDS_TORCH_BACKEND = (
-        "Pretraining runs on cuda, mps or cpu, and the backend is {value!r}. Set "
+        "Pretraining runs on cuda, mps or cpu, but the backend is {value!r}. Set "
         "backend to one of them, or to auto."
     )
 
@@ -654,7 +654,7 @@ class Errors:
         "10000."
     )
     BAD_LEVEL = (
-        "The level of confidence must lie between 0 and 1, but it is {value!r}. The "
+        "The confidence level must be between 0 and 1, but it is {value!r}. The "
         "default is 0.95."
     )
 
@@ -677,12 +677,12 @@ class Errors:
         "file, or save the pipeline again with nlp.to_disk()."
     )
     NO_REVISIONS = (
-        "The revision is {revision!r}, but {source!r} is not on the Hugging Face hub, "
-        "which alone has revisions. Leave out the revision, or give a hub id."
+        "A revision (here {revision!r}) only applies to Hugging Face hub ids, but "
+        "{source!r} is a local folder or package. Leave it out, or give a hub id."
     )
     NO_COMPONENTS = (
-        "--component is {value!r}, but {source!r} is no pipeline, which alone has "
-        "components. Leave it out, or give a pipeline."
+        "--component (here {value!r}) only applies to pipelines, but {source!r} is a "
+        "checkpoint. Leave it out, or give a pipeline."
     )
     PIPELINE_WITHOUT_ENCODER = (
         "None of the components of the pipeline '{pipeline}' has an encoder of this "
@@ -713,47 +713,46 @@ class Errors:
     )
     LINE_WITHOUT_TEXT = (
         "Line {number} of {place} has {value} under {key!r}, but it must be a string "
-        "of whole characters (no half of a surrogate pair). Correct the line."
+        "without lone surrogates. Correct the line."
     )
     EMBED_BAD_OUTPUT = (
         "The name '{path}' does not say which format to write. Give one that ends in "
         "one of: {known}."
     )
     EMBED_OUTPUT_EXISTS = (
-        "'{path}' exists already. Remove it, choose another name, or give --force, "
-        "which replaces a file once the new one is complete."
+        "'{path}' exists already. Remove it, choose another name, or give --force to "
+        "replace it once the new file is complete."
     )
     EMBED_NO_PYARROW = (
         "Writing Parquet requires pyarrow, which is not installed. Install it: "
         "pip install 'spacy-modernbert[parquet]'. Or write .npy or .jsonl."
     )
     EMBED_OTHER_ARGUMENTS = (
-        "{folder} holds the beginning of {output}, but it was made with other "
-        "arguments: {differing}. Give the same arguments to continue, or --force "
-        "to begin anew."
+        "{folder} holds part of {output}, but it was made with other arguments: "
+        "{differing}. Give the same arguments to continue, or --force to start from "
+        "scratch."
     )
     EMBED_OTHER_TEXTS = (
         "{folder} has vectors of {n_texts} texts, but the input does not begin with "
         "these texts (found: {found}). Give the same input to continue, or remove the "
-        "folder to begin anew."
+        "folder to start from scratch."
     )
     EMBED_DAMAGED = (
-        "{path} is damaged: {found:,} bytes of it are there, and it should have at "
-        "least {wanted:,}. Perhaps it was copied while it was written. Remove {folder} "
-        "to begin anew."
+        "{path} is damaged: it has {found:,} bytes, but should have at least "
+        "{wanted:,}. It may have been copied while it was being written. Remove "
+        "{folder} to start from scratch."
     )
     EMBED_NOT_FINITE = (
         "The vector of text {number} has numbers that are not finite. In float16, "
         "large numbers overflow: give --precision float32 or bfloat16, with "
-        "--force to begin anew. In any other precision, the weights of the model "
-        "are not finite. What is done so far is in {folder}."
+        "--force to start from scratch. In any other precision, the weights of the "
+        "model are not finite. The vectors before it are in {folder}."
     )
     OUTPUT_LOCKED = (
         "Another process is writing {output}. Wait for it, or choose another name."
     )
     OUTPUT_ONTO_INPUT = (
-        "{path} is given twice: as a file to write, and as another one to read or "
-        "write, which would be overwritten. Give another file for one of them."
+        "{path} is used for more than one input or output. Give each a file of its own."
     )
     NO_EVALUATION_FILE = (
         "There is no file {path}. Check the path. spaCy's DocBin.to_disk writes .spacy "
@@ -766,8 +765,8 @@ class Errors:
         "other formats."
     )
     NO_ANNOTATED_DOCS = (
-        "No document of {path} says what its entities are, so there is nothing to "
-        "compare with. Set doc.ents (or doc.set_ents) in each Doc of the file."
+        "No document of {path} has entity annotations, so there is nothing to compare "
+        "with. Set doc.ents (or doc.set_ents) in each Doc of the file."
     )
     BAD_CONVERT_BITS = (
         "A checkpoint cannot be converted to {value} bits. Use --bits 8 or 4, or 32 "
@@ -794,7 +793,7 @@ class Errors:
         "(--corpus is {path}). Give a .spacy, .jsonl or .txt file with --corpus."
     )
     UNKNOWN_SIZE = (
-        "There is no size '{name}' in {folder} (there is: {sizes}), and no folder of "
+        "There is no size '{name}' in {folder} (its sizes: {sizes}), and no folder of "
         "that name. Give one of the sizes, or --configs with a folder of other sizes; "
         "or the folder of a checkpoint; or a hub id with its owner, such as "
         "'answerdotai/ModernBERT-base'."
@@ -803,7 +802,7 @@ class Errors:
         "ONNX Runtime was built with {provider}, which does not start here, usually "
         "because libraries that it loads are missing (CUDA and cuDNN, in the versions "
         "that this onnxruntime-gpu requires). Install them; or install the package "
-        "onnxruntime instead, which computes on the processor; or set another backend."
+        "onnxruntime instead, which runs on the CPU; or set another backend."
     )
     ONNX_BITS = (
         "--bits is {value}, but ONNX Runtime quantizes to 8 bits only. Give --bits 8, "
@@ -815,7 +814,7 @@ class Errors:
         "{found}."
     )
     EXPORT_DIFFERS = (
-        "What was exported is off by {error:.1e} from torch, so nothing was written. "
+        "The exported model differs from torch by {error:.1e}, so nothing was written. "
         "Try another version of onnxruntime, and please report it to spacy-modernbert "
         "with the output of `python -m spacy modernbert info`."
     )
@@ -841,8 +840,8 @@ class Missing:
         "with {machine}."
     )
     MLX_BACK_END = (
-        "MLX is installed, but not the part of it that computes ({error}). Install "
-        "it: pip install 'spacy-modernbert[mlx]' (on Linux with an NVIDIA card: "
+        "MLX is installed, but none of its backends is ({error}). Install one: pip "
+        "install 'spacy-modernbert[mlx]' (on Linux with an NVIDIA card: "
         "'spacy-modernbert[mlx-cuda13]')."
     )
     OPENVINO = (
@@ -870,22 +869,22 @@ class Warnings:
 
     # documents/, span_getters
     OVERSIZED_TOKENS = (
-        "Tokens of a Doc that do not fit whole into a window, which holds {capacity} "
-        "wordpieces: {count}. The first is token {token}, with {n_pieces}. The vector "
-        "of such a token is made from as many of its first wordpieces as fit. Other "
-        "tokens are not affected. A larger window would hold more of it."
+        "Some tokens of a Doc ({count}) are longer than a window, which holds "
+        "{capacity} wordpieces. The first is token {token}, with {n_pieces}. The "
+        "vector of such a token is made from as many of its first wordpieces as fit. "
+        "Other tokens are not affected. A larger window would hold more of it."
     )
     OVERSIZED_TOKENS_UNBOUND = (
-        "Tokens of a Doc that may not fit whole into a window, which is sure to hold "
-        "{capacity} wordpieces: {count}. The first is token {token}, with up to "
+        "Some tokens of a Doc ({count}) may be longer than a window, which is sure to "
+        "hold {capacity} wordpieces. The first is token {token}, with up to "
         "{n_pieces}. Such a token has a span of its own, which the model may "
         "truncate. Other tokens are not affected."
     )
 
     # components
     NUMBA_BROKEN = (
-        "Numba is installed, but cannot be imported ({error}). So spaCy's own decoder "
-        "is used, which is many times slower. Install Numba again: pip install "
+        "Numba is installed, but cannot be imported ({error}). spaCy's own decoder is "
+        "used instead, which is many times slower. Reinstall Numba: pip install "
         "--force-reinstall numba."
     )
 
@@ -896,10 +895,10 @@ class Warnings:
         "scratch. To start with the encoder that was saved, load the pipeline again."
     )
     KEPT_VECTORS_FULL = (
-        "There is no room to keep the vectors of some documents beside those of "
-        "{n_docs}. They are encoded again each time, which takes time and changes "
-        "nothing else. If there is memory for more, raise max_mb, which is {max_mb:g}: "
-        "a token takes {n_bytes} bytes."
+        "There is no room to keep the vectors of more documents (kept: {n_docs}). The "
+        "others are encoded again each time, which takes longer but gives the same "
+        "results. If there is memory for more, raise max_mb (it is {max_mb:g}): a "
+        "token takes {n_bytes} bytes."
     )
     SMALLER_PASSES = (
         "The encoder's device has too little memory for a pass of {total} wordpieces. "

@@ -82,7 +82,7 @@ def test_outputs_that_are_something_else_too(tmp_path):
     a, b = tmp_path / "a", tmp_path / "new" / ".." / "a"
     check_outputs([a, None], [None, tmp_path / "b"])
     for outputs, inputs in (([a], [b]), ([a, b], [])):
-        with pytest.raises(ValueError, match="a is given twice"):
+        with pytest.raises(ValueError, match="a is used for more"):
             check_outputs(outputs, inputs)
     null = Path(os.devnull)
     check_outputs([null, null], [null])

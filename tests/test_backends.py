@@ -79,7 +79,7 @@ def test_added_and_trained_or_refused(checkpoint, backend, tmp_path):
     examples = make_examples(nlp, 4)
     optimizer = start(nlp, examples)
     if backend in PREDICTING:
-        with pytest.raises(ValueError, match=f"'{backend}' predicts only"):
+        with pytest.raises(ValueError, match=f"'{backend}' can only predict"):
             nlp.update(examples, sgd=optimizer)
         return
     losses = train(nlp, examples, optimizer, steps=20)

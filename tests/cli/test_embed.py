@@ -416,7 +416,7 @@ app(["embed", *arguments])
 """
 
 
-def test_killed_as_it_begins_anew(run, interrupt, text_file, wanted, tmp_path):
+def test_killed_as_it_starts_from_scratch(run, interrupt, text_file, wanted, tmp_path):
     """What was done with other arguments is not taken for done."""
     output = tmp_path / "out.npy"
     interrupt(text_file, output, *SMALL)
@@ -517,7 +517,7 @@ def test_wrong_input(run, tmp_path):
         (b'{"txt": "a", "id": 1}', r"Line 3 .* no key 'text' \(its .* 'txt', 'id'\)"),
         (b"{}", r"Line 3 .* no key 'text' \(its keys: none\)"),
         (b'{"text": null}', "Line 3 .* has None under 'text'"),
-        (b'{"text": "\\ud83d"}', "Line 3 .* whole characters"),
+        (b'{"text": "\\ud83d"}', "Line 3 .* lone surrogates"),
         (b'{"text": "\xff"}', "Line 3 .* is not UTF-8"),
         (b"[" * 100_000, "Line 3 of .* is not a JSON object"),
     ],
@@ -590,7 +590,7 @@ def test_an_output_that_cannot_be_renamed(run, text_file, tmp_path, monkeypatch,
 
 def test_the_input_is_no_output(run, jsonl_file):
     before = jsonl_file.read_bytes()
-    assert "is given twice" in failed(run(jsonl_file, jsonl_file, "--force"))
+    assert "is used for more" in failed(run(jsonl_file, jsonl_file, "--force"))
     assert jsonl_file.read_bytes() == before
 
 

@@ -297,13 +297,13 @@ def no_docs(folder, corpus):
 
 
 def unknown_size(folder, corpus):
-    return ["huge", "--corpus", corpus], "no size 'huge' in {sizes} (there is: base, l"
+    return ["huge", "--corpus", corpus], "no size 'huge' in {sizes} (its sizes: base, l"
 
 
 def sizes_elsewhere(folder, corpus):
     (folder / "none").mkdir()
     options = ["tiny", "--corpus", corpus, "--configs", folder / "none"]
-    return options, f"no size 'tiny' in {folder / 'none'} (there is: none)"
+    return options, f"no size 'tiny' in {folder / 'none'} (its sizes: none)"
 
 
 def size(folder, corpus, content):
@@ -362,7 +362,7 @@ def no_tensors(folder, corpus):
 def truncated_tensors(folder, corpus):
     path = folder / "x" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    return [folder / "x"], "not a sound safetensors file"
+    return [folder / "x"], "not a valid safetensors file"
 
 
 WRONG = [

@@ -172,9 +172,9 @@ def test_a_gpu_is_asked_for(ruler, tmp_path, monkeypatch):
         ({"--samples": "0"}, "The number of samples must be at least 1"),
         ({"data": "bad.spacy"}, "bad.spacy cannot be read as a .spacy file"),
         ({"data": "bare.spacy"}, "No document of bare.spacy says"),
-        ({"-o": "test.spacy"}, "test.spacy is given twice"),
-        ({"-r": "m.json"}, "m.json is given twice"),
-        ({"-r": "log.txt", "--log": "log.txt"}, "log.txt is given twice"),
+        ({"-o": "test.spacy"}, "test.spacy is used for more"),
+        ({"-r": "m.json"}, "m.json is used for more"),
+        ({"-r": "log.txt", "--log": "log.txt"}, "log.txt is used for more"),
     ],
 )
 def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypatch):

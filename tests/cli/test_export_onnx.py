@@ -238,5 +238,5 @@ def test_what_differs_is_not_written(checkpoint, tmp_path, monkeypatch, error, s
     far = module.Parity(least_cosine=0.9, mean_cosine=0.95, most_error=error)
     monkeypatch.setattr(module, "compare", lambda *arguments: far)
     found = failed(run(checkpoint, tmp_path / "onnx"))
-    assert f"off by {shown} from torch" in found
+    assert f"differs from torch by {shown}" in found
     assert not list(tmp_path.iterdir())

@@ -75,7 +75,7 @@ def test_texts_have_no_tokens(texts, docs, checkpoint):
         (["bad.spacy"], "bad.spacy cannot be read as a .spacy file"),
         (["texts.jsonl", "--tokenizer", "./absent"], "absent"),
         (["texts.jsonl", "--output", "."], "Is a directory"),
-        (["texts.jsonl", "--output", "./texts.jsonl"], "texts.jsonl is given twice"),
+        (["texts.jsonl", "--output", "./texts.jsonl"], "texts.jsonl is used for more"),
     ],
 )
 def test_mistakes(change, message, texts, checkpoint, tmp_path, monkeypatch):

@@ -197,7 +197,7 @@ def test_auto_passes_by_what_has_no_such_quantization(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["openvino", "onnx"])
 def test_what_only_predicts_is_not_to_train(name):
-    with pytest.raises(ValueError, match=f"'{name}' predicts only"):
+    with pytest.raises(ValueError, match=f"'{name}' can only predict"):
         resolve_backend(name, to_train=True)
     assert resolve_backend("auto", to_train=True) != name
 

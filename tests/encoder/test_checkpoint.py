@@ -303,8 +303,8 @@ def config(**changes):
         (write("config.json", "[]"), r"config\.json' cannot be read: it is not an obj"),
         (config(model_type="roberta"), "model_type 'roberta'"),
         (remove("model.safetensors"), r"has no model\.safetensors.*pytorch_model\.bin"),
-        (write("model.safetensors", "x"), r"model\.safetensors' is not a sound"),
-        (cut, r"model\.safetensors' is not a sound.*it should have"),
+        (write("model.safetensors", "x"), r"model\.safetensors' is not a valid"),
+        (cut, r"model\.safetensors' is not a valid.*it should have"),
         (
             tensors(lambda t: t.pop("layers.2.attn.Wo.weight")),
             r"lacks 1 of the encoder's 26 tensors.*layers\.2\.attn\.Wo\.weight",

@@ -263,7 +263,7 @@ def test_training_is_refused(encoder):
         lambda: encoder.step(StepSettings(0.1), state),
         lambda: encoder.update(lambda name, weights, gradient: (weights, gradient)),
     ):
-        with pytest.raises(ValueError, match="'onnx' predicts only"):
+        with pytest.raises(ValueError, match="'onnx' can only predict"):
             train()
 
 

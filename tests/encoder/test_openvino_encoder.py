@@ -343,7 +343,7 @@ def test_it_cannot_train(encoder):
         lambda: encoder.step(StepSettings(0.1), state),
         lambda: encoder.update(lambda *args: pytest.fail("called")),
     ):
-        with pytest.raises(ValueError, match="'openvino' predicts only"):
+        with pytest.raises(ValueError, match="'openvino' can only predict"):
             train()
     assert encoder.gradients() == {}
     assert encoder.device == "openvino:CPU"

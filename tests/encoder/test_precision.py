@@ -206,7 +206,10 @@ def test_an_interrupted_step_is_seen(oracle, backend):
 
 @pytest.mark.parametrize(
     "precision, quantization, message",
-    [("float16", None, "'float16' only predicts"), ("float32", INT8, "is quantized")],
+    [
+        ("float16", None, "'float16' can only predict"),
+        ("float32", INT8, "is quantized"),
+    ],
 )
 def test_what_only_predicts(oracle, precision, quantization, message):
     encoder = load(oracle, "cpu", precision, quantization=quantization)

@@ -107,7 +107,7 @@ def test_refuses_to_write_the_wrong_shape():
 def test_a_file_cut_short_is_corrupt(length):
     data = write({"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)})
     assert len(data) == 192
-    with pytest.raises(ValueError, match="not a sound safetensors file"):
+    with pytest.raises(ValueError, match="not a valid safetensors file"):
         read_entries(data[:length])
 
 
@@ -165,7 +165,7 @@ def test_corrupt_headers(header, why):
 def test_names_the_file(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"PK\x03\x04" + bytes(100))
-    with pytest.raises(ValueError, match=r"model\.safetensors' is not a sound"):
+    with pytest.raises(ValueError, match=r"model\.safetensors' is not a valid"):
         read_entries(path)
 
 
