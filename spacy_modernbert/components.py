@@ -21,15 +21,15 @@ from spacy.training import Example
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
-from .anew import (
+from .errors import Errors, Warnings
+from .pipelines import ENCODER_FOLDER
+from .reset import (
     forget_actions,
     reset_lower,
     take_unseen,
     undone_if_it_fails,
     unseen_in_cfg,
 )
-from .errors import Errors, Warnings
-from .pipelines import ENCODER_FOLDER
 from .span_getters import ensure_span_getters_registry
 from .types import Floats
 

@@ -3,7 +3,7 @@
     embedder = load_embedder("answerdotai/ModernBERT-base")
     vectors = embedder.embed(["A text.", "Another one, of any length."])
 
-How a text longer than the window is pooled is told in `documents/doc_pooling.py`.
+How a text longer than the window is pooled is explained in `documents/doc_pooling.py`.
 """
 
 import re
@@ -149,7 +149,8 @@ class Embedder:
         texts (Iterable[str]): The texts.
         YIELDS (Floats): `(n_wordpieces, width)` for each text, its special wordpieces
             included: transformers' `last_hidden_state`. In a text longer than the
-            window, each wordpiece has the vector of the window that speaks for it.
+            window, each wordpiece has its vector in the window where it is farthest
+            from a cut.
         RAISES (TypeError): If `texts` is a single string.
         """
         _check_texts(texts)

@@ -261,7 +261,7 @@ def blank_nlp(checkpoint, use_upper):
 
 @pytest.mark.parametrize("use_upper", [False, True])
 def test_initialized_again(checkpoint, use_upper):
-    """It begins anew: of spaCy's parser, the lower layer alone would not."""
+    """It starts from scratch: of spaCy's parser, the lower layer alone would not."""
     nlp = blank_nlp(checkpoint, use_upper)
     ner = nlp.get_pipe("modernbert_ner")
     examples = make_examples(nlp, 2)

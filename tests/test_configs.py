@@ -304,7 +304,7 @@ def test_what_a_training_is_called(given, name):
     assert f"--report metrics/{name}.html" in scripts["evaluate"]
 
 
-def test_an_encoder_that_changed_is_taken_anew(checkpoint, tmp_path):
+def test_an_encoder_that_changed_is_taken_again(checkpoint, tmp_path):
     """As one that was pretrained further in its place."""
     shutil.copy(ROOT / "project.yml", tmp_path)
     (tmp_path / "corpus" / "roster").mkdir(parents=True)

@@ -326,7 +326,7 @@ if __name__ == "__main__":
 
 
 def test_spawned_processes(trained, tmp_path):
-    """As on Windows and macOS, where spaCy's processes start anew. Each has one
+    """As on Windows and macOS, where spaCy's processes are spawned. Each has one
     thread.
     """
     script = tmp_path / "script.py"

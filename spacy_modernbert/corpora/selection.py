@@ -66,7 +66,7 @@ def select_entities(
     labels (Sequence[str]): All labels, the preferred first.
     RETURNS (Selection): The entities, and the counts of what was dropped.
     """
-    text = doc.text  # put together anew at every access
+    text = doc.text  # put together at every access
     rank = {label: i for i, label in enumerate(labels)}
     ordered = sorted(
         annotations,

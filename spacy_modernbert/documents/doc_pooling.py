@@ -7,8 +7,8 @@ the weights of a Doc sum to 1.
   once, by the window in which it stands farthest from a cut; `[CLS]` counts as it is in
   the first window, `[SEP]` as it is in the last. For a Doc of one window, that is the
   mean over all rows, as transformers and sentence-transformers have it.
-- `cls`: the `[CLS]` of every window, weighted by the number of wordpieces that the
-  window speaks for. For a Doc of one window, that is its `[CLS]`.
+- `cls`: the `[CLS]` of every window, weighted by the number of wordpieces for which
+  that window is used. For a Doc of one window, that is its `[CLS]`.
 """
 
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ def own_rows(windows: Sequence[Window], lengths: Ints, n_prefix: int) -> Counts:
     RETURNS (Counts): `(n_rows,)` 1 for a row that stands for a wordpiece, else 0.
     """
     own = np.zeros(int(lengths.sum()))
-    # Windows speak for wordpieces as they do for tokens.
+    # Windows are chosen for wordpieces as they are for tokens.
     pieces = np.arange(max(window.piece_end for window in windows) + 1)
     owners = token_owners(
         Alignment(pieces[:-1], pieces[1:]),

@@ -1,7 +1,7 @@
 """Wordpiece vectors → the rows of each spaCy token, and the backward pass.
 
-How a token's rows become one vector (their mean, by default) is for a layer to
-say. Here it is only which rows they are.
+How a token's rows become one vector (their mean, by default) is up to a layer. This
+module only finds which rows they are.
 """
 
 from typing import Sequence
@@ -23,7 +23,7 @@ def token_rows(
 
     alignment (Alignment): The wordpieces of each token.
     windows (Sequence[Window]): The windows of the Doc.
-    owners (Ints): `(n_tokens,)`, the window that speaks for each token
+    owners (Ints): `(n_tokens,)`, the window whose vectors are used for each token
         (`token_owners`).
     window_offsets (Ints): `(n_windows,)`, the row of each window's first
         wordpiece, the special ones before it left out.

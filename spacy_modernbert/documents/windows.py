@@ -1,4 +1,4 @@
-"""Where a Doc is cut into windows, and which window speaks for a token.
+"""Where a Doc is cut into windows, and which window's vectors are used for a token.
 
 A Doc whose wordpieces fit is one window. A longer one is cut greedily from its
 start: a window is filled, then cut back to the end of a paragraph, else of a
@@ -172,7 +172,7 @@ def windows_from_spans(
 
 
 def token_owners(alignment: Alignment, windows: Sequence[Window]) -> Ints:
-    """Choose the window that speaks for each token: the one in which it stands
+    """Choose the window whose vectors are used for each token: the one in which it is
     farthest, counted in wordpieces, from an edge where the Doc was cut. The start
     and the end of the Doc itself are no such edges. The earlier of two equals.
 

@@ -26,7 +26,7 @@ def recomputes(
     device (torch.device): Where it runs.
     n_trained (int): How many layers are trained.
     total (int): The wordpieces of the pass.
-    RETURNS (bool): Whether it computes the rest again.
+    RETURNS (bool): Whether it recomputes the rest.
     """
     if device.type == "mps" and config.has_dropout:
         # Torch does not restore the random numbers of MPS, so that the second time,

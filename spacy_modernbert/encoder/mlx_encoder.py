@@ -344,7 +344,7 @@ def _pull_back(
     d_y: mx.array,
     dtype: mx.Dtype,
 ) -> Tuple[Dict[str, mx.array], mx.array]:
-    """The backward pass through a part, which is computed anew.
+    """The backward pass through a part, which is recomputed.
 
     part (Part): The part.
     weights (Weights): All weights, float32.

@@ -231,7 +231,7 @@ def quantize_tensors(
     """Quantize the tensors of an encoder.
 
     tensors (Mapping[str, Floats]): The tensors. What is quantized in this way already
-        stays as it is, and what is in another way is quantized anew.
+        stays as it is, and what is in another way is quantized again.
     shapes (Mapping[str, Shape]): Their shapes.
     scheme (Scheme): How.
     RETURNS (QuantizedTensors): The same, quantized; each when it is asked for.

@@ -75,7 +75,7 @@ class TensorEntry:
 
 
 class OnDemand(Mapping[str, Floats]):
-    """Tensors that are made when they are asked for, anew each time."""
+    """Tensors that are made when they are asked for, each time again."""
 
     def __init__(self, names: Collection[str], make: Callable[[str], Floats]):
         """names (Collection[str]): Their names, in order.
@@ -99,7 +99,7 @@ class OnDemand(Mapping[str, Floats]):
 def read_tensors(entries: Mapping[str, TensorEntry]) -> OnDemand:
     """Tensors in files, each read when it is asked for.
 
-    Every access reads the tensor anew, as a float32 array that is the caller's own:
+    Every access reads the tensor again, as a float32 array that is the caller's own:
     C-contiguous, writable, and referred to by nothing else. So the weights may be
     put to use without a copy, and reading a whole checkpoint costs no more memory
     than the weights. The files must not change while the tensors are in use.

@@ -355,7 +355,7 @@ class TorchEncoder:
 
         def backprop(d_hidden: Floats) -> None:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
-            # The layers that are computed anew drop out as they did before.
+            # The layers that are recomputed drop out as they did before.
             with (
                 self._passing(batch),
                 self._restoring_gradients(),

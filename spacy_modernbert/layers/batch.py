@@ -2,8 +2,8 @@
 
 A `FullTransformerBatch` holds one padded row of wordpieces for each window, and says
 which of them belong to each token. Nothing else in this package is padded. Each token
-is aligned to the one window that speaks for it, and a token without wordpieces to a
-row of zeros, so that any pooling layer can reduce it.
+is aligned to the one window whose vectors are used for it, and a token without
+wordpieces to a row of zeros, so that any pooling layer can reduce it.
 """
 
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple, cast

@@ -150,7 +150,7 @@ def _rows(
     lengths: Ints,
     n_prefix: int,
 ) -> TokenRows:
-    """The rows of each token, in the window that speaks for it."""
+    """The rows of each token, in the window whose vectors are used for it."""
     offsets = np.cumsum(lengths) - lengths + n_prefix
     parts = []
     first = 0

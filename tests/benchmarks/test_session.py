@@ -39,7 +39,7 @@ def test_a_store_has_a_checkpoint_for_each_tokenizer(tmp_path: Path) -> None:
         before = (folder / "model.safetensors").stat()
         assert make_session(store, given).checkpoint() == (folder, config)
         after = (folder / "model.safetensors").stat()
-        # Not written anew: within a tick of the clock, the time would be the same.
+        # Not written again: within a tick of the clock, the time would be the same.
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
         folders.add(folder)
     assert len({learned, *folders}) == 3

@@ -154,7 +154,7 @@ def test_the_plan_grows_with_the_length_not_with_its_square():
     assert large == 8 * small
 
 
-def test_positions_start_anew_in_each_sequence():
+def test_positions_start_again_in_each_sequence():
     config = make_config()
     packed = plan_attention(make_batch([5, 1, 7]), config, CPU)
     alone = plan_attention(make_batch([7]), config, CPU)

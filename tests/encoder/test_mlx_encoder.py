@@ -231,7 +231,7 @@ def test_dropout_is_for_training(oracle, kind):
     np.testing.assert_array_equal(encoder.encode(batch), plain)
 
 
-def test_what_is_computed_anew_drops_out_as_before(smooth, monkeypatch):
+def test_what_is_recomputed_drops_out_as_before(smooth, monkeypatch):
     """By the slope of a random projection of the output, in a random direction."""
     monkeypatch.setattr(mlx_model, "_QUERIES", 30)
     sequences, d_outs = draw([70], width=64)
@@ -327,7 +327,7 @@ def test_a_quantized_encoder_is_saved_as_it_is(smooth, tmp_path):
     np.testing.assert_array_equal(encoder.copy({}).encode(batch), wanted)
 
 
-def test_what_is_quantized_otherwise_is_quantized_anew(smooth):
+def test_what_is_quantized_otherwise_is_quantized_again(smooth):
     """And what is quantized as it is asked for, in groups of any size if none is named,
     is left as it is.
     """

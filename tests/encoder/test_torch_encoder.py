@@ -128,7 +128,7 @@ def test_dropout_is_for_training(oracle, ids, kind):
     np.testing.assert_array_equal(encoder.encode(batch), plain)
 
 
-def test_what_is_computed_anew_drops_out_as_before(oracle, ids, d_out):
+def test_what_is_recomputed_drops_out_as_before(oracle, ids, d_out):
     found = []
     for gradient_checkpointing in (False, True):
         setting = {"gradient_checkpointing": gradient_checkpointing}

@@ -137,7 +137,7 @@ def test_longer_than_a_window(trained):
     layer = layer_of(nlp)
     (windows,) = layer.predict([doc]).plan.windows
     assert len(windows) > 3
-    # By hand: the [CLS] of the windows, by the wordpieces that each speaks for.
+    # By hand: the [CLS] of the windows, by the wordpieces for which each is used.
     loaded = get_shim(layer).loaded
     assert resolve_pooling("auto", loaded.encoder.config) == "cls"
     encoded = layer.predict([doc])

@@ -90,7 +90,7 @@ def test_radam_heeds_the_layers_too():
 
 
 def test_what_is_remembered_is_the_optimizers():
-    """A new one starts anew, and the encoder gives each its own memory."""
+    """A new one starts from scratch, and the encoder gives each its own memory."""
     encoder, rng = make(), np.random.default_rng(0)
     first, second = Adam(0.01), Adam(0.01)
     for optimizer in (first, first, second):

@@ -73,8 +73,8 @@ def test_an_encoder_that_is_there_is_kept(shim, tmp_path):
 
 
 def test_started_again(checkpoint, docs):
-    """As spaCy's own layers, it begins anew: with whatever it was trained on, scores on
-    that would be too good."""
+    """As spaCy's own layers, it starts from scratch: with whatever it was trained on,
+    scores on that would be too good."""
     model = make_tok2vec(checkpoint)
     shim = get_shim(find_layers(model)[0])
     shim.start()

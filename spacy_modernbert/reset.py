@@ -1,4 +1,6 @@
-"""A recognizer that begins anew: spaCy's parser keeps some of what it has learned."""
+"""A recognizer that starts from scratch, of which spaCy's parser would keep some of
+what it has learned.
+"""
 
 import copy
 import gc
@@ -13,9 +15,9 @@ _UNSEEN = "unseen_actions"
 
 
 def reset_lower(model: Model) -> None:
-    """Let the next initialization draw the lower layer anew, which is that of scores if
-    there is none above it: spaCy keeps what is in it, unless that is zeros. An upper
-    layer is drawn anew in any case.
+    """Let the next initialization draw new weights for the lower layer, which is that
+    of scores if there is none above it: spaCy keeps what is in it, unless that is
+    zeros. New weights of an upper layer are drawn in any case.
 
     model (Model): The model of a parser.
     """
