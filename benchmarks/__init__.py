@@ -1,1 +1,1 @@
-"""What the package costs and reaches, beside its peers."""
+"""Speed, memory and accuracy of the package, beside other libraries."""

@@ -28,14 +28,14 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 def _check_shape(shape: str) -> str:
     known = sorted(path.stem for path in SIZES.glob("*.json"))
     if shape not in known:
-        raise typer.BadParameter(f"is {shape}, and must be one of {', '.join(known)}")
+        raise typer.BadParameter(f"{shape} is not one of {', '.join(known)}")
     return shape
 
 
 def _check_device(device: str) -> str:
     if device not in _DEVICES:
         known = ", ".join(_DEVICES)
-        raise typer.BadParameter(f"is {device}, and must be one of {known}")
+        raise typer.BadParameter(f"{device} is not one of {known}")
     return device
 
 
@@ -49,9 +49,9 @@ def _check_lengths(lengths: str) -> str:
     try:
         numbers = _numbers(lengths)
     except ValueError as error:
-        raise typer.BadParameter(f"is {lengths}, and must be like 512,2048") from error
+        raise typer.BadParameter(f"{lengths} is not a list like 512,2048") from error
     if not numbers or min(numbers) < 1:
-        raise typer.BadParameter(f"is {lengths}, and must have positive numbers")
+        raise typer.BadParameter(f"{lengths} has numbers below 1, or none")
     return lengths
 
 
@@ -66,7 +66,7 @@ app = typer.Typer(
 def main(
     context: typer.Context,
     shape: str = typer.Option(
-        "base", help="A size of fresh encoders", callback=_check_shape
+        "base", help="Size of the encoders, of random weights", callback=_check_shape
     ),
     device: str = typer.Option(
         "auto", help="cpu, cuda or mps; auto takes the best", callback=_check_device
@@ -74,12 +74,12 @@ def main(
     threads: int = typer.Option(2, min=1, help="Threads of every library"),
     repeats: int = typer.Option(5, min=1, help="The most passes of a peer"),
     timeout: float = typer.Option(600.0, help="Seconds that a pass may take"),
-    quick: bool = typer.Option(False, help="Try everything, on short documents"),
+    quick: bool = typer.Option(False, help="Try everything on short documents"),
     anyway: bool = typer.Option(
         False, help="Also time what is not meaningful on this machine"
     ),
     peers: Optional[List[str]] = typer.Option(  # noqa: B008
-        None, help="Only peers with this in their name; may be repeated, `*` matches"
+        None, help="Only peers with this in their name; repeatable, `*` is a wildcard"
     ),
     tokenizer: Optional[Path] = typer.Option(  # noqa: B008
         None,
@@ -94,7 +94,7 @@ def main(
     ),
     store: Optional[Path] = typer.Option(  # noqa: B008
         None,
-        help="Folder for checkpoints and exports; else they are thrown away",
+        help="Folder for checkpoints and exports; else they are deleted",
         file_okay=False,
     ),
     output: Path = typer.Option(  # noqa: B008
@@ -125,14 +125,14 @@ def main(
 _LENGTHS = typer.Option(
     "512,2048,8192", help="Wordpieces, with commas", callback=_check_lengths
 )
-_DOCUMENTS = typer.Option(None, min=1, help="Take the first so many documents only")
+_DOCUMENTS = typer.Option(None, min=1, help="Only this many documents, from the first")
 
 
 @app.command()
 def encoder(
     context: typer.Context,
     lengths: str = _LENGTHS,
-    mixed: bool = typer.Option(True, help="The mixed batch, too"),
+    mixed: bool = typer.Option(True, help="Also measure the mixed batch"),
 ) -> None:
     """The encoder alone, in every way to run it, beside the rate of matrix products."""
     session: Session = context.obj
@@ -144,10 +144,10 @@ def encoder(
 def pipeline(
     context: typer.Context,
     corpus: List[str] = typer.Option(  # noqa: B008
-        ["litbank", "craft"], help="litbank or craft; may be repeated"
+        ["litbank", "craft"], help="litbank or craft; repeatable"
     ),
     documents: Optional[int] = _DOCUMENTS,
-    mixed: bool = typer.Option(True, help="The mixed batch, too"),
+    mixed: bool = typer.Option(True, help="Also measure the mixed batch"),
 ) -> None:
     """nlp.pipe on whole documents, beside spacy-transformers."""
     session: Session = context.obj
@@ -174,7 +174,7 @@ def training(context: typer.Context) -> None:
 
 @app.command()
 def memory(context: typer.Context) -> None:
-    """By how much one document of 8,192 wordpieces lets the memory grow."""
+    """How much memory one document of 8,192 wordpieces takes."""
     session: Session = context.obj
     lengths_part.run_memory(session)
 
@@ -213,7 +213,7 @@ def embeddings(context: typer.Context) -> None:
 
 @app.command()
 def targets(context: typer.Context) -> None:
-    """What the package set out to reach, and whether the results at hand reach it."""
+    """The targets of the package, and whether the results reach them."""
     session: Session = context.obj
     print(write_targets(session.output))
 

@@ -1,4 +1,4 @@
-"""Devices that work on while the host goes on."""
+"""Devices that compute while the host goes on: how to wait for them."""
 
 
 def wait_for(device: str) -> None:

@@ -1,4 +1,4 @@
-"""Vectors of documents, as searches and similarities want them."""
+"""One vector for each document, as for search and similarity."""
 
 from .documents import draw_lengths
 from .peers import list_encoders, reference

@@ -1,4 +1,4 @@
-"""A worker, seen from the process that asks it."""
+"""A worker, as seen from the process that started it."""
 
 import json
 import os

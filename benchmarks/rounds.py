@@ -1,4 +1,4 @@
-"""Peers take turns, pass by pass, so that what the machine does beside it hits all.
+"""Peers take turns, pass by pass, so that other load on the machine slows all of them.
 
 Every peer has a process of its own. All are started and loaded, one after another;
 then each does one pass in each round, while the others wait. In the first round, the

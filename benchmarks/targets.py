@@ -1,4 +1,4 @@
-"""What the package set out to reach, and what the results at hand say of it."""
+"""The targets of the package, and whether the results reach them."""
 
 import json
 from dataclasses import dataclass

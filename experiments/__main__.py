@@ -31,7 +31,9 @@ def run(
         None, "--corpus", help="Folders of corpus/. Default: those of the experiment"
     ),
     seeds: List[int] = typer.Option(list(SEEDS), "--seed", help="Seeds"),  # noqa: B008
-    steps: Optional[int] = typer.Option(None, min=1, help="Steps of the reference"),
+    steps: Optional[int] = typer.Option(
+        None, min=1, help="Training steps of the reference"
+    ),
     encoder: Path = typer.Option(  # noqa: B008
         Path("assets/modernbert-mini"), help="The pretrained encoder"
     ),
@@ -52,8 +54,8 @@ def run(
         help="Replace what was run with other steps, encoder or recipe",
     ),
 ) -> None:
-    """Run what has not been run yet of an experiment. It can be stopped at any time:
-    the record of each pipeline that has been tested is kept.
+    """Run those pipelines of an experiment that have not been run yet. It can be
+    stopped at any time: the record of each pipeline that has been tested is kept.
     """
     if experiment not in EXPERIMENTS:
         known = ", ".join(EXPERIMENTS)
@@ -76,11 +78,11 @@ def run(
         msg.divider(cell.name)
         try:
             if is_done(cell, settings):
-                msg.info("Done before")
+                msg.info("Already done")
                 continue
             if read_record(cell, results) and not force:
                 msg.warn(
-                    "Done before with other steps, encoder or recipe. That record is "
+                    "Already done with other steps, encoder or recipe. That record is "
                     "kept. To replace it, give --force; to keep both, --results"
                 )
                 continue
@@ -90,7 +92,7 @@ def run(
         except subprocess.CalledProcessError as error:
             msg.fail(f"{cell.name}: {error}", exits=1)
         except KeyboardInterrupt:
-            msg.warn("Stopped. The same command goes on from here.")
+            msg.warn("Stopped. Rerun the same command to continue.")
             raise typer.Exit(130) from None
         minutes = record["train_seconds"] / 60
         f_score = 100 * record["test"]["f"]
@@ -104,7 +106,7 @@ def table(
         RESULTS, help="Folder with the records", exists=True, file_okay=False
     ),
 ) -> None:
-    """Write the table of what was run so far."""
+    """Write the table of what has been run so far."""
     _write_page(results)
 
 
@@ -116,7 +118,7 @@ def _check_corpus(name: str) -> None:
         how = (
             f"Make it first: python -m spacy project run corpus . --vars.corpus {name}"
             if name in STEPS
-            else f"The project makes {', '.join(STEPS)}. Of another corpus, put "
+            else f"The project makes {', '.join(STEPS)}. For another corpus, put "
             "train.spacy, dev.spacy and test.spacy there."
         )
         msg.fail(f"There is no {path}. {how}", exits=1)

@@ -1,4 +1,4 @@
-"""Train and test one pipeline, and keep what came of it."""
+"""Train and test one pipeline, and keep the results."""
 
 import hashlib
 import json

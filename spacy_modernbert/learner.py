@@ -1,4 +1,4 @@
-"""A step of training of spaCy's named entity recognizer, compiled with Numba.
+"""A training step of spaCy's named entity recognizer, compiled with Numba.
 
 To learn from a batch, spaCy goes through the texts of all Docs in Python some ten times
 over, moves a parser state along the correct entities, and multiplies small matrices

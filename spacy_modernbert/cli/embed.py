@@ -52,7 +52,7 @@ def embed(
         "auto", help="auto (as the checkpoint says), cls or mean"
     ),
     normalize: bool = typer.Option(
-        False, "--normalize", help="Give all vectors the length 1"
+        False, "--normalize", help="Scale every vector to length 1"
     ),
     backend: Optional[str] = typer.Option(
         None, help="Where to run: see `modernbert info` [as the pipeline says, or auto]"
@@ -64,17 +64,17 @@ def embed(
     max_batch_wordpieces: Optional[int] = typer.Option(
         None,
         min=1,
-        help="The most wordpieces of a pass [as the pipeline says, or 16384]",
+        help="Maximum wordpieces per pass [as the pipeline says, or 16384]",
     ),
     window: Optional[int] = typer.Option(
         None,
-        help="Wordpieces of a window [as the pipeline says, or 8192; at most what the "
+        help="Wordpieces per window [as the pipeline says, or 8192; at most what the "
         "encoder takes and a pass holds]",
     ),
     overlap: Optional[int] = typer.Option(
         None,
-        help="Wordpieces that windows of a long text share [as the pipeline says, or "
-        "512]",
+        help="Wordpieces that consecutive windows of a text share [as the pipeline "
+        "says, or 512]",
     ),
     force: bool = typer.Option(
         False,
@@ -85,8 +85,8 @@ def embed(
 ) -> None:
     """Make a vector for each text, in order, for texts of any length, on any backend.
 
-    Finished vectors are kept in OUTPUT.partial. If it is interrupted, the command
-    continues from there when it is started again with the same arguments.
+    Finished vectors are kept in OUTPUT.partial. After an interruption, rerun the
+    command with the same arguments to continue from there.
     """
     try:
         source = TextSource.of(input, text_key)
@@ -131,8 +131,8 @@ def embed(
         folder = partial_folder(output)
         if folder.exists():
             msg.warn(
-                f"Interrupted. What is done is in {folder}; start again with the same "
-                "arguments to go on."
+                f"Interrupted. Finished vectors are in {folder}: rerun the command "
+                "with the same arguments to continue."
             )
         raise typer.Exit(_INTERRUPTED) from None
     except (ImportError, MemoryError, OSError, ValueError) as error:

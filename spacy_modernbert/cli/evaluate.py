@@ -78,10 +78,10 @@ def evaluate(
         None, help="Folder or package of another pipeline, to compare with"
     ),
     log: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="Log of the training run; else log.jsonl beside the pipeline"
+        None, help="Log of the training run [log.jsonl beside the pipeline]"
     ),
-    samples: int = typer.Option(10_000, help="Draws for intervals and tests"),
-    seed: int = typer.Option(0, min=0, help="Seed of the draws"),
+    samples: int = typer.Option(10_000, help="Resamples for intervals and tests"),
+    seed: int = typer.Option(0, min=0, help="Seed of the resampling"),
     gpu_id: int = typer.Option(
         -1, "--gpu-id", "-g", help="GPU for spaCy's own arrays, or -1 for the CPU"
     ),
@@ -90,7 +90,7 @@ def evaluate(
     ),
 ) -> None:
     """Score the entities of a pipeline: what spaCy scores, the modes of SemEval-2013,
-    slices by length and distance, consistency, and how sure all that is.
+    slices by length and distance, consistency, and confidence intervals.
     """
     # Shells do not expand `~` in `--compare=~/pipeline`.
     pipeline = os.path.expanduser(pipeline)

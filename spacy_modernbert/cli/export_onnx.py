@@ -58,7 +58,7 @@ def export_onnx(
     output: Path = typer.Argument(  # noqa: B008
         ..., help="Folder for the files", show_default=False
     ),
-    bits: Optional[int] = typer.Option(None, help="8 for weights of 8 bits"),
+    bits: Optional[int] = typer.Option(None, help="8 for 8-bit weights [float32]"),
     component: Optional[str] = typer.Option(
         None, help="Which component to take, if several have an encoder"
     ),
@@ -67,7 +67,7 @@ def export_onnx(
     ),
 ) -> None:
     """Write an encoder as model.onnx and model.onnx.data, with its config and its
-    tokenizer, and compare what ONNX Runtime makes of it with torch.
+    tokenizer, and compare its output in ONNX Runtime with torch.
 
     Pipelines with backend = "onnx" need no such files.
     """

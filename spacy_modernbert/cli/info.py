@@ -131,7 +131,7 @@ def _print_backends() -> None:
     _print_cuda()
     _print_onnx()
     msg.text(
-        'Weights of 8 bits, to predict with: quantization = {"bits": 8}. '
+        '8-bit weights, for predicting: quantization = {"bits": 8}. '
         + (
             "On this processor, torch multiplies them natively."
             if multiplies_int8()

@@ -1,4 +1,4 @@
-"""Of two processes, only one writes to a place."""
+"""A lock, so that only one process at a time writes an output."""
 
 import errno
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 @contextmanager
 def locked(path: Path, output: Path) -> Iterator[None]:
-    """Within, no other process works for the same output.
+    """Within this context, no other process writes the same output.
 
     path (Path): The file that is locked, and stays. Its folder is made.
     output (Path): What it is for. Messages name it.
-    RAISES (ValueError): If another process works for it already.
+    RAISES (ValueError): If another process is writing it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -48,13 +48,13 @@ def pretrain(
         ..., help="Folder for the checkpoint, the state and the log", show_default=False
     ),
     export: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="Where to write the checkpoint once more, in float16"
+        None, help="Folder for a copy of the checkpoint in float16"
     ),
 ) -> None:
     """Pretrain an encoder by masked language modelling, from scratch or to adapt it to
     other texts. Settings are overridden like those of `spacy train`:
-    --pretraining.learn_rate 0.0005. A run that was stopped continues when it is started
-    again with the same output folder.
+    --pretraining.learn_rate 0.0005. To continue a run that was stopped, rerun the
+    command with the same output folder.
     """
     try:
         overrides = parse_config_overrides(context.args)
@@ -156,7 +156,7 @@ def _check_export(export: Path, run: "Pretraining") -> None:
 def _say_what_is_left(run: "Pretraining") -> None:
     if run.is_done:
         msg.warn(
-            f"All {run.step:,} steps were taken before, so nothing is trained. For "
+            f"All {run.step:,} steps were taken before, so nothing is trained. To use "
             "other texts or settings, choose another output folder."
         )
     else:

@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint that a command is to write again."""
+"""The tokenizer of a checkpoint, for commands that write another checkpoint of it."""
 
 from pathlib import Path
 

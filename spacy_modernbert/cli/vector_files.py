@@ -1,15 +1,15 @@
-"""Files of vectors, written piece by piece, so that what is done survives a crash.
+"""Files of vectors, written piece by piece, so that finished vectors survive a crash.
 
 Until the file is complete, the results are in a folder beside it:
 
 - `vectors.npy`: the vectors. The header comes first and has room for any number of
   rows, so that it is only filled in at the end.
 - `records.jsonl`: what the vectors are of, for formats that repeat it.
-- `state.json`: how much of the two files above is sound, and the arguments that they
+- `state.json`: how much of the two files above is valid, and the arguments that they
   were made with. It is replaced after each addition; whatever they hold beyond what it
   says is cut off.
 
-The file itself comes into being by a rename, when it is complete.
+The file itself is created by a rename, once it is complete.
 """
 
 import hashlib

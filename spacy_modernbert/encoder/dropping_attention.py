@@ -1,4 +1,4 @@
-"""Attention that drops weights out, on CPU, some queries at a time, and back.
+"""Attention with dropout on CPU, some queries at a time, and its gradient.
 
 torch has no kernel for it there. It would compute and keep all attention weights,
 which take memory with the square of the length.

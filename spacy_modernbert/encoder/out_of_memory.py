@@ -1,4 +1,4 @@
-"""Tell too little memory on the device from every other error of torch."""
+"""Tell torch's errors of too little device memory from all its other errors."""
 
 import traceback
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What the encoders that predict only have in common: OpenVINO and ONNX Runtime."""
+"""What the encoders that can only predict have in common: OpenVINO and ONNX Runtime."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Products of matrices of NumPy, by torch."""
+"""Matrix products of NumPy arrays, computed by torch."""
 
 from typing import Optional
 

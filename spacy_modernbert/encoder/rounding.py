@@ -1,4 +1,4 @@
-"""Lengths rounded up to few, for libraries that keep something for each shape."""
+"""Lengths rounded up to a few values, for libraries that cache each shape."""
 
 # At most how many rounded lengths there are from one power of two to the next.
 _STEPS_AN_OCTAVE = 32

@@ -3,8 +3,8 @@
 Two files can say so. sentence-transformers lists what its vectors are made by in
 `modules.json`, and `1_Pooling/config.json` says how hidden states become one vector.
 transformers has `classifier_pooling` in `config.json`, which its sequence classifier
-goes by. The first is about vectors and wins. What it says is kept with the config, as
-`sentence_pooling`, so that a saved pipeline knows it too.
+uses. The first is about vectors and takes precedence. What it says is kept with the
+config, as `sentence_pooling`, so that a saved pipeline knows it too.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a training step is told: the rule, its numbers, and what was remembered.
+"""What a training step needs: the rule, its numbers, and the optimizer's state.
 
 The rules are those of `thinc.optimizers.Optimizer` (Adam, RAdam and SGD), which trains
 the rest of a pipeline. Here are the numbers; the backends do the work on their arrays.

@@ -1,4 +1,5 @@
-"""Attention of one sequence on CPU in bfloat16, some queries at a time, and back.
+"""Attention on CPU in bfloat16, one sequence and some queries at a time, and its
+gradient.
 
 torch's kernel multiplies small blocks, at a fraction of the rate of its matrix product
 where the processor has instructions for bfloat16. Here the product does the work; what

@@ -1,4 +1,4 @@
-"""What steps the weights of a masked language model: AdamW, or Muon beside it."""
+"""The optimizers of a masked language model: AdamW, or Muon together with AdamW."""
 
 from collections import defaultdict
 from itertools import compress

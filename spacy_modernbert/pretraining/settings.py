@@ -1,4 +1,4 @@
-"""What a run of pretraining is told, read from a config file."""
+"""The settings of a pretraining run, read from a config file."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Mapping, Optional, Set, Tuple, Union
@@ -42,7 +42,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """A run.
+    """The settings of a run.
 
     encoder (str): The checkpoint to start from: a folder, or a hub id.
     train (str): File with texts: see `read_texts`.

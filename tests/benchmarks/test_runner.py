@@ -107,13 +107,13 @@ def test_the_command_writes_a_table_and_its_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--shape", "huge", "targets"], "is huge, and must be one of base, large"),
-        (["--device", "tpu", "targets"], "is tpu, and must be one of auto, cpu"),
+        (["--shape", "huge", "targets"], "huge is not one of base, large"),
+        (["--device", "tpu", "targets"], "tpu is not one of auto, cpu"),
         (["--tokenizer", "absent", "targets"], "absent has no tokenizer.json"),
         (["--corpora", "absent", "targets"], "'absent' does not exist"),
         (["--output", "setup.cfg", "targets"], "'setup.cfg' is a file"),
-        (["encoder", "--lengths", "a,b"], "is a,b, and must be like 512,2048"),
-        (["encoder", "--lengths", "0"], "must have positive numbers"),
+        (["encoder", "--lengths", "a,b"], "a,b is not a list like 512,2048"),
+        (["encoder", "--lengths", "0"], "0 has numbers below 1"),
     ],
 )
 def test_wrong_arguments(options: List[str], message: str) -> None:

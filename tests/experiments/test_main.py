@@ -62,7 +62,7 @@ def test_what_was_done_before_is_not_done_again(here, monkeypatch):
 
     monkeypatch.setattr("experiments.__main__.run_cell", run_cell)
     options = ["--corpus", "litbank", "--seed", "0", "--results", "results"]
-    before, _, after = failed(run("run", "windows", *options)).partition("Done before")
+    before, _, after = failed(run("run", "windows", *options)).partition("Already done")
     assert "litbank-mini-pretrained-8192-equal-steps-seed0" in before
     assert "stopped at litbank-mini-pretrained-2048-equal-steps-seed0" in after
 
