@@ -37,7 +37,7 @@ class Peer:
 class Point:
     """What one process measures.
 
-    job (str): What a pass does: a name in `jobs.JOBS`.
+    job (str): What a pass does: the name of a module in `jobs`.
     peer (Peer): Who does it.
     folder (str): The checkpoint.
     work (Mapping[str, Any]): What it is done to, as the job wants it. JSON.

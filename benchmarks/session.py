@@ -120,7 +120,7 @@ class Session:
     ) -> Section:
         """Measure a workload.
 
-        job (str): What a pass does: a name in `jobs.JOBS`.
+        job (str): What a pass does: the name of a module in `jobs`.
         title (str): What the workload is called.
         peers (Sequence[Peer]): Who does it.
         folder (Path): The checkpoint.

@@ -1,4 +1,4 @@
-"""What a worker does in one pass. A job is a file, imported when it is asked for."""
+"""What a worker does in one pass. A job is a module, imported when it is needed."""
 
 import importlib
 from dataclasses import dataclass
@@ -10,13 +10,6 @@ import numpy.typing as npt
 from ..points import Point
 
 Floats = npt.NDArray[np.floating]
-
-JOBS: Dict[str, str] = {
-    "encode": "encode",
-    "matrices": "matrices",
-    "pipe": "pipe",
-    "train": "train",
-}
 
 
 @dataclass(frozen=True)
@@ -40,6 +33,6 @@ def make_job(point: Point) -> Job:
     """RETURNS (Job): The point, loaded and warmed up by something short.
     RAISES (Unavailable): If the peer cannot be run here.
     """
-    module = importlib.import_module(f".{JOBS[point.job]}", __name__)
+    module = importlib.import_module(f".{point.job}", __name__)
     job: Job = module.make(point)
     return job
