@@ -188,13 +188,15 @@ def number(value: float) -> str:
 def _show(doc: ScoredDoc, described: Mapping[str, Any]) -> Dict[str, Any]:
     """What the page needs of a document."""
     blocks: List[str] = render_doc(doc)
-    # The HTML goes into a script element as text, and is parsed only when the document
-    # is opened. Whatever could end that element is escaped.
+    # The HTML goes into a noscript element. Where scripts run, that is text, and is
+    # parsed only when the document is opened. Whatever could end that element is
+    # escaped.
     html = "".join(f'<section class="block">{block}</section>' for block in blocks)
     pairs = [describe_match(match) for match in doc.matches]
     return {
         **described,
         "html": Markup(html),
+        "errors": len(doc.matches) - described["kinds"][Kind.CORRECT.value],
         "pairs": pairs,
         "lang": doc.doc.vocab.lang,
         "dir": direction(doc.doc),

@@ -1,5 +1,6 @@
 "use strict";
-// Documents are text until they are opened: only then are they parsed and laid out.
+// To a browser that runs scripts, what a `noscript` holds is text: documents are parsed and
+// laid out only when they are opened.
 (() => {
   const FIRST = 25; // rows of the list that are shown at once
   const CORRECT = "k0";
@@ -18,12 +19,13 @@
     return ([kind, gold, found]) => kinds.has(kind) && (labels.has(gold) || labels.has(found));
   }
 
+  const isOpened = (doc) => !doc.querySelector(".text > noscript");
+
   function open(doc) {
     const text = doc.querySelector(".text");
-    if (!text.firstChild) {
-      text.innerHTML = $(`text-${doc.dataset.index}`).textContent;
-      mark(doc, makeTest());
-    }
+    if (isOpened(doc)) return;
+    text.innerHTML = text.textContent;
+    mark(doc, makeTest());
   }
 
   function mark(doc, test) {
@@ -64,7 +66,7 @@
       doc.querySelector(".count").textContent = errors === 1 ? "1 error" : `${errors} errors`;
       const found = pairs[doc.dataset.index];
       doc.dataset.fits = found.some(test) || (!found.length && isEverything) ? "1" : "";
-      if (doc.querySelector(".text").firstChild) mark(doc, test);
+      if (isOpened(doc)) mark(doc, test);
     }
     docs.sort((a, b) => orders[$("order").value](a, b) || orders.given(a, b));
     for (const doc of docs) {
@@ -138,6 +140,7 @@
     if (event.key === "p") step(false);
   });
 
+  for (const each of [filter, ...document.querySelectorAll(".scripted")]) each.hidden = false;
   update();
   const first = docs.find((doc) => !doc.hidden);
   if (first) { first.open = true; open(first); }
