@@ -73,8 +73,8 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
 
     confusion (Mapping[str, Mapping[str, int]]): See `summary.count_confusion`.
     RETURNS (Dict[str, Any]): The names of the columns, and rows with a name and cells:
-        a count, and its share of the row. And the number of labels that are left out:
-        where there are many, those with the fewest errors.
+        a count, its share of the row, and which labels it is of. And the number of
+        labels that are left out: where there are many, those with the fewest errors.
     """
     errors: Counter = Counter()
     for gold, row in confusion.items():
@@ -92,6 +92,9 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
             {
                 "count": row.get(found, 0),
                 "share": row.get(found, 0) / total if total else 0.0,
+                "gold": gold,
+                "found": found,
+                "what": describe_pair(gold, found),
                 "is_right": gold == found,
                 # What is neither in the reference nor found is not counted.
                 "is_void": gold == found == NOTHING,
@@ -104,6 +107,13 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
         "rows": rows,
         "left_out": len(errors) - len(shown),
     }
+
+
+def describe_pair(gold: str, found: str) -> str:
+    """RETURNS (str): In words what a cell of the confusion matrix is of."""
+    if not gold:
+        return f"{found} spurious"
+    return f"{gold} found as {found}" if found else f"{gold} missed"
 
 
 def draw_lengths(documents: Sequence[Mapping[str, Any]]) -> Optional[Chart]:

@@ -121,6 +121,41 @@ LISTED = """
   found.without_correct = listed();
 """
 
+# Cells of the confusion matrix, which are buttons.
+CELLS = """
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const seen = (each) => each.checkVisibility();
+  const cell = (gold, found) =>
+    document.querySelector(`td[data-gold="${gold}"][data-found="${found}"] button`);
+  const look = () => ({
+    docs: all("details.doc").filter(seen).map((doc) => Number(doc.dataset.index)),
+    marks: all("mark.e:not(.off)").filter(seen)
+      .map((each) => all("mark.e").indexOf(each)),
+    at: all("mark.e").indexOf(document.activeElement),
+    current: all("[aria-current]").map((each) => each.getAttribute("aria-label")),
+    told: all(".pair").filter(seen).map((each) => each.textContent),
+    clear: all(".clear").filter(seen).length,
+    labels: all("[name=label]").filter(seen).length,
+    shown: document.getElementById("shown").textContent,
+  });
+  found.cells = all(".matrix button").map((each) => each.textContent);
+  document.querySelector("[name=kind][value=k1]").click();
+  document.querySelector("[name=label][value=B]").click();
+  cell("B", "A").click();
+  found.mislabelled = look();
+  document.getElementById("next").click();
+  found.next = look().at;
+  cell("A", "A").click();
+  found.diagonal = look();
+  cell("B", "").click();
+  found.missed = look();
+  cell("", "A").click();
+  found.spurious = look();
+  all(".clear").find(seen).click();
+  found.cleared = look();
+  found.focus = document.activeElement.name;
+"""
+
 # From outside the page.
 UNSCRIPTED = """
   const page = frames[0].document;
@@ -279,6 +314,9 @@ def test_matrix():
     counts = [[cell["count"] for cell in row["cells"]] for row in matrix["rows"]]
     assert counts == [[3, 0, 1], [0, 0, 0], [0, 2, 0]]
     assert matrix["rows"][0]["cells"][0]["share"] == 0.75
+    told = [[cell["what"] for cell in row["cells"]] for row in matrix["rows"]]
+    assert told[0] == ["A found as A", "A found as B", "A missed"]
+    assert told[2][:2] == ["A spurious", "B spurious"]
     assert matrix["left_out"] == 0
 
 
@@ -437,6 +475,34 @@ def test_documents_without_entities_are_listed_where_all_are(browser, tmp_path):
     html = render_report(make_data(docs), docs)
     found = look(browser, tmp_path, html, 1280, probe=LISTED)
     assert found == {"all": [0, 1, 2], "without_correct": [1]}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_cell_leads_to_its_examples(browser, docs, width, tmp_path):
+    empty = score("u v", [], [], "empty")
+    html = render_report(make_data([*docs, empty]), [*docs, empty])
+    found = look(browser, tmp_path, html, width, probe=CELLS)
+    assert found["cells"] == ["3", "1", "2", "1", "1"]
+    # The filter by label does not stand in its way, and is as it was when it is gone.
+    assert found["mislabelled"] == {
+        "docs": [0],
+        "marks": [1, 3],
+        "at": 1,
+        "current": ["B found as A: 2"],
+        "told": ["B found as A"] * 2,
+        "clear": 2,
+        "labels": 0,
+        "shown": "1 of 4 documents, 2 examples of B found as A.",
+    }
+    assert found["next"] == 3
+    # With those that are right, too.
+    assert found["diagonal"]["docs"] == [0, 1]
+    assert found["diagonal"]["marks"] == [0, 2] and found["diagonal"]["at"] == 0
+    assert found["missed"]["docs"] == [2] and found["missed"]["told"][0] == "B missed"
+    assert found["spurious"]["docs"] == [0] and found["spurious"]["marks"] == [5]
+    assert found["cleared"]["docs"] == [0, 1] and found["cleared"]["labels"] == 2
+    assert found["cleared"]["current"] == [] and found["cleared"]["clear"] == 0
+    assert found["focus"] == "label"
 
 
 def test_without_a_script(browser, docs, tmp_path):

@@ -9,17 +9,28 @@
   const docs = [...document.querySelectorAll(".doc")];
   const filter = $("filter");
   let showAll = false;
+  let cell = null; // of the confusion matrix, if only its examples are shown
 
   const chosen = (name) =>
     new Set([...filter.querySelectorAll(`[name=${name}]:checked`)].map((box) => box.value));
 
   function makeTest() {
     const kinds = chosen("kind");
+    if (cell) {
+      const { gold: trueLabel, found: foundLabel } = cell.dataset;
+      return ([kind, gold, found]) =>
+        kinds.has(kind) && gold === trueLabel && found === foundLabel;
+    }
     const labels = chosen("label");
     return ([kind, gold, found]) => kinds.has(kind) && (labels.has(gold) || labels.has(found));
   }
 
   const isOpened = (doc) => !doc.querySelector(".text > noscript");
+
+  // What the steps lead to: errors or, of a cell, whatever it counts.
+  const isTarget = ([kind]) => Boolean(cell) || kind !== CORRECT;
+
+  const say = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
   function open(doc) {
     const text = doc.querySelector(".text");
@@ -35,12 +46,12 @@
       const shown = matches.map(test);
       shown.forEach((is, i) => tags[i].classList.toggle("off", !is));
       each.classList.toggle("off", !shown.includes(true));
-      each.classList.toggle("error", matches.some((match, i) => shown[i] && match[0] !== CORRECT));
+      each.classList.toggle("step", matches.some((match, i) => shown[i] && isTarget(match)));
     }
   }
 
-  function countErrors(doc, test) {
-    return pairs[doc.dataset.index].filter((pair) => pair[0] !== CORRECT && test(pair)).length;
+  function countSteps(doc, test) {
+    return pairs[doc.dataset.index].filter((pair) => isTarget(pair) && test(pair)).length;
   }
 
   // Where there is nothing to find, and nothing was found, nothing is wrong.
@@ -51,19 +62,20 @@
   const orders = {
     given: (a, b) => a.dataset.index - b.dataset.index,
     worst: (a, b) => scoreOf(a) - scoreOf(b),
-    errors: (a, b) => b.dataset.errors - a.dataset.errors,
+    errors: (a, b) => b.dataset.steps - a.dataset.steps,
     longest: (a, b) => b.dataset.tokens - a.dataset.tokens,
   };
 
   function update() {
     const test = makeTest();
     // A document without entities has none of any kind or label.
-    const isEverything = !filter.querySelector("input:not(:checked)");
+    const isEverything = !cell && !filter.querySelector("input:not(:checked)");
+    const noun = cell ? "example" : "error";
     let n = 0;
     for (const doc of docs) {
-      const errors = countErrors(doc, test);
-      doc.dataset.errors = errors;
-      doc.querySelector(".count").textContent = errors === 1 ? "1 error" : `${errors} errors`;
+      const steps = countSteps(doc, test);
+      doc.dataset.steps = steps;
+      doc.querySelector(".count").textContent = say(steps, noun);
       const found = pairs[doc.dataset.index];
       doc.dataset.fits = found.some(test) || (!found.length && isEverything) ? "1" : "";
       if (isOpened(doc)) mark(doc, test);
@@ -77,8 +89,10 @@
     }
     $("all").hidden = showAll || n <= FIRST;
     $("all").textContent = `Show all ${n} documents`;
-    const errors = docs.reduce((sum, doc) => sum + Number(doc.dataset.errors), 0);
-    $("shown").textContent = `${n} of ${docs.length} documents, ${errors.toLocaleString("en")} errors.`;
+    const steps = docs.reduce((sum, doc) => sum + Number(doc.dataset.steps), 0);
+    $("shown").textContent = `${n} of ${say(docs.length, "document")}, ${say(steps, noun)}` +
+      (cell ? ` of ${cell.title}.` : ".");
+    for (const each of document.querySelectorAll("span.step")) each.textContent = noun;
   }
 
   let current = null;
@@ -86,14 +100,14 @@
   // Steps from where the reader is: from the entity visited last, even if a filter has
   // turned it off since, or from the document whose row was used last.
   function step(forward) {
-    const order = docs.filter((doc) => doc.dataset.fits && Number(doc.dataset.errors));
+    const order = docs.filter((doc) => doc.dataset.fits && Number(doc.dataset.steps));
     if (!order.length) return;
     const ahead = (each) => current && current.compareDocumentPosition(each) &
       (forward ? Node.DOCUMENT_POSITION_FOLLOWING : Node.DOCUMENT_POSITION_PRECEDING);
     const nearest = (found) => found.at(forward ? 0 : -1);
     const here = current && current.closest(".doc");
     if (order.includes(here) && here.open) {
-      const next = nearest(errorsOf(here).filter(ahead));
+      const next = nearest(stepsIn(here).filter(ahead));
       if (next) return go(next);
     }
     const others = order.filter((doc) => doc !== here);
@@ -101,17 +115,45 @@
     if (doc.hidden) { showAll = true; update(); }
     doc.open = true;
     open(doc);
-    go(nearest(errorsOf(doc)));
+    go(nearest(stepsIn(doc)));
   }
 
-  function errorsOf(doc) {
-    return [...doc.querySelectorAll("mark.error")];
+  function stepsIn(doc) {
+    return [...doc.querySelectorAll("mark.step")];
   }
 
   function go(each) {
     current = each;
     each.focus({ preventScroll: true });
     each.scrollIntoView({ block: "center" });
+  }
+
+  // Shows the examples of a cell of the matrix only, or with null all again.
+  function showOnly(chosenCell) {
+    if (cell) cell.firstChild.removeAttribute("aria-current");
+    cell = chosenCell;
+    if (cell) {
+      cell.firstChild.setAttribute("aria-current", "true");
+      for (const box of filter.querySelectorAll("[name=kind]")) box.checked = true;
+    }
+    $("label-boxes").hidden = Boolean(cell);
+    for (const each of [$("pair"), ...document.querySelectorAll(".clear")]) each.hidden = !cell;
+    for (const each of document.querySelectorAll(".pair")) each.textContent = cell && cell.title;
+    update();
+  }
+
+  // Within a cell, so that it is a cell to those who hear the table.
+  function makeButton(each) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = each.textContent;
+    button.setAttribute("aria-label", `${each.title}: ${each.textContent}`);
+    button.addEventListener("click", () => {
+      showOnly(each);
+      current = null;
+      step(true);
+    });
+    each.replaceChildren(button);
   }
 
   // The keys do nothing while the focus is elsewhere on the page; in a select, a letter
@@ -124,6 +166,15 @@
     current = event.target.closest("mark.e") || event.target.closest(".doc");
   });
   for (const doc of docs) doc.addEventListener("toggle", () => doc.open && open(doc));
+  document.querySelectorAll("td[data-gold]").forEach(makeButton);
+  for (const each of document.querySelectorAll(".clear")) {
+    each.addEventListener("click", () => {
+      // The button is gone: the focus goes to what is in its place.
+      const place = filter.contains(each) ? $("label-boxes").querySelector("input") : $("next");
+      showOnly(null);
+      place.focus({ preventScroll: true });
+    });
+  }
   filter.addEventListener("change", update);
   filter.addEventListener("submit", (event) => event.preventDefault());
   $("all").addEventListener("click", () => {
