@@ -18,6 +18,9 @@ _FOLDER = Path(__file__).parent / "page"
 # The confusion matrix grows with their square.
 _MOST_LABELS = 40
 
+# With more labels than these, the page has room for those that are looked for only.
+_MANY_LABELS = 12
+
 # What the text of the report says of each kind.
 EXPLANATIONS: Mapping[Kind, str] = {
     Kind.CORRECT: "span and label agree",
@@ -60,11 +63,24 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
             }
             for kind in Kind
         ],
+        labels=order_labels(data["labels"]),
+        has_many=len(data["labels"]) > _MANY_LABELS,
         matrix=make_matrix(data["confusion"]),
         length_chart=draw_lengths(data["per_document"]),
         score_chart=draw_curve(data["learning_curve"], "score"),
         loss_chart=draw_curve(data["learning_curve"], "loss"),
         docs=list(map(_show, docs, data["per_document"])),
+    )
+
+
+def order_labels(labels: Mapping[str, Mapping[str, Any]]) -> List[str]:
+    """RETURNS (List[str]): The labels as they stand in the data, by the alphabet; where
+    there are many, those with the most entities first.
+    """
+    if len(labels) <= _MANY_LABELS:
+        return list(labels)
+    return sorted(
+        labels, key=lambda label: -max(labels[label]["gold"], labels[label]["found"])
     )
 
 

@@ -14,6 +14,7 @@ from spacy_modernbert.evaluation.report import (
     draw_curve,
     make_matrix,
     number,
+    order_labels,
     percent,
     render_report,
     signed,
@@ -156,6 +157,41 @@ CELLS = """
   found.focus = document.activeElement.name;
 """
 
+# Of sixty.
+FIND_LABELS = """
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const $ = (selector) => document.querySelector(selector);
+  const boxes = () => all("[name=label]").filter((box) => box.checkVisibility());
+  const search = $("[type=search]");
+  const type = (text) => {
+    search.value = text;
+    search.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  found.folded = boxes().length;
+  found.all = $(".chosen").textContent;
+  $("#label-boxes summary").click();
+  found.unfolded = boxes().length;
+  found.first = boxes()[0].value;
+  const [checkAll, checkNone] = all(".find button");
+  checkNone.click();
+  found.none = $("#shown").textContent;
+  type("l0");
+  found.listed = boxes().length;
+  checkAll.click();
+  found.some = $(".chosen").textContent;
+  found.shown = $("#shown").textContent;
+  search.focus();
+  search.dispatchEvent(new KeyboardEvent("keydown", { key: "n", bubbles: true }));
+  found.isStill = document.activeElement === search;
+  type("nothing");
+  found.unknown = getComputedStyle($(".boxes"), "::after").content;
+  // What hides the labels, and comes back to them.
+  $(".matrix button").click();
+  $("#pair .clear").click();
+  found.back = document.activeElement.tagName;
+  found.wide = document.documentElement.scrollWidth - innerWidth;
+"""
+
 # From outside the page.
 UNSCRIPTED = """
   const page = frames[0].document;
@@ -207,6 +243,17 @@ def docs():
         score(words, gold, found, "all kinds"),
         score("u v w", [(0, 1, "A")], [(0, 1, "A")], "right"),
         score("u v w", [(0, 1, "B")], [], "missed"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def sixty():
+    """As many labels, each missed as often as its number says, and once more."""
+    return [
+        score(
+            "u v " * (i + 1), [(2 * j, 2 * j + 1, f"L{i:02}") for j in range(i + 1)], []
+        )
+        for i in range(60)
     ]
 
 
@@ -330,6 +377,14 @@ def test_the_confusion_of_many_labels():
     assert matrix["left_out"] == 160
 
 
+def test_the_order_of_labels():
+    """That of the alphabet or, of many, by how many there are."""
+    few = {label: {"gold": i, "found": 0} for i, label in enumerate("ABCDEFGHIJKL")}
+    assert order_labels(few) == list("ABCDEFGHIJKL")
+    many = {**few, "M": {"gold": 0, "found": 5}}
+    assert order_labels(many) == list("LKJIHGFMEDCBA")
+
+
 def test_numbers():
     assert (percent(0.1234), signed(-0.05), signed(0.05)) == ("12.3", "−5.0", "+5.0")
     assert [number(n) for n in (7, 999.7, 12345, 1234.5, 0.123456)] == [
@@ -341,9 +396,9 @@ def test_numbers():
     ]
 
 
-def test_the_script_finds_what_it_looks_for(docs):
+def test_the_script_finds_what_it_looks_for(sixty):
     """Without a browser, at least that what it names is on the page."""
-    html = render_report(make_data(docs), docs)
+    html = render_report(make_data(sixty), sixty)
     script = html[html.index('"use strict"') :]
     script, rest = script.split("</script>", 1)
     page = html.replace(script, "") + rest
@@ -503,6 +558,20 @@ def test_a_cell_leads_to_its_examples(browser, docs, width, tmp_path):
     assert found["cleared"]["docs"] == [0, 1] and found["cleared"]["labels"] == 2
     assert found["cleared"]["current"] == [] and found["cleared"]["clear"] == 0
     assert found["focus"] == "label"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_many_labels_are_looked_for(browser, sixty, width, tmp_path):
+    html = render_report(make_data(sixty), sixty)
+    found = look(browser, tmp_path, html, width, probe=FIND_LABELS)
+    assert found["wide"] <= 0
+    assert (found["folded"], found["unfolded"], found["listed"]) == (0, 60, 10)
+    assert (found["all"], found["some"]) == ("all 60", "10 of 60")
+    assert found["first"] == "L59"
+    assert found["none"].startswith("0 of 60 documents")
+    assert found["shown"].startswith("10 of 60 documents, 55 errors")
+    assert found["isStill"] and "No label" in found["unknown"]
+    assert found["back"] == "SUMMARY"
 
 
 def test_without_a_script(browser, docs, tmp_path):

@@ -8,6 +8,7 @@
   const pairs = JSON.parse($("pairs").textContent);
   const docs = [...document.querySelectorAll(".doc")];
   const filter = $("filter");
+  const labelBoxes = [...filter.querySelectorAll("[name=label]")];
   let showAll = false;
   let cell = null; // of the confusion matrix, if only its examples are shown
 
@@ -69,7 +70,7 @@
   function update() {
     const test = makeTest();
     // A document without entities has none of any kind or label.
-    const isEverything = !cell && !filter.querySelector("input:not(:checked)");
+    const isEverything = !cell && !filter.querySelector("[type=checkbox]:not(:checked)");
     const noun = cell ? "example" : "error";
     let n = 0;
     for (const doc of docs) {
@@ -92,6 +93,10 @@
     const steps = docs.reduce((sum, doc) => sum + Number(doc.dataset.steps), 0);
     $("shown").textContent = `${n} of ${say(docs.length, "document")}, ${say(steps, noun)}` +
       (cell ? ` of ${cell.title}.` : ".");
+    const labels = chosen("label").size;
+    for (const each of filter.querySelectorAll(".chosen")) {
+      each.textContent = labels === labelBoxes.length ? `all ${labels}` : `${labels} of ${labelBoxes.length}`;
+    }
     for (const each of document.querySelectorAll("span.step")) each.textContent = noun;
   }
 
@@ -156,10 +161,23 @@
     each.replaceChildren(button);
   }
 
+  // Where there are many labels: leaves those with this in their name.
+  function find(part) {
+    for (const box of labelBoxes) {
+      box.parentElement.hidden = !box.value.toLowerCase().includes(part.trim().toLowerCase());
+    }
+  }
+
+  // Of the labels that are left.
+  function check(isChecked) {
+    for (const box of labelBoxes) if (!box.parentElement.hidden) box.checked = isChecked;
+    update();
+  }
+
   // The keys do nothing while the focus is elsewhere on the page; in a select, a letter
-  // chooses an option.
+  // chooses an option, and in a field it is a letter.
   function isForSteps(target) {
-    return target === document.body || (target.closest("#documents") && !target.closest("select"));
+    return target === document.body || (target.closest("#documents") && !target.closest("select, [type=search]"));
   }
 
   $("list").addEventListener("focusin", (event) => {
@@ -170,10 +188,16 @@
   for (const each of document.querySelectorAll(".clear")) {
     each.addEventListener("click", () => {
       // The button is gone: the focus goes to what is in its place.
-      const place = filter.contains(each) ? $("label-boxes").querySelector("input") : $("next");
+      const place = filter.contains(each) ? $("label-boxes").querySelector("summary, input") : $("next");
       showOnly(null);
       place.focus({ preventScroll: true });
     });
+  }
+  for (const each of filter.querySelectorAll("[type=search]")) {
+    each.addEventListener("input", () => find(each.value));
+  }
+  for (const each of filter.querySelectorAll(".find button")) {
+    each.addEventListener("click", () => check(Boolean(each.value)));
   }
   filter.addEventListener("change", update);
   filter.addEventListener("submit", (event) => event.preventDefault());
