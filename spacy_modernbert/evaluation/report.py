@@ -15,10 +15,10 @@ from .summary import NOTHING
 
 _FOLDER = Path(__file__).parent / "page"
 
-# The confusion matrix grows with their square.
-_MOST_LABELS = 40
+# The confusion matrix grows with their square: so many can be seen at once.
+_MOST_LABELS = 20
 
-# With more labels than these, the page has room for those that are looked for only.
+# With more labels than these, what lists them all gets a frame to scroll in.
 _MANY_LABELS = 12
 
 # What the text of the report says of each kind.
@@ -48,7 +48,9 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(pct=percent, num=number, signed=signed, chance=chance)
+    environment.filters.update(
+        pct=percent, num=number, signed=signed, chance=chance, breakable=breakable
+    )
     page = environment.get_template("report.html.jinja")
     return page.render(
         data=data,
@@ -196,6 +198,11 @@ def whole_percent(value: float) -> str:
 def signed(value: float) -> str:
     """RETURNS (str): A difference of shares in points, with its sign."""
     return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def breakable(label: str) -> Markup:
+    """RETURNS (Markup): A label that may go on in a new line after an underscore."""
+    return Markup("_<wbr>").join(label.split("_"))
 
 
 def chance(p_value: float) -> str:

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from spacy_modernbert.evaluation.report import (
+    breakable,
     chance,
     draw_curve,
     make_matrix,
@@ -175,7 +176,7 @@ FIND_LABELS = """
   const [checkAll, checkNone] = all(".find button");
   checkNone.click();
   found.none = $("#shown").textContent;
-  type("l0");
+  type("ing_0");
   found.listed = boxes().length;
   checkAll.click();
   found.some = $(".chosen").textContent;
@@ -190,6 +191,23 @@ FIND_LABELS = """
   $("#pair .clear").click();
   found.back = document.activeElement.tagName;
   found.wide = document.documentElement.scrollWidth - innerWidth;
+"""
+
+# What lists them all, in frames of their own.
+SCROLL = """
+  const $ = (selector) => document.querySelector(selector);
+  const place = (selector) => $(selector).getBoundingClientRect();
+  const table = $("#labels .wide");
+  found.beyond = table.scrollWidth - table.clientWidth;
+  found.heights = [table, $("#confusion .wide")].map(
+    (each) => each.clientHeight < 1000);
+  table.scrollTo(0, 300);
+  found.scrolled = table.scrollTop;
+  found.head = place("#labels thead th").top - place("#labels .wide").top;
+  const matrix = $("#confusion .wide");
+  found.matrix = matrix.scrollWidth - matrix.clientWidth;
+  matrix.scrollTo(100, 0);
+  found.side = place(".matrix tbody th").left - place("#confusion .wide").left;
 """
 
 # From outside the page.
@@ -249,12 +267,12 @@ def docs():
 @pytest.fixture(scope="module")
 def sixty():
     """As many labels, each missed as often as its number says, and once more."""
-    return [
-        score(
-            "u v " * (i + 1), [(2 * j, 2 * j + 1, f"L{i:02}") for j in range(i + 1)], []
-        )
-        for i in range(60)
-    ]
+    docs = []
+    for i in range(60):
+        label = f"SOME_KIND_OF_THING_{i:02}"
+        gold = [(2 * j, 2 * j + 1, label) for j in range(i + 1)]
+        docs.append(score("u v " * (i + 1), gold, []))
+    return docs
 
 
 class Page(HTMLParser):
@@ -372,9 +390,9 @@ def test_the_confusion_of_many_labels():
     confusion = {f"L{i:03}": {f"L{i:03}": 5, "": i} for i in range(200)}
     confusion["L000"]["L001"] = 1000
     matrix = make_matrix(confusion)
-    assert len(matrix["columns"]) == len(matrix["rows"]) == 41
-    assert matrix["columns"][:3] == ["L000", "L001", "L162"]
-    assert matrix["left_out"] == 160
+    assert len(matrix["columns"]) == len(matrix["rows"]) == 21
+    assert matrix["columns"][:3] == ["L000", "L001", "L182"]
+    assert matrix["left_out"] == 180
 
 
 def test_the_order_of_labels():
@@ -383,6 +401,10 @@ def test_the_order_of_labels():
     assert order_labels(few) == list("ABCDEFGHIJKL")
     many = {**few, "M": {"gold": 0, "found": 5}}
     assert order_labels(many) == list("LKJIHGFMEDCBA")
+
+
+def test_where_labels_break():
+    assert breakable("A_B<_C") == "A_<wbr>B&lt;_<wbr>C"
 
 
 def test_numbers():
@@ -567,11 +589,21 @@ def test_many_labels_are_looked_for(browser, sixty, width, tmp_path):
     assert found["wide"] <= 0
     assert (found["folded"], found["unfolded"], found["listed"]) == (0, 60, 10)
     assert (found["all"], found["some"]) == ("all 60", "10 of 60")
-    assert found["first"] == "L59"
+    assert found["first"] == "SOME_KIND_OF_THING_59"
     assert found["none"].startswith("0 of 60 documents")
     assert found["shown"].startswith("10 of 60 documents, 55 errors")
     assert found["isStill"] and "No label" in found["unknown"]
     assert found["back"] == "SUMMARY"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_many_labels_scroll_under_their_headings(browser, sixty, width, tmp_path):
+    html = render_report(make_data(sixty), sixty)
+    found = look(browser, tmp_path, html, width, probe=SCROLL)
+    assert found["beyond"] <= 0 and found["heights"] == [True, True]
+    assert found["scrolled"] == 300 and abs(found["head"]) < 1
+    assert found["matrix"] <= 0 or width == 390  # on a screen, it is seen whole
+    assert abs(found["side"]) < 1
 
 
 def test_without_a_script(browser, docs, tmp_path):
