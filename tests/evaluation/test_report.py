@@ -48,6 +48,8 @@ PROBE = """
     new KeyboardEvent("keydown", { key: name, bubbles: true }));
   found.wide = document.documentElement.scrollWidth - innerWidth;
   found.background = getComputedStyle(document.body).backgroundColor;
+  found.intervals = all(".interval").filter((each) => each.checkVisibility())
+    .map((each) => each.textContent);
   found.plots = all(".plot svg").map((svg) => svg.getBoundingClientRect().height > 50);
   found.bars = all(".kinds .fill").map((bar) => bar.getBoundingClientRect().width);
   found.parsed = all("details.doc").map((doc) => doc.querySelectorAll("mark").length);
@@ -492,10 +494,15 @@ def dump(browser, folder, html, *options):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(browser, docs, width, tmp_path):
-    html = render_report(make_data(docs), docs)
+    data = make_data(docs)
+    html = render_report(data, docs)
     found = look(browser, tmp_path, html, width)
     assert found["wide"] <= 0  # nothing reaches beyond the page
     assert found["plots"] == [True, True, True]
+    # In words where there is no room for bars.
+    intervals = [row["f_interval"] for row in data["labels"].values()]
+    told = [f"{percent(low)}–{percent(high)}" for low, high in intervals]
+    assert len(told) == 2 and found["intervals"] == (told if width == 390 else [])
     # correct, mislabelled, boundary, mislabelled boundary, missed, spurious
     most, *_ = found["bars"]
     assert [bar / most for bar in found["bars"]] == pytest.approx(
