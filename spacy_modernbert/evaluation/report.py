@@ -21,6 +21,11 @@ _MOST_LABELS = 20
 # With more labels than these, what lists them all gets a frame to scroll in.
 _MANY_LABELS = 12
 
+# In fewer documents than these, or of fewer true entities, the score of a slice is much
+# by chance.
+_FEW_DOCUMENTS = 5
+_FEW_ENTITIES = 30
+
 # What the text of the report says of each kind.
 EXPLANATIONS: Mapping[Kind, str] = {
     Kind.CORRECT: "span and label agree",
@@ -51,6 +56,7 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
     environment.filters.update(
         pct=percent, num=number, signed=signed, chance=chance, breakable=breakable
     )
+    environment.tests.update(small=is_small)
     page = environment.get_template("report.html.jinja")
     return page.render(
         data=data,
@@ -67,6 +73,8 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
         ],
         labels=order_labels(data["labels"]),
         has_many=len(data["labels"]) > _MANY_LABELS,
+        few_documents=_FEW_DOCUMENTS,
+        few_entities=_FEW_ENTITIES,
         matrix=make_matrix(data["confusion"]),
         length_chart=draw_lengths(data["per_document"]),
         score_chart=draw_curve(data["learning_curve"], "score"),
@@ -125,6 +133,11 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
         "rows": rows,
         "left_out": len(errors) - len(shown),
     }
+
+
+def is_small(row: Mapping[str, Any]) -> bool:
+    """RETURNS (bool): Whether a slice is so small that its score says little."""
+    return bool(row["documents"] < _FEW_DOCUMENTS or row["gold"] < _FEW_ENTITIES)
 
 
 def describe_pair(gold: str, found: str) -> str:

@@ -50,6 +50,8 @@ PROBE = """
   found.background = getComputedStyle(document.body).backgroundColor;
   found.intervals = all(".interval").filter((each) => each.checkVisibility())
     .map((each) => each.textContent);
+  found.documents = all("#length .in-docs, #length td.docs")
+    .filter((each) => each.checkVisibility()).map((each) => each.textContent);
   found.plots = all(".plot svg").map((svg) => svg.getBoundingClientRect().height > 50);
   found.bars = all(".kinds .fill").map((bar) => bar.getBoundingClientRect().width);
   found.parsed = all("details.doc").map((doc) => doc.querySelectorAll("mark").length);
@@ -409,6 +411,28 @@ def test_where_labels_break():
     assert breakable("A_B<_C") == "A_<wbr>B&lt;_<wbr>C"
 
 
+def test_small_slices():
+    """They are seen to be small, by the number of documents or of entities."""
+    gold = [(i, i + 1, "A") for i in range(30)]
+    docs = [
+        *(score("u " * 30, gold[:1], []) for _ in range(10)),
+        *(score("u " * 300, gold, []) for _ in range(5)),
+        *(score("u " * 600, gold, []) for _ in range(4)),
+    ]
+    html = render_report(make_data(docs), docs)
+    (rows,) = re.findall(r'<section id="length".*?</section>', html, re.DOTALL)
+    row = r'<tr( class="few")?><th scope="row"[^>]*>(.*?)<span.*?>(.*?)<'
+    assert re.findall(row, rows) == [
+        (' class="few"', "0–255", "10 documents"),
+        ("", "256–511", "5 documents"),
+        (' class="few"', "512–1,023", "4 documents"),
+    ]
+    assert "fewer than 5 documents or 30 true entities" in rows
+    html = render_report(make_data(docs[10:15]), docs[10:15])
+    (rows,) = re.findall(r'<section id="length".*?</section>', html, re.DOTALL)
+    assert ">5 documents<" in rows and "fewer than 5 documents" not in rows
+
+
 def test_numbers():
     assert (percent(0.1234), signed(-0.05), signed(0.05)) == ("12.3", "−5.0", "+5.0")
     assert [number(n) for n in (7, 999.7, 12345, 1234.5, 0.123456)] == [
@@ -499,6 +523,7 @@ def test_in_a_browser(browser, docs, width, tmp_path):
     found = look(browser, tmp_path, html, width)
     assert found["wide"] <= 0  # nothing reaches beyond the page
     assert found["plots"] == [True, True, True]
+    assert found["documents"] == (["3 documents"] if width == 390 else ["3"])
     # In words where there is no room for bars.
     intervals = [row["f_interval"] for row in data["labels"].values()]
     told = [f"{percent(low)}–{percent(high)}" for low, high in intervals]
