@@ -678,7 +678,7 @@ class Errors:
     )
     NO_REVISIONS = (
         "A revision (here {revision!r}) only applies to Hugging Face hub ids, but "
-        "{source!r} is a local folder or package. Leave it out, or give a hub id."
+        "{source!r} is a local path or package. Leave it out, or give a hub id."
     )
     NO_COMPONENTS = (
         "--component (here {value!r}) only applies to pipelines, but {source!r} is a "

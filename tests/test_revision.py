@@ -99,5 +99,5 @@ def test_what_is_not_on_the_hub_has_none(arguments, checkpoint, trained, tmp_pat
     places = {"texts": texts, "checkpoint": checkpoint, "pipeline": trained}
     words = [each.format(out=tmp_path / "out", **places) for each in arguments]
     message = failed(invoke(*words, "--revision", "abc"))
-    assert "The revision is 'abc'" in message and "not on the Hugging Face" in message
+    assert "'abc'" in message and "only applies to Hugging Face hub ids" in message
     assert list(tmp_path.iterdir()) == [texts]

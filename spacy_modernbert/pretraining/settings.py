@@ -67,7 +67,7 @@ class PretrainingSettings:
         keeps little of what it computes, which takes less memory and more time.
     eval_frequency (int): Steps between evaluations. Each also saves the run, which can
         be resumed from there.
-    evaluate_wordpieces (int): How many wordpieces of held-out texts it takes, about.
+    evaluate_wordpieces (int): About how many held-out wordpieces an evaluation takes.
 
     Invariants: rates lie between 0 and 1, there is a phase, and `warmup_steps +
     decay_steps` are no more than all steps.

@@ -277,7 +277,7 @@ def test_goes_on(run, interrupt, text_file, wanted, tmp_path, suffix):
         pytest.importorskip("pyarrow", reason="needs the extra parquet")
     result = interrupt(text_file, output, *SMALL)
     assert result.exit_code == 130
-    assert "start again with the same" in words(result)
+    assert "with the same arguments to continue" in words(result)
     assert not output.exists()
     state = json.loads((tmp_path / f"{output.name}.partial" / "state.json").read_text())
     assert 0 < state["n_texts"] < 24

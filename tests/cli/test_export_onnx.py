@@ -192,7 +192,7 @@ def pipeline_without_encoder(folder, checkpoint):
 
 
 def component_of_a_checkpoint(folder, checkpoint):
-    return [checkpoint, folder / "out", "--component", "ner"], "is no pipeline"
+    return [checkpoint, folder / "out", "--component", "ner"], "is a checkpoint"
 
 
 def other_files(folder, checkpoint):

@@ -166,10 +166,10 @@ def test_free_memory(monkeypatch, tmp_path):
     assert find_memory("cpu").startswith("3.0 GiB free of ")
 
 
-def test_mlx_without_the_part_that_computes(monkeypatch):
+def test_mlx_without_a_backend(monkeypatch):
     monkeypatch.setattr(availability, "_is_installed", lambda module: True)
     monkeypatch.setitem(sys.modules, "mlx.core", None)
-    assert "not the part of it that computes" in look_for("mlx").missing
+    assert "none of its backends" in look_for("mlx").missing
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_what_is_not_supported_is_not_to_be_corrected(changes):
         ("roberta", "roberta.*TransformerModel.v3.*spacy-curated-transformers"),
         ("bert", "'bert'.*spacy-curated-transformers"),
         ("deberta-v2", "deberta-v2.*'transformer' of spacy-transformers"),
-        ("modernbert-decoder", "modernbert-decoder.*a word sees only"),
+        ("modernbert-decoder", "modernbert-decoder.*a word attends only"),
         (None, "no model_type"),
     ],
 )
