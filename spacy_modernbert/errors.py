@@ -241,6 +241,10 @@ class Errors:
         "'{folder}' is a pipeline, not the checkpoint of an encoder. The encoders in "
         "it are: {encoders}. Give one of these."
     )
+    CHECKPOINT_IS_RUN = (
+        "'{folder}' is the output of `modernbert pretrain`. Its checkpoint is "
+        "'{encoder}': give that."
+    )
     CHECKPOINT_BAD_JSON = (
         "'{path}' cannot be read: {why}. Restore the file or download it again."
     )
@@ -531,6 +535,7 @@ class Errors:
     )
 
     # pretraining/
+    NO_TEXT = "{path} holds no text. Give a file with at least one."
     EMPTY_TEXTS = (
         "{path} holds no text that the tokenizer turns into wordpieces. Give a file "
         "with at least one."
@@ -581,6 +586,10 @@ class Errors:
     PRETRAINING_NO_OPTION = (
         "There is no option {name}. Settings are overridden by their names in the "
         "config file, such as --pretraining.learn_rate 0.0005."
+    )
+    PRETRAINING_EXPORT_EXISTS = (
+        "There is a checkpoint in '{folder}' already, and this run is a new one. "
+        "Export to another folder, or remove that one."
     )
     PRETRAINING_EXPORT_ONTO_RUN = (
         "--export cannot be the output folder of the run, {folder}, which holds its "
@@ -667,6 +676,9 @@ class Errors:
         "There is no pipeline {value!r}: neither a folder with a config.cfg nor an "
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
+    )
+    CONFIG_SAYS_TWICE = (
+        "{path} cannot be read: {error}. Remove one of the two, or rename it."
     )
     BAD_PIPELINE_CONFIG = (
         "The config of the pipeline, {path}, cannot be read: {error}. Restore the "

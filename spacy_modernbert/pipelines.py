@@ -1,6 +1,7 @@
 """Saved pipelines: where they are, and which of their blocks has an encoder."""
 
 import os
+from configparser import Error as ParserError
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,21 @@ def find_pipeline(name: str) -> Optional[Path]:
     return folder if (folder / CONFIG).is_file() else None
 
 
+def read_config(path: Path, overrides: Optional[Dict[str, Any]] = None) -> Config:
+    """Read a config file.
+
+    path (Path): The file.
+    overrides (Optional[Dict[str, Any]]): Values to take in the place of its own.
+    RETURNS (Config): The config, interpolated.
+    RAISES (ValueError): If it is not sound.
+    """
+    try:
+        return load_config(path, overrides=overrides or {}, interpolate=True)
+    except ParserError as error:  # a block or a setting that is there twice
+        message = Errors.CONFIG_SAYS_TWICE.format(path=path, error=error)
+        raise ValueError(message) from error
+
+
 def read_pipeline_config(folder: Path) -> Config:
     """Read the config of a saved pipeline.
 
@@ -73,7 +89,7 @@ def read_pipeline_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     try:
-        return load_config(path, interpolate=True)
+        return read_config(path)
     except ValueError as error:
         message = Errors.BAD_PIPELINE_CONFIG.format(path=path, error=error)
         raise ValueError(message) from error

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Sequence
 import typer
 from click import NoSuchOption
 from spacy.cli._util import parse_config_overrides
-from spacy.util import load_config
 from thinc.api import Config
 from tqdm.auto import tqdm
 from wasabi import msg
 
 from ..atomic import write_text
+from ..encoder.checkpoint import CONFIG as CHECKPOINT_CONFIG
 from ..encoder.checkpoint import check_folder
 from ..errors import Errors
+from ..pipelines import CONFIG, read_config
 from ..pretraining.log import LOG, cut_log, is_log, write_log
 from ..pretraining.settings import PretrainingSettings
 from .locks import locked
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from ..pretraining.run import Pretraining
 
 _LOCK = ".lock"
-# What a run was told, as `spacy train` leaves it beside what it trains.
-_CONFIG = "config.cfg"
 # Settings that say how a run is carried out, and not what is learned.
 _OF_THE_MACHINE = frozenset(
     (
@@ -60,9 +59,9 @@ def pretrain(
         overrides = parse_config_overrides(context.args)
         if not config.is_file():
             raise ValueError(Errors.NO_CONFIG.format(path=config))
-        if config.resolve() == (output / _CONFIG).resolve():
+        if config.resolve() == (output / CONFIG).resolve():
             raise ValueError(Errors.PRETRAINING_CONFIG_IN_OUTPUT.format(path=config))
-        loaded = load_config(config, overrides=overrides, interpolate=True)
+        loaded = read_config(config, overrides)
         _run(loaded, output, export)
     except (MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
@@ -86,14 +85,18 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     if export is not None:
         check_folder(export)
         _check_export(export, run)
+        if not run.step and (export / CHECKPOINT_CONFIG).exists():
+            raise ValueError(Errors.PRETRAINING_EXPORT_EXISTS.format(folder=export))
     if not run.step:
-        _check_no_others(output / _CONFIG, output / LOG)
+        _check_no_others(output / CONFIG, output / LOG)
     # Two runs would take turns to write the state and the log.
     with locked(output / _LOCK, output):
         run.check_unchanged()
         cut_log(output / LOG, run.step)
         if run.step:
-            changes = list(_find_changes(settings, output / _CONFIG))
+            changes = list(_find_changes(settings, output / CONFIG))
+            if run.has_other_texts:
+                changes.append(f"{settings.train} has other texts than before")
             _check_not_in_vain(run, changes)
             _say_what_is_left(run)
             for change in changes:
@@ -104,7 +107,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
             msg.info(f"{run.source} has no MLM head: a new one is initialized.")
         if not run.is_done:
             told = Config({"pretraining": config["pretraining"]})
-            write_text(output / _CONFIG, told.to_str())
+            write_text(output / CONFIG, told.to_str())
         _take_steps(run)
         _take_probe(run)
         if export is not None:
@@ -168,7 +171,7 @@ def _check_no_others(config: Path, log: Path) -> None:
     wrote: `spacy train` has both.
     """
     try:
-        is_own = not config.exists() or set(load_config(config)) == {"pretraining"}
+        is_own = not config.exists() or set(read_config(config)) == {"pretraining"}
     except ValueError:
         is_own = False
     if not is_own:
@@ -180,7 +183,7 @@ def _check_no_others(config: Path, log: Path) -> None:
 def _find_changes(settings: PretrainingSettings, path: Path) -> Iterator[str]:
     """What is to be learned otherwise than by the settings that the run had before."""
     try:
-        before = PretrainingSettings.from_config(load_config(path))
+        before = PretrainingSettings.from_config(read_config(path))
     except (OSError, ValueError):  # none, or damaged
         return
     for field in fields(settings):

@@ -112,8 +112,21 @@ def read_json(folder: Path, file_name: str) -> Dict[str, Any]:
     return found
 
 
+def check_is_no_run(folder: Path) -> None:
+    """RAISES (ValueError): If a folder is what `modernbert pretrain` writes, with a
+    checkpoint in it.
+    """
+    encoder = folder / "encoder"
+    if (folder / _PIPELINE_CONFIG).is_file() and (encoder / CONFIG).is_file():
+        message = Errors.CHECKPOINT_IS_RUN.format(folder=folder, encoder=encoder)
+        raise ValueError(message)
+
+
 def check_is_no_pipeline(folder: Path) -> None:
-    """RAISES (ValueError): If a folder is that of a pipeline with encoders in it."""
+    """RAISES (ValueError): If a folder is that of a pipeline, or of a run of
+    `modernbert pretrain`, with encoders in it.
+    """
+    check_is_no_run(folder)
     found = sorted(path.parent for path in folder.glob(f"*/*/{CONFIG}"))
     if found and (folder / _PIPELINE_CONFIG).is_file():
         encoders = ", ".join(f"'{path}'" for path in found)

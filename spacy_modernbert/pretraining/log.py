@@ -37,13 +37,15 @@ def cut_log(path: Path, step: int) -> None:
 
 def is_log(path: Path) -> bool:
     """RETURNS (bool): Whether a file may be the log of a run, or is absent: whether its
-    first line, unless it was cut short, is a record. `spacy train` writes others.
+    first line is a record, or was cut short. `spacy train` writes others.
     """
     if not path.exists():
         return True
     with open(path, encoding="utf8", errors="replace") as file:
         line = file.readline()
-    return not line.endswith("\n") or not {"loss", "probe"}.isdisjoint(_read(line))
+    record = _read(line)
+    is_cut_short = not line.endswith("\n") and not record
+    return is_cut_short or not {"loss", "probe"}.isdisjoint(record)
 
 
 def _is_done(line: str, step: int) -> bool:

@@ -3,7 +3,7 @@ sequences, and from short pieces of them.
 """
 
 from dataclasses import dataclass, replace
-from typing import List, Tuple
+from typing import List
 
 import numpy as np
 import torch
@@ -105,14 +105,3 @@ def shorten_context(
         before + shift,
         masked.targets,
     )
-
-
-def compare_context_lengths(
-    model: MaskedLM, batches: List[MaskedBatch], length: int, special: Tuple[Ints, Ints]
-) -> Tuple[MaskedLMScores, MaskedLMScores]:
-    """RETURNS (Tuple[MaskedLMScores, MaskedLMScores]): How well the same masked
-    wordpieces are predicted from whole sequences, and from pieces of `length`
-    wordpieces.
-    """
-    short = [shorten_context(masked, length, *special) for masked in batches]
-    return evaluate_masked(model, batches), evaluate_masked(model, short)

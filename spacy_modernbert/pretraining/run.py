@@ -42,14 +42,14 @@ from .masking import MaskedBatch, Masking, unigram_baseline
 from .optimizers import make_optimizers
 from .probe import (
     MaskedLMScores,
-    compare_context_lengths,
     evaluate_masked,
     mask_texts,
+    shorten_context,
 )
 from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize
 from .settings import Phase, PretrainingSettings
-from .state import digest_of, load_state, save_state
+from .state import Digests, digest_encoder, digest_texts, load_state, save_state
 
 ENCODER = "encoder"
 STATE = "state.safetensors"
@@ -119,13 +119,16 @@ class Pretraining:
         self._optimizers = make_optimizers(self.model, settings, dtype)
         config_json = json.dumps(self._config.to_dict(), sort_keys=True)
         # Of the weights that were read, before a state takes their place.
-        self._digest = digest_of(
+        encoder_digest = digest_encoder(
             (config_json, self._tokenizer_json), self.model.tensors()
         )
+        self._train = self._tokenize(settings.train)
+        self._digests = Digests(encoder_digest, digest_texts(self._train.ids))
+        # Whether the steps before those of this process learned from other ones.
+        self.has_other_texts = False
         self._found = _stamp(output / STATE)
         if self._found is not None:
             self._resume()
-        self._train = self._tokenize(settings.train)
         self._dev = self._tokenize(settings.dev) if settings.dev else None
         if self._dev is not None:
             # If there is nothing to predict, fail now and not after hours.
@@ -201,17 +204,16 @@ class Pretraining:
         scores = {"unigram": MaskedLMScores(loss, accuracy, targets.size)}
         special = (self._dev.prefix, self._dev.suffix)
         with self._watch_memory(self._describe_evaluation(longest)):
-            whole, short = compare_context_lengths(
-                self.model, batches, _SHORT_CONTEXT, special
-            )
-        scores[str(longest)] = whole
-        scores[str(min(longest, _SHORT_CONTEXT))] = short
+            scores[str(longest)] = evaluate_masked(self.model, batches)
+            if longest > _SHORT_CONTEXT:
+                short = [shorten_context(b, _SHORT_CONTEXT, *special) for b in batches]
+                scores[str(_SHORT_CONTEXT)] = evaluate_masked(self.model, short)
         return {context: asdict(each) for context, each in scores.items()}
 
     def save(self) -> None:
         """Write the state and the checkpoint: first beside their places."""
         state = self.output / STATE
-        save_state(state, self.model, self._optimizers, self.step, self._digest)
+        save_state(state, self.model, self._optimizers, self.step, self._digests)
         self._saved = self.step
         self.export(self.output / ENCODER)
 
@@ -252,12 +254,13 @@ class Pretraining:
     def _resume(self) -> None:
         """Take the weights and the step from the state that was saved."""
         with self._watch_memory(self._describe_weights()):
-            self.step = self._saved = load_state(
-                self.output / STATE, self.model, self._optimizers, self._digest
+            self.step, self.has_other_texts = load_state(
+                self.output / STATE, self.model, self._optimizers, self._digests
             )
+            self._saved = self.step
 
     def _tokenize(self, path: str) -> TokenizedTexts:
-        tokenized = tokenize(read_texts(Path(path)), self._tokenizer)
+        tokenized = tokenize(read_texts(Path(path).expanduser()), self._tokenizer)
         if not any(map(len, tokenized.ids)):
             raise ValueError(Errors.EMPTY_TEXTS.format(path=path))
         return tokenized
@@ -267,13 +270,14 @@ class Pretraining:
         first = 0
         for i, phase in enumerate(self.settings.phases):
             done = min(max(0, self.step - first), phase.steps)
-            batches = stream(
-                self._train,
-                phase.length,
-                phase.batch_wordpieces,
-                [self.settings.seed, _ORDER, i],
-            )
-            yield from itertools.islice(batches, done, phase.steps)
+            if done < phase.steps:
+                batches = stream(
+                    self._train,
+                    phase.length,
+                    phase.batch_wordpieces,
+                    [self.settings.seed, _ORDER, i],
+                )
+                yield from itertools.islice(batches, done, phase.steps)
             first += phase.steps
 
     def _phase_at(self, step: int) -> Phase:

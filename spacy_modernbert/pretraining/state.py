@@ -1,6 +1,7 @@
 """What a run needs to be resumed: one safetensors file."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
 
@@ -17,12 +18,14 @@ from ..encoder.tensor_files import (
     write_tensors,
 )
 from ..errors import Errors
+from ..types import Ints
 from .optimizers import Muon
 
 Optimizers = Sequence[torch.optim.Optimizer]
 
 _STEP = "step"
 _DIGEST = "digest"
+_TEXTS = "texts"
 
 _ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 _MUON_MOMENTS = ("momentum_buffer",)
@@ -30,7 +33,19 @@ _MUON_MOMENTS = ("momentum_buffer",)
 _MOMENT_PREFIXES = tuple(f"{name}." for name in (*_ADAM_MOMENTS, *_MUON_MOMENTS))
 
 
-def digest_of(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
+@dataclass(frozen=True)
+class Digests:
+    """Fingerprints of what a run was given: SHA-256, each `(8,)` uint32.
+
+    encoder (Words): Of the encoder that it began with.
+    texts (Words): Of the wordpieces that it learns from.
+    """
+
+    encoder: Words
+    texts: Words
+
+
+def digest_encoder(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
     """A fingerprint of an encoder.
 
     texts (Iterable[str]): Its config and tokenizer.
@@ -43,8 +58,21 @@ def digest_of(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
     return np.frombuffer(found.digest(), np.uint32)
 
 
+def digest_texts(ids: Sequence[Ints]) -> Words:
+    """A fingerprint of texts.
+
+    ids (Sequence[Ints]): The wordpieces of each.
+    RETURNS (Words): `(8,)` uint32, a SHA-256.
+    """
+    found = hashlib.sha256()
+    for each in ids:
+        found.update(len(each).to_bytes(8, "little"))
+        found.update(np.ascontiguousarray(each, np.int64).data)
+    return np.frombuffer(found.digest(), np.uint32)
+
+
 def save_state(
-    path: Path, model: nn.Module, optimizers: Optimizers, step: int, digest: Words
+    path: Path, model: nn.Module, optimizers: Optimizers, step: int, digests: Digests
 ) -> None:
     """Write the weights, the optimizers' moments and the number of steps. The file is
     written beside its place and then renamed.
@@ -53,39 +81,40 @@ def save_state(
     model (nn.Module): The model.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     step (int): The steps that were taken, below 2 ** 24.
-    digest (Words): `(8,)` uint32, the fingerprint (`digest_of`) of the encoder that the
-        run began with.
+    digests (Digests): Of what the run was given.
     """
     tensors: Dict[str, Any] = {
         _STEP: np.array([step], np.float32),
-        _DIGEST: digest,
+        _DIGEST: digests.encoder,
+        _TEXTS: digests.texts,
     }
     for key, tensor in _tensors(model, optimizers):
         tensors[key] = tensor.detach().cpu().numpy()
     with replacing(path) as fresh, open(fresh, "wb") as stream:
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
-        write_tensors(stream, shapes, tensors, words=(_DIGEST,))
+        write_tensors(stream, shapes, tensors, words=(_DIGEST, _TEXTS))
 
 
 def load_state(
-    path: Path, model: nn.Module, optimizers: Optimizers, digest: Words
-) -> int:
+    path: Path, model: nn.Module, optimizers: Optimizers, digests: Digests
+) -> Tuple[int, bool]:
     """Read what `save_state` wrote into a model and its optimizers.
 
     path (Path): The file.
     model (nn.Module): A model of the same shape.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
-    digest (Words): That of the encoder that this run would begin with.
-    RETURNS (int): The steps that were taken.
+    digests (Digests): Of what this run is given.
+    RETURNS (Tuple[int, bool]): The steps that were taken, and whether other texts were
+        learned from.
     RAISES (ValueError): If the file is damaged, not a saved state, or that of another
         model or optimizer.
     """
     entries = read_entries(path)
     found = read_tensors(entries)
-    for key in (_STEP, _DIGEST):
+    for key in (_STEP, _DIGEST, _TEXTS):
         if key not in entries:
             raise ValueError(Errors.PRETRAINING_NO_STATE.format(path=path, key=key))
-    if not np.array_equal(read_words(entries[_DIGEST], _DIGEST), digest):
+    if not np.array_equal(read_words(entries[_DIGEST], _DIGEST), digests.encoder):
         _refuse(path, "the config, tokenizer or weights that it began with differ")
     step = int(found[_STEP][0])
     # If there are no moments, no step has had anything to learn from yet.
@@ -100,7 +129,8 @@ def load_state(
                 shapes = f"{entries[key].shape} and not {tuple(tensor.shape)}"
                 _refuse(path, f"{key} has shape {shapes}")
             tensor.copy_(torch.from_numpy(found[key]))
-    return step
+    texts = read_words(entries[_TEXTS], _TEXTS)
+    return step, not np.array_equal(texts, digests.texts)
 
 
 def _init_moments(optimizer: torch.optim.Optimizer, step: int) -> None:

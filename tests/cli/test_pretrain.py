@@ -83,6 +83,25 @@ def test_it_goes_on_with_other_settings(folder):
     assert "From here on" not in take(8, 0.001)
 
 
+def test_it_goes_on_with_other_texts(folder):
+    done(run(folder, "--pretraining.phases.short.steps", "2"))
+    texts = folder / "train.jsonl"
+    texts.write_text(texts.read_text() + "\n" + json.dumps({"text": "One more."}))
+    more = f"{texts} has other texts than before"
+    assert f"From here on, {more}." in done(run(folder))
+    texts.write_text(texts.read_text() + "\n" + json.dumps({"text": "And more."}))
+    assert f"with other settings: {more}" in failed(run(folder))
+
+
+def test_a_section_that_is_there_twice(folder):
+    config = folder / "run.cfg"
+    short = "[pretraining.phases.short]\nsteps = 1\n"
+    config.write_text(f"{config.read_text()}\n{short}")
+    found = failed(run(folder))
+    assert "run.cfg cannot be read" in found
+    assert "pretraining.phases.short" in found
+
+
 def test_other_settings_come_too_late(folder):
     done(run(folder))
     before = (folder / "out" / "encoder" / "model.safetensors").read_bytes()
@@ -190,6 +209,17 @@ def test_folders_are_looked_at_before_any_work(folder, monkeypatch, place):
     (folder / place / "thesis.txt").write_text("mine")
     found = failed(run(folder, "--export", folder / "export"))
     assert "holds other files (thesis.txt)" in found
+
+
+def test_an_export_of_another_run_is_not_replaced(folder):
+    shutil.copytree(folder / "encoder", folder / "export")
+    before = (folder / "export" / "model.safetensors").read_bytes()
+    found = failed(run(folder, "--export", folder / "export"))
+    assert "There is a checkpoint in" in found
+    assert (folder / "export" / "model.safetensors").read_bytes() == before
+    shutil.rmtree(folder / "export")
+    for _ in range(2):  # its own is
+        done(run(folder, "--export", folder / "export"))
 
 
 def test_the_folder_of_the_run_is_no_place_to_export_to(folder):

@@ -30,6 +30,7 @@ def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
         ('{"step": 1, "lo', True),  # all that was written before a run was killed
         ('{"step": 1, "losses": {"ner": 2.5}}\n', False),  # of `spacy train`
         ("mine\n", False),
+        ('{"epoch": 1}', False),  # with no line end, but not cut short
         ("[]\n", False),
     ],
 )

@@ -132,7 +132,10 @@ def test_what_is_saved_is_a_checkpoint(paths, tmp_path):
 
 def test_probe(paths, tmp_path, monkeypatch):
     run = Pretraining(make_settings(paths), tmp_path)
-    assert set(run.probe()) == {"unigram", "128"}
+    with monkeypatch.context() as patch:
+        name = "spacy_modernbert.pretraining.run.shorten_context"
+        patch.setattr(name, pytest.fail)
+        assert set(run.probe()) == {"unigram", "128"}
     # Where sequences are longer than the short context.
     monkeypatch.setattr("spacy_modernbert.pretraining.run._SHORT_CONTEXT", 16)
     probe = run.probe()
@@ -212,7 +215,7 @@ def test_the_state_of_other_weights(paths, tmp_path):
         Pretraining(other, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["step", "digest"])
+@pytest.mark.parametrize("key", ["step", "digest", "texts"])
 def test_a_file_that_is_no_state(paths, tmp_path, key):
     told = make_settings(paths)
     Pretraining(told, tmp_path).save()
