@@ -51,6 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield fresh
         with open(fresh, "r+b") as stream:
             sync(stream)
+        keep_mode(path, fresh)
         move_file(fresh, path)
         _sweep(path.parent, path.name)
     finally:
@@ -78,6 +79,7 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
+        keep_mode(folder, fresh)
         _put_folder_in_place(fresh, folder)
         # Only now: what a killed process left may have been the only copy.
         _sweep(fresh.parent, folder.name)
@@ -145,6 +147,17 @@ def move_file(source: Path, target: Path) -> None:
     """
     if not _could_rename(source, target):
         _copy(source, target)
+
+
+def keep_mode(old: Path, fresh: Path) -> None:
+    """Let those who may read or write what is replaced, and nobody else, do so with
+    what takes its place.
+
+    old (Path): A file or folder, which may be absent.
+    fresh (Path): What takes its place.
+    """
+    if old.exists():
+        shutil.copymode(old, fresh)
 
 
 def sync(stream: BinaryIO) -> None:

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import stat
 import time
 from pathlib import Path
 
@@ -37,6 +38,21 @@ def test_or_not_at_all(tmp_path):
         raise OSError("full")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
+def test_who_may_read_it_stays(tmp_path):
+    path, folder = tmp_path / "a.txt", tmp_path / "folder"
+    write_text(path, "before")
+    folder.mkdir()
+    path.chmod(0o600)
+    folder.chmod(0o700)
+    write_text(path, "after")
+    with replacing_folder(folder, re.compile("a.txt")) as fresh:
+        (fresh / "a.txt").write_text("after")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert path.read_text() == (folder / "a.txt").read_text() == "after"
 
 
 def test_a_link_stays_a_link(tmp_path):
