@@ -123,6 +123,9 @@ class ModernBertNER(EntityRecognizer):
         from .layers.encode import find_layers
         from .layers.tok2vec import show_one_word
 
+        if labels is not None:
+            # In the files of `init labels`, the keys of JSON are strings.
+            labels = {int(action): counts for action, counts in labels.items()}
         init = self.model.init
         with undone_if_it_fails(self):
             reset_lower(self.model)
