@@ -22,6 +22,7 @@ from thinc.api import Config
 from .documents.doc_pooling import own_rows, plan_doc_pooling, with_special
 from .documents.wordpieces import WordpieceTokenizer
 from .encoder.backend import resolve_precision
+from .encoder.checkpoint import check_is_no_run
 from .encoder.hub import resolve
 from .encoder.protocol import Encoder
 from .encoder.sentences import resolve_pooling
@@ -272,6 +273,7 @@ def load_embedder(
         config = read_pipeline_config(folder)
         blocks = find_encoder_blocks(config)
         if not blocks:
+            check_is_no_run(folder)
             raise ValueError(Errors.PIPELINE_WITHOUT_ENCODER.format(pipeline=name))
         spans = blocks[0].spans
         shim = load_shim(folder, config, blocks[0], settings)

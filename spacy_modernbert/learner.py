@@ -476,7 +476,7 @@ def _learn(
                 wrong[action] = _is_wrong(
                     kind, label, token, rules, first, tokens.ends[token], gold
                 )
-            loss += _compare(scores, allowed, wrong, d_scores)
+            loss += _differentiate(scores, allowed, wrong, d_scores)
             for action in range(n_actions):
                 piece = pieces[action]
                 gradient.bias[action, piece] += d_scores[action]
@@ -530,7 +530,7 @@ def _best(scores: np.ndarray, allowed: np.ndarray) -> int:
 
 
 @compiled
-def _compare(
+def _differentiate(
     scores: np.ndarray, allowed: np.ndarray, wrong: np.ndarray, d_scores: np.ndarray
 ) -> float:
     """Compute the gradient of the loss of one step with respect to the scores. The loss

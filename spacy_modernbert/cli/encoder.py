@@ -1,8 +1,10 @@
 """`python -m spacy modernbert encoder`: a checkpoint to start training from."""
 
+import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterable, List, Optional
+from typing import Iterable, Iterator, List, Optional
 
 import typer
 from tokenizers import (
@@ -18,6 +20,7 @@ from wasabi import msg
 
 from ..encoder.checkpoint import (
     CONFIG,
+    check_folder,
     load_config,
     open_tensors,
     read_json,
@@ -48,6 +51,8 @@ SPECIAL_IDS = {
 
 # A tokenizer is learned from about so many characters at most: more change little.
 _MAX_CHARACTERS = 10_000_000
+# Of those that are left out, so many characters at a time.
+_PIECE = 10_000
 
 # The rows of the embedding table are a multiple of this, as in published checkpoints:
 # matrix products like it.
@@ -125,11 +130,12 @@ def make_checkpoint(
     """
     if corpus is None or not corpus.is_file():
         raise ValueError(Errors.NO_TOKENIZER_CORPUS.format(path=corpus))
+    check_folder(output)
     data = read_json(size.parent, size.name)
     config = ModernBertConfig.from_dict({**data, **SPECIAL_IDS})
     texts = read_texts(corpus)
     if not texts:
-        raise ValueError(Errors.EMPTY_TEXTS.format(path=corpus))
+        raise ValueError(Errors.NO_TEXT.format(path=corpus))
     tokenizer = train_tokenizer(_thin_out(texts), config.vocab_size)
     n_rows = -(-tokenizer.get_vocab_size() // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
     config = replace(config, vocab_size=n_rows)
@@ -149,6 +155,8 @@ def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
     RAISES (ValueError): If the checkpoint cannot be found or downloaded, or is not
         sound, or the folder holds other files.
     """
+    if Path(os.path.expanduser(name)).resolve() != output.resolve():
+        check_folder(output)
     source = resolve(name, revision)
     config = load_config(source)
     tensors = open_tensors(source, config)
@@ -186,10 +194,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _thin_out(texts: List[str]) -> List[str]:
-    # From the whole corpus, evenly: its documents may be sorted by length.
+def _thin_out(texts: List[str]) -> Iterator[str]:
+    """From the whole corpus, evenly: its documents may be sorted by length."""
     step = max(1, -(-sum(map(len, texts)) // _MAX_CHARACTERS))
-    return texts[::step]
+    pieces = (
+        text[start : start + _PIECE]
+        for text in texts
+        for start in range(0, len(text), _PIECE)
+    )
+    return itertools.islice(pieces, 0, None, step)
 
 
 def _describe_sizes(name: str, sizes: Path) -> str:

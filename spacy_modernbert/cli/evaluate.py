@@ -27,7 +27,7 @@ from ..evaluation.curve import find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
 from ..evaluation.edges import WindowCutter
 from ..evaluation.modes import MODES
-from ..evaluation.report import render_report
+from ..evaluation.report import chance, render_report
 from ..evaluation.resampling import Resampling
 from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
@@ -135,13 +135,16 @@ def evaluate(
             else {"pipeline": compare, **_compare(other, data, docs, resampling)},
         }
         scores = score_as_spacy(prediction)
-        if output is not None:
-            # What `spacy evaluate` writes is at the top, by its names.
-            metrics = {**scores, "evaluation": evaluation}
-            write_text(output, json.dumps(metrics, indent=2, default=float) + "\n")
-        if report is not None:
-            write_text(report, render_report(evaluation, docs))
-        print_tables(evaluation)
+        try:
+            if output is not None:
+                # What `spacy evaluate` writes is at the top, by its names.
+                metrics = {**scores, "evaluation": evaluation}
+                write_text(output, json.dumps(metrics, indent=2, default=float) + "\n")
+            if report is not None:
+                write_text(report, render_report(evaluation, docs))
+        finally:
+            # Where a file cannot be written, the scores are not lost.
+            print_tables(evaluation)
     except (ImportError, MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
     for path in (output, report):
@@ -301,7 +304,7 @@ def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
             "whether that is chance."
         )
     low, high = (f"{100 * comparison[key]:+.2f}" for key in ("low", "high"))
-    return f"{shown} ({low} to {high}), p = {comparison['p_value']:.4f}"
+    return f"{shown} ({low} to {high}), p {chance(comparison['p_value'])}"
 
 
 def _compare(

@@ -1,6 +1,7 @@
 """`python -m spacy modernbert lengths`: how long documents are, and what fits."""
 
 import json
+import os
 import shlex
 import statistics
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +14,7 @@ from wasabi import msg
 from ..atomic import check_outputs, write_text
 from ..doc_files import read_docs
 from ..documents.wordpieces import WordpieceTokenizer
+from ..encoder.checkpoint import TOKENIZER
 from ..encoder.hub import resolve_tokenizer
 from ..errors import Errors
 from ..raw_texts import read_texts
@@ -66,7 +68,8 @@ def lengths(
     into a window of the encoder.
     """
     try:
-        check_outputs([output], [*files, Path(tokenizer)])
+        own = Path(os.path.expanduser(tokenizer))
+        check_outputs([output], [*files, own, own / TOKENIZER])
         found = measure(files, tokenizer, windows)
         if output is not None:
             write_text(output, json.dumps(found, indent=1) + "\n")
@@ -93,7 +96,7 @@ def measure(
     texts, n_tokens = _read(files)
     if not texts:
         names = ", ".join(map(str, files))
-        raise ValueError(Errors.EMPTY_TEXTS.format(path=names))
+        raise ValueError(Errors.NO_TEXT.format(path=names))
     found = WordpieceTokenizer.from_file(resolve_tokenizer(tokenizer))
     n_pieces = [
         len(pieces)

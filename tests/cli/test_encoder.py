@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from spacy_modernbert.cli.encoder import make_checkpoint
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
+from spacy_modernbert.embeddings import load_embedder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.config import SIZES
 
@@ -99,9 +100,12 @@ def test_a_folder_of_the_name_of_a_size(corpus, checkpoint, tmp_path, monkeypatc
 def test_a_tokenizer_is_learned_from_all_over_a_large_corpus(monkeypatch):
     module = sys.modules[make_checkpoint.__module__]
     monkeypatch.setattr(module, "_MAX_CHARACTERS", 30)
+    monkeypatch.setattr(module, "_PIECE", 10)
     texts = [f"{i:010}" for i in range(10)]
-    assert module._thin_out(texts) == texts[::4]
-    assert module._thin_out(texts[:3]) == texts[:3]
+    assert list(module._thin_out(texts)) == texts[::4]
+    assert list(module._thin_out(texts[:3])) == texts[:3]
+    # A text may be as long as all of them.
+    assert list(module._thin_out(["".join(texts)])) == texts[::4]
 
 
 def test_transformers_reads_it(fresh):
@@ -192,6 +196,16 @@ def test_copy_a_pipeline(fresh, tmp_path):
     for part in message.split(". "):
         assert "".join(part.split()) in "".join(found.split())
     done(run(encoder, tmp_path / "out"))
+
+
+def test_copy_what_was_pretrained(fresh, tmp_path):
+    """What is meant is the checkpoint in the output of `pretrain`."""
+    shutil.copytree(fresh, tmp_path / "run" / "encoder")
+    (tmp_path / "run" / "config.cfg").write_text("[pretraining]\nseed = 0\n")
+    found = failed(run(tmp_path / "run", tmp_path / "out"))
+    assert "is the output of `modernbert pretrain`" in " ".join(found.split())
+    with pytest.raises(ValueError, match="is the output of"):
+        load_embedder(str(tmp_path / "run"))
 
 
 def test_special_wordpieces_are_those_of_its_tokenizer(corpus, tmp_path):

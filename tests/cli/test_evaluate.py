@@ -171,7 +171,7 @@ def test_a_gpu_is_asked_for(ruler, tmp_path, monkeypatch):
         ({"--compare": "nowhere"}, "There is no pipeline 'nowhere'"),
         ({"--samples": "0"}, "The number of samples must be at least 1"),
         ({"data": "bad.spacy"}, "bad.spacy cannot be read as a .spacy file"),
-        ({"data": "bare.spacy"}, "No document of bare.spacy says"),
+        ({"data": "bare.spacy"}, "No document of bare.spacy has entity annotations"),
         ({"-o": "test.spacy"}, "test.spacy is used for more"),
         ({"-r": "m.json"}, "m.json is used for more"),
         ({"-r": "log.txt", "--log": "log.txt"}, "log.txt is used for more"),
@@ -331,6 +331,17 @@ def test_what_cannot_be_printed_is_written(ruler, tmp_path, monkeypatch):
     assert "ascii" in failed(run(ruler, data, *options))
     assert json.loads((tmp_path / "m.json").read_text())["ents_f"] == 1.0
     assert (tmp_path / "r.html").is_file()
+
+
+def test_what_cannot_be_written_is_printed(ruler, tmp_path, monkeypatch):
+    def fail(path, text):
+        raise OSError(f"{path}: no space left")
+
+    monkeypatch.setattr(COMMAND, "write_text", fail)
+    data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
+    options = ["-o", tmp_path / "m.json", "--samples", 2]
+    found = failed(run(ruler, data, *options))
+    assert "no space left" in found and "100.00" in found
 
 
 def test_too_little_memory(trained, data, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import spacy
@@ -76,10 +77,15 @@ def test_texts_have_no_tokens(texts, docs, checkpoint):
         (["texts.jsonl", "--tokenizer", "./absent"], "absent"),
         (["texts.jsonl", "--output", "."], "Is a directory"),
         (["texts.jsonl", "--output", "./texts.jsonl"], "texts.jsonl is used for more"),
+        (
+            ["texts.jsonl", "--tokenizer", "mini", "-o", "mini/tokenizer.json"],
+            "tokenizer.json is used for more",
+        ),
     ],
 )
 def test_mistakes(change, message, texts, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint, tmp_path / "mini")
     (tmp_path / "blank.txt").write_text(" \n")
     (tmp_path / "bad.spacy").write_bytes(b"no docs")
     assert re.search(message, failed(run("--tokenizer", checkpoint, *change)))
