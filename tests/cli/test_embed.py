@@ -314,30 +314,48 @@ def test_goes_on_with_standard_input(run, interrupt, wanted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "name"),
+    ("option", "value", "before"),
     [
-        (["--normalize"], "normalize was False and is True"),
-        (["--pooling", "mean"], "pooling was 'cls' and is 'mean'"),
-        (["--window", "20"], "window was 64 and is 20"),
-        (["--precision", "bfloat16"], "precision was 'float32' and is 'bfloat16'"),
+        ("pooling", "mean", "cls"),
+        ("window", 20, 64),
+        ("precision", "bfloat16", "float32"),
     ],
 )
-def test_other_arguments(run, interrupt, text_file, tmp_path, options, name):
+def test_other_arguments(
+    run, interrupt, checkpoint, text_file, tmp_path, option, value, before
+):
     output = tmp_path / "out.npy"
     interrupt(text_file, output, *SMALL)
-    assert name in failed(run(text_file, output, *SMALL, *options))
-    done(run(text_file, output, *SMALL, *options, "--force"))
-    assert len(np.load(output)) == 24
+    options = [*SMALL, f"--{option}", value]
+    message = failed(run(text_file, output, *options))
+    assert f"{option} was {before!r} and is {value!r}" in message
+    done(run(text_file, output, *options, "--force"))
+    settings = {"max_batch_wordpieces": 64, option: value}
+    embedder = load_embedder(str(checkpoint), backend="cpu", **settings)
+    assert_vectors(np.load(output), embedder.embed(TEXTS))
 
 
-def test_other_arguments_where_nothing_is_done(run, text_file, tmp_path, monkeypatch):
+def test_lengths_that_are_other(run, interrupt, text_file, wanted, tmp_path):
+    """Vectors as they are, and those of length 1, are not mixed."""
+    output = tmp_path / "out.npy"
+    interrupt(text_file, output, *SMALL)
+    options = [*SMALL, "--normalize"]
+    message = failed(run(text_file, output, *options))
+    assert "normalize was False and is True" in message
+    done(run(text_file, output, *options, "--force"))
+    assert_vectors(np.load(output), normalized(wanted))
+
+
+def test_other_arguments_where_nothing_is_done(
+    run, text_file, wanted, tmp_path, monkeypatch
+):
     output = tmp_path / "out.npy"
     with monkeypatch.context() as patched:
         patched.setattr(Embedder, "stream", refuse_memory)
         failed(run(text_file, output))
     assert (tmp_path / "out.npy.partial" / "state.json").is_file()
     done(run(text_file, output, "--normalize"))
-    assert len(np.load(output)) == 24
+    assert_vectors(np.load(output), normalized(wanted))
 
 
 def test_the_same_arguments_that_mean_something_else(
@@ -570,7 +588,9 @@ def test_an_output_that_exists(run, text_file, wanted, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.jsonl"])
-def test_an_output_that_cannot_be_renamed(run, text_file, tmp_path, monkeypatch, name):
+def test_an_output_that_cannot_be_renamed(
+    run, text_file, wanted, tmp_path, monkeypatch, name
+):
     """As one that is mounted by itself."""
     output = tmp_path / name
     output.write_bytes(b"mine")
@@ -583,9 +603,8 @@ def test_an_output_that_cannot_be_renamed(run, text_file, tmp_path, monkeypatch,
 
     monkeypatch.setattr(os, "replace", refuse)
     done(run(text_file, output, "--force"))
-    assert (
-        output.stat().st_size > 4 and not vector_files.partial_folder(output).exists()
-    )
+    assert_vectors(read_vectors(output), wanted)
+    assert not vector_files.partial_folder(output).exists()
 
 
 def test_the_input_is_no_output(run, jsonl_file):

@@ -187,21 +187,25 @@ def test_each_tensor_is_made_once():
     assert made == ["a", "b"]
 
 
-@given(st.integers(0, 191), st.integers(0, 255))
-def test_a_changed_byte_is_an_error_or_read_as_the_library_reads_it(position, byte):
-    data = bytearray(
+@given(st.integers(0, 191), st.integers(1, 255))
+def test_a_changed_byte_is_an_error_or_read_as_the_library_reads_it(position, bits):
+    changed = bytearray(
         write({"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)})
     )
-    data[position] = byte
+    changed[position] ^= bits
+    data = bytes(changed)
     try:
-        entries = read_entries(bytes(data))
-    except ValueError:
-        with pytest.raises(Exception):  # noqa: B017
-            load_with_library(bytes(data))
+        wanted = dict(safetensors.deserialize(data))
+    except safetensors.SafetensorError as error:
+        # Which dtypes there are is a matter of those who read a tensor.
+        if "unknown variant" not in str(error):
+            with pytest.raises(ValueError, match="not a sound safetensors file"):
+                read_entries(data)
         return
-    # Other dtypes, and what in the header is not for tensors, are not looked at.
-    floats = {name for name, entry in entries.items() if entry.dtype == "F32"}
-    if b'"__metadata__":{"format":"pt"}' in data and floats == set(entries):
-        wanted = load_with_library(bytes(data))
-        for name, tensor in read_tensors(entries).items():
-            np.testing.assert_array_equal(tensor, wanted[name])
+    entries = read_entries(data)
+    assert entries.keys() == wanted.keys()
+    for name, entry in entries.items():
+        assert entry.dtype == wanted[name]["dtype"]
+        assert list(entry.shape) == wanted[name]["shape"]
+        if entry.dtype == "F32":  # one byte makes words of floats, and no other floats
+            assert read_tensors(entries)[name].tobytes() == wanted[name]["data"]
