@@ -4,8 +4,10 @@ import copy
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+import numpy as np
 import spacy
 from spacy.language import Language
+from spacy.pipeline import EntityRecognizer
 from spacy.training import Example
 from spacy.util import fix_random_seed
 from thinc.api import Config, Model, Optimizer
@@ -73,6 +75,15 @@ def train(
         found = nlp.update(examples, sgd=optimizer, losses={})
         losses.append(float(found["modernbert_ner"]))
     return losses
+
+
+def draw_scores(ner: EntityRecognizer) -> None:
+    """As if a recognizer had learned something: it finds entities."""
+    rng = np.random.default_rng(0)
+    for layer in (ner.model.get_ref("lower"), ner.model.get_ref("upper")):
+        for name in layer.param_names:
+            shape = layer.get_param(name).shape
+            layer.set_param(name, rng.normal(size=shape).astype("f"))
 
 
 # Components of spaCy that take a tok2vec.

@@ -24,6 +24,7 @@ from .util import (
     make_examples,
     make_text,
     skip_unless_here,
+    some_entities,
 )
 
 NAMES = BACKENDS[1:]
@@ -51,7 +52,7 @@ def test_order_and_batches(trained, backend):
     nlp = load_exact(trained, backend)
     docs = list(nlp.pipe(TEXTS, batch_size=3))
     assert [doc.text for doc in docs] == TEXTS
-    assert entities(docs) == entities([nlp(text) for text in TEXTS])
+    assert some_entities(docs) == entities([nlp(text) for text in TEXTS])
 
 
 def test_empty_docs_and_a_doc_of_three_windows(trained, backend):
@@ -62,7 +63,7 @@ def test_empty_docs_and_a_doc_of_three_windows(trained, backend):
     assert n_windows[1] == 0 or not encoded.plan.windows[1][0]
     assert n_windows[3] >= 3
     wanted = encode(load_exact(trained, "cpu", get_spans=spans), ODD)
-    np.testing.assert_allclose(encoded.vectors, wanted.vectors, atol=1e-3)
+    np.testing.assert_allclose(encoded.vectors, wanted.vectors, atol=1e-4)
     docs = list(nlp.pipe(ODD))
     assert [doc.text for doc in docs] == ODD
     assert not docs[1].ents and docs[3].ents
@@ -85,7 +86,7 @@ def test_added_and_trained_or_refused(checkpoint, backend, tmp_path):
     losses = train(nlp, examples, optimizer, steps=20)
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     nlp.to_disk(tmp_path / "nlp")
-    wanted = entities(nlp.pipe(TEXTS))
+    wanted = some_entities(nlp.pipe(TEXTS))
     for other in NAMES:
         if not look_for(other).missing:
             again = load_exact(tmp_path / "nlp", other)
@@ -131,7 +132,7 @@ def test_bytes(trained, backend):
     nlp = load_exact(trained, backend)
     other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
     assert loaded_encoder(other).device == loaded_encoder(nlp).device
-    assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+    assert entities(other.pipe(TEXTS)) == some_entities(nlp.pipe(TEXTS))
 
 
 # In a process of its own, since a fork that hangs would hang the tests.

@@ -16,6 +16,7 @@ from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.products import TorchProducts
 
 from .pipelines import (
+    draw_scores,
     layer_of,
     load_with,
     loaded_encoder,
@@ -31,6 +32,7 @@ from .util import (
     make_checkpoint,
     make_examples,
     make_text,
+    some_entities,
     tok2vec_config,
 )
 
@@ -294,15 +296,6 @@ def test_initialized_again(checkpoint, use_upper):
     assert ner.model.attrs["unseen_classes"]
     begin()
     assert not ner.model.attrs["unseen_classes"]
-
-
-def draw_scores(ner):
-    """As if a recognizer had learned something: it finds entities."""
-    rng = np.random.default_rng(0)
-    for layer in (ner.model.get_ref("lower"), ner.model.get_ref("upper")):
-        for name in layer.param_names:
-            shape = layer.get_param(name).shape
-            layer.set_param(name, rng.normal(size=shape).astype("f"))
 
 
 def relabelled(nlp, label):
@@ -571,7 +564,7 @@ def test_round_trip(trained, tmp_path):
 def test_bytes(trained):
     nlp = spacy.load(trained)
     other = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
-    assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+    assert entities(other.pipe(TEXTS)) == some_entities(nlp.pipe(TEXTS))
 
 
 def test_saved_over_itself(checkpoint, trained, tmp_path):
@@ -586,7 +579,7 @@ def test_saved_over_itself(checkpoint, trained, tmp_path):
         nlp.update(examples, sgd=optimizer)
     nlp.to_disk(tmp_path / "nlp")
     other = spacy.load(tmp_path / "nlp")
-    assert entities(other.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+    assert entities(other.pipe(TEXTS)) == some_entities(nlp.pipe(TEXTS))
     found = loaded_encoder(other).tensors()
     for name, array in loaded_encoder(nlp).tensors().items():
         np.testing.assert_array_equal(found[name], array)
@@ -610,9 +603,8 @@ def test_a_failed_save_leaves_the_encoder_that_was_there(
         "model",
         "moves",
     }
-    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == (
-        entities(spacy.load(trained).pipe(TEXTS))
-    )
+    wanted = some_entities(spacy.load(trained).pipe(TEXTS))
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
 
 
 def test_not_initialized_on_disk(checkpoint, tmp_path):
@@ -682,7 +674,8 @@ def test_settings_when_loading(trained):
         300,
         50,
     )
-    assert entities(nlp.pipe(TEXTS)) == entities(spacy.load(trained).pipe(TEXTS))
+    wanted = some_entities(spacy.load(trained).pipe(TEXTS))
+    assert entities(nlp.pipe(TEXTS)) == wanted
     settings = shim_of(spacy.load(trained)).settings
     dotted = {"components.modernbert_ner.model.tok2vec.max_batch_wordpieces": 9000}
     found = shim_of(spacy.load(trained, config=dotted)).settings
@@ -756,7 +749,8 @@ def test_another_tok2vec_altogether(tmp_path):
     }
     nlp = spacy.blank("en").from_config(config)
     nlp.initialize(lambda: make_examples(nlp, 2))
+    draw_scores(nlp.get_pipe("modernbert_ner"))
+    wanted = some_entities(nlp.pipe(TEXTS))
     nlp.to_disk(tmp_path / "nlp")
     assert not (tmp_path / "nlp" / "modernbert_ner" / "encoder").exists()
-    found = spacy.load(tmp_path / "nlp")
-    assert entities(found.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted

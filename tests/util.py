@@ -5,7 +5,7 @@ import pickle
 import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -154,9 +154,18 @@ def kept_config(checkpoint: Path) -> Dict[str, Any]:
     }
 
 
-def entities(docs: Sequence[Doc]) -> List[List[Any]]:
+def entities(docs: Iterable[Doc]) -> List[List[Any]]:
     """RETURNS (List[List[Any]]): Start, end and label of the entities of each Doc."""
     return [[(ent.start, ent.end, ent.label_) for ent in doc.ents] for doc in docs]
+
+
+def some_entities(docs: Iterable[Doc]) -> List[List[Any]]:
+    """RETURNS (List[List[Any]]): Those of `entities`, of which there are some: what
+    finds nothing is the same wherever it runs.
+    """
+    found = entities(docs)
+    assert any(found), "no entities"
+    return found
 
 
 def _starts(text: str, name: str) -> List[int]:

@@ -11,7 +11,7 @@ from spacy_modernbert import components
 from spacy_modernbert.layers.standardize import standardized
 from spacy_modernbert.layers.tok2vec import OneWord
 
-from ..pipelines import shim_of
+from ..pipelines import draw_scores, shim_of
 from ..util import (
     count_passes,
     entities,
@@ -20,6 +20,7 @@ from ..util import (
     make_text,
     make_tok2vec,
     pickled,
+    some_entities,
     tok2vec_config,
 )
 
@@ -148,8 +149,7 @@ def test_a_pipeline(checkpoint, tmp_path):
     losses = [nlp.update(examples, sgd=sgd, losses={})["ner"] for _ in range(20)]
     assert losses[-1] < losses[0]
     assert not np.allclose(scaling_of(nlp).get_param("scale"), 1)
-    wanted = entities(nlp.pipe(TEXTS))
-    assert any(wanted)
+    wanted = some_entities(nlp.pipe(TEXTS))
     nlp.to_disk(tmp_path / "nlp")
     assert (tmp_path / "nlp" / "ner" / "encoder").is_dir()
     loaded = spacy.load(tmp_path / "nlp")
@@ -191,9 +191,8 @@ def test_whatever_decodes(checkpoint, monkeypatch):
     nlp = make_nlp(checkpoint)
     examples = make_examples(nlp, 8)
     nlp.initialize(lambda: examples)
-    for _ in range(4):
-        nlp.update(examples)
-    wanted = entities(nlp.pipe(TEXTS))
+    draw_scores(nlp.get_pipe("ner"))
+    wanted = some_entities(nlp.pipe(TEXTS))
     monkeypatch.setattr(components, "import_compiled", lambda name: None)
     assert entities(nlp.pipe(TEXTS)) == wanted
 
@@ -217,8 +216,9 @@ def test_settings_of_the_encoder(checkpoint, tmp_path):
     nlp = make_nlp(checkpoint)
     examples = make_examples(nlp, 8)
     nlp.initialize(lambda: examples)
+    draw_scores(nlp.get_pipe("ner"))
     nlp.to_disk(tmp_path / "nlp")
     changes = {"components.ner.model.tok2vec.max_batch_wordpieces": 128}
     loaded = spacy.load(tmp_path / "nlp", config=changes)
     assert shim_of(loaded, "ner").settings.max_batch_wordpieces == 128
-    assert entities(loaded.pipe(TEXTS)) == entities(nlp.pipe(TEXTS))
+    assert entities(loaded.pipe(TEXTS)) == some_entities(nlp.pipe(TEXTS))
