@@ -12,11 +12,12 @@ from spacy.training import Example
 from spacy.util import fix_random_seed
 from thinc.api import Config, Model, Optimizer
 
+from spacy_modernbert.components import DEFAULT_CONFIG
 from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.layers.shim import EncoderShim
 
-from .util import make_examples, make_text
+from .util import make_examples, make_text, tok2vec_config
 
 
 def make_nlp(checkpoint: Path, lang: str = "en", **tok2vec: Any) -> Language:
@@ -25,6 +26,66 @@ def make_nlp(checkpoint: Path, lang: str = "en", **tok2vec: Any) -> Language:
     tok2vec = {"name": str(checkpoint), "backend": "cpu", **tok2vec}
     nlp.add_pipe("modernbert_ner", config={"model": {"tok2vec": tok2vec}})
     return nlp
+
+
+def lstm_nlp(checkpoint: Path) -> Language:
+    """RETURNS (Language): A pipeline with an LSTM over the encoder."""
+    tok2vec = {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": tok2vec_config(checkpoint),
+        "encode": {
+            "@architectures": "spacy.TorchBiLSTMEncoder.v1",
+            "width": 32,
+            "depth": 1,
+            "dropout": 0.0,
+        },
+    }
+    model = {**DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
+    config = {"components": {"ner": {"factory": "modernbert_ner", "model": model}}}
+    return spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
+
+
+# What listens to spacy-transformers' `transformer`.
+LISTENER = {
+    "@architectures": "spacy-transformers.TransformerListener.v1",
+    "grad_factor": 1.0,
+    "pooling": {"@layers": "reduce_mean.v1"},
+    "upstream": "*",
+}
+
+
+def shared_config(checkpoint: Path, **changes: Any) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The config of a shared encoder, with windows that hold
+    a few sentences.
+    """
+    config = tok2vec_config(checkpoint, window=64, overlap=16, **changes)
+    del config["pooling"]
+    return {**config, "@architectures": "spacy-modernbert.ModernBertModel.v1"}
+
+
+def ner_config(tok2vec: Dict[str, Any]) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The config of a `ner` with such a tok2vec in it."""
+    model = {**DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
+    return {"factory": "ner", "model": model}
+
+
+def nlp_of(**blocks: Dict[str, Any]) -> Language:
+    """RETURNS (Language): A pipeline of components, each given by its config."""
+    config = spacy.blank("en").config.copy()
+    config["nlp"]["pipeline"] = list(blocks)
+    config["components"] = blocks
+    return spacy.blank("en").from_config(config)
+
+
+def shared_nlp(
+    checkpoint: Path, listener: Dict[str, Any] = LISTENER, **changes: Any
+) -> Language:
+    """RETURNS (Language): A pipeline whose `ner` listens to a shared encoder."""
+    transformer = {
+        "factory": "transformer",
+        "model": shared_config(checkpoint, **changes),
+    }
+    return nlp_of(transformer=transformer, ner=ner_config(listener))
 
 
 def load_with(folder: Path, **tok2vec: Any) -> Language:

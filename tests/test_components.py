@@ -8,7 +8,6 @@ import pytest
 import spacy
 import srsly
 from spacy.pipeline import EntityRecognizer
-from spacy.tokens import Span
 from thinc.api import Config, fix_random_seed
 
 from spacy_modernbert import components
@@ -20,6 +19,7 @@ from .pipelines import (
     layer_of,
     load_with,
     loaded_encoder,
+    lstm_nlp,
     make_nlp,
     shim_of,
     train_ner,
@@ -120,23 +120,6 @@ def test_initializing_encodes_nothing(checkpoint):
     # The next time, models are initialized as ever.
     nlp.update(examples[:2])
     assert len(passes.trained) == 1
-
-
-def lstm_nlp(checkpoint):
-    """RETURNS (Language): A pipeline with an LSTM over the encoder."""
-    tok2vec = {
-        "@architectures": "spacy.Tok2Vec.v2",
-        "embed": tok2vec_config(checkpoint),
-        "encode": {
-            "@architectures": "spacy.TorchBiLSTMEncoder.v1",
-            "width": 32,
-            "depth": 1,
-            "dropout": 0.0,
-        },
-    }
-    model = {**components.DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
-    config = {"components": {"ner": {"factory": "modernbert_ner", "model": model}}}
-    return spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
 
 
 def test_initializing_with_layers_on_top_that_refuse_no_tokens(checkpoint):
@@ -254,247 +237,6 @@ def test_trained_as_by_spacy(checkpoint):
     assert found.keys() == stock.keys()
     for name, gradient in found.items():
         np.testing.assert_allclose(gradient, stock[name], rtol=1e-3, atol=1e-5)
-
-
-def blank_nlp(checkpoint, use_upper):
-    """With a recognizer that has not been initialized."""
-    nlp = spacy.blank("en")
-    model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
-    model["use_upper"] = use_upper
-    nlp.add_pipe("modernbert_ner", config={"model": model})
-    return nlp
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-def test_initialized_again(checkpoint, use_upper):
-    """It starts from scratch: of spaCy's parser, the lower layer alone would not."""
-    nlp = blank_nlp(checkpoint, use_upper)
-    ner = nlp.get_pipe("modernbert_ner")
-    examples = make_examples(nlp, 2)
-
-    def begin():
-        fix_random_seed(0)
-        return nlp.initialize(lambda: examples)
-
-    def weights():
-        named = [
-            (f"{i}.{node.name}.{name}", node.get_param(name).copy())
-            for i, node in enumerate(ner.model.walk())
-            for name in node.param_names
-        ]
-        return dict(named)
-
-    optimizer = begin()
-    fresh = weights()
-    nlp.update(examples, sgd=optimizer)
-    assert any((each != fresh[name]).any() for name, each in weights().items())
-    begin()
-    for name, each in weights().items():
-        np.testing.assert_array_equal(each, fresh[name], name)
-    # A label that was added, and has not been trained, is like all others then.
-    ner.add_label("ANOTHER")
-    assert ner.model.attrs["unseen_classes"]
-    begin()
-    assert not ner.model.attrs["unseen_classes"]
-
-
-def relabelled(nlp, label):
-    """Examples in which another label is frequent, so that its actions come first."""
-    examples = make_examples(nlp, 2)
-    for example in examples:
-        doc = example.reference
-        doc.ents = [Span(doc, i, i + 1, label) for i in range(len(doc))]
-    return examples
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-@pytest.mark.parametrize("label", ["PLACE", "ANOTHER"])
-@pytest.mark.parametrize("is_added", [False, True])
-def test_an_encoder_that_is_gone(tmp_path, use_upper, label, is_added):
-    """What was learned is still there when it cannot be initialized again."""
-    checkpoint = make_checkpoint(tmp_path / "encoder")
-    nlp = blank_nlp(checkpoint, use_upper)
-    ner = nlp.get_pipe("modernbert_ner")
-    examples = make_examples(nlp, 4)
-    optimizer = nlp.initialize(lambda: examples)
-    draw_scores(ner)
-    nlp.update(examples, sgd=optimizer)  # so that the encoder has to be read again
-    if is_added:
-        ner.add_label("LATER")
-    wanted = entities(nlp.pipe(TEXTS))
-    assert any(wanted)
-    labels, unseen = ner.labels, set(ner.model.attrs["unseen_classes"])
-    shutil.rmtree(checkpoint)
-    with pytest.raises(ValueError, match="encoder"):
-        nlp.initialize(lambda: relabelled(nlp, label))
-    assert ner.labels == labels and ner.model.attrs["unseen_classes"] == unseen
-    assert bool(unseen) == is_added
-    assert entities(nlp.pipe(TEXTS)) == wanted
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-@pytest.mark.parametrize("labels", [[], ["PLACE"], ["A", "B", "C"]])
-@pytest.mark.parametrize("by_bytes", [False, True])
-def test_loaded_into_one_of_other_labels(
-    checkpoint, tmp_path, use_upper, labels, by_bytes
-):
-    """Nothing of it is left."""
-
-    def make(labels):
-        nlp = blank_nlp(checkpoint, use_upper)
-        for label in labels:
-            nlp.get_pipe("modernbert_ner").add_label(label)
-        nlp.initialize()
-        return nlp
-
-    trained = make(["PERSON", "PLACE"])
-    draw_scores(trained.get_pipe("modernbert_ner"))
-    wanted = entities(trained.pipe(TEXTS))
-    assert any(wanted)
-    other = make(labels)
-    if by_bytes:
-        other.from_bytes(trained.to_bytes())
-    else:
-        trained.to_disk(tmp_path)
-        other.from_disk(tmp_path)
-    ner = other.get_pipe("modernbert_ner")
-    assert ner.labels == trained.get_pipe("modernbert_ner").labels
-    assert not ner.model.attrs["unseen_classes"]
-    assert entities(other.pipe(TEXTS)) == wanted
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-def test_loaded_into_one_that_was_learning(checkpoint, use_upper):
-    """Neither its gradients nor what its optimizer remembers are in the way."""
-
-    def make(labels):
-        nlp = blank_nlp(checkpoint, use_upper)
-        for label in labels:
-            nlp.get_pipe("modernbert_ner").add_label(label)
-        examples = make_examples(nlp, 2)
-        return nlp, examples, nlp.initialize(lambda: examples)
-
-    nlp, examples, optimizer = make(["ONE", "TWO", "THREE"])
-    nlp.update(examples, sgd=optimizer)
-    nlp.resume_training(sgd=optimizer)
-    other, *_ = make([])
-    nlp.from_bytes(other.to_bytes())
-    wanted = make_examples(nlp, 2)
-    for _ in range(2):
-        nlp.update(wanted, sgd=optimizer)
-        nlp.rehearse(wanted, sgd=optimizer)
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-@pytest.mark.parametrize("by_bytes", [False, True])
-def test_actions_that_were_not_seen_are_saved(
-    checkpoint, tmp_path, use_upper, by_bytes
-):
-    """A label that was added has scores of zero. In a pipeline that was loaded, too,
-    they are lower than all others.
-    """
-    nlp = blank_nlp(checkpoint, use_upper)
-    ner = nlp.get_pipe("modernbert_ner")
-    ner.add_label("PERSON")
-    nlp.initialize()
-    draw_scores(ner)
-    # So that zero would be the best score.
-    scores = ner.model.get_ref("upper" if use_upper else "lower")
-    scores.set_param("b", scores.get_param("b") - 1000)
-    wanted = entities(nlp.pipe(TEXTS))
-    ner.add_label("LATER")
-    unseen = set(ner.model.attrs["unseen_classes"])
-    assert unseen and entities(nlp.pipe(TEXTS)) == wanted
-    if by_bytes:
-        loaded = blank_nlp(checkpoint, use_upper).from_bytes(nlp.to_bytes())
-    else:
-        nlp.to_disk(tmp_path)
-        loaded = spacy.load(tmp_path)
-    other = loaded.get_pipe("modernbert_ner")
-    assert other.model.attrs["unseen_classes"] == unseen
-    assert entities(loaded.pipe(TEXTS)) == wanted
-    assert other.cfg == ner.cfg
-    # The settings that were saved are those of the model that was.
-    other.from_bytes(ner.to_bytes(), exclude=["model"])
-    assert other.cfg == ner.cfg
-
-
-def no_vocab(folder):
-    """As `nlp.to_disk` saves components, which `from_disk` does not expect."""
-    return folder
-
-
-def no_encoder(folder):
-    shutil.rmtree(folder / "encoder")
-    return folder
-
-
-def cut_short(folder):
-    data = (folder / "model").read_bytes()
-    (folder / "model").write_bytes(data[: len(data) // 2])
-    return folder
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-@pytest.mark.parametrize("harm", [no_vocab, no_encoder, cut_short])
-def test_what_cannot_be_loaded(checkpoint, tmp_path, use_upper, harm):
-    """The recognizer into which it was to be loaded is as it was."""
-
-    def make(labels):
-        nlp = blank_nlp(checkpoint, use_upper)
-        for label in labels:
-            nlp.get_pipe("modernbert_ner").add_label(label)
-        nlp.initialize()
-        draw_scores(nlp.get_pipe("modernbert_ner"))
-        return nlp
-
-    make(["ONE", "TWO", "THREE"]).to_disk(tmp_path)
-    folder = harm(tmp_path / "modernbert_ner")
-    nlp = make(["PERSON"])
-    ner = nlp.get_pipe("modernbert_ner")
-    ner.add_label("LATER")
-    wanted = entities(nlp.pipe(TEXTS))
-    labels, unseen, cfg = (
-        ner.labels,
-        set(ner.model.attrs["unseen_classes"]),
-        {**ner.cfg},
-    )
-    assert any(wanted) and unseen
-    with pytest.raises((OSError, ValueError)):
-        ner.from_disk(folder, exclude=[] if harm is no_vocab else ["vocab"])
-    assert (ner.labels, ner.model.attrs["unseen_classes"], ner.cfg) == (
-        labels,
-        unseen,
-        cfg,
-    )
-    assert entities(nlp.pipe(TEXTS)) == wanted
-    data = ner.to_bytes()
-    with pytest.raises((OSError, ValueError)):
-        ner.from_bytes(data[: len(data) // 2])
-    assert entities(nlp.pipe(TEXTS)) == wanted
-    # And it learns as before.
-    nlp.update(make_examples(nlp, 2), sgd=nlp.create_optimizer())
-
-
-def test_what_torch_holds_when_something_cannot_be_loaded(checkpoint, tmp_path):
-    """Layers of torch load into the weights that they have."""
-
-    def make(seed):
-        fix_random_seed(seed)
-        nlp = lstm_nlp(checkpoint)
-        examples = make_examples(nlp, 2)
-        nlp.initialize(lambda: examples)
-        draw_scores(nlp.get_pipe("ner"))
-        return nlp
-
-    make(1).to_disk(tmp_path)
-    shutil.rmtree(tmp_path / "ner" / "encoder")
-    nlp = make(2)
-    wanted = entities(nlp.pipe(TEXTS))
-    assert any(wanted)
-    with pytest.raises(ValueError, match="encoder"):
-        nlp.get_pipe("ner").from_disk(tmp_path / "ner", exclude=["vocab"])
-    assert entities(nlp.pipe(TEXTS)) == wanted
 
 
 def test_products_of_layers_that_a_label_adds(checkpoint):
