@@ -18,7 +18,7 @@ from spacy_modernbert.documents.windows import (
 
 from .toys import alignment_of, alignments, no_breaks, one_each, texts, toy
 
-pytestmark = pytest.mark.filterwarnings("ignore:Of the tokens of a Doc")
+pytestmark = pytest.mark.filterwarnings("ignore:Tokens of a Doc that")
 
 
 def bounds(windows):

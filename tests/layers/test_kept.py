@@ -118,6 +118,30 @@ def test_what_is_predicted_in_a_training_is_kept(checkpoint, docs):
     assert get_shim(model.layers[0]).trained_wordpieces == read
 
 
+def test_standardized(checkpoint, docs):
+    """Vectors are kept as the encoder makes them, and given as they are used."""
+    bare, model = (
+        make_tok2vec(
+            checkpoint, standardize=True, grad_factor=0.0, window=64, overlap=16
+        )
+        for _ in range(2)
+    )
+    model = KeptVectors_v1(model, 10)
+    for each in (bare, model):
+        each.initialize(X=docs)
+    counting = count_passes(model)
+    wanted = bare.predict(docs)
+    assert not np.allclose(wanted[0], bare.layers[0].predict(docs)[0], atol=1e-2)
+    n_passes = []
+    for _ in range(2):
+        found, backprop = model.begin_update(docs)
+        for rows, others in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(rows, others, atol=1e-4)
+        assert backprop(found) == docs
+        n_passes.append(len(counting.encoded))
+    assert n_passes[1] == n_passes[0] > 0
+
+
 def test_vectors_of_a_doc_do_not_hold_a_pass(checkpoint, docs):
     """Docs may keep them."""
     model = keeping(checkpoint)
