@@ -10,22 +10,23 @@ import pytest
 from .util import ROOT
 
 
-def run_script(
-    script: str,
+def run_python(
     *arguments: object,
     stdin: str = "",
     env: Optional[Dict[str, str]] = None,
-    timeout: float = 300,
-) -> str:
-    """Run a script that is not to fail in a fresh process, with the repository as its
-    working folder, so that it can import `tests`.
+    cwd: Path = ROOT,
+    timeout: float = 600,
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a fresh process, which may fail, but not hang.
 
-    RETURNS (str): What it printed.
+    arguments (object): Those of `python`.
+    cwd (Path): Its working folder. That of the repository lets it import `tests`.
+    RETURNS (subprocess.CompletedProcess[str]): How it ended, and what it printed.
     """
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            cwd=ROOT,
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
             input=stdin,
             env=env,
             capture_output=True,
@@ -37,8 +38,29 @@ def run_script(
         if isinstance(said, bytes):  # on Linux, whatever was asked for
             said = said.decode(errors="replace")
         pytest.fail(f"It ran for more than {timeout} seconds, and said:\n{said}")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+
+def succeeded(process: subprocess.CompletedProcess[str]) -> str:
+    """RETURNS (str): What was printed by a process that did not fail."""
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def run_script(
+    script: str,
+    *arguments: object,
+    stdin: str = "",
+    env: Optional[Dict[str, str]] = None,
+    timeout: float = 300,
+) -> str:
+    """Run a script that is not to fail in a fresh process, with the repository as its
+    working folder.
+
+    RETURNS (str): What it printed.
+    """
+    return succeeded(
+        run_python("-c", script, *arguments, stdin=stdin, env=env, timeout=timeout)
+    )
 
 
 # The head of a script that measures resident memory, and its peaks. Not getrusage's:

@@ -17,6 +17,7 @@ from .util import (
     make_examples,
     make_text,
     make_tok2vec,
+    require,
     tok2vec_config,
 )
 
@@ -27,7 +28,7 @@ SHARED = "spacy-modernbert.ModernBertModel.v1"
 @pytest.fixture(params=[INLINE, SHARED])
 def make(request):
     if request.param == SHARED:
-        pytest.importorskip("spacy_transformers")
+        require("spacy_transformers")
 
     def make(**changes):
         config = tok2vec_config("nowhere", **{"@architectures": request.param})
@@ -93,7 +94,7 @@ def test_wrong_values(make, change):
     ((key, value),) = change.items()
     settings = {"name": "nowhere", "get_spans": LongContextSpans(512, 32), **change}
     if make is ModernBertModel_v1:
-        pytest.importorskip("spacy_transformers")
+        require("spacy_transformers")
     else:
         settings["pooling"] = reduce_mean()
     with pytest.raises(ValueError, match=key) as error:

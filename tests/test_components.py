@@ -32,6 +32,7 @@ from .util import (
     make_checkpoint,
     make_examples,
     make_text,
+    require,
     some_entities,
     tok2vec_config,
 )
@@ -276,7 +277,7 @@ def test_files(trained, checkpoint):
 
 
 def test_transformers_reads_the_encoder(trained):
-    transformers = pytest.importorskip("transformers")
+    transformers = require("transformers")
     import torch
 
     folder = trained / "modernbert_ner" / "encoder"

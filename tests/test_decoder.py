@@ -17,14 +17,14 @@ from thinc.api import Model
 from spacy_modernbert import components
 from spacy_modernbert.components import ModernBertNER
 
-from .util import entities, make_example, make_text
+from .util import entities, make_example, make_text, require
 
-pytest.importorskip("numba", reason="The decoder is compiled with Numba.")
+require("numba", reason="The decoder is compiled with Numba.")
 
-from spacy_modernbert import decoder, transitions
+from spacy_modernbert import decoder, transitions  # noqa: E402
 
-from .recognizers import make_doc, make_pipe, nlp
-from .scripts import run_script
+from .recognizers import make_doc, make_pipe, nlp  # noqa: E402
+from .scripts import run_script  # noqa: E402
 
 TEXTS = [make_text(seed, 3) for seed in range(200, 206)]
 ATTRIBUTES = ["ENT_IOB", "ENT_TYPE", "ENT_KB_ID", "ENT_ID"]

@@ -21,7 +21,7 @@ from spacy_modernbert.types import PackedBatch
 
 from .commands import done, invoke
 from .pipelines import change_settings, load_exact, loaded_encoder
-from .util import ROOT
+from .util import ROOT, require
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf8") for page in PAGES)
@@ -227,8 +227,8 @@ def test_a_cleaner():
 
 
 def test_onnx_without_this_package(my_pipeline):
-    ort = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    pytest.importorskip("onnx", reason="needs the extra onnx")
+    ort = require("onnxruntime", reason="needs the extra onnx")
+    require("onnx", reason="needs the extra onnx")
     done(invoke(*find("bash", "export-onnx").split()[4:]))
     first, second = np.array([1, 7, 8, 2]), np.array([1, 9, 2])
     names = {"np": np, "first_ids": first, "second_ids": second}

@@ -24,6 +24,7 @@ from .util import (
     SmallDevice,
     make_checkpoint,
     make_text,
+    require,
     tok2vec_config,
 )
 
@@ -312,7 +313,7 @@ def test_of_a_pipeline_quantized(trained):
 
 
 def test_of_a_shared_encoder(checkpoint, tmp_path):
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     nlp = spacy.blank("en")
     model = {
         "@architectures": "spacy-modernbert.ModernBertModel.v1",
@@ -337,7 +338,7 @@ def test_of_a_shared_encoder(checkpoint, tmp_path):
 
 def test_windows_of_other_span_getters(checkpoint, tmp_path):
     """They count in tokens, or in what they like."""
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     nlp = spacy.blank("en")
     spans = {
         "@span_getters": "spacy-transformers.strided_spans.v1",

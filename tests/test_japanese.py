@@ -12,10 +12,10 @@ from spacy_modernbert.layers.encode import find_layers
 
 from .encoder import layouts
 from .pipelines import make_nlp, shim_of, start, train
-from .util import entities
+from .util import entities, require
 
-pytest.importorskip("sudachipy", reason="needs the extra ja")
-pytest.importorskip("sudachidict_core", reason="needs the extra ja")
+require("sudachipy", reason="needs the extra ja")
+require("sudachidict_core", reason="needs the extra ja")
 
 PEOPLE = ["夏目漱石", "紫式部", "𠮷田さん"]
 PLACES = ["東京", "京都", "札幌市"]

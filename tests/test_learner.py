@@ -10,12 +10,14 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import fix_random_seed
 
-pytest.importorskip("numba", reason="The update is compiled with Numba.")
+from .util import require
 
-from spacy_modernbert import components, learner
+require("numba", reason="The update is compiled with Numba.")
 
-from . import util
-from .recognizers import WIDTH, make_doc, make_pipe, nlp
+from spacy_modernbert import components, learner  # noqa: E402
+
+from . import util  # noqa: E402
+from .recognizers import WIDTH, make_doc, make_pipe, nlp  # noqa: E402
 
 TEXTS = [util.make_text(seed, 3) for seed in range(300, 304)]
 

@@ -1,8 +1,6 @@
 """The logger in real training runs: in a terminal, in a log file, cut short."""
 
 import io
-import subprocess
-import sys
 
 import pytest
 import spacy
@@ -20,6 +18,7 @@ from spacy_modernbert.loggers import (
     read_memory,
 )
 
+from .scripts import run_python
 from .util import ROOT, read_jsonl
 
 NAME = "spacy-modernbert.ProgressLogger.v1"
@@ -67,12 +66,7 @@ def test_it_is_registered():
 def test_spacy_train(overrides, tmp_path):
     """As a user runs it, with the output in a file."""
     arguments = [f"--{name}={value}" for name, value in overrides.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "spacy", "train", RECIPE, "-o", tmp_path, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-m", "spacy", "train", RECIPE, "-o", tmp_path, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     # Plain lines, and no bar.
     assert "\r" not in done.stdout + done.stderr and "%|" not in done.stderr
@@ -179,6 +173,18 @@ def test_a_pipeline_without_an_encoder(tmp_path):
     assert entry["wordpieces"] == 0 and entry["wordpieces_per_second"] is None
     assert entry["seconds_left"] is None  # nobody knows when it ends
     assert entry["scores"]["ents_f"] is None
+
+
+@pytest.mark.parametrize("place", ["file/run.jsonl", "folder"])
+def test_a_log_that_cannot_be_written(nlp, tmp_path, place):
+    """Is told of before anything is trained."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    nlp.config["training"]["logger"]["output_file"] = str(tmp_path / place)
+    nlp.update = lambda *args, **kwargs: pytest.fail("trained in vain")
+    with pytest.raises(OSError, match=place.partition("/")[0]):
+        train(nlp, stdout=io.StringIO(), stderr=io.StringIO())
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_without_an_output_folder(nlp, tmp_path, monkeypatch):

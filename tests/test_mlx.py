@@ -8,9 +8,9 @@ import spacy
 from spacy.util import fix_random_seed
 
 from .pipelines import change_settings, load_with, make_nlp, start, train
-from .util import entities, make_examples, make_text
+from .util import entities, make_examples, make_text, require
 
-pytest.importorskip("mlx.core", reason="needs MLX: pip install mlx")
+require("mlx.core", reason="needs MLX: pip install mlx")
 
 
 def quantized(folder, copy, quantization):

@@ -1,13 +1,11 @@
 """A pipeline whose encoder runs by OpenVINO: what test_backends.py does not show."""
 
-import pytest
-
 from spacy_modernbert.encoder import availability
 
 from .pipelines import load_exact, load_with, loaded_encoder, shim_of, train
-from .util import entities, make_examples, make_text
+from .util import entities, make_examples, make_text, require
 
-pytest.importorskip("openvino", reason="needs OpenVINO")
+require("openvino", reason="needs OpenVINO")
 
 TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]
 

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -30,7 +28,7 @@ from .pipelines import (
     train,
     train_ner,
 )
-from .scripts import run_script
+from .scripts import run_python, run_script, succeeded
 from .util import (
     PEOPLE,
     PLACES,
@@ -192,10 +190,27 @@ def test_new_labels_and_rehearsal(trained, layer_lr_decay):
     assert any((before[name] != after[name]).any() for name in before)
 
 
-def test_dropout_rate_does_no_harm(trained):
-    nlp = spacy.load(trained)
-    nlp.update(make_examples(nlp, 2), drop=0.3, sgd=nlp.resume_training())
-    assert nlp(TEXTS[0]).ents
+MEAN = {"@layers": "reduce_mean.v1"}
+DROPPING = {
+    "@layers": "chain.v1",
+    "*": {"mean": MEAN, "dropout": {"@layers": "Dropout.v1", "rate": 0.0}},
+}
+
+
+@pytest.mark.parametrize("pooling", [MEAN, DROPPING], ids=["without", "with"])
+def test_dropout_rate(checkpoint, pooling):
+    """It reaches layers that drop something out. The encoder is none of them."""
+    nlp = make_nlp(checkpoint, pooling=pooling)
+    examples = make_examples(nlp, 2)
+    nlp.initialize(lambda: examples)
+    draw_scores(nlp.get_pipe("modernbert_ner"))
+    losses = []
+    for drop in (0.0, 0.3, 0.3):
+        fix_random_seed(0)
+        found = nlp.update(examples, drop=drop, sgd=False, losses={})
+        losses.append(found["modernbert_ner"])
+    assert (losses[0] != pytest.approx(losses[1])) == (pooling is DROPPING)
+    assert losses[1] == pytest.approx(losses[2])
 
 
 def test_spacy_train(checkpoint, tmp_path):
@@ -333,14 +348,8 @@ def test_spawned_processes(trained, tmp_path):
     """
     script = tmp_path / "script.py"
     script.write_text(SPAWN)
-    done = subprocess.run(
-        [sys.executable, str(script), str(trained)],
-        input=json.dumps(TEXTS),
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    succeeded(run_python(script, trained, stdin=json.dumps(TEXTS), env=env))
 
 
 FRESH = """

@@ -13,6 +13,7 @@ from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
 
 from .commands import done, failed, invoke
 from .hub import answer_with
+from .util import require
 
 NAME = {"name": "owner/name", "revision": "abc"}
 
@@ -42,7 +43,7 @@ def pretrain(tmp_path):
 def command(*arguments):
     def run(tmp_path):
         if "export-onnx" in arguments:
-            pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+            require("onnxruntime", reason="needs the extra onnx")
         texts = tmp_path / "texts.txt"
         texts.write_text("Anna went to Oslo.")
         words = [each.format(out=tmp_path / "out", texts=texts) for each in arguments]
@@ -93,7 +94,7 @@ def test_it_is_fetched(fetch, checkpoint, tmp_path, monkeypatch):
 )
 def test_what_is_not_on_the_hub_has_none(arguments, checkpoint, trained, tmp_path):
     if "export-onnx" in arguments:
-        pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+        require("onnxruntime", reason="needs the extra onnx")
     texts = tmp_path / "texts.txt"
     texts.write_text("Anna went to Oslo.")
     places = {"texts": texts, "checkpoint": checkpoint, "pipeline": trained}

@@ -19,9 +19,9 @@ from spacy_modernbert.span_getters import (
 
 from .documents.toys import NAMES, TEXT, texts, toy
 from .scripts import run_script
-from .util import PUBLISHED, pickled, whole
+from .util import PUBLISHED, pickled, require, whole
 
-pytestmark = pytest.mark.filterwarnings("ignore:Of the tokens of a Doc")
+pytestmark = pytest.mark.filterwarnings("ignore:Tokens of a Doc that")
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_import_is_light():
 @pytest.fixture(scope="module")
 def small_modernbert(tmp_path_factory):
     """A checkpoint as transformers writes it, that takes 64 wordpieces."""
-    transformers = pytest.importorskip("transformers")
+    transformers = require("transformers")
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(toy("byte_level").to_json()),
         pad_token="[PAD]",
@@ -232,7 +232,7 @@ def small_modernbert(tmp_path_factory):
 def test_in_a_stock_spacy_transformers_model(nlp, small_modernbert):
     """Stock spacy-transformers tokenizes each span by itself, and gives zeros to
     tokens whose wordpieces are beyond what the model takes. There are none."""
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     architecture = registry.architectures.get("spacy-transformers.TransformerModel.v3")
     model = architecture(
         name=str(small_modernbert), get_spans=LongContextSpans(window=64, overlap=8)

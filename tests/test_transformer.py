@@ -25,11 +25,12 @@ from .util import (
     make_examples,
     make_text,
     make_tok2vec,
+    require,
     some_entities,
     tok2vec_config,
 )
 
-pytest.importorskip("spacy_transformers")
+require("spacy_transformers")
 
 INLINE = "spacy-modernbert.Tok2VecModernBert.v1"
 TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]

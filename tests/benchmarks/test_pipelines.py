@@ -16,6 +16,8 @@ from spacy_modernbert.encoder.availability import look_for
 from spacy_modernbert.encoder.comparing import compare
 from spacy_modernbert.encoder.torch_encoder import ModernBert
 
+from ..util import require
+
 TEXTS = ["They spoke of Baicko.", "", "A longer text, of two sentences. Here it ends."]
 
 
@@ -128,7 +130,7 @@ def test_who_truncates_documents_says_how_many(
     checkpoint: Path,
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     texts = write_texts(tmp_path / "texts.json", ["A word.", "A word. " * 6000])
     peer = Peer("a peer", engine, options={"spans": spans, "fake": True})
     work = {"texts": str(texts), "labels": 1}

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 import weakref
 from itertools import islice
@@ -32,7 +30,8 @@ from spacy_modernbert.text_files import TextSource
 
 from ..commands import done, failed, invoke, words
 from ..pipelines import change_settings
-from ..util import ROOT, make_checkpoint, make_text, read_jsonl
+from ..scripts import run_python
+from ..util import make_checkpoint, make_text, read_jsonl, require
 
 TEXTS = [make_text(seed, seed % 4) for seed in range(24)]  # some are empty
 
@@ -78,7 +77,7 @@ def read_vectors(output):
     if output.suffix == ".jsonl":
         records = read_jsonl(output)
     else:
-        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet = require("pyarrow.parquet")
         records = parquet.read_table(output).to_pylist()
     assert [record["text"] for record in records] == TEXTS
     return np.array([record["vector"] for record in records], np.float32)
@@ -117,7 +116,7 @@ def test_jsonl_has_every_bit(run, text_file, tmp_path):
 
 
 def test_parquet(run, jsonl_file, wanted, tmp_path, monkeypatch):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = require("pyarrow.parquet")
     monkeypatch.setattr(vector_files, "_ROWS", 10)
     done(run(jsonl_file, tmp_path / "out.parquet"))
     table = parquet.read_table(tmp_path / "out.parquet")
@@ -274,7 +273,7 @@ def test_a_pipe(run, wanted, tmp_path):
 def test_goes_on(run, interrupt, text_file, wanted, tmp_path, suffix):
     output = tmp_path / f"out{suffix}"
     if suffix == ".parquet":
-        pytest.importorskip("pyarrow", reason="needs the extra parquet")
+        require("pyarrow", reason="needs the extra parquet")
     result = interrupt(text_file, output, *SMALL)
     assert result.exit_code == 130
     assert "with the same arguments to continue" in words(result)
@@ -450,6 +449,34 @@ def test_killed_as_it_starts_from_scratch(run, interrupt, text_file, wanted, tmp
     assert_vectors(np.load(output), wanted)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
+def test_killed_when_the_file_is_there(
+    run, text_file, wanted, tmp_path, monkeypatch, suffix
+):
+    """And the folder of what was done still is, too."""
+    output = tmp_path / f"out{suffix}"
+
+    def interrupt(partial):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vector_files.PartialFile, "discard", interrupt)
+        assert run(text_file, output).exit_code == 130
+    assert vector_files.partial_folder(output).is_dir()
+    assert_vectors(read_vectors(output), wanted)
+    assert "--overwrite" in failed(run(text_file, output))
+    done(run(text_file, output, "--overwrite"))
+    assert_vectors(read_vectors(output), wanted)
+    # The same again where the file was moved away in between.
+    with monkeypatch.context() as patched:
+        patched.setattr(vector_files.PartialFile, "discard", interrupt)
+        assert run(text_file, output, "--overwrite").exit_code == 130
+    output.unlink()
+    done(run(text_file, output))
+    assert_vectors(read_vectors(output), wanted)
+    assert not vector_files.partial_folder(output).exists()
+
+
 @pytest.mark.parametrize("number", [3, 5, 8])  # two states, and then vectors
 def test_killed(run, checkpoint, wanted, tmp_path, number):
     """In the middle of its work, and of whatever it was writing."""
@@ -458,8 +485,7 @@ def test_killed(run, checkpoint, wanted, tmp_path, number):
     # Another process is to find the same, on any processor.
     options = ["--precision", "float32", *SMALL]
     arguments = [text_file, output, "--model", checkpoint, "--backend", "cpu"]
-    command = [sys.executable, "-c", KILLED, number, *arguments, *options]
-    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True)
+    result = run_python("-c", KILLED, number, *arguments, *options)
     # By SIGKILL, or on Windows, which has none, by SIGTERM.
     assert result.returncode in (-9, 15), result.stderr
     state = json.loads((tmp_path / "out.npy.partial" / "state.json").read_text())

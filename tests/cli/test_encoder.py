@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,11 +19,13 @@ from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.embeddings import load_embedder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.config import SIZES
+from spacy_modernbert.encoder.quantize import QuantizedTensors
 
 from ..commands import done, failed, invoke
 from ..encoder.util import make_masked_lm
 from ..hub import answer_with
 from ..pipelines import make_nlp, start, train
+from ..scripts import run_python, succeeded
 from ..util import contents, make_tokenizer
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
@@ -75,15 +76,9 @@ def published(tmp_path_factory) -> Path:
 
 def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
     """As a user runs it, with nothing imported before; and as in the other tests."""
-    command = [sys.executable, "-m", "spacy", "modernbert", "encoder", "tiny"]
-    made = subprocess.run(
-        [*command, str(tmp_path / "out"), "--corpus", str(corpus)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert "3 layers, 32 wide, 512 wordpieces" in " ".join(made.stdout.split())
+    command = ["-m", "spacy", "modernbert", "encoder", "tiny", tmp_path / "out"]
+    printed = succeeded(run_python(*command, "--corpus", corpus, cwd=tmp_path))
+    assert "3 layers, 32 wide, 512 wordpieces" in " ".join(printed.split())
     assert contents(tmp_path / "out") == contents(fresh)
     assert sorted(contents(fresh)) == FILES
 
@@ -239,6 +234,21 @@ def test_copy(published, tmp_path):
     assert list(found) == list(wanted)
     for name, tensor in found.items():
         assert torch.equal(tensor, wanted[name]), name
+
+
+def test_copy_what_is_quantized(checkpoint, tmp_path):
+    """It stays so, and what is not quantized in it stays as exact as it was."""
+    source, copy = tmp_path / "eight", tmp_path / "copy"
+    done(invoke("convert", checkpoint, source, "--group-size", 32))
+    done(run(source, copy))
+    config = load_config(source)
+    found, wanted = (open_tensors(folder, config) for folder in (copy, source))
+    assert isinstance(found, QuantizedTensors)
+    assert 0 < len(found.schemes) < len(found) and found.schemes == wanted.schemes
+    for name, tensor in wanted.items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+    sizes = [(each / "model.safetensors").stat().st_size for each in (copy, source)]
+    assert sizes[0] == sizes[1]
 
 
 def test_copy_again(fresh, published, tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -15,7 +14,9 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy_modernbert.cli.evaluate import load, predict, score_docs
 
 from ..commands import done, failed, invoke
-from ..util import ROOT, make_examples, make_text
+from ..pipelines import shared_nlp, start
+from ..scripts import run_python, succeeded
+from ..util import make_examples, make_text, require
 
 # `cli.evaluate` is the function.
 COMMAND = sys.modules[predict.__module__]
@@ -55,17 +56,10 @@ def pipeline(trained, data, tmp_path_factory):
 def evaluated(pipeline, trained, data, tmp_path_factory):
     """The command with all that it can do, as a user runs it."""
     folder = tmp_path_factory.mktemp("metrics")
-    command = [sys.executable, "-m", "spacy", "modernbert", "evaluate"]
-    command += [str(pipeline), str(data), "--train", str(data), "--samples", "200"]
-    command += ["--compare", str(trained), "-o", str(folder / "new" / "a.json")]
-    result = subprocess.run(
-        [*command, "-r", str(folder / "new" / "a.html")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout, folder / "new"
+    command = ["-m", "spacy", "modernbert", "evaluate", pipeline, data]
+    command += ["--train", data, "--samples", 200, "--compare", trained]
+    command += ["-o", folder / "new" / "a.json", "-r", folder / "new" / "a.html"]
+    return succeeded(run_python(*command)), folder / "new"
 
 
 def test_it_writes_what_spacy_evaluate_writes(evaluated, pipeline, data, tmp_path):
@@ -139,9 +133,29 @@ def test_a_pipeline_of_spacy(data, tmp_path):
     assert "no log of the training run" in (tmp_path / "m.html").read_text()
 
 
+def test_a_shared_encoder(checkpoint, data, tmp_path):
+    """What cuts documents is the encoder that others listen to."""
+    require("spacy_transformers")
+    nlp = shared_nlp(checkpoint)
+    examples = make_examples(nlp, 6, n_sentences=6)
+    optimizer = start(nlp, examples)
+    for _ in range(20):
+        nlp.update(examples, sgd=optimizer)
+    nlp.to_disk(tmp_path / "nlp")
+    done(run(tmp_path / "nlp", data, "-o", tmp_path / "m.json", "--samples", 2))
+    ours = json.loads((tmp_path / "m.json").read_text())
+    theirs = spacy_evaluate(str(tmp_path / "nlp"), data)
+    assert ours["ents_f"] == pytest.approx(theirs["ents_f"]) and theirs["ents_f"] > 0.5
+    evaluation = ours["evaluation"]
+    assert evaluation["window"] == {"window": 64, "overlap": 16}
+    edges = evaluation["slices"]["edge"]
+    total = evaluation["overall"]["gold"]
+    assert edges and sum(each["gold"] for each in edges) == total > 0
+
+
 def test_another_span_getter(trained, data, tmp_path):
     """Where it cuts is not known beforehand: nothing is told by cuts."""
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     key = "components.modernbert_ner.model.tok2vec.get_spans"
     spans = {"@span_getters": "spacy-transformers.doc_spans.v1"}
     spacy.load(trained, config={key: spans}).to_disk(tmp_path / "nlp")
@@ -391,19 +405,10 @@ def test_code_of_ones_own(trained, data, tmp_path):
     config["components"]["of_ones_own"] = {"factory": "of_ones_own"}
     shutil.copytree(trained, tmp_path / "nlp")
     config.to_disk(tmp_path / "nlp" / "config.cfg")
-    command = [
-        sys.executable,
-        "-m",
-        "spacy",
-        "modernbert",
-        "evaluate",
-        tmp_path / "nlp",
-    ]
+    command = ["-m", "spacy", "modernbert", "evaluate", tmp_path / "nlp"]
     command += [data, "--samples", "9", "-o", tmp_path / "m.json"]
     for more, works in (([], False), (["--code", tmp_path / "code.py"], True)):
-        result = subprocess.run(
-            [*map(str, command), *map(str, more)], cwd=ROOT, capture_output=True
-        )
+        result = run_python(*command, *more)
         assert (result.returncode == 0) == works, result.stdout
     assert (tmp_path / "m.json").is_file()
 

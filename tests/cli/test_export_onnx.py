@@ -15,9 +15,10 @@ from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from ..commands import done, failed, invoke, words
 from ..encoder.util import assert_near, draw_batch
 from ..pipelines import change_settings
+from ..util import require
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-pytest.importorskip("onnx", reason="needs the extra onnx")
+onnxruntime = require("onnxruntime", reason="needs the extra onnx")
+require("onnx", reason="needs the extra onnx")
 
 TEXT = "Anna Berg went to Oslo."
 FILES = {
@@ -122,7 +123,7 @@ def test_a_component_of_spacy(checkpoint, tmp_path, monkeypatch, shared):
     encoder = {"name": str(checkpoint), "backend": "cpu", "get_spans": spans}
     nlp = spacy.blank("en")
     if shared:
-        pytest.importorskip("spacy_transformers")
+        require("spacy_transformers")
         model = {"@architectures": "spacy-modernbert.ModernBertModel.v1", **encoder}
         nlp.add_pipe("transformer", config={"model": model})
     else:

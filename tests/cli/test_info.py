@@ -12,6 +12,7 @@ from spacy_modernbert.encoder.availability import BACKENDS, look_for
 
 from ..commands import done, failed, invoke
 from ..pipelines import change_settings, make_nlp
+from ..util import require
 
 
 def run(*arguments):
@@ -104,7 +105,7 @@ def test_no_encoder_at_all(tmp_path):
 @pytest.fixture(scope="module")
 def shared(checkpoint, tmp_path_factory):
     """A pipeline with a shared encoder, whose weights are in the model's bytes."""
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     nlp = spacy.blank("en")
     config = nlp.config.copy()
     config["nlp"]["pipeline"] = ["transformer"]

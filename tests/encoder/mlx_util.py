@@ -3,9 +3,10 @@
 from functools import partial
 
 import numpy as np
-import pytest
 
-mx = pytest.importorskip("mlx.core", reason="needs MLX: pip install mlx")
+from ..util import require
+
+mx = require("mlx.core", reason="needs MLX: pip install mlx")
 
 from . import util  # noqa: E402
 

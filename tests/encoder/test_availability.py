@@ -22,6 +22,7 @@ from spacy_modernbert.encoder.availability import (
 from spacy_modernbert.encoder.backend import resolve_backend, resolve_settings
 
 from ..scripts import run_script
+from ..util import require as require_library
 
 FOUR_BITS = {"bits": 4, "group_size": 64}
 NAMED = [backend for backend in BACKENDS if backend != "auto"]
@@ -129,7 +130,7 @@ def test_mlx_is_not_to_be_installed_where_it_cannot_be(
 )
 def test_a_library_that_is_broken(monkeypatch, backend, library, module):
     for each in ("onnx", library):
-        pytest.importorskip(each)
+        require_library(each)
     monkeypatch.setattr(availability, "_is_installed", lambda module: True)
     monkeypatch.setitem(sys.modules, module, None)
     missing = look_for(backend).missing

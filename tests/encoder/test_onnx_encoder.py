@@ -16,6 +16,7 @@ from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
 from ..scripts import run_script
+from ..util import require
 from .util import (
     SHAPES,
     assert_close,
@@ -30,8 +31,8 @@ from .util import (
     state,
 )
 
-pytest.importorskip("onnx", reason="needs the extra onnx")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+require("onnx", reason="needs the extra onnx")
+onnxruntime = require("onnxruntime", reason="needs the extra onnx")
 
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 160]
 LENGTHS += [192, 255, 256, 257, 288, 512, 1000]

@@ -18,6 +18,7 @@ from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
 from ..scripts import run_script
+from ..util import require
 from .util import (
     SHAPES,
     assert_close,
@@ -34,7 +35,7 @@ from .util import (
     to_new_dialect,
 )
 
-ov = pytest.importorskip("openvino", reason="needs OpenVINO")
+ov = require("openvino", reason="needs OpenVINO")
 
 from spacy_modernbert.encoder import openvino_encoder  # noqa: E402
 from spacy_modernbert.encoder.openvino_encoder import ElementTypes, OpenVinoEncoder  # noqa: E402

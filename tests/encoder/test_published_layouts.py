@@ -10,6 +10,7 @@ from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 
+from ..util import require
 from . import layouts
 from .layouts import LAYOUTS, TEXTS
 from .util import assert_hidden_states
@@ -88,8 +89,8 @@ def spans(pieces):
 
 def make_nlp(segmentation):
     if segmentation == "ja":
-        pytest.importorskip("sudachipy", reason="needs the extra ja")
-        pytest.importorskip("sudachidict_core", reason="needs the extra ja")
+        require("sudachipy", reason="needs the extra ja")
+        require("sudachidict_core", reason="needs the extra ja")
         return spacy.blank("ja")
     if segmentation == "words":
         return spacy.blank("xx")

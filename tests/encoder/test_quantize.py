@@ -24,6 +24,7 @@ from spacy_modernbert.encoder.quantize import (
 from spacy_modernbert.encoder.weights import expected_shapes, init_tensors
 
 from ..scripts import run_script
+from ..util import require
 from .util import assert_same, make_tokenizer, open_all
 
 CONFIG = ModernBertConfig.from_dict(
@@ -80,7 +81,7 @@ def eight(tmp_path):
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("group_size", GROUP_SIZES)
 def test_as_mlx_to_the_bit(bits, group_size):
-    mx = pytest.importorskip("mlx.core", reason="MLX is the oracle")
+    mx = require("mlx.core", reason="MLX is the oracle")
     weights = draw_weights()
     found = quantize(weights, Scheme(bits, group_size))
     wanted = mx.quantize(mx.array(weights), group_size, bits)
@@ -176,7 +177,7 @@ def test_the_layout(eight):
 
 
 def test_mlx_reads_it(eight):
-    mx = pytest.importorskip("mlx.core", reason="MLX is the oracle")
+    mx = require("mlx.core", reason="MLX is the oracle")
     stored, metadata = mx.load(str(eight / "model.safetensors"), return_metadata=True)
     assert metadata["format"] == "mlx"
     path = "model.layers.1.attn.Wo"

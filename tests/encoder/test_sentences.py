@@ -12,7 +12,7 @@ from spacy_modernbert.encoder.sentences import (
 )
 from spacy_modernbert.encoder.weights import init_tensors
 
-from ..util import make_checkpoint, make_config, make_tokenizer
+from ..util import make_checkpoint, make_config, make_tokenizer, require
 
 PREFIX = "sentence_transformers.models."
 
@@ -56,7 +56,7 @@ def test_another_pooling_in_the_config():
 
 
 def test_nothing_said_is_what_transformers_makes_of_it():
-    transformers = pytest.importorskip("transformers")
+    transformers = require("transformers")
     wanted = transformers.ModernBertConfig().classifier_pooling
     assert resolve_pooling("auto", make_config()) == wanted
 
@@ -143,5 +143,5 @@ def test_it_is_saved_with_the_encoder(folder, tmp_path):
     )
     assert load_config(tmp_path / "saved") == config
     assert resolve_pooling("auto", load_config(tmp_path / "saved")) == "mean"
-    transformers = pytest.importorskip("transformers")
+    transformers = require("transformers")
     assert transformers.AutoModel.from_pretrained(tmp_path / "saved")

@@ -17,11 +17,12 @@ from spacy_modernbert.encoder.flash import FlashAttention
 from spacy_modernbert.encoder.fused import forward_fused
 from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 
+from ..util import require
 from .util import assert_close, attend_plainly, draw_batch, load
 
-pytest.importorskip("triton", reason="needs Triton: pip install triton")
+require("triton", reason="needs Triton: pip install triton")
 
-from spacy_modernbert.encoder import triton_kernels
+from spacy_modernbert.encoder import triton_kernels  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -5,17 +5,17 @@ from thinc.api import reduce_max, reduce_mean
 
 from spacy_modernbert.layers.encode import get_shim
 
-from ..util import count_passes, make_text, make_tok2vec, tok2vec_config
+from ..util import count_passes, make_text, make_tok2vec, require, tok2vec_config
 
-pytest.importorskip("spacy_transformers")
+require("spacy_transformers")
 
-from spacy_transformers.data_classes import (
+from spacy_transformers.data_classes import (  # noqa: E402
     FullTransformerBatch,
     TransformerData,
 )
-from spacy_transformers.layers import trfs2arrays
+from spacy_transformers.layers import trfs2arrays  # noqa: E402
 
-from spacy_modernbert.layers.batch import replace_listener_cfg
+from spacy_modernbert.layers.batch import replace_listener_cfg  # noqa: E402
 
 BATCH = "spacy-modernbert.ModernBertModel.v1"
 TEXTS = [make_text(0, 12), "", "  \n ", make_text(1, 1), make_text(2, 30)]

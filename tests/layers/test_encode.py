@@ -13,6 +13,7 @@ from ..util import (
     make_checkpoint,
     make_text,
     make_tok2vec,
+    require,
 )
 
 
@@ -146,7 +147,7 @@ def test_window_beyond_the_pass(checkpoint):
 
 
 def test_foreign_spans_are_cut_to_a_pass(checkpoint, nlp):
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     get_spans = {"@span_getters": "spacy-transformers.doc_spans.v1"}
     with pytest.raises(ValueError, match=r"any window holds. Set it to 16 or more"):
         make_tok2vec(checkpoint, get_spans=get_spans, max_batch_wordpieces=15)

@@ -19,6 +19,7 @@ from ..util import (
     make_text,
     make_tok2vec,
     put_on_small_device,
+    require,
 )
 
 
@@ -127,7 +128,7 @@ def test_smaller_passes_where_memory_is_short(checkpoint, docs):
 def test_windows_do_not_depend_on_memory(checkpoint, docs):
     """Those of other span getters are cut to a pass as the settings have it, and not as
     there happened to be memory."""
-    pytest.importorskip("spacy_transformers")
+    require("spacy_transformers")
     whole = {"@span_getters": "spacy-transformers.doc_spans.v1"}
     model = make_tok2vec(checkpoint, get_spans=whole, max_batch_wordpieces=512)
     wanted = model.predict(docs)
