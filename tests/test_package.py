@@ -4,25 +4,23 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from configparser import ConfigParser
 
-import pytest
 import spacy
 
 from spacy_modernbert.about import __version__
 from spacy_modernbert.cli.info import _LIBRARIES
 from spacy_modernbert.errors import Missing
 
-from .util import ROOT, entities, make_text
+from .scripts import run_python, succeeded
+from .util import ROOT, entities, make_text, require
 
-pytest.importorskip("setuptools")
-pytest.importorskip("wheel")
+require("setuptools")
+require("wheel")
 
 TEXTS = [make_text(seed) for seed in range(5)]
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+PIP = ["-m", "pip", "--disable-pip-version-check"]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index"]
 
 LOAD = """
@@ -49,11 +47,7 @@ def test_wheel(tmp_path):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "spacy_modernbert", source / "spacy_modernbert")
-    subprocess.run(
-        [*PIP, "wheel", str(source), *OFFLINE, "-w", str(tmp_path / "wheels")],
-        check=True,
-        capture_output=True,
-    )
+    succeeded(run_python(*PIP, "wheel", source, *OFFLINE, "-w", tmp_path / "wheels"))
     (path,) = (tmp_path / "wheels").glob("*.whl")
     info = f"spacy_modernbert-{__version__}.dist-info"
     with zipfile.ZipFile(path) as wheel:
@@ -129,19 +123,10 @@ def test_packaged_pipeline(trained, tmp_path):
     folder = tmp_path / "packages" / "en_names-1.0.0"
     meta = json.loads((folder / "meta.json").read_text(encoding="utf8"))
     assert any(each.startswith("spacy-modernbert>=") for each in meta["requirements"])
-    subprocess.run(
-        [*PIP, "install", str(folder), *OFFLINE, "--target", str(tmp_path / "site")],
-        check=True,
-        capture_output=True,
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD],
-        input=json.dumps(TEXTS),
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    site = tmp_path / "site"
+    succeeded(run_python(*PIP, "install", folder, *OFFLINE, "--target", site))
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    stdin = json.dumps(TEXTS)
+    found = succeeded(run_python("-c", LOAD, stdin=stdin, env=env, cwd=tmp_path))
     wanted = entities(spacy.load(trained).pipe(TEXTS))
-    assert json.loads(done.stdout) == [[list(ent) for ent in ents] for ents in wanted]
+    assert json.loads(found) == [[list(ent) for ent in ents] for ents in wanted]
