@@ -24,6 +24,7 @@ from thinc.api import Config, Model, Optimizer
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .reset import (
+    drop_gradients,
     forget_actions,
     reset_lower,
     take_unseen,
@@ -328,6 +329,7 @@ class ModernBertNER(EntityRecognizer):
             unseen = take_unseen(self)
             if "model" not in exclude:
                 self.model.attrs["unseen_classes"].update(unseen)
+                drop_gradients(self.model)
 
     def to_bytes(self, exclude: Iterable[str] = ()) -> bytes:
         """RETURNS (bytes): The component, its encoder included.

@@ -51,6 +51,16 @@ def forget_actions(model: Model) -> None:
     model.attrs["unseen_classes"].clear()
 
 
+def drop_gradients(model: Model) -> None:
+    """Drop what was gathered and not stepped by, before another model was loaded.
+
+    model (Model): The model of a parser.
+    """
+    for node in model.walk():
+        for name in node.grad_names:
+            node.set_grad(name, node.ops.alloc(node.get_param(name).shape))
+
+
 @contextmanager
 def undone_if_it_fails(pipe: Parser) -> Iterator[None]:
     """Within this context, what fails, or is interrupted, leaves a recognizer as it

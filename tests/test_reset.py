@@ -51,7 +51,7 @@ def learn(nlp, optimizer=None):
 
 @pytest.mark.parametrize("use_upper", [False, True])
 def test_initialized_again(checkpoint, use_upper):
-    """It begins anew: of spaCy's parser, the lower layer alone would not."""
+    """It starts from scratch: of spaCy's parser, the lower layer alone would not."""
     nlp = blank_nlp(checkpoint, use_upper)
     ner = nlp.get_pipe("modernbert_ner")
     examples = make_examples(nlp, 2)
@@ -153,6 +153,7 @@ def test_loaded_into_one_that_was_learning(checkpoint, use_upper):
     nlp, examples, optimizer = make(["ONE", "TWO", "THREE"])
     nlp.update(examples, sgd=optimizer)
     nlp.resume_training(sgd=optimizer)
+    nlp.update(examples, sgd=False)  # with gradients that nothing is stepped by yet
     other, *_ = make([])
     data = other.to_bytes()
     nlp.from_bytes(data)

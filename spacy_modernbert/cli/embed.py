@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections import deque
 from pathlib import Path
@@ -88,6 +89,8 @@ def embed(
     Finished vectors are kept in OUTPUT.partial. After an interruption, rerun the
     command with the same arguments to continue from there.
     """
+    # Not a Path, as "-" is none: `expanding` leaves it alone.
+    input = os.path.expanduser(input)
     try:
         source = TextSource.of(input, text_key)
         check_output(output, text_key=source.key, force=force)

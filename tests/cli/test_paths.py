@@ -14,7 +14,7 @@ train = "{home}/texts.txt"
 dev = "{home}/texts.txt"
 backend = "cpu"
 warmup = 1
-evaluate_every = 1
+eval_frequency = 1
 evaluate_wordpieces = 100
 
 [pretraining.phases]
@@ -64,18 +64,7 @@ def home(trained, tmp_path, monkeypatch):
     return home
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name == "embed", reason="its input is no Path", strict=True
-            ),
-        )
-        for name in COMMANDS
-    ],
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_home_folder(name, home):
     if name == "export-onnx":
         require("onnx", reason="needs the extra onnx")
