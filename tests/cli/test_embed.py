@@ -464,13 +464,13 @@ def test_killed_when_the_file_is_there(
         assert run(text_file, output).exit_code == 130
     assert vector_files.partial_folder(output).is_dir()
     assert_vectors(read_vectors(output), wanted)
-    assert "--overwrite" in failed(run(text_file, output))
-    done(run(text_file, output, "--overwrite"))
+    assert "--force" in failed(run(text_file, output))
+    done(run(text_file, output, "--force"))
     assert_vectors(read_vectors(output), wanted)
     # The same again where the file was moved away in between.
     with monkeypatch.context() as patched:
         patched.setattr(vector_files.PartialFile, "discard", interrupt)
-        assert run(text_file, output, "--overwrite").exit_code == 130
+        assert run(text_file, output, "--force").exit_code == 130
     output.unlink()
     done(run(text_file, output))
     assert_vectors(read_vectors(output), wanted)

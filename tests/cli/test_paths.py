@@ -13,7 +13,7 @@ encoder = "{home}/encoder"
 train = "{home}/texts.txt"
 dev = "{home}/texts.txt"
 backend = "cpu"
-warmup = 1
+warmup_steps = 1
 eval_frequency = 1
 evaluate_wordpieces = 100
 
