@@ -259,7 +259,7 @@ class ModernBertNER(EntityRecognizer):
 
     def to_disk(self, path: Union[str, Path], exclude: Iterable[str] = ()) -> None:
         """Save the component to a folder. The encoder is written to `encoder/` in it,
-        in the Hugging Face layout and one tensor at a time.
+        in the Hugging Face layout.
 
         path (Union[str, Path]): The folder.
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.

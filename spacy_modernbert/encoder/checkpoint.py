@@ -3,13 +3,11 @@
 Nothing unsafe is read: JSON and safetensors, never a pickle.
 """
 
-import io
 import json
 import re
 from pathlib import Path
 from typing import (
     Any,
-    BinaryIO,
     Callable,
     ContextManager,
     Dict,
@@ -26,6 +24,7 @@ from .quantize import (
     QuantizedTensors,
     describe_quantization,
     open_quantized,
+    quantized_to_bytes,
     take_quantized,
     write_quantized,
 )
@@ -39,6 +38,7 @@ from .tensor_files import (
     describe,
     read_entries,
     read_tensors,
+    to_bytes,
     write_tensors,
 )
 from .weights import expected_shapes
@@ -207,8 +207,8 @@ def save_checkpoint(
     """Write a checkpoint that transformers' `AutoModel` and `AutoTokenizer` read.
 
     Everything is written to a new folder beside the old one, and takes its place
-    when it is complete: if anything fails, the old one is still there. The tensors
-    are asked for one by one and not copied.
+    when it is complete: if anything fails, the old one is still there. Tensors that are
+    NumPy's, and float32, are not copied.
 
     folder (Path): Where to write. If it exists, it may only hold files of a
         checkpoint, and is replaced.
@@ -276,8 +276,11 @@ def write_checkpoint(
         )
     write_file(folder / CONFIG, dump_json(data))
     write_tokenizer(folder, config, tokenizer_json, tokenizer_config)
-    with open(folder / TENSORS, "wb") as stream:
-        _write_tensors(stream, shapes, tensors, dtype)
+    if isinstance(tensors, QuantizedTensors):
+        write_quantized(folder / TENSORS, tensors)
+    else:
+        write_tensors(folder / TENSORS, shapes, tensors, dtype=dtype)
+    with open(folder / TENSORS, "r+b") as stream:
         sync(stream)
 
 
@@ -325,9 +328,9 @@ def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) ->
     RETURNS (bytes): What `save_checkpoint` writes as `model.safetensors`.
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
-    stream = io.BytesIO()
-    _write_tensors(stream, expected_shapes(config), tensors)
-    return stream.getvalue()
+    if isinstance(tensors, QuantizedTensors):
+        return quantized_to_bytes(tensors)
+    return to_bytes(expected_shapes(config), tensors)
 
 
 def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Floats]:
@@ -479,18 +482,6 @@ def _describe(
         block = describe_quantization(tensors)
         data.update(quantization=block, quantization_config=block)
     return data
-
-
-def _write_tensors(
-    stream: BinaryIO,
-    shapes: Mapping[str, Shape],
-    tensors: Mapping[str, Floats],
-    dtype: str = "F32",
-) -> None:
-    if isinstance(tensors, QuantizedTensors):
-        write_quantized(stream, tensors)
-    else:
-        write_tensors(stream, shapes, tensors, dtype=dtype)
 
 
 def _make_tokenizer_config(

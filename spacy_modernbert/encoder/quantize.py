@@ -14,7 +14,8 @@ bit. Nothing here needs MLX, so that any backend can use such a checkpoint.
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +28,8 @@ from .tensor_files import (
     Shape,
     TensorEntry,
     Words,
-    read_floats,
     read_tensors,
-    read_words,
+    to_bytes,
     write_tensors,
 )
 
@@ -44,6 +44,7 @@ _CHUNK = 1 << 20
 
 # Where the layout has the encoder: all MLX checkpoints are of a model with a head.
 _PREFIX = "model."
+_LAYOUT = "mlx"
 
 
 @dataclass(frozen=True)
@@ -269,13 +270,10 @@ class QuantizedEntry:
     biases: TensorEntry
     scheme: Scheme
 
-    def read(self, name: str) -> QuantizedTensor:
-        """RETURNS (QuantizedTensor): The weight. The name is for messages."""
+    def read(self) -> QuantizedTensor:
+        """RETURNS (QuantizedTensor): The weight."""
         return QuantizedTensor(
-            read_words(self.words, name),
-            read_floats(self.scales, name),
-            read_floats(self.biases, name),
-            self.scheme,
+            self.words.read(), self.scales.read(), self.biases.read(), self.scheme
         )
 
 
@@ -335,30 +333,50 @@ def open_quantized(
     return QuantizedTensors(
         shapes,
         {name: entry.scheme for name, entry in quantized.items()},
-        quantized=lambda name: quantized[name].read(name),
+        quantized=lambda name: quantized[name].read(),
         plain=read_tensors(entries).__getitem__,
     )
 
 
-def write_quantized(stream: BinaryIO, tensors: QuantizedTensors) -> None:
-    """Write a safetensors file in MLX's layout, one tensor after the other.
+def write_quantized(path: Path, tensors: QuantizedTensors) -> None:
+    """Write a safetensors file in MLX's layout.
 
-    stream (BinaryIO): Where to write.
+    path (Path): Where to write.
     tensors (QuantizedTensors): The tensors, each asked for once.
     RAISES (ValueError): If a tensor has another shape than it should.
     """
+    write_tensors(path, *_stored(tensors), words=_words(tensors), layout=_LAYOUT)
+
+
+def quantized_to_bytes(tensors: QuantizedTensors) -> bytes:
+    """RETURNS (bytes): What `write_quantized` writes to a file."""
+    return to_bytes(*_stored(tensors), words=_words(tensors), layout=_LAYOUT)
+
+
+def _stored(
+    tensors: QuantizedTensors,
+) -> Tuple[Dict[str, Shape], Dict[str, npt.NDArray[Any]]]:
+    """RETURNS (Tuple[Dict[str, Shape], Dict[str, NDArray]]): What is in the file: the
+    shapes that there should be, and the arrays.
+    """
     shapes: Dict[str, Shape] = {}
+    arrays: Dict[str, npt.NDArray[Any]] = {}
     for name, shape in tensors.shapes.items():
+        stored = _PREFIX + name
         if name in tensors.schemes:
-            words, scales = tensors.schemes[name].stored_shapes(shape)
-            shapes[_PREFIX + name] = words
-            shapes[_PREFIX + _part(name, "scales")] = scales
-            shapes[_PREFIX + _part(name, "biases")] = scales
+            scales, biases = (_PREFIX + part for part in part_names(name))
+            shapes[stored], shapes[scales] = tensors.schemes[name].stored_shapes(shape)
+            shapes[biases] = shapes[scales]
+            tensor = tensors.quantized(name)
+            arrays[stored] = tensor.words
+            arrays[scales], arrays[biases] = tensor.scales, tensor.biases
         else:
-            shapes[_PREFIX + name] = shape
-    words_names = {_PREFIX + name for name in tensors.schemes}
-    stored = _Stored(tensors, shapes)
-    write_tensors(stream, shapes, stored, words=words_names, layout="mlx")
+            shapes[stored], arrays[stored] = shape, tensors[name]
+    return shapes, arrays
+
+
+def _words(tensors: QuantizedTensors) -> Set[str]:
+    return {_PREFIX + name for name in tensors.schemes}
 
 
 def describe_quantization(tensors: QuantizedTensors) -> Dict[str, Any]:
@@ -401,36 +419,3 @@ def part_names(name: str) -> Tuple[str, str]:
 
 def _part(name: str, part: str) -> str:
     return name.removesuffix("weight") + part
-
-
-class _Stored(Mapping[str, npt.NDArray[Any]]):
-    """What is in the file, for `write_tensors`, which asks for one after the other."""
-
-    def __init__(self, tensors: QuantizedTensors, shapes: Mapping[str, Shape]):
-        self._tensors = tensors
-        self._shapes = shapes
-        self._last: Tuple[str, Optional[QuantizedTensor]] = "", None
-
-    def __getitem__(self, stored_name: str) -> npt.NDArray[Any]:
-        path, _, part = stored_name.removeprefix(_PREFIX).rpartition(".")
-        name = f"{path}.{part}"
-        weight = f"{path}.weight" if part in ("scales", "biases") else name
-        if weight not in self._tensors.schemes:
-            return self._tensors[name]
-        # The three parts of a weight come together: it is made once.
-        made, tensor = self._last
-        if tensor is None or made != weight:
-            tensor = self._tensors.quantized(weight)
-            self._last = weight, tensor
-        parts: Dict[str, npt.NDArray[Any]] = {
-            "weight": tensor.words,
-            "scales": tensor.scales,
-            "biases": tensor.biases,
-        }
-        return parts[part]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
-
-    def __len__(self) -> int:
-        return len(self._shapes)

@@ -14,7 +14,6 @@ from ..encoder.tensor_files import (
     Words,
     read_entries,
     read_tensors,
-    read_words,
     write_tensors,
 )
 from ..errors import Errors
@@ -90,9 +89,9 @@ def save_state(
     }
     for key, tensor in _tensors(model, optimizers):
         tensors[key] = tensor.detach().cpu().numpy()
-    with replacing(path) as fresh, open(fresh, "wb") as stream:
-        shapes = {key: tensor.shape for key, tensor in tensors.items()}
-        write_tensors(stream, shapes, tensors, words=(_DIGEST, _TEXTS))
+    shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    with replacing(path) as fresh:
+        write_tensors(fresh, shapes, tensors, words=(_DIGEST, _TEXTS))
 
 
 def load_state(
@@ -114,7 +113,7 @@ def load_state(
     for key in (_STEP, _DIGEST, _TEXTS):
         if key not in entries:
             raise ValueError(Errors.PRETRAINING_NO_STATE.format(path=path, key=key))
-    if not np.array_equal(read_words(entries[_DIGEST], _DIGEST), digests.encoder):
+    if not np.array_equal(entries[_DIGEST].read(), digests.encoder):
         _refuse(path, "the config, tokenizer or weights that it began with differ")
     step = int(found[_STEP][0])
     # If there are no moments, no step has had anything to learn from yet.
@@ -129,8 +128,7 @@ def load_state(
                 shapes = f"{entries[key].shape} and not {tuple(tensor.shape)}"
                 _refuse(path, f"{key} has shape {shapes}")
             tensor.copy_(torch.from_numpy(found[key]))
-    texts = read_words(entries[_TEXTS], _TEXTS)
-    return step, not np.array_equal(texts, digests.texts)
+    return step, not np.array_equal(entries[_TEXTS].read(), digests.texts)
 
 
 def _init_moments(optimizer: torch.optim.Optimizer, step: int) -> None:

