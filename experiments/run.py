@@ -226,8 +226,9 @@ def make_train_command(
     }
     if cell.weights is not None:
         options["paths.encoder"] = _find_encoder(cell.weights, cell.seed, settings)
-        warmup = "training.optimizer.learn_rate.warmup_steps"
-        options[warmup] = round(steps * _WARMUP)
+        schedule = "training.optimizer.learn_rate"
+        options[f"{schedule}.warmup_steps"] = round(steps * _WARMUP)
+        options[f"{schedule}.total_steps"] = steps
     if cell.window is not None:
         options["variables.window"] = cell.window
         options["variables.overlap"] = OVERLAPS[cell.window]

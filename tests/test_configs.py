@@ -161,6 +161,18 @@ def test_fill_config(recipe, tmp_path):
 
 
 @all_recipes
+def test_optimizer(recipe):
+    """Python's `nlp.resume_training` makes it of its block alone, in which variables
+    of other blocks have no value.
+    """
+    config = load_training_config(recipe)
+    registry.resolve({"optimizer": config["training"]["optimizer"]})
+    schedule = config["training"]["optimizer"].get("learn_rate")
+    if isinstance(schedule, dict):
+        assert schedule["total_steps"] == config["training"]["max_steps"]
+
+
+@all_recipes
 def test_long_documents_are_kept(recipe, paths):
     config = read_recipe(recipe, paths)
     batcher = registry.resolve(config["training"])["batcher"]
