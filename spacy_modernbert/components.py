@@ -159,6 +159,8 @@ class ModernBertNER(EntityRecognizer):
         from .layers.listeners import pass_on_nothing
         from .layers.products import multiply_by_torch
 
+        if not self.moves.n_moves:
+            raise ValueError(Errors.NOT_INITIALIZED.format(component=self.name))
         multiply_by_torch(self.model)
         losses = {} if losses is None else losses
         learner = import_compiled("learner")

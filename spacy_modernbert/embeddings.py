@@ -175,7 +175,10 @@ class Embedder:
         chunk: List[str] = []
         n_chars = 0
         _check_texts(texts)
-        for text in texts:
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise TypeError(Errors.TEXT_IS_NO_STRING.format(i=number, kind=kind))
             chunk.append(text)
             # An empty text takes memory, too.
             n_chars += max(len(text), _CHARACTERS_PER_WORDPIECE)

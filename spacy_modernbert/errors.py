@@ -420,11 +420,19 @@ class Errors:
         "pooling layer of its tok2vec, {pooling!r}, has weights that are trained. Use "
         "one without weights, such as 'reduce_mean.v1'."
     )
+    NOT_INITIALIZED = (
+        "The component '{component}' has no labels to learn. Call nlp.initialize() "
+        "with examples first, or load a trained pipeline."
+    )
     NO_DOC_VECTOR = (
         "The component '{component}' has set_doc_vector = true, but its model has "
         "{n_encoders} encoders of its own, and it takes exactly one to make the "
         "vector. Set it to false, or give the model one tok2vec with the architecture "
         "'spacy-modernbert.Tok2VecModernBert.v1'."
+    )
+    TEXT_IS_NO_STRING = (
+        "Expected an iterable of texts, but texts[{i}] is of the type {kind}. Give "
+        "strings: of a Doc, doc.text."
     )
     TEXTS_ARE_ONE = (
         "Expected an iterable of texts, but got a single string: {value!r}. Pass a "
@@ -677,9 +685,7 @@ class Errors:
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
     )
-    CONFIG_SAYS_TWICE = (
-        "{path} cannot be read: {error}. Remove one of the two, or rename it."
-    )
+    BAD_CONFIG = "The config {path} cannot be read: {error}"
     BAD_PIPELINE_CONFIG = (
         "The config of the pipeline, {path}, cannot be read: {error}. Restore the "
         "file, or save the pipeline again with nlp.to_disk()."
@@ -715,13 +721,17 @@ class Errors:
         "Line {number} of {place} is not UTF-8 ({error}). Convert the input, for "
         "example with `iconv -t utf-8`."
     )
+    NO_TEXT_LINES = (
+        "{place} is a .spacy file, not one with a text in each line. Write the texts "
+        'of its Docs to a .jsonl file first, as {{"text": …}} in each line.'
+    )
     LINE_NOT_JSON = (
         "Line {number} of {place} is not a JSON object ({error}). Correct the line; if "
         "the input is plain text, name it .txt, and leave out --text-key."
     )
     LINE_WITHOUT_KEY = (
         "Line {number} of {place} has no key {key!r} (its keys: {keys}). Correct the "
-        "line; `modernbert embed` reads texts under another key with --text-key."
+        "line, or rename the key to 'text'; `modernbert embed` also has --text-key."
     )
     LINE_WITHOUT_TEXT = (
         "Line {number} of {place} has {value} under {key!r}, but it must be a string "
@@ -776,6 +786,10 @@ class Errors:
         "writes such files (see docs/training.md), and `spacy convert` makes them of "
         "other formats."
     )
+    NO_CURVE = (
+        "{path} has no evaluations of a training run. Give the log.jsonl that the "
+        "logger of the run has written, or leave out --log."
+    )
     NO_ANNOTATED_DOCS = (
         "No document of {path} has entity annotations, so there is nothing to compare "
         "with. Set doc.ents (or doc.set_ents) in each Doc of the file."
@@ -815,6 +829,10 @@ class Errors:
         "because libraries that it loads are missing (CUDA and cuDNN, in the versions "
         "that this onnxruntime-gpu requires). Install them; or install the package "
         "onnxruntime instead, which runs on the CPU; or set another backend."
+    )
+    ONNX_EXISTS = (
+        "There is an export in '{folder}' already. Give --force to replace it, or "
+        "another folder."
     )
     ONNX_BITS = (
         "--bits is {value}, but ONNX Runtime quantizes to 8 bits only. Give --bits 8, "

@@ -65,19 +65,24 @@ def find_pipeline(name: str) -> Optional[Path]:
     return folder if (folder / CONFIG).is_file() else None
 
 
-def read_config(path: Path, overrides: Optional[Dict[str, Any]] = None) -> Config:
+def read_config(
+    path: Path,
+    overrides: Optional[Dict[str, Any]] = None,
+    message: str = Errors.BAD_CONFIG,
+) -> Config:
     """Read a config file.
 
     path (Path): The file.
     overrides (Optional[Dict[str, Any]]): Values to take in the place of its own.
+    message (str): What is said where it cannot be read, of its path and the error.
     RETURNS (Config): The config, interpolated.
     RAISES (ValueError): If it is not sound.
     """
     try:
         return load_config(path, overrides=overrides or {}, interpolate=True)
-    except ParserError as error:  # a block or a setting that is there twice
-        message = Errors.CONFIG_SAYS_TWICE.format(path=path, error=error)
-        raise ValueError(message) from error
+    # Of a block or a setting that is there twice, confection makes no error of its own.
+    except (ParserError, ValueError) as error:
+        raise ValueError(message.format(path=path, error=error)) from error
 
 
 def read_pipeline_config(folder: Path) -> Config:
@@ -87,12 +92,7 @@ def read_pipeline_config(folder: Path) -> Config:
     RETURNS (Config): The config, interpolated.
     RAISES (ValueError): If it is not sound.
     """
-    path = folder / CONFIG
-    try:
-        return read_config(path)
-    except ValueError as error:
-        message = Errors.BAD_PIPELINE_CONFIG.format(path=path, error=error)
-        raise ValueError(message) from error
+    return read_config(folder / CONFIG, message=Errors.BAD_PIPELINE_CONFIG)
 
 
 def check_revision(source: str, revision: Optional[str]) -> None:

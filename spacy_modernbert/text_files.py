@@ -35,11 +35,13 @@ class TextSource:
         key (Optional[str]): The key that has the text: with one, it is JSONL, whatever
             the name.
         RETURNS (TextSource): The source.
-        RAISES (ValueError): If there is no such file.
+        RAISES (ValueError): If there is no such file, or it is a .spacy file.
         """
         # A pipe such as <(zcat texts.gz) is no file, and can be read all the same.
         if place != STDIN and (not Path(place).exists() or Path(place).is_dir()):
             raise ValueError(Errors.NO_TEXT_FILE.format(path=place))
+        if key is None and place.lower().endswith(".spacy"):
+            raise ValueError(Errors.NO_TEXT_LINES.format(place=place))
         if key is None and place.lower().endswith(JSONL):
             key = _DEFAULT_KEY
         return cls(place, key)

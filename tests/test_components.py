@@ -213,6 +213,13 @@ def test_not_initialized(checkpoint):
 # -- Training ---------------------------------------------------------------------
 
 
+def test_an_update_before_initializing(checkpoint):
+    nlp = make_nlp(checkpoint)
+    examples = make_examples(nlp, 1)
+    with pytest.raises(ValueError, match=r"Call nlp\.initialize\(\)"):
+        nlp.get_pipe("modernbert_ner").update(examples)
+
+
 def test_trained_as_by_spacy(checkpoint):
     """By other products of matrices, to the same gradients."""
     nlp = make_nlp(checkpoint)

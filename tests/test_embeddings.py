@@ -11,6 +11,7 @@ import spacy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from spacy.tokens import Doc
 from spacy.util import load_config
 from spacy.vocab import Vocab
 from transformers import AutoModel, AutoTokenizer
@@ -238,6 +239,14 @@ def test_one_text_is_no_list(checkpoint):
     for embed in (embedder.embed, embedder.stream, embedder.last_hidden_states):
         with pytest.raises(TypeError, match=r"single string: 'Anna Berg'\. Pass"):
             list(embed("Anna Berg"))
+
+
+@pytest.mark.parametrize("text", [None, Doc(Vocab(), ["Anna"])])
+def test_what_is_no_text(checkpoint, text):
+    embedder = load_embedder(str(checkpoint), backend="cpu")
+    for embed in (embedder.embed, embedder.stream):
+        with pytest.raises(TypeError, match=r"texts\[1\] is of the type"):
+            list(embed(["Anna Berg", text]))
 
 
 def test_passes_too_short_for_any_window(checkpoint):

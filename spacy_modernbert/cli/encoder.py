@@ -108,7 +108,8 @@ def encoder(
     n_weights = count_weights(config)
     msg.good(
         f"{output}: {config.num_hidden_layers} layers, {config.hidden_size} wide, "
-        f"{config.vocab_size} wordpieces, {n_weights:,} weights"
+        f"a vocabulary of {config.vocab_size:,}, {n_weights:,} weights; reads up to "
+        f"{config.max_wordpieces:,} wordpieces at once"
     )
 
 

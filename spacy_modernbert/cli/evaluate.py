@@ -109,17 +109,21 @@ def evaluate(
     try:
         resampling = Resampling(samples, seed)
         _check_inputs([pipeline, compare], [data, train, log])
-        check_outputs((output, report), (data, train, log, code))
+        logs = [find_log(each) for each in (pipeline, compare) if each is not None]
+        check_outputs((output, report), (data, train, log, code, *logs))
         import_code(code)
         fix_random_seed(seed)
         setup_gpu(gpu_id, silent=True)
         # Errors of the inputs come up now, and not after the pipeline has run.
         seen = read_seen(read_docs(train)) if train else None
         curve = read_curve(log or find_log(pipeline))
+        if log is not None and not curve:
+            raise ValueError(Errors.NO_CURVE.format(path=log))
         nlp, other = load(pipeline), None if compare is None else load(compare)
         prediction = predict(nlp, data)
         docs = score_docs(prediction)
         _check_annotated(docs, prediction, data)
+        _check_found(docs, pipeline)
         evaluation = {
             "command": _name_command(pipeline, data, options),
             "pipeline": pipeline,
@@ -230,6 +234,12 @@ def _check_annotated(
         msg.warn(f"Documents without annotations, which are not scored: {n_left_out}")
 
 
+def _check_found(docs: Sequence[ScoredDoc], pipeline: str) -> None:
+    """Say so where a pipeline finds nothing, as one without a recognizer."""
+    if not any(match.found for doc in docs for match in doc.matches):
+        msg.warn(f"{pipeline} finds no entities in any document.")
+
+
 def score_as_spacy(prediction: Prediction) -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): The scores that `spacy evaluate` gives."""
     scores = Scorer(nlp=prediction.nlp).score(prediction.examples)
@@ -293,6 +303,10 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
         msg.text(_describe_comparison(evaluation))
 
 
+# Of fewer, resampling sees too little of how documents differ.
+_FEW_DOCUMENTS = 10
+
+
 def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
     comparison = evaluation["comparison"]
     difference = f"{100 * comparison['difference']:+.2f}"
@@ -304,7 +318,11 @@ def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
             "whether that is chance."
         )
     low, high = (f"{100 * comparison[key]:+.2f}" for key in ("low", "high"))
-    return f"{shown} ({low} to {high}), p {chance(comparison['p_value'])}"
+    told = f"{shown} ({low} to {high}), p {chance(comparison['p_value'])}"
+    n_docs = evaluation["documents"]
+    if n_docs < _FEW_DOCUMENTS:
+        told += f". Of {n_docs} documents, neither the interval nor p says much"
+    return told
 
 
 def _compare(

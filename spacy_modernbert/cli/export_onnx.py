@@ -65,6 +65,9 @@ def export_onnx(
     revision: Optional[str] = typer.Option(
         None, help="Commit, tag or branch on the hub"
     ),
+    force: bool = typer.Option(
+        False, "--force", "-F", help="Replace an export in OUTPUT"
+    ),
 ) -> None:
     """Write an encoder as model.onnx and model.onnx.data, with its config and its
     tokenizer, and compare its output in ONNX Runtime with torch.
@@ -75,6 +78,8 @@ def export_onnx(
         if bits not in (None, 8):
             raise ValueError(Errors.ONNX_BITS.format(value=bits))
         require("onnx")
+        if any(output.glob("model.onnx*")) and not force:
+            raise ValueError(Errors.ONNX_EXISTS.format(folder=output))
         with open_checkpoint(source, component, revision) as folder:
             parity = export(folder, output, bits)
     except (MemoryError, OSError, ValueError) as error:

@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import srsly
 import typer
@@ -30,6 +31,7 @@ from ..encoder.backend import (
     resolve_precision,
     resolve_settings,
 )
+from ..encoder.checkpoint import CONFIG as CHECKPOINT_CONFIG
 from ..encoder.checkpoint import load_config as load_encoder_config
 from ..encoder.checkpoint import open_tensors
 from ..encoder.config import ModernBertConfig
@@ -66,18 +68,21 @@ _LIBRARIES = {
 
 def info(
     pipeline: Optional[str] = typer.Argument(
-        None, help="Folder or package of a pipeline, to see what its encoders run on"
+        None,
+        help="Folder or package of a pipeline, to see what its encoders run on; or the "
+        "folder of a checkpoint",
     ),
 ) -> None:
     """Print which backends can run here and which "auto" takes, with the device, the
     precision and the memory; and for what is missing, the command that installs it.
     """
     try:
+        found = None if pipeline is None else _find(pipeline)
         _print_machine()
         _print_backends()
         _print_choice()
-        if pipeline is not None:
-            _print_pipeline(pipeline)
+        if found is not None:
+            found()
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
 
@@ -198,10 +203,22 @@ def _print_choice() -> None:
     msg.text("compiled with Numba" if import_compiled("decoder") else Missing.NUMBA)
 
 
-def _print_pipeline(name: str) -> None:
-    folder = find_pipeline(name)
-    if folder is None:
-        raise ValueError(Errors.NO_PIPELINE.format(value=name))
+def _find(name: str) -> Callable[[], None]:
+    """RETURNS (Callable[[], None]): Prints what there is of a name."""
+    pipeline, folder = find_pipeline(name), Path(os.path.expanduser(name))
+    if pipeline is not None:
+        return partial(_print_pipeline, pipeline)
+    if (folder / CHECKPOINT_CONFIG).is_file():
+        return partial(_print_checkpoint, folder)
+    raise ValueError(Errors.NO_PIPELINE.format(value=name))
+
+
+def _print_checkpoint(folder: Path) -> None:
+    msg.divider(f"Checkpoint {folder.name}")
+    _print_table(_describe_checkpoint(load_encoder_config(folder), folder))
+
+
+def _print_pipeline(folder: Path) -> None:
     msg.divider(f"Pipeline {folder.name}")
     config = read_pipeline_config(folder)
     blocks = find_encoder_blocks(config)
@@ -249,11 +266,15 @@ def _describe_encoder(
     start = str(block.settings.get("name"))
     if config is None:
         return {"encoder": f"none yet: {start} when it is initialized"}
+    return {"started from": start, **_describe_checkpoint(config, folder)}
+
+
+def _describe_checkpoint(config: ModernBertConfig, folder: Path) -> Dict[str, str]:
     n_weights = count_weights(config)
     return {
-        "started from": start,
         "encoder": f"{config.num_hidden_layers} layers, {config.hidden_size} wide, "
-        f"{config.vocab_size:,} wordpieces",
+        f"a vocabulary of {config.vocab_size:,}",
+        "context": f"up to {config.max_wordpieces:,} wordpieces",
         "weights": f"{n_weights:,}, {4 * n_weights / 1e6:,.1f} MB in float32"
         f"{_describe_quantization(folder, config)}",
         "pooling": _describe_pooling(config),

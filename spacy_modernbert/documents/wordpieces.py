@@ -98,14 +98,17 @@ class WordpieceTokenizer:
         return cls._parse(text, source=str(file))
 
     @classmethod
-    def from_json(cls, text: str) -> "WordpieceTokenizer":
+    def from_json(
+        cls, text: str, source: str = "the text given"
+    ) -> "WordpieceTokenizer":
         """Make a tokenizer from the text of a `tokenizer.json`.
 
         text (str): The text.
+        source (str): What messages call it.
         RETURNS (WordpieceTokenizer): The tokenizer.
         RAISES (ValueError): If it is not a tokenizer this package can use.
         """
-        return cls._parse(text, source="the text given")
+        return cls._parse(text, source)
 
     @classmethod
     def _parse(cls, text: str, source: str) -> "WordpieceTokenizer":

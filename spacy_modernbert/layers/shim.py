@@ -16,6 +16,7 @@ from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.availability import check_backend
 from ..encoder.backend import check_precision, check_quantization, make_encoder
 from ..encoder.checkpoint import (
+    TOKENIZER,
     load_config,
     open_tensors,
     read_tokenizer_config,
@@ -204,6 +205,7 @@ class EncoderShim(Shim):
             open_tensors(folder, config),
             read_tokenizer_json(folder),
             read_tokenizer_config(folder),
+            source=str(folder / TOKENIZER),
         )
 
     def save(self, folder: Path) -> None:
@@ -372,8 +374,9 @@ class EncoderShim(Shim):
         tensors: Tensors,
         tokenizer_json: str,
         tokenizer_config: Optional[Dict[str, Any]],
+        source: str = "the tokenizer of the serialized encoder",
     ) -> None:
-        tokenizer = WordpieceTokenizer.from_json(tokenizer_json)
+        tokenizer = WordpieceTokenizer.from_json(tokenizer_json, source)
         tokenizer.check_fits(config.vocab_size, self.settings.name)
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)

@@ -21,6 +21,7 @@ from ..encoder.backend import (
 )
 from ..encoder.checkpoint import (
     MASK_TOKENS,
+    TOKENIZER,
     load_config,
     open_tensors,
     read_tokenizer_config,
@@ -101,7 +102,9 @@ class Pretraining:
         _check_lengths(settings.phases, self._config)
         self._tokenizer_json = read_tokenizer_json(source)
         self._tokenizer_config = read_tokenizer_config(source)
-        self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json)
+        self._tokenizer = WordpieceTokenizer.from_json(
+            self._tokenizer_json, str(source / TOKENIZER)
+        )
         self._tokenizer.check_fits(self._config.vocab_size, settings.encoder)
         self._masking = _make_masking(
             self._tokenizer,

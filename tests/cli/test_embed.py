@@ -547,6 +547,10 @@ def test_a_file_system_that_keeps_what_is_open(
 def test_wrong_input(run, tmp_path):
     assert "no file" in failed(run(tmp_path / "gone.txt", tmp_path / "out.npy"))
     assert "no file" in failed(run(tmp_path, tmp_path / "out.npy"))
+    (tmp_path / "docs.spacy").touch()
+    message = failed(run(tmp_path / "docs.spacy", tmp_path / "out.npy"))
+    assert "is a .spacy file" in message
+    (tmp_path / "docs.spacy").unlink()
     (tmp_path / "empty.txt").touch()
     assert "no texts" in failed(run(tmp_path / "empty.txt", tmp_path / "out.npy"))
     assert "no texts" in failed(run("-", tmp_path / "out.npy", input=""))

@@ -78,7 +78,7 @@ def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
     """As a user runs it, with nothing imported before; and as in the other tests."""
     command = ["-m", "spacy", "modernbert", "encoder", "tiny", tmp_path / "out"]
     printed = succeeded(run_python(*command, "--corpus", corpus, cwd=tmp_path))
-    assert "3 layers, 32 wide, 512 wordpieces" in " ".join(printed.split())
+    assert "3 layers, 32 wide, a vocabulary of 512" in " ".join(printed.split())
     assert contents(tmp_path / "out") == contents(fresh)
     assert sorted(contents(fresh)) == FILES
 

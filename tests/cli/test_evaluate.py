@@ -189,6 +189,7 @@ def test_a_gpu_is_asked_for(ruler, tmp_path, monkeypatch):
         ({"-o": "test.spacy"}, "test.spacy is used for more"),
         ({"-r": "m.json"}, "m.json is used for more"),
         ({"-r": "log.txt", "--log": "log.txt"}, "log.txt is used for more"),
+        ({"--log": "log.txt"}, "log.txt has no evaluations of a training run"),
     ],
 )
 def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypatch):
@@ -331,6 +332,20 @@ def test_inputs_are_looked_at_before_any_work(
     }
     path, message = bad[option]
     assert message in "".join(failed(run(trained, data, option, path)).split())
+
+
+def test_the_log_of_the_run_is_not_written_over(pipeline, data):
+    log = pipeline.parent / "log.jsonl"
+    before = log.read_text()
+    assert "log.jsonl is used for more" in failed(run(pipeline, data, "-o", log))
+    assert log.read_text() == before
+
+
+def test_nothing_is_found(tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "nlp")
+    data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
+    found = done(run(tmp_path / "nlp", data, "--samples", 2))
+    assert "finds no entities in any document" in " ".join(found.split())
 
 
 def test_what_cannot_be_printed_is_written(ruler, tmp_path, monkeypatch):

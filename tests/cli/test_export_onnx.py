@@ -167,8 +167,9 @@ def test_the_tokenizer_of_transformers_5(checkpoint, tmp_path):
 
 
 def test_over_an_export(checkpoint, tmp_path):
-    for _ in range(2):
-        done(run(checkpoint, tmp_path / "onnx"))
+    done(run(checkpoint, tmp_path / "onnx"))
+    assert "There is an export" in failed(run(checkpoint, tmp_path / "onnx"))
+    done(run(checkpoint, tmp_path / "onnx", "--force"))
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
 
 

@@ -62,7 +62,9 @@ def test_pipeline(trained, tmp_path):
     spacy.load(trained, config={key: "auto"}).to_disk(tmp_path / "nlp")
     words = done(run(tmp_path / "nlp"))
     assert "component modernbert_ner" in words
-    assert "3 layers, 32 wide, 512 wordpieces" in words
+    assert (
+        "3 layers, 32 wide, a vocabulary of 512 context up to 8,192 wordpieces" in words
+    )
     assert "backend cpu precision auto, which is " in words
     assert "8192 wordpieces, 512 shared" in words
     assert "cls, for vectors of texts" in words
@@ -137,7 +139,9 @@ def test_windows_that_are_counted_in_tokens(trained, tmp_path):
 def test_shared_encoder(shared):
     words = done(run(shared))
     assert "component transformer" in words
-    assert "3 layers, 32 wide, 512 wordpieces" in words
+    assert (
+        "3 layers, 32 wide, a vocabulary of 512 context up to 8,192 wordpieces" in words
+    )
 
 
 def test_damaged(trained, shared, tmp_path):
@@ -153,8 +157,16 @@ def test_damaged(trained, shared, tmp_path):
             assert message in failed(run(folder)), (path, harm)
 
 
+def test_checkpoint(checkpoint):
+    words = " ".join(done(run(checkpoint)).split())
+    assert "3 layers, 32 wide, a vocabulary of 512" in words
+    assert "pooling" in words and "started from" not in words
+
+
 def test_no_pipeline(tmp_path):
-    assert "model-best" in failed(run(tmp_path / "nowhere"))
+    found = failed(run(tmp_path / "nowhere"))
+    assert "model-best" in found
+    assert "Decoder" not in found
 
 
 def test_a_backend_of_the_pipeline_that_is_missing(trained, monkeypatch):

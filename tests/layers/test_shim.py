@@ -138,6 +138,13 @@ def test_the_encoder_is_made_by_the_settings(checkpoint, monkeypatch):
     assert asked == [{**told, "to_train": False}, {**told, "to_train": True}]
 
 
+def test_a_damaged_tokenizer_is_named(tmp_path):
+    folder = make_checkpoint(tmp_path / "damaged")
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"damaged.tokenizer\.json is not a tokenizer"):
+        EncoderShim(EncoderSettings(name=str(folder), backend="cpu")).start()
+
+
 def test_tokenizer_with_more_wordpieces_than_the_encoder(checkpoint, tmp_path):
     folder = make_checkpoint(tmp_path / "mixed", vocab_size=300)
     make_tokenizer(320).save(str(folder / "tokenizer.json"))
