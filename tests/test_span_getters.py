@@ -21,7 +21,7 @@ from .documents.toys import NAMES, TEXT, texts, toy
 from .scripts import run_script
 from .util import PUBLISHED, pickled, require, whole
 
-pytestmark = pytest.mark.filterwarnings("ignore:Tokens of a Doc that")
+pytestmark = pytest.mark.filterwarnings("ignore:Some tokens of a Doc")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from spacy_modernbert.types import TokenRows
 
 from .toys import alignment_of, alignments, no_breaks
 
-pytestmark = pytest.mark.filterwarnings("ignore:Tokens of a Doc that")
+pytestmark = pytest.mark.filterwarnings("ignore:Some tokens of a Doc")
 
 
 def rows_of(rows, lengths):

@@ -18,7 +18,7 @@ from spacy_modernbert.documents.windows import (
 
 from .toys import alignment_of, alignments, no_breaks, one_each, texts, toy
 
-pytestmark = pytest.mark.filterwarnings("ignore:Tokens of a Doc that")
+pytestmark = pytest.mark.filterwarnings("ignore:Some tokens of a Doc")
 
 
 def bounds(windows):
