@@ -58,6 +58,16 @@ def draw_qkv(total, dtype=torch.float64):
     return [(3 * torch.randn(total, 2, 4)).to(dtype).requires_grad_() for _ in range(3)]
 
 
+def assert_same_gradients(found, wanted, qkv):
+    d_out = torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, qkv, d_out),
+        torch.autograd.grad(wanted, qkv, d_out),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def assert_dense(kind, lengths, local_attention):
     config = make_config(local_attention)
     plan = plan_attention(make_batch(lengths), config, CPU)
@@ -68,13 +78,7 @@ def assert_dense(kind, lengths, local_attention):
     torch.testing.assert_close(found, wanted)
     with torch.no_grad():  # where blocks are multiplied in several parts
         torch.testing.assert_close(ATTENTION[kind](*qkv, plan, 0.0), wanted)
-    d_out = torch.randn_like(wanted)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, qkv, d_out),
-        torch.autograd.grad(wanted, qkv, d_out),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
+    assert_same_gradients(found, wanted, qkv)
 
 
 @given(
@@ -104,13 +108,7 @@ def test_some_queries_at_a_time(n_queries):
     with torch.no_grad():
         again = attend_by_queries(*by_head, 0.0, n_queries).transpose(0, 1)
     torch.testing.assert_close(again, wanted)
-    d_out = torch.randn_like(wanted)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, qkv, d_out),
-        torch.autograd.grad(wanted, qkv, d_out),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
+    assert_same_gradients(found, wanted, qkv)
 
 
 def test_some_queries_at_a_time_drop_out_once():
