@@ -51,7 +51,6 @@ def replacing(path: Path) -> Iterator[Path]:
         yield fresh
         with open(fresh, "r+b") as stream:
             sync(stream)
-        keep_mode(path, fresh)
         move_file(fresh, path)
         _sweep(path.parent, path.name)
     finally:
@@ -79,7 +78,7 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
-        keep_mode(folder, fresh)
+        _keep_mode(folder, fresh)
         _put_folder_in_place(fresh, folder)
         # Only now: what a killed process left may have been the only copy.
         _sweep(fresh.parent, folder.name)
@@ -139,25 +138,15 @@ def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
 
 
 def move_file(source: Path, target: Path) -> None:
-    """Put a file that is complete in the place of another.
+    """Put a file that is complete in the place of another, whose mode it gets.
 
     source (Path): The file, which may stay where it is.
     target (Path): Its place, on the same disk. A file that cannot be replaced, as one
         that is mounted by itself, is overwritten.
     """
+    _keep_mode(target, source)
     if not _could_rename(source, target):
         _copy(source, target)
-
-
-def keep_mode(old: Path, fresh: Path) -> None:
-    """Let those who may read or write what is replaced, and nobody else, do so with
-    what takes its place.
-
-    old (Path): A file or folder, which may be absent.
-    fresh (Path): What takes its place.
-    """
-    if old.exists():
-        shutil.copymode(old, fresh)
 
 
 def sync(stream: BinaryIO) -> None:
@@ -287,6 +276,14 @@ def _could_rename(source: Path, target: Path) -> bool:
             raise
         return False
     return True
+
+
+def _keep_mode(old: Path, fresh: Path) -> None:
+    """Let those who may read or write what is replaced, and nobody else, do so with
+    what takes its place.
+    """
+    if old.exists():
+        shutil.copymode(old, fresh)
 
 
 def _copy(source: Union[str, Path], target: Union[str, Path]) -> None:

@@ -116,7 +116,7 @@ def evaluate(
         setup_gpu(gpu_id, silent=True)
         # Errors of the inputs come up now, and not after the pipeline has run.
         seen = read_seen(read_docs(train)) if train else None
-        curve = read_curve(log or find_log(pipeline))
+        curve = read_curve(log or logs[0])
         if log is not None and not curve:
             raise ValueError(Errors.NO_CURVE.format(path=log))
         nlp, other = load(pipeline), None if compare is None else load(compare)

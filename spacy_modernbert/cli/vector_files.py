@@ -25,7 +25,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ..atomic import keep_mode, move_file, sync, write_text
+from ..atomic import move_file, sync, write_text
 from ..errors import Errors
 from ..types import Floats
 
@@ -178,7 +178,6 @@ class PartialFile:
             with open(self.folder / _RECORDS, encoding="utf8") as records:
                 write(path, vectors, map(json.loads, records))
             del vectors  # a mapped file cannot be removed on Windows
-        keep_mode(self.output, path)
         move_file(path, self.output.resolve())
         self.discard()
 
