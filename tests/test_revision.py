@@ -102,3 +102,9 @@ def test_what_is_not_on_the_hub_has_none(arguments, checkpoint, trained, tmp_pat
     message = failed(invoke(*words, "--revision", "abc"))
     assert "'abc'" in message and "only applies to Hugging Face hub ids" in message
     assert list(tmp_path.iterdir()) == [texts]
+
+
+def test_a_folder_has_none_in_a_config(checkpoint):
+    settings = EncoderSettings(backend="cpu", name=str(checkpoint), revision="abc")
+    with pytest.raises(ValueError, match="'abc'.* only applies to Hugging Face hub"):
+        EncoderShim(settings).start()

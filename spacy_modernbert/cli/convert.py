@@ -33,7 +33,6 @@ from ..encoder.quantize import (
 from ..encoder.tensor_files import OnDemand
 from ..encoder.weights import count_weights, expected_shapes
 from ..errors import Errors
-from ..pipelines import check_revision
 from ..types import Floats, PackedBatch
 from .tokenizer_files import read_fitting_tokenizer
 
@@ -87,7 +86,6 @@ def convert(
             if group_size not in GROUP_SIZES:
                 raise ValueError(Errors.BAD_CONVERT_GROUP_SIZE.format(value=group_size))
             scheme = Scheme(bits, group_size)
-        check_revision(source, revision)
         before = resolve(source, revision)
         config = load_config(before)
         check_place(before, output, force=force)

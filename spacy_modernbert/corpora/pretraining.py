@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import List, Mapping, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 from ..atomic import replacing
 from ..errors import Errors
@@ -101,9 +101,8 @@ def cut_out(text: str, passage: str, name: str) -> str:
     """
     # Where each letter of the text stands.
     places = [match.start() for match in re.finditer(r"[^\W_]", text)]
-    letters = _NOT_A_LETTER.sub("", text)
-    wanted = _NOT_A_LETTER.sub("", passage)
-    first = letters.find(wanted)
+    wanted = _letters(passage)
+    first = _letters(text).find(wanted)
     if not wanted or first < 0:
         raise ValueError(Errors.CORPUS_PASSAGE_NOT_FOUND.format(document=name))
     start, end = places[first], places[first + len(wanted) - 1] + 1
@@ -111,20 +110,27 @@ def cut_out(text: str, passage: str, name: str) -> str:
 
 
 def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], int]:
-    held_out = {*LITBANK["dev"], *LITBANK["test"]}
     texts = load_files(novels, (_NOVEL.format("*"),))
-    annotated = load_files(
-        passages, tuple(litbank.TEXT.format(name) for name in held_out)
-    )
+    held_out = _read_held_out(passages)
     works = []
     n_cut = 0
     for name in _names(texts):
         text = decode(texts, _NOVEL.format(name))
-        if name in held_out:
-            text = cut_out(text, decode(annotated, litbank.TEXT.format(name)), name)
-            n_cut += 1
+        letters = _letters(text)
+        for source, passage in held_out.items():
+            # The novel may have another name here than in LitBank.
+            if source == name or _letters(passage) in letters:
+                text = cut_out(text, passage, source)
+                n_cut += 1
         works.append(RawText(name, text))
     return works, n_cut
+
+
+def _read_held_out(passages: Path) -> Dict[str, str]:
+    """RETURNS (Dict[str, str]): The passages of LitBank's dev and test sets, by name."""
+    names = sorted({*LITBANK["dev"], *LITBANK["test"]})
+    files = load_files(passages, tuple(litbank.TEXT.format(name) for name in names))
+    return {name: decode(files, litbank.TEXT.format(name)) for name in names}
 
 
 def _read_articles(articles: Path) -> List[RawText]:
@@ -134,6 +140,10 @@ def _read_articles(articles: Path) -> List[RawText]:
     return [
         RawText(name, decode(files, craft.TEXT.format(name=name))) for name in names
     ]
+
+
+def _letters(text: str) -> str:
+    return _NOT_A_LETTER.sub("", text)
 
 
 def _names(files: Mapping[str, bytes]) -> List[str]:

@@ -51,7 +51,8 @@ def resolve(name: Union[str, Path], revision: Optional[str] = None) -> Path:
     revision (Optional[str]): Commit, tag or branch on the hub. Folders have none.
     RETURNS (Path): The folder.
     RAISES (ValueError): If it cannot be found or downloaded: no such folder, unknown on
-        the hub, gated, or no network. The message says which.
+        the hub, gated, or no network; or if there is a revision, and it is on the disk.
+        The message says which.
     RAISES (OSError): If what is fetched from the hub cannot be written.
     """
     return _resolve(name, revision, _HUB_FILES)
@@ -78,6 +79,8 @@ def resolve_tokenizer(name: Union[str, Path]) -> Path:
 def _resolve(name: Union[str, Path], revision: Optional[str], files: List[str]) -> Path:
     """RETURNS (Path): The folder, or one with some files of the hub."""
     folder = Path(os.path.expanduser(name))
+    if revision is not None and folder.exists():
+        raise ValueError(Errors.NO_REVISIONS.format(revision=revision, source=name))
     if folder.is_dir():
         return folder
     if folder.exists():

@@ -77,6 +77,17 @@ def test_what_is_tested_on_is_left_out(checkouts, tmp_path):
             assert text.startswith("Before.") and text.endswith(f"After {name}.")
 
 
+def test_a_novel_of_another_name(checkouts, tmp_path):
+    litbank, craft = checkouts
+    name = LITBANK["test"][0]
+    novels = litbank / "original"
+    (novels / f"{name}.txt").rename(novels / "renamed.txt")
+    corpus = gather_raw_texts(litbank, litbank, craft)
+    assert corpus.n_cut == 20
+    (text,) = (each.text for each in corpus.train + corpus.dev if each.id == "renamed")
+    assert text.startswith("Before.") and "This is of" not in text
+
+
 def test_what_is_missing(checkouts, tmp_path):
     litbank, craft = checkouts
     (craft / "articles" / "txt" / "3.txt").unlink()

@@ -46,7 +46,6 @@ def http_error(kind):
 
 def test_a_folder_is_used_as_it_is(folder, hub, monkeypatch):
     assert resolve(folder) == folder
-    assert resolve(str(folder), revision="main") == folder
     monkeypatch.chdir(folder.parent)
     assert resolve("checkpoint") == Path("checkpoint")
     monkeypatch.setenv("HOME", str(folder.parent))
