@@ -10,7 +10,7 @@ from wasabi import msg
 from spacy_modernbert.atomic import write_text
 
 from .cells import EXPERIMENTS, SEEDS, STEPS, cells_of
-from .run import Settings, is_done, read_record, run_cell
+from .run import SPLITS, Settings, is_done, read_record, run_cell
 from .table import make_page
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -82,8 +82,9 @@ def run(
                 continue
             if read_record(cell, results) and not force:
                 msg.warn(
-                    "Already done with other steps, encoder or recipe. That record is "
-                    "kept. To replace it, give --force; to keep both, --results"
+                    "Already done with other steps, encoder, recipe or documents. That "
+                    "record is kept. To replace it, give --force; to keep both, "
+                    "--results"
                 )
                 continue
             record = run_cell(cell, settings)
@@ -111,7 +112,7 @@ def table(
 
 
 def _check_corpus(name: str) -> None:
-    for split in ("train", "dev", "test"):
+    for split in SPLITS:
         path = Path("corpus") / name / f"{split}.spacy"
         if path.is_file():
             continue

@@ -31,6 +31,8 @@ from .cells import OVERLAPS, REFERENCE, STOCK, TIMES, Cell
 
 Record = Dict[str, Any]
 
+SPLITS = ("train", "dev", "test")
+
 _EVALUATIONS = 6
 _WARMUP = 0.1
 
@@ -77,7 +79,8 @@ def read_records(results: Path) -> List[Record]:
 
 def is_done(cell: Cell, settings: Settings) -> bool:
     """Whether a cell has the record that running it would make: of as many steps, with
-    the same encoder, by the same recipe.
+    the same encoder, by the same recipe, on the same documents. (The first records do
+    not say on which.)
 
     cell (Cell): The cell.
     settings (Settings): What it would be run with.
@@ -88,7 +91,7 @@ def is_done(cell: Cell, settings: Settings) -> bool:
     if record is None:
         return False
     made = {"steps": count_steps(cell, settings), **_name_sources(cell, settings)}
-    return all(record.get(key) == value for key, value in made.items())
+    return all(record.get(key, value) == value for key, value in made.items())
 
 
 def run_cell(cell: Cell, settings: Settings) -> Record:
@@ -246,15 +249,28 @@ def make_train_command(
 
 def _name_sources(cell: Cell, settings: Settings) -> Dict[str, Optional[str]]:
     """RETURNS (Dict[str, Optional[str]]): What a cell starts from: the encoder, and
-    digests of its weights, if they are read, and of the recipe.
+    digests of its weights, if they are read, of its config and tokenizer, of the
+    recipe, and of the corpus.
     """
     recipe = settings.recipes / f"{cell.recipe}.cfg"
-    weights = sorted(settings.encoder.glob("*.safetensors"))
-    return {
-        "encoder": None if cell.weights is None else str(settings.encoder),
-        "encoder_digest": digest(weights) if cell.weights == "pretrained" else None,
+    corpus = settings.corpora / cell.corpus
+    sources = {
+        "encoder": None,
+        "encoder_digest": None,
         "recipe_digest": digest_recipe(recipe),
+        "corpus_digest": digest([corpus / f"{split}.spacy" for split in SPLITS]),
     }
+    if cell.weights is not None:
+        sources["encoder"] = str(settings.encoder)
+        sources["shape_digest"] = _digest_shape(settings.encoder)
+    if cell.weights == "pretrained":
+        weights = sorted(settings.encoder.glob("*.safetensors"))
+        sources["encoder_digest"] = digest(weights)
+    return sources
+
+
+def _digest_shape(encoder: Path) -> str:
+    return digest([encoder / name for name in (CONFIG, TOKENIZER)])
 
 
 def digest(paths: Sequence[Path]) -> str:
@@ -286,7 +302,7 @@ def _name_machine(machine: Dict[str, Any], threads: int) -> str:
 def _find_encoder(weights: str, seed: int, settings: Settings) -> Path:
     if weights == "pretrained":
         return settings.encoder
-    shape = digest([settings.encoder / name for name in (CONFIG, TOKENIZER)])
+    shape = _digest_shape(settings.encoder)
     name = f"{settings.encoder.name}-{shape}-{weights}-seed{seed}"
     folder = settings.work / "encoders" / name
     if not folder.exists():

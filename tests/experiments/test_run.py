@@ -1,6 +1,7 @@
 """A whole experiment, for a moment."""
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, replace
 
@@ -212,9 +213,11 @@ def test_what_is_done(settings):
     write_done(settings, cell)
     assert is_done(cell, settings)
     assert not is_done(cell, replace(settings, steps=4))
-    assert not is_done(cell, replace(settings, encoder=settings.work))
-    write_record(settings, cell, **named, encoder_digest="of others")
-    assert not is_done(cell, settings)
+    copy = shutil.copytree(settings.encoder, settings.work)
+    assert not is_done(cell, replace(settings, encoder=copy))
+    for key in ("encoder_digest", "shape_digest", "corpus_digest"):
+        write_record(settings, cell, **{**named, key: "of others"})
+        assert not is_done(cell, settings)
     fresh = replace(cell, weights="random")
     write_record(settings, fresh, **named)
     assert is_done(fresh, settings)
@@ -222,7 +225,14 @@ def test_what_is_done(settings):
     assert not is_done(fresh, settings)
     bare = Cell("cnn", None, corpus="litbank")
     write_done(settings, bare)
-    assert is_done(bare, replace(settings, encoder=settings.work))
+    assert is_done(bare, replace(settings, encoder=settings.work / "absent"))
+
+
+def test_an_encoder_that_is_not_there(settings):
+    """Such as an id of the hub, whose weights would be those of no file."""
+    write_done(settings, cell := Cell("mini", window=8192, corpus="litbank"))
+    with pytest.raises(FileNotFoundError, match="absent"):
+        is_done(cell, replace(settings, encoder=settings.work / "absent"))
 
 
 def test_no_mean_of_two_encoders_or_recipes(settings):
