@@ -211,7 +211,7 @@ def _compare(
     repeats: int,
 ) -> Dict[str, Any]:
     error = np.abs(ours() - peer()).max()
-    if error > 1e-3:
+    if not error <= 1e-3:  # nor NaN
         raise SystemExit(f"{what}: off by {error}")
     ours_s, peer_s = _time_in_turns([ours, peer], repeats)
     return {"what": what, "ours_s": ours_s, "peer_s": peer_s, "ratio": peer_s / ours_s}

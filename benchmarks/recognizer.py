@@ -1,10 +1,10 @@
 """A recognizer with random weights, which finds about as much as a trained one."""
 
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import numpy as np
-
-from spacy_modernbert.components import ModernBertNER
+from spacy.language import Language
+from spacy.pipeline import EntityRecognizer
 
 # So many of the tokens are in an entity.
 IN_ENTITIES = 0.15
@@ -14,10 +14,10 @@ _HIGHEST_BIAS = 30.0
 _HALVINGS = 12
 
 
-def draw_weights(ner: ModernBertNER, rng: np.random.Generator) -> None:
+def draw_weights(ner: EntityRecognizer, rng: np.random.Generator) -> None:
     """Set all weights of a recognizer, but for those of an encoder in a shim.
 
-    ner (ModernBertNER): The recognizer, initialized.
+    ner (EntityRecognizer): The recognizer, initialized: ours or spaCy's own.
     rng (np.random.Generator): Draws them.
     """
     for node in ner.model.walk():
@@ -26,10 +26,16 @@ def draw_weights(ner: ModernBertNER, rng: np.random.Generator) -> None:
             values[...] = rng.normal(size=values.shape, scale=_DEVIATION)
 
 
-def calibrate(ner: ModernBertNER, find_share: Callable[[], float]) -> float:
+def share_in_entities(nlp: Language, texts: Sequence[str]) -> float:
+    """RETURNS (float): Which share of the tokens is in an entity."""
+    docs = list(nlp.pipe(texts))
+    return sum(len(ent) for doc in docs for ent in doc.ents) / sum(map(len, docs))
+
+
+def calibrate(ner: EntityRecognizer, find_share: Callable[[], float]) -> float:
     """Set the bias of "O" to where the wanted share of the tokens is in an entity.
 
-    ner (ModernBertNER): The recognizer.
+    ner (EntityRecognizer): The recognizer.
     find_share (Callable[[], float]): Finds which share is, as the bias stands.
     RETURNS (float): The share.
     """

@@ -42,7 +42,7 @@ class Patience:
         return n >= self.repeats or (n >= few and sum(seconds) > 10)
 
 
-# A first pass that took longer than this counts. A shorter one was another warm-up.
+# Where the first pass of each peer took longer than this, first passes count.
 _COUNTS = 20.0
 
 
@@ -52,6 +52,7 @@ class Measured:
 
     point (Point): What was measured.
     facts (Dict[str, Any]): What its job found out.
+    first (Optional[float]): Seconds of the first pass, whether it counts or not.
     seconds (List[float]): Of each pass that counts.
     growth (Optional[int]): Bytes that the memory grew by in the first pass.
     peak (Optional[int]): Bytes that were held at most in the first pass.
@@ -61,6 +62,7 @@ class Measured:
 
     point: Point
     facts: Dict[str, Any] = field(default_factory=dict)
+    first: Optional[float] = None
     seconds: List[float] = field(default_factory=list)
     growth: Optional[int] = None
     peak: Optional[int] = None
@@ -107,8 +109,8 @@ def run_rounds(
                     running[i] = process
             in_round = 0
             while running:
-                for i in list(running):
-                    row, process = measured[i], running[i]
+                for i, process in running.items():
+                    row = measured[i]
                     first = in_round == 0
                     is_compared = first and _encodes_as(reference, row.point)
                     save = Path(folder) / f"{i}.npy" if is_compared else None
@@ -117,9 +119,14 @@ def run_rounds(
                         wanted = _check(row, save, wanted, row.point == reference)
                         if refuse and row.parity is not None:
                             row.why_not = objection(row.parity, row.precision)
+                if in_round == 0:
+                    _count_first_passes(measured)
+                for i, process in list(running.items()):
+                    row = measured[i]
                     if row.why_not or patience.is_enough(row.seconds):
                         tell(_describe(row))
-                        running.pop(i).end()
+                        process.end()
+                        del running[i]
                 in_round += 1
         finally:
             for process in running.values():
@@ -188,9 +195,26 @@ def _take_pass(
         row.why_not = str(reason)
         return
     if first:
-        row.growth, row.peak = answer["growth"], answer["peak"]
-    if not first or answer["seconds"] > _COUNTS:
+        row.first, row.growth, row.peak = (
+            answer[key] for key in ("seconds", "growth", "peak")
+        )
+    else:
         row.seconds.append(answer["seconds"])
+
+
+def _count_first_passes(measured: Sequence[Measured]) -> None:
+    """A first pass finds less prepared than later ones. So those of one job count for
+    all peers or for none: where each took so long that it would take too long to repeat
+    them all.
+
+    measured (Sequence[Measured]): After the first round.
+    """
+    for job in {row.point.job for row in measured}:
+        rows = [row for row in measured if row.point.job == job and not row.why_not]
+        firsts = [row.first for row in rows if row.first is not None]
+        if firsts and min(firsts) > _COUNTS:
+            for row, first in zip(rows, firsts, strict=True):
+                row.seconds.append(first)
 
 
 def _check(row: Measured, save: Path, wanted: Any, is_reference: bool) -> Any:

@@ -79,7 +79,7 @@ def ratios(measured: Sequence[Measured]) -> List[Row]:
 
 
 def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    # A slow peer was asked for fewer passes, from its first one on.
+    # A slow peer was asked for fewer passes.
     if len(theirs) != len(ours):
         return median(theirs) / median(ours)
     return median(a / b for a, b in zip(theirs, ours, strict=True))
@@ -129,4 +129,6 @@ def _spread(measured: Measured) -> Row:
         "fastest": min(measured.seconds),
         "slowest": max(measured.seconds),
         "passes": len(measured.seconds),
+        "first_pass": measured.first,
+        "each": measured.seconds,
     }

@@ -80,17 +80,24 @@ class Session:
         msg.text(f"Making a checkpoint of shape {self.shape}")
         texts: Sequence[str] = ()
         if self.tokenizer is None:
-            has_corpus = any(self.corpora.glob("litbank*")) and not self.quick
             texts = (
                 read_corpus("litbank", self.corpora, 20)
-                if has_corpus
+                if self._learns_from_litbank
                 else generate_texts()
             )
         return folder, make_checkpoint(self.shape, folder, self.tokenizer, texts)
 
+    @property
+    def _learns_from_litbank(self) -> bool:
+        """RETURNS (bool): Whether a tokenizer is learned from LitBank, or else from
+        generated sentences.
+        """
+        return any(self.corpora.glob("litbank*")) and not self.quick
+
     def _name_checkpoint(self) -> str:
         if self.tokenizer is None:
-            return self.shape
+            source = "litbank" if self._learns_from_litbank else "generated"
+            return f"{self.shape}-{source}"
         digest = sha256((self.tokenizer / TOKENIZER).read_bytes()).hexdigest()
         return f"{self.shape}-{digest[:8]}"
 

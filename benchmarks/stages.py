@@ -51,7 +51,7 @@ from spacy_modernbert.layers.encode import find_layers, get_shim  # noqa: E402
 from .machine import describe_machine, list_versions  # noqa: E402
 from .markdown import make_table  # noqa: E402
 from .pipelines.fake import make_instant  # noqa: E402
-from .recognizer import calibrate, draw_weights  # noqa: E402
+from .recognizer import calibrate, draw_weights, share_in_entities  # noqa: E402
 
 RESULTS = Path(__file__).parent / "stages.json"
 WIDTH = 768
@@ -233,12 +233,6 @@ def make_pipeline(tokenizer: Path, n_labels: int) -> Language:
 
 def _recognizer(nlp: Language) -> ModernBertNER:
     return cast(ModernBertNER, nlp.get_pipe("modernbert_ner"))
-
-
-def share_in_entities(nlp: Language, texts: List[str]) -> float:
-    """RETURNS (float): Which share of the tokens is in an entity."""
-    docs = list(nlp.pipe(texts))
-    return sum(len(ent) for doc in docs for ent in doc.ents) / sum(map(len, docs))
 
 
 def read_texts(corpus: Path) -> List[str]:

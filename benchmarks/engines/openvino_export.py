@@ -25,6 +25,8 @@ def make(peer: Peer, folder: Path, threads: int) -> Encode:
             "INFERENCE_PRECISION_HINT": _HINTS[peer.precision],
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
+            # As in our own encoder: the process is bound to its cores already.
+            "ENABLE_CPU_PINNING": False,
         },
     )
     taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from transformers import ModernBertModel
 
+from spacy_modernbert.encoder.transfer import to_host
+
 from ..documents import Ids
 from ..points import Peer, Unavailable
 from . import Encode, Floats
@@ -60,9 +62,12 @@ def padded(model: Any, peer: Peer, pad_id: int) -> Encode:
                 batch = documents[start : start + size]
                 inputs = pad(batch, pad_id)
                 on_device = {name: x.to(peer.device) for name, x in inputs.items()}
-                hidden = model(**on_device).last_hidden_state.float().cpu().numpy()
+                hidden = model(**on_device).last_hidden_state.float()
+                # As in our own encoder: without padding, and by memory that CUDA
+                # copies to fastest.
                 found += [
-                    row[: len(ids)] for row, ids in zip(hidden, batch, strict=True)
+                    to_host(row[: len(ids)])
+                    for row, ids in zip(hidden, batch, strict=True)
                 ]
         return found
 

@@ -10,6 +10,7 @@ from benchmarks.peers import as_fake, in_8_bits
 from benchmarks.pipelines import make_pipeline
 from benchmarks.pipelines.fake import draw_vectors
 from benchmarks.points import OURS, Peer, Point
+from benchmarks.recognizer import IN_ENTITIES
 from benchmarks.texts import write_texts
 from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import look_for
@@ -137,3 +138,18 @@ def test_who_truncates_documents_says_how_many(
     facts = make_job(Point("pipe", peer, str(checkpoint), work, threads=1)).facts
     assert facts["wordpieces"] > 8192
     assert facts.get("truncated") == n_truncated
+
+
+def test_with_an_instant_encoder_everybody_finds_as_much(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """What a parser costs depends on it."""
+    require("spacy_transformers")
+    texts = write_texts(tmp_path / "texts.json", [" ".join(TEXTS) * 40])
+    work = {"texts": str(texts), "labels": 6}
+    shares = []
+    for engine, options in ((OURS, {}), ("spacy-transformers", {"spans": "whole"})):
+        peer = as_fake(Peer(f"{engine} float32", engine, options=options))
+        point = Point("pipe", peer, str(checkpoint), work, threads=1)
+        shares.append(make_job(point).facts["in_entities"])
+    assert shares == pytest.approx([IN_ENTITIES, IN_ENTITIES], abs=0.05)

@@ -28,7 +28,7 @@ def make_session(store: Path, tokenizer: Optional[Path]) -> Session:
 
 def test_a_store_has_a_checkpoint_for_each_tokenizer(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    learned = make_checkpoint(store / "tiny")
+    learned = make_checkpoint(store / "tiny-generated")
     assert make_session(store, None).checkpoint()[0] == learned
     folders = set()
     for name, vocab_size in (("one", 280), ("other", 300)):
