@@ -104,7 +104,7 @@ def KeptVectors_v1(
     """Keep the token vectors of an encoder that does not learn, between epochs and
     between evaluations, so that each document is encoded once. The vectors are those of
     prediction: dropout in a pooling layer does nothing. Nothing is kept until training
-    begins.
+    begins, nor in a component that is frozen.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): `Tok2VecModernBert.v1` with
         `grad_factor` 0 and a pooling layer without weights.

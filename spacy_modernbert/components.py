@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Union
 
+import srsly
 from spacy.language import Language
 from spacy.pipeline import EntityRecognizer
 from spacy.pipeline._parser_internals.transition_system import TransitionSystem
@@ -137,6 +138,7 @@ class ModernBertNER(EntityRecognizer):
             finally:
                 self.model.init = init
         self.model.attrs["unseen_classes"].clear()
+        drop_gradients(self.model)
 
     def update(
         self,
@@ -163,9 +165,10 @@ class ModernBertNER(EntityRecognizer):
             raise ValueError(Errors.NOT_INITIALIZED.format(component=self.name))
         multiply_by_torch(self.model)
         losses = {} if losses is None else losses
+        # Read more than once, below.
+        examples = list(examples)
         learner = import_compiled("learner")
         if learner is None or not learner.update(self, examples, drop, sgd, losses):
-            examples = list(examples)
             super().update(examples, drop=drop, sgd=sgd, losses=losses)
             if not any(map(self.moves.has_gold, examples)):
                 pass_on_nothing(self.model.layers[0], [each.x for each in examples])
@@ -353,8 +356,12 @@ class ModernBertNER(EntityRecognizer):
             was; only the vocab may have been read.
         """
         exclude = list(exclude)
-        with self._replacing(exclude):
-            super().from_bytes(bytes_data, exclude=exclude)
+        with undone_if_it_fails(self):
+            if "model" not in srsly.msgpack_loads(bytes_data):
+                # It was left out: there is none to replace the one here by.
+                exclude.append("model")
+            with self._replacing(exclude):
+                super().from_bytes(bytes_data, exclude=exclude)
         return self
 
 

@@ -146,6 +146,12 @@ class Errors:
         "free memory on the device; training also takes less with "
         "gradient_checkpointing = true or frozen_layers."
     )
+    STEP_OUT_OF_MEMORY = (
+        "The device {device} has too little memory left for what the optimizer keeps "
+        "of each weight that is trained: two numbers, and one more with use_averages. "
+        "Free memory on it, train fewer layers (frozen_layers), or start from a "
+        "smaller encoder."
+    )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
         "{n_layers} or less; {n_layers} trains nothing but the final norm."
@@ -584,12 +590,11 @@ class Errors:
     )
     PRETRAINING_NO_STATE = (
         "{path} is not the state of a pretraining run, or was written by another "
-        "version: it has no {key}. Give another output folder, or delete the file to "
-        "start from scratch."
+        "version: it has no {key}. Give another output folder."
     )
     PRETRAINING_OTHER_STATE = (
         "{path} holds the state of a run with another encoder or optimizer: {why}. "
-        "Give another output folder, or delete the state to start from scratch."
+        "Give another output folder, or delete that one to start from scratch."
     )
     PRETRAINING_NO_OPTION = (
         "There is no option {name}. Settings are overridden by their names in the "
@@ -598,6 +603,11 @@ class Errors:
     PRETRAINING_EXPORT_EXISTS = (
         "There is a checkpoint in '{folder}' already, and this run is a new one. "
         "Export to another folder, or remove that one."
+    )
+    PRETRAINING_STATE_GONE = (
+        "There is an encoder in '{folder}' already, but no {state} to resume the run "
+        "from which it comes, so that a new run would replace it. Give another output "
+        "folder, or move what is in this one."
     )
     PRETRAINING_EXPORT_ONTO_RUN = (
         "--export cannot be the output folder of the run, {folder}, which holds its "
@@ -913,9 +923,9 @@ class Warnings:
 
     # components
     NUMBA_BROKEN = (
-        "Numba is installed, but cannot be imported ({error}). spaCy's own decoder is "
-        "used instead, which is many times slower. Reinstall Numba: pip install "
-        "--force-reinstall numba."
+        "Numba is installed, but cannot be imported ({error}). spaCy's own code "
+        "decodes and trains instead, which is many times slower. Reinstall Numba: pip "
+        "install --force-reinstall numba."
     )
 
     # layers/

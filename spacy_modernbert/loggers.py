@@ -49,7 +49,7 @@ def progress_logger_v1(
     def set_up_logger(
         nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr
     ) -> Tuple[LogStep, Callable[[], None]]:
-        path = None if output_file is None else Path(output_file)
+        path = None if output_file is None else Path(output_file).expanduser()
         if path is not None:
             check_writable(path)
         progress = Progress(nlp, stdout, stderr, path)

@@ -8,7 +8,7 @@ import pytest
 import spacy
 import srsly
 from spacy.pipeline import EntityRecognizer
-from thinc.api import Config, fix_random_seed
+from thinc.api import Adam, Config, fix_random_seed
 
 from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config
@@ -218,6 +218,17 @@ def test_an_update_before_initializing(checkpoint):
     examples = make_examples(nlp, 1)
     with pytest.raises(ValueError, match=r"Call nlp\.initialize\(\)"):
         nlp.get_pipe("modernbert_ner").update(examples)
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_an_update_by_what_can_be_read_once(checkpoint, monkeypatch, is_compiled):
+    nlp = make_nlp(checkpoint)
+    examples = make_examples(nlp, 2)
+    nlp.initialize(lambda: examples)
+    if not is_compiled:
+        monkeypatch.setattr(components, "import_compiled", lambda name: None)
+    ner = nlp.get_pipe("modernbert_ner")
+    assert ner.update(iter(examples), sgd=Adam(0.01))["modernbert_ner"] > 0
 
 
 def test_trained_as_by_spacy(checkpoint):

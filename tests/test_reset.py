@@ -169,6 +169,20 @@ def test_loaded_into_one_that_was_learning(checkpoint, use_upper):
 
 
 @pytest.mark.parametrize("use_upper", [False, True])
+def test_bytes_without_a_model(checkpoint, use_upper):
+    """Leave the one that is there."""
+    nlp = blank_nlp(checkpoint, use_upper)
+    nlp.initialize(lambda: make_examples(nlp, 2))
+    ner = nlp.get_pipe("modernbert_ner")
+    draw_scores(ner)
+    before, wanted = weights(nlp), some_entities(nlp.pipe(TEXTS))
+    ner.from_bytes(ner.to_bytes(exclude=["model"]))
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    for name, array in weights(nlp).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("use_upper", [False, True])
 @pytest.mark.parametrize("by_bytes", [False, True])
 def test_actions_that_were_not_seen_are_saved(
     checkpoint, tmp_path, use_upper, by_bytes

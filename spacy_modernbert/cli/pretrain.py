@@ -76,7 +76,7 @@ def pretrain(
 def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     settings = PretrainingSettings.from_config(config)
     # torch is imported when there is something to do.
-    from ..pretraining.run import ENCODER, Pretraining
+    from ..pretraining.run import ENCODER, STATE, Pretraining
 
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
@@ -89,6 +89,12 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
             raise ValueError(Errors.PRETRAINING_EXPORT_EXISTS.format(folder=export))
     if not run.step:
         _check_no_others(output / CONFIG, output / LOG)
+        if (output / ENCODER / CHECKPOINT_CONFIG).exists():
+            raise ValueError(
+                Errors.PRETRAINING_STATE_GONE.format(
+                    folder=output / ENCODER, state=STATE
+                )
+            )
     # Two runs would take turns to write the state and the log.
     with locked(output / _LOCK, output):
         run.check_unchanged()

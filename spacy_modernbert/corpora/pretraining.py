@@ -127,7 +127,9 @@ def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], int]:
 
 
 def _read_held_out(passages: Path) -> Dict[str, str]:
-    """RETURNS (Dict[str, str]): The passages of LitBank's dev and test sets, by name."""
+    """RETURNS (Dict[str, str]): The passages that LitBank's dev and test sets annotate,
+    by the names of their novels.
+    """
     names = sorted({*LITBANK["dev"], *LITBANK["test"]})
     files = load_files(passages, tuple(litbank.TEXT.format(name) for name in names))
     return {name: decode(files, litbank.TEXT.format(name)) for name in names}

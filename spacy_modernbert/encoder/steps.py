@@ -18,7 +18,7 @@ class StepSettings:
     """The numbers of one step, the schedules of the optimizer already followed.
 
     learn_rate (float): The learning rate.
-    b1 (float): Decay of the first moment. Plain SGD where it or `b2` is 0.
+    b1 (float): Decay of the first moment. Plain SGD where it is 0, unless rectified.
     b2 (float): Decay of the second moment.
     eps (float): Added to the root of the second moment. That root is not corrected
         for its start at 0, so this is the "epsilon hat" of Kingma and Ba.

@@ -197,7 +197,9 @@ class ModernBert(nn.Module):
     def weights_changed(self) -> None:
         """Discard what was made of older weights: it is made again when needed."""
         for projection in self._projections():
-            projection.weights_changed()
+            # Those of frozen layers stay as they are, and are run without gradients.
+            if projection.weight.requires_grad:
+                projection.weights_changed()
 
     def _projections(self) -> Iterator[Projection]:
         return (each for each in self.modules() if isinstance(each, Projection))
@@ -376,11 +378,14 @@ class TorchEncoder:
 
         settings (StepSettings): The rule and its numbers.
         state (StepState): What was remembered of the steps before. Updated.
+        RAISES (EncoderOutOfMemory): If there is too little memory for what is to be
+            remembered. Then no step was taken, and the gradients are still there.
         """
         self._check_training()
         n_layers = self.config.num_hidden_layers
+        message = Errors.STEP_OUT_OF_MEMORY.format(device=self._device)
         try:
-            with _current(self._device):
+            with watch_memory(self._device, message), _current(self._device):
                 take_step(self._model.named_parameters(), n_layers, settings, state)
         finally:
             # Some have changed even if the step was interrupted.

@@ -50,12 +50,16 @@ def take_step(
     for name, parameter in parameters:
         if parameter.grad is None:
             continue
-        state.n_steps[name] = n_steps = state.n_steps.get(name, 0) + 1
+        n_steps = state.n_steps.get(name, 0) + 1
         scale = lr_scale(name, n_layers, settings.layer_lr_decay)
         learn_rate = settings.learn_rate * scale
         due.append(_Due(name, parameter, parameter.grad, n_steps, learn_rate))
-        parameter.grad = None
+    # Before anything is changed: there may be too little memory for it.
     for each in due:
+        _make_room(each, settings, state)
+    for each in due:
+        state.n_steps[each.name] = each.n_steps
+        each.weights.grad = None
         if settings.L2 and not settings.L2_is_weight_decay:
             each.gradient.add_(each.weights, alpha=settings.L2)
         if settings.grad_clip:
@@ -78,6 +82,14 @@ def take_step(
 def _clip(gradient: Tensor, threshold: float) -> None:
     norm = torch.linalg.vector_norm(gradient)
     gradient.mul_(torch.where(norm >= threshold, threshold / norm, 1.0))
+
+
+def _make_room(due: _Due, settings: StepSettings, state: StepState) -> None:
+    """Make what is going to be remembered of a weight, if it is not there."""
+    if settings.has_moments:
+        _moments(due, state)
+    if state.averages is not None:
+        _recall(state.averages, due, due.weights.shape)
 
 
 def _moments(due: _Due, state: StepState) -> Tuple[Tensor, Tensor]:

@@ -186,12 +186,20 @@ class EncoderShim(Shim):
             be used.
         RAISES (OSError): If what is downloaded cannot be written.
         """
-        is_trained = self._loaded is not None and self._was_stepped
-        if self._loaded is None or (is_trained and self._was_started):
+        own = self._loaded
+        has_learned = own is not None and (
+            self._was_stepped or own.encoder.has_gradients
+        )
+        if own is None or (has_learned and self._was_started):
             self.load(resolve(self.settings.name, self.settings.revision))
             self._was_started = True
-        elif is_trained:
+            return
+        if self._was_stepped:
             warnings.warn(Warnings.TRAINED_ENCODER_KEPT, stacklevel=2)
+        # What was gathered for a step that is not to come.
+        self._awaits_gradient, self._postponed = False, None
+        if own.encoder.has_gradients:
+            self._loaded = replace(own, encoder=own.encoder.copy({}))
 
     def load(self, folder: Path) -> None:
         """Take the encoder of a checkpoint on disk.
@@ -361,12 +369,12 @@ class EncoderShim(Shim):
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         EncoderShim.__init__(self, state["settings"])
+        note_unpickled()
+        self.from_bytes(state["bytes"])
         self.id = state["id"]
         # Optimizers tell encoders apart by their ids: none made here may get the same.
         with Shim.global_id_lock:
             Shim.global_id = max(Shim.global_id, self.id)
-        note_unpickled()
-        self.from_bytes(state["bytes"])
 
     def _set(
         self,
@@ -382,6 +390,10 @@ class EncoderShim(Shim):
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
         self._forget()
         self._apart = False
+        # What an optimizer remembers of the encoder before is not taken for this one's.
+        with Shim.global_id_lock:
+            Shim.global_id += 1
+            self.id = Shim.global_id
 
     def _forget(self) -> None:
         """Reset what was remembered of the encoder that was here before."""

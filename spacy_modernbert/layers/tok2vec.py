@@ -108,7 +108,7 @@ def forward(
         plans = _plan_each(encode, docs)
         get_shim(encode).trained_wordpieces += sum(plan.total for plan in plans)
         return _recall(model, docs, plans), lambda d_vectors: docs
-    if is_train and any(node.param_names for node in pool.walk()):
+    if is_train and any(map(_differs_in_training, pool.walk())):
         return _forward_frozen(encode, pool, docs)
     if isinstance(docs, OneWord):
         vectors = [model.ops.alloc2f(1, model.get_dim("nO"))]
@@ -127,13 +127,18 @@ def forward(
     return vectors, lambda d_vectors: docs
 
 
+def _differs_in_training(node: Model) -> bool:
+    """RETURNS (bool): Whether a layer learns something, or drops something out."""
+    return bool(node.param_names) or "dropout_rate" in node.attrs
+
+
 def _forward_frozen(
     encode: Model[List[Doc], EncodedDocs],
     pool: Model[EncodedDocs, List[Floats2d]],
     docs: List[Doc],
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
-    """Train a pooling layer with weights over an encoder that no gradient reaches. That
-    predicts, which any encoder can.
+    """Train a pooling layer over an encoder that no gradient reaches. That predicts,
+    which any encoder can.
     """
     encoded, _ = encode(docs, False)
     get_shim(encode).trained_wordpieces += encoded.plan.total

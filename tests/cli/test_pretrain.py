@@ -135,6 +135,17 @@ def test_files_of_others_are_not_replaced(folder, name, text):
     assert [path.name for path in (folder / "out").iterdir()] == [name]
 
 
+def test_an_encoder_is_not_replaced_by_a_new_run(folder):
+    """Where the state of the run that it comes from is gone, as it is large."""
+    done(run(folder))
+    (folder / "out" / "state.safetensors").unlink()
+    files = [path for path in (folder / "out").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    found = failed(run(folder))
+    assert "There is an encoder in" in found and "no state.safetensors" in found
+    assert {path: path.read_bytes() for path in files} == before
+
+
 def test_what_was_not_written_is_written_when_it_goes_on(folder):
     """A run may be killed between the state and the checkpoint."""
     done(run(folder))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from spacy_modernbert.encoder import torch_steps
 from spacy_modernbert.encoder.attention import ATTENTION
 from spacy_modernbert.encoder.config import FULL
 from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
+from spacy_modernbert.encoder.steps import StepSettings, StepState
 
 from .util import draw_batch, load
 
@@ -100,3 +102,31 @@ def test_other_errors_are_left_alone(encoder, batch, monkeypatch):
     with pytest.raises(RuntimeError, match="same dtype") as caught:
         encoder.encode(batch)
     assert not isinstance(caught.value, MemoryError)
+
+
+def test_a_step(encoder, batch, monkeypatch):
+    """Nothing is stepped, and the gradients wait for another try."""
+    _, backprop = encoder.encode_train(batch)
+    backprop(np.ones((batch.total, encoder.config.hidden_size), dtype=np.float32))
+    before = {name: w.copy() for name, w in encoder.tensors().items()}
+    gradients = {name: g.copy() for name, g in encoder.gradients().items()}
+    recall = torch_steps._recall
+
+    def refuse_averages(table, due, shape):
+        if table is state.averages and due.name == "final_norm.weight":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return recall(table, due, shape)
+
+    settings = StepSettings(0.01, b1=0.9, b2=0.999, grad_clip=1.0)
+    state = StepState({}, {}, {}, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(torch_steps, "_recall", refuse_averages)
+        with pytest.raises(EncoderOutOfMemory, match="frozen_layers"):
+            encoder.step(settings, state)
+    assert not state.n_steps
+    for name, gradient in encoder.gradients().items():
+        np.testing.assert_array_equal(gradient, gradients[name])
+        np.testing.assert_array_equal(encoder.tensors()[name], before[name])
+    encoder.step(settings, state)
+    assert set(state.n_steps.values()) == {1} and not encoder.has_gradients
+    assert (encoder.tensors()["final_norm.weight"] != before["final_norm.weight"]).any()

@@ -101,6 +101,48 @@ def test_one_that_was_loaded_is_kept(checkpoint, docs):
     assert_equal(weights(shim), learned)
 
 
+def gather(model, docs):
+    """Gradients that nothing is stepped by."""
+    outputs, backprop = model.begin_update(docs)
+    backprop([output - 1 for output in outputs])
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_gradients_of_before_are_not_stepped_by(checkpoint, docs, is_loaded):
+    """Those that were gathered when somebody interrupted, and started again."""
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(find_layers(model)[0])
+    if is_loaded:
+        shim.load(checkpoint)
+    else:
+        shim.start()
+    before = weights(shim)
+    gather(model, docs)
+    model.begin_update(docs)  # whose gradient is to come
+    model.finish_update(Adam(0.01))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shim.start()
+    assert not shim.loaded.encoder.has_gradients
+    model.finish_update(Adam(0.01))
+    assert_equal(weights(shim), before)
+
+
+def test_another_encoder_has_an_id_of_its_own(checkpoint, docs, tmp_path):
+    """An optimizer remembers nothing of it."""
+    model = make_tok2vec(checkpoint)
+    shim = get_shim(find_layers(model)[0])
+    optimizer = Adam(0.01, use_averages=True)
+    learn(model, docs, optimizer, steps=3)
+    # Of other shapes, which what is remembered does not fit.
+    shim.load(make_checkpoint(tmp_path / "other", vocab_size=300, seed=1))
+    before = weights(shim)
+    with shim.use_params(optimizer.averages):
+        assert_equal(weights(shim), before)
+    learn(model, docs, optimizer)
+    assert {optimizer.nr_update[shim.id, name] for name in before} == {1}
+
+
 def test_one_that_is_not_trained_is_as_it_came(checkpoint, docs):
     """It is not read again, nor is it said to have been trained."""
     model = make_tok2vec(checkpoint, grad_factor=0.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import spacy
-from thinc.api import Linear, chain, reduce_mean
+from thinc.api import Dropout, Linear, chain, reduce_mean
 
 from spacy_modernbert.layers.encode import encode_docs, get_shim
 from spacy_modernbert.layers.pool import pool_tokens
@@ -66,6 +66,21 @@ def test_what_pools_is_trained_all_the_same(checkpoint, nlp):
         found.append(linear.get_grad("W"))
     assert found[0].any()
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-4)
+
+
+def test_what_pools_drops_out_all_the_same(checkpoint, nlp):
+    """In training, whether or not a gradient reaches the encoder."""
+    docs = [nlp(text) for text in TEXTS]
+    for grad_factor in (0.0, 1.0):
+        shim = EncoderShim(EncoderSettings(str(checkpoint), backend="cpu"))
+        model = modernbert_tok2vec(
+            encode_docs(shim, LongContextSpans(512, 32)),
+            pool_tokens(chain(reduce_mean(), Dropout(0.5)), grad_factor),
+        )
+        model.initialize(X=docs)
+        outputs, _ = model.begin_update(docs)
+        assert 0.4 < np.mean([(output == 0).mean() for output in outputs]) < 0.6
+        assert all(output.all() for output in model.predict(docs))
 
 
 @pytest.mark.parametrize("settings", PREDICTING, ids=str)
