@@ -17,11 +17,10 @@ from .backend import require_quantization, resolve_precision
 from .config import ModernBertConfig
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
 from .onnx_quantized import quantize_graph, quantize_weights
-from .predicting import PerProcess, PredictingEncoder, count_threads, current_gpu
-from .weights import expected_shapes
+from .predicting import PredictingEncoder, count_threads, current_gpu
 
 
-class OnnxEncoder(PredictingEncoder):
+class OnnxEncoder(PredictingEncoder[ort.InferenceSession]):
     """ModernBERT in ONNX Runtime. It predicts only. See `protocol.Encoder`.
 
     The weights are held twice, once by ONNX Runtime. Even if that has quantized ones,
@@ -39,14 +38,13 @@ class OnnxEncoder(PredictingEncoder):
         quantization: Optional[Mapping[str, Any]] = None,
     ):
         """config (ModernBertConfig): The config.
-        tensors (Mapping[str, Any]): The weights, each read once. They are copied.
+        tensors (Mapping[str, Any]): The weights, each read once and copied.
         precision (str): "auto" or "float32"; on a GPU, and by CoreML, "float16".
         quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`: weights of
             8 bits, and what is multiplied with them rounded to as many.
         RAISES (ValueError): If ONNX Runtime has no such precision here, or quantizes
             in no such way.
         """
-        self.config = config
         self._precision = resolve_precision(precision, self.backend)
         require_quantization(quantization, self.backend, self._precision)
         self._is_quantized = quantization is not None
@@ -57,49 +55,9 @@ class OnnxEncoder(PredictingEncoder):
         on_cuda = self._provider == "CUDAExecutionProvider"
         self._gpu = current_gpu() if on_cuda else 0
         self.device = f"onnx:{self._provider}"
-        self._tensors = {
-            name: np.array(tensors[name], dtype=np.float32)
-            for name in expected_shapes(config)
-        }
-        # The session has a copy, which would not see a change.
-        for array in self._tensors.values():
-            array.flags.writeable = False
-        self._session: PerProcess[ort.InferenceSession] = PerProcess()
+        super().__init__(config, tensors)
 
-    def encode(self, batch: PackedBatch) -> Floats:
-        """The last hidden state.
-
-        batch (PackedBatch): The sequences.
-        RETURNS (Floats): `(total, width)` float32.
-        RAISES (ValueError): If ONNX Runtime has the provider, but it does not start.
-        """
-        if batch.total == 0:
-            return np.zeros((0, self.config.hidden_size), dtype=np.float32)
-        session = self._session.get(count_threads(), self._make_session)
-        return run_session(session, batch)
-
-    def copy(self, others: Mapping[str, Any]) -> "OnnxEncoder":
-        """Copy the encoder.
-
-        others (Mapping[str, Any]): Weights to take in the place of its own, by name.
-        RETURNS (OnnxEncoder): The copy.
-        """
-        copied = OnnxEncoder(
-            self.config,
-            {**self._tensors, **others},
-            precision=self._precision,
-            quantization={"bits": 8} if self._is_quantized else None,
-        )
-        copied._gpu = self._gpu
-        return copied
-
-    def tensors(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,
-        float32 and exact, whatever is computed in. Not to be written to.
-        """
-        return self._tensors
-
-    def _make_session(self, n_threads: int) -> ort.InferenceSession:
+    def _make(self, n_threads: int) -> ort.InferenceSession:
         model = build_graph(self.config, self._precision)
         if self._is_quantized:
             is_signed = multiplies_int8()
@@ -120,6 +78,9 @@ class OnnxEncoder(PredictingEncoder):
             gpu=self._gpu,
             n_threads=n_threads,
         )
+
+    def _run(self, made: ort.InferenceSession, batch: PackedBatch) -> Floats:
+        return run_session(made, batch)
 
 
 def open_session(

@@ -4,7 +4,6 @@ OpenVINO makes its own form of the weights. The arrays that the graph was made f
 beside it: they are what is saved, and what another backend takes over.
 """
 
-from copy import copy
 from dataclasses import dataclass
 from math import gcd
 from typing import Any, Mapping, Optional
@@ -18,8 +17,7 @@ from .backend import require_quantization, resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import BlockShape, group_by_length, make_inputs
 from .openvino_graph import Graph
-from .predicting import PerProcess, PredictingEncoder, count_threads
-from .weights import expected_shapes
+from .predicting import PredictingEncoder
 
 _TYPES = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}
 
@@ -79,7 +77,7 @@ def _group_size(config: ModernBertConfig) -> int:
     return shared // _SIMD * _SIMD
 
 
-class OpenVinoEncoder(PredictingEncoder):
+class OpenVinoEncoder(PredictingEncoder[ov.CompiledModel]):
     """ModernBERT by OpenVINO. See `protocol.Encoder`.
 
     The graph is compiled when it is first run: so a process that is forked before that
@@ -104,59 +102,14 @@ class OpenVinoEncoder(PredictingEncoder):
         RAISES (ValueError): If the processor has no such precision, or OpenVINO no such
             quantization.
         """
-        self.config = config
         precision = resolve_precision(precision, self.backend)
         require_quantization(quantization, self.backend, precision)
         self._types = ElementTypes.of(
             config, precision, quantized=quantization is not None
         )
-        self._tensors = {
-            name: _copied(tensors[name]) for name in expected_shapes(config)
-        }
-        self._compiled: PerProcess[ov.CompiledModel] = PerProcess()
+        super().__init__(config, tensors)
 
-    def encode(self, batch: PackedBatch) -> Floats:
-        """The last hidden state.
-
-        batch (PackedBatch): The sequences.
-        RETURNS (Floats): `(total, width)` float32.
-        """
-        hidden = np.empty((batch.total, self.config.hidden_size), dtype=np.float32)
-        if batch.total == 0:
-            return hidden
-        # Each call has a request of its own: threads share only the graph.
-        compiled = self._compiled.get(count_threads(), self._compile)
-        request = compiled.create_infer_request()
-        for group in group_by_length(batch.lengths):
-            inputs = make_inputs(batch, group, self.config)
-            outputs = request.infer(inputs, share_inputs=True, share_outputs=True)
-            rows = outputs[0].reshape(*inputs["ids"].shape, -1)
-            for row, index in zip(rows, group, strict=True):
-                start, end = batch.cu_seqlens[index : index + 2]
-                hidden[start:end] = row[: end - start]
-        return hidden
-
-    def copy(self, others: Mapping[str, Any]) -> "OpenVinoEncoder":
-        """Copy the encoder. Nobody writes into its weights, so the copies share those
-        that are the same, and the compiled graph if all are.
-
-        others (Mapping[str, Any]): Weights to take in the place of its own, by name.
-        RETURNS (OpenVinoEncoder): The copy.
-        """
-        copied = copy(self)
-        if others:
-            replaced = {name: _copied(weights) for name, weights in others.items()}
-            copied._tensors = {**self._tensors, **replaced}
-            copied._compiled = PerProcess()
-        return copied
-
-    def tensors(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint.
-        They are views, which cannot be written: the graph would not see it.
-        """
-        return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
-
-    def _compile(self, n_threads: int) -> ov.CompiledModel:
+    def _make(self, n_threads: int) -> ov.CompiledModel:
         types = self._types
         graph = Graph(
             self.config,
@@ -177,12 +130,15 @@ class OpenVinoEncoder(PredictingEncoder):
         }
         return ov.Core().compile_model(model, "CPU", properties)
 
-
-def _copied(weights: Any) -> Floats:
-    return np.array(weights, dtype=np.float32, order="C")
-
-
-def _read_only(tensor: Floats) -> Floats:
-    view = tensor.view()
-    view.flags.writeable = False
-    return view
+    def _run(self, made: ov.CompiledModel, batch: PackedBatch) -> Floats:
+        hidden = np.empty((batch.total, self.config.hidden_size), dtype=np.float32)
+        # Each call has a request of its own: threads share only the graph.
+        request = made.create_infer_request()
+        for group in group_by_length(batch.lengths):
+            inputs = make_inputs(batch, group, self.config)
+            outputs = request.infer(inputs, share_inputs=True, share_outputs=True)
+            rows = outputs[0].reshape(*inputs["ids"].shape, -1)
+            for row, index in zip(rows, group, strict=True):
+                start, end = batch.cu_seqlens[index : index + 2]
+                hidden[start:end] = row[: end - start]
+        return hidden

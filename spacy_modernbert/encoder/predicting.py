@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import (
     Any,
     Callable,
@@ -17,27 +18,61 @@ from typing import (
 )
 from weakref import WeakSet
 
+import numpy as np
+
 from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
+from .config import ModernBertConfig
 from .pooling import pool_means
 from .steps import StepSettings, StepState
+from .weights import expected_shapes
 
 MadeT = TypeVar("MadeT")
 
 
-class PredictingEncoder(ABC):
+class PredictingEncoder(ABC, Generic[MadeT]):
     """An encoder that pools on the host and does not train. See `protocol.Encoder`.
 
+    It runs a graph, which is made of its weights when it is first needed (see
+    `PerProcess`), and would not see a change of them: so nobody writes into them.
+
     backend (str): Its name in a config.
+    device (str): Where it runs.
     """
 
     backend: str
+    device: str
     can_train = False
     has_gradients = False
 
-    @abstractmethod
+    def __init__(self, config: ModernBertConfig, tensors: Mapping[str, Any]):
+        """config (ModernBertConfig): The config.
+        tensors (Mapping[str, Any]): The weights, each read once and copied.
+        """
+        self.config = config
+        self._tensors = {
+            name: _copied(tensors[name]) for name in expected_shapes(config)
+        }
+        self._made: PerProcess[MadeT] = PerProcess()
+
     def encode(self, batch: PackedBatch) -> Floats:
-        """RETURNS (Floats): The last hidden state, `(total, width)` float32."""
+        """The last hidden state.
+
+        batch (PackedBatch): The sequences.
+        RETURNS (Floats): `(total, width)` float32.
+        RAISES (ValueError): If what it runs on does not start.
+        """
+        if batch.total == 0:
+            return np.zeros((0, self.config.hidden_size), dtype=np.float32)
+        return self._run(self._made.get(count_threads(), self._make), batch)
+
+    @abstractmethod
+    def _make(self, n_threads: int) -> MadeT:
+        """RETURNS (MadeT): The graph, ready to run on so many threads."""
+
+    @abstractmethod
+    def _run(self, made: MadeT, batch: PackedBatch) -> Floats:
+        """RETURNS (Floats): The last hidden state of a batch that is not empty."""
 
     def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:
         """The mean of each token's rows in the last hidden state.
@@ -61,6 +96,26 @@ class PredictingEncoder(ABC):
     def update(self, optimizer: Callable[..., Tuple[Floats, Floats]]) -> None:
         """RAISES (ValueError): Always."""
         self._refuse_to_train()
+
+    def copy(self, others: Mapping[str, Any]) -> "PredictingEncoder[MadeT]":
+        """Copy the encoder. The copies share the weights that are the same, and what
+        was made of them if all are.
+
+        others (Mapping[str, Any]): Weights to take in the place of its own, by name.
+        RETURNS (PredictingEncoder): The copy.
+        """
+        copied = copy(self)
+        if others:
+            replaced = {name: _copied(weights) for name, weights in others.items()}
+            copied._tensors = {**self._tensors, **replaced}
+            copied._made = PerProcess()
+        return copied
+
+    def tensors(self) -> Mapping[str, Floats]:
+        """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,
+        float32 and exact, whatever is computed in: views, which cannot be written.
+        """
+        return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
 
     def gradients(self) -> Mapping[str, Floats]:
         """RETURNS (Mapping[str, Floats]): Nothing: there are none."""
@@ -133,3 +188,13 @@ def current_gpu() -> int:
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         return sys.modules["torch"].cuda.current_device()
     return 0
+
+
+def _copied(weights: Any) -> Floats:
+    return np.array(weights, dtype=np.float32, order="C")
+
+
+def _read_only(tensor: Floats) -> Floats:
+    view = tensor.view()
+    view.flags.writeable = False
+    return view

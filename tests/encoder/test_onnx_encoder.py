@@ -26,6 +26,7 @@ from .util import (
     draw_batch,
     hidden_states,
     load,
+    made_of,
     make_irregular,
     make_oracle,
     state,
@@ -323,7 +324,7 @@ def test_as_many_threads_as_torch_has(encoder):
         for n in (1, 2):
             torch.set_num_threads(n)
             encoder.encode(batch)
-            options = encoder._session._made[1].get_session_options()
+            options = made_of(encoder)[1].get_session_options()
             assert options.intra_op_num_threads == n
     finally:
         torch.set_num_threads(n_threads)
@@ -379,4 +380,4 @@ def test_nothing_is_made_before_it_is_needed():
     )
     encoder = make_encoder(config, init_tensors(config, 0), backend="onnx")
     assert encoder.device == "onnx:CPUExecutionProvider"
-    assert encoder._session._made is None
+    assert made_of(encoder) is None

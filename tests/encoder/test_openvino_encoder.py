@@ -29,6 +29,7 @@ from .util import (
     draw_batch,
     encoder_of,
     load,
+    made_of,
     make_masked_lm,
     make_oracle,
     state,
@@ -141,7 +142,7 @@ def test_any_layer_types(kinds):
 
 def test_what_is_fused(encoder):
     """No operation is left that there is a better one for."""
-    compiled = encoder._compile(n_threads=1)
+    compiled = encoder._make(n_threads=1)
     kinds = [
         node.get_rt_info()["layerType"].value
         for node in compiled.get_runtime_model().get_ops()
@@ -319,8 +320,8 @@ def test_copies_share_what_is_the_same(encoder):
         assert shared == (other != name)
     assert (copied.tensors()[name] == 1).all()
     encoder.encode(draw_batch([10]))
-    assert encoder.copy({})._compiled is encoder._compiled
-    assert copied._compiled is not encoder._compiled
+    assert made_of(encoder.copy({})) is made_of(encoder) is not None
+    assert made_of(copied) is None
 
 
 def test_another_backend_takes_over(encoder):
@@ -361,7 +362,7 @@ def test_it_has_the_threads_of_torch(oracle):
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
             encoder.encode(batch)
-            made_for, compiled = encoder._compiled._made
+            made_for, compiled = made_of(encoder)
             found = compiled.get_property("INFERENCE_NUM_THREADS")
             assert found == made_for == n_threads
     finally:
@@ -406,13 +407,13 @@ if sys.argv[1] == "after":
 forked = threading.Event()
 if sys.argv[1] == "meanwhile":
     # A thread that compiles, and is in no fork.
-    compile_now, begun, parent = encoder._compile, threading.Event(), os.getpid()
+    compile_now, begun, parent = encoder._make, threading.Event(), os.getpid()
     def compile_slowly(n_threads):
         if os.getpid() == parent:
             begun.set()
             forked.wait()
         return compile_now(n_threads)
-    encoder._compile = compile_slowly
+    encoder._make = compile_slowly
     threading.Thread(target=encoder.encode, args=(batch,)).start()
     begun.wait()
 

@@ -124,6 +124,13 @@ def load(
     )
 
 
+def made_of(encoder: Any) -> Any:
+    """RETURNS (Any): For how many threads an encoder that only predicts has made its
+    graph, and the graph; None if it has not been needed yet.
+    """
+    return encoder._made._made
+
+
 def open_all(folder: Path) -> Mapping[str, np.ndarray]:
     """RETURNS (Mapping[str, np.ndarray]): The tensors of a checkpoint."""
     return open_tensors(folder, load_config(folder))
