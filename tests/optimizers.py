@@ -9,6 +9,8 @@ from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.layers.optimizer import step_encoder
 from spacy_modernbert.types import PackedBatch
 
+from .util import gradients_of
+
 OWNER = 7
 STEPS = 50
 
@@ -94,7 +96,7 @@ def follow_thinc(encoder: Encoder, kind: str) -> Tuple[Optimizer, Optimizer]:
     weights = copied(encoder.tensors())
     for _ in range(STEPS):
         give_gradient(encoder, rng)
-        for name, gradient in copied(encoder.gradients()).items():
+        for name, gradient in gradients_of(encoder).items():
             weights[name], _ = wanted((OWNER, name), weights[name], gradient)
         step_encoder(encoder, found, OWNER, layer_lr_decay=1.0)
         for optimizer in (found, wanted):

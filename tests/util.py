@@ -197,7 +197,6 @@ class CountingEncoder:
         self.step = encoder.step
         self.update = encoder.update
         self.tensors = encoder.tensors
-        self.gradients = encoder.gradients
         self.encoded: List[int] = []
         self.trained: List[int] = []
         self.held = 0
@@ -286,12 +285,31 @@ def count_passes(model: Model) -> CountingEncoder:
     return counting
 
 
-def gradients_of(model: Model) -> Dict[str, np.ndarray]:
+def gradients_of(encoder: Any) -> Dict[str, np.ndarray]:
+    """RETURNS (Dict[str, np.ndarray]): The gradients that an encoder has gathered so
+    far, copied, by name; 0 where there are none.
+    """
+    encoder = getattr(encoder, "encoder", encoder)
+    if encoder.device.startswith("mlx"):
+        found = {name: np.array(each) for name, each in encoder._gradients.items()}
+    else:
+        found = {
+            name: parameter.grad.cpu().numpy().copy()
+            for name, parameter in encoder._model.named_parameters()
+            if parameter.grad is not None
+        }
+    return {
+        name: found.get(name, np.zeros_like(tensor))
+        for name, tensor in encoder.tensors().items()
+    }
+
+
+def gradients_of_model(model: Model) -> Dict[str, np.ndarray]:
     """RETURNS (Dict[str, np.ndarray]): Those of the encoder of a model, which is
     initialized.
     """
     (layer,) = find_layers(model)
-    return dict(get_shim(layer).loaded.encoder.gradients())
+    return gradients_of(get_shim(layer).loaded.encoder)
 
 
 def make_tok2vec(checkpoint: Path, **changes: Any) -> Model:

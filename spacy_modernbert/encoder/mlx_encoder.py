@@ -242,12 +242,6 @@ class MLXEncoder:
             )
         return OnDemand(self._shapes, lambda name: _to_numpy(self._weights[name]))
 
-    def gradients(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): The gradients gathered so far, by name; 0
-        where there are none.
-        """
-        return OnDemand(self._shapes, self._read_gradient)
-
     def _find_parts(
         self, batch: PackedBatch, key: Optional[mx.array] = None
     ) -> List[Part]:
@@ -321,11 +315,6 @@ class MLXEncoder:
             np.array(parts["biases"]),
             self._schemes[name],
         )
-
-    def _read_gradient(self, name: str) -> Floats:
-        if name in self._gradients:
-            return _to_numpy(self._gradients[name])
-        return np.zeros(self._shapes[name], np.float32)
 
     def _check_trains(self) -> None:
         if self._quantization is not None and self._schemes:

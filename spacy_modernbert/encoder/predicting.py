@@ -117,10 +117,6 @@ class PredictingEncoder(ABC, Generic[MadeT]):
         """
         return {name: _read_only(tensor) for name, tensor in self._tensors.items()}
 
-    def gradients(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): Nothing: there are none."""
-        return {}
-
     def _refuse_to_train(self) -> NoReturn:
         raise ValueError(Errors.BACKEND_CANNOT_TRAIN.format(value=self.backend))
 

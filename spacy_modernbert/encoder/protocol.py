@@ -80,6 +80,3 @@ class Encoder(Protocol):
         transformers' `ModernBertModel`, whatever the backend. If the encoder has some
         of them quantized, `quantize.QuantizedTensors`.
         """
-
-    def gradients(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): The gradients gathered so far, likewise."""

@@ -426,26 +426,11 @@ class TorchEncoder:
         """RETURNS (Mapping[str, Floats]): The weights by their names in a checkpoint,
         read when asked for. On CPU they are views of the weights.
         """
-        return self._arrays(lambda parameter: parameter)
-
-    def gradients(self) -> Mapping[str, Floats]:
-        """RETURNS (Mapping[str, Floats]): The gradients gathered so far, by name; 0
-        where there are none.
-        """
-        return self._arrays(
-            lambda parameter: (
-                torch.zeros_like(parameter)
-                if parameter.grad is None
-                else parameter.grad
-            ),
-        )
-
-    def _arrays(self, read: Callable[[Tensor], Tensor]) -> Mapping[str, Floats]:
         parameters = dict(self._model.named_parameters())
 
         def copy_to_host(name: str) -> Floats:
             with _current(self._device):
-                return read(parameters[name]).detach().cpu().numpy()
+                return parameters[name].detach().cpu().numpy()
 
         return OnDemand(parameters, copy_to_host)
 

@@ -267,7 +267,7 @@ def test_training_is_refused(encoder):
     batch = draw_batch([5])
     state = StepState({}, {}, {}, None)
     assert not encoder.can_train
-    assert not encoder.gradients()
+    assert not encoder.has_gradients
     for train in (
         lambda: encoder.encode_train(batch),
         lambda: encoder.step(StepSettings(0.1), state),

@@ -16,7 +16,7 @@ from spacy_modernbert.encoder.config import LAYER_TYPES, ModernBertConfig
 from spacy_modernbert.encoder.protocol import Encoder
 from spacy_modernbert.types import PackedBatch
 
-from ..util import SPECIAL
+from ..util import SPECIAL, gradients_of
 
 SMALL: Dict[str, Any] = {
     "vocab_size": 300,
@@ -334,7 +334,7 @@ def assert_gradients(
 
     assert_gradient (Callable): Compares one with the wanted one, and is told its name.
     """
-    found = encoder.gradients()
+    found = gradients_of(encoder)
     assert set(found) == set(wanted)
     for name, gradient in wanted.items():
         assert_gradient(found[name], gradient, f"gradient of {name}")

@@ -5,7 +5,14 @@ from thinc.api import reduce_max, reduce_mean
 
 from spacy_modernbert.layers.encode import get_shim
 
-from ..util import count_passes, make_text, make_tok2vec, require, tok2vec_config
+from ..util import (
+    count_passes,
+    gradients_of,
+    make_text,
+    make_tok2vec,
+    require,
+    tok2vec_config,
+)
 
 require("spacy_transformers")
 
@@ -125,7 +132,7 @@ def test_the_same_vectors_and_gradients_as_inline(checkpoint, model, docs, reduc
     d_batch = batch.unsplit_by_doc([list(d.tensors) for d in backprop_pool(d_outputs)])
     backprop_batch(d_batch)
     gradients = [
-        get_shim(layer).loaded.encoder.gradients()
+        gradients_of(get_shim(layer).loaded.encoder)
         for layer in (model, inline.layers[0])
     ]
     for name, gradient in gradients[0].items():
@@ -161,7 +168,7 @@ def test_in_the_place_of_a_listener(checkpoint, model, docs):
             # Predicting computes in place, which rounds the last bits otherwise.
             np.testing.assert_allclose(one, other, atol=1e-5)
     backprop([output for output in outputs if output.tensors])
-    assert get_shim(replaced).loaded.encoder.gradients()["final_norm.weight"].any()
+    assert gradients_of(get_shim(replaced).loaded.encoder)["final_norm.weight"].any()
     empty, backprop = replaced.begin_update(docs[1:2])
     assert backprop([]) == docs[1:2] and empty[0].tensors == ()
 

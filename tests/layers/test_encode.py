@@ -9,7 +9,7 @@ from spacy_modernbert.types import PackedBatch
 
 from ..util import (
     count_passes,
-    gradients_of,
+    gradients_of_model,
     make_checkpoint,
     make_text,
     make_tok2vec,
@@ -66,7 +66,7 @@ def test_gradients_do_not_depend_on_the_budget(checkpoint, docs):
         encoded, backprop = layer.begin_update(docs)
         rng = np.random.default_rng(0)
         backprop(rng.normal(size=encoded.vectors.shape).astype(np.float32))
-        found.append(gradients_of(layer))
+        found.append(gradients_of_model(layer))
     for gradients in found[:2]:
         for name, gradient in gradients.items():
             scale = max(1.0, np.abs(gradient).max())

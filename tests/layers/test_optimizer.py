@@ -24,7 +24,7 @@ from ..optimizers import (
     follow_thinc,
     give_gradient,
 )
-from ..util import make_config
+from ..util import gradients_of, make_config
 
 CONFIG = make_config()
 
@@ -61,7 +61,7 @@ def test_lower_layers_learn_more_slowly():
     """By plain SGD, the way of a weight is its gradient times its learning rate."""
     encoder = make()
     give_gradient(encoder, np.random.default_rng(0))
-    before, gradients = copied(encoder.tensors()), copied(encoder.gradients())
+    before, gradients = copied(encoder.tensors()), gradients_of(encoder)
     step_encoder(encoder, SGD(0.1, grad_clip=0.0), OWNER, layer_lr_decay=0.5)
     rates = {
         "embeddings.tok_embeddings.weight": 0.1 / 16,
@@ -198,8 +198,8 @@ def test_frozen_layers_stay_as_they_are(n, gradient_checkpointing):
         # Predicting computes in place, which rounds the last bits otherwise.
         np.testing.assert_allclose(out, make().encode(batch), atol=1e-5)
         backprop(d_out)
-    wanted = whole.gradients()
-    for name, gradient in encoder.gradients().items():
+    wanted = gradients_of(whole)
+    for name, gradient in gradients_of(encoder).items():
         if name in frozen:
             assert not gradient.any()
         else:
@@ -217,7 +217,7 @@ def test_frozen_layers_stay_as_they_are(n, gradient_checkpointing):
 def test_copies_are_frozen_as_well():
     encoder = make(frozen_layers=2).copy({})
     give_gradient(encoder, np.random.default_rng(0))
-    gradients = encoder.gradients()
+    gradients = gradients_of(encoder)
     assert {name for name in gradients if not gradients[name].any()} == frozen_names(2)
 
 

@@ -14,7 +14,7 @@ from spacy_modernbert.types import PackedBatch, TokenRows
 
 from ..util import (
     count_passes,
-    gradients_of,
+    gradients_of_model,
     make_checkpoint,
     make_text,
     make_tok2vec,
@@ -166,7 +166,7 @@ def test_training_where_memory_is_short(checkpoint, docs, memory):
             rng = np.random.default_rng(0)
             d_vectors = rng.normal(size=encoded.vectors.shape).astype(np.float32)
             backprop(d_vectors)
-        found.append((encoded.vectors, gradients_of(model)))
+        found.append((encoded.vectors, gradients_of_model(model)))
     assert device.refused and device.held == 0
     np.testing.assert_allclose(found[1][0], found[0][0], atol=1e-5)
     for name, gradient in found[1][1].items():

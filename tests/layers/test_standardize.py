@@ -15,7 +15,7 @@ from ..pipelines import draw_scores, shim_of
 from ..util import (
     count_passes,
     entities,
-    gradients_of,
+    gradients_of_model,
     make_examples,
     make_text,
     make_tok2vec,
@@ -81,7 +81,7 @@ def test_the_gradient(model, checkpoint, docs):
     plain = make_tok2vec(checkpoint, **SETTINGS)
     _, backprop = plain.begin_update(docs)
     backprop([each * model.get_param("scale") for each in d_vectors])
-    found, wanted = gradients_of(model), gradients_of(plain)
+    found, wanted = gradients_of_model(model), gradients_of_model(plain)
     assert found.keys() == wanted.keys()
     for name, gradient in found.items():
         np.testing.assert_allclose(gradient, wanted[name], atol=1e-3, err_msg=name)
