@@ -284,16 +284,14 @@ class TorchEncoder:
         )
         with torch.device("meta"):
             self._model = ModernBert(config, frozen_layers, project)
+        # Copies: the optimizer writes into the weights, and may not write into a file
+        # that is mapped or into the weights of another encoder.
         names = [name for name, _ in self._model.named_parameters()]
-        for name in names:
-            # A copy: the optimizer writes into the weights, and may not write into
-            # a file that is mapped or into the weights of another encoder.
-            weights = _copied(tensors[name], device)
-            owner_name, _, parameter_name = name.rpartition(".")
-            owner = self._model.get_submodule(owner_name)
+        weights = {name: _copied(tensors[name], device) for name in names}
+        self._model.load_state_dict(weights, assign=True)
+        for name, parameter in self._model.named_parameters():
             frozen = is_frozen(name, config.num_hidden_layers, frozen_layers)
-            parameter = nn.Parameter(weights, requires_grad=not frozen)
-            setattr(owner, parameter_name, parameter)
+            parameter.requires_grad_(not frozen)
         self._model.eval()
         self._model.prepare()
         is_fused = device.type == "cuda" and not why_no_kernels()
