@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.types import PackedBatch, fill, pack
+from spacy_modernbert.types import PackedBatch, TokenRows, fill, pack
 
 LENGTHS = st.lists(st.integers(1, 30), max_size=20)
 
@@ -99,3 +99,15 @@ def test_parts(lengths, budget):
     assert [i for part in parts for i in part.ids.tolist()] == batch.ids.tolist()
     for part, after in pairwise(parts):
         assert part.total + after.lengths[0] > budget
+
+
+def test_concat():
+    some, others = (
+        TokenRows(np.array(rows, np.int32), np.array(lengths, np.int32))
+        for rows, lengths in [([1, 2], [1, 1]), ([7], [0, 1])]
+    )
+    joined = TokenRows.concat([some, others])
+    assert joined.rows.tolist() == [1, 2, 7]
+    assert joined.lengths.tolist() == [1, 1, 0, 1]
+    assert joined.rows.dtype == joined.lengths.dtype == np.int32
+    assert TokenRows.concat([]).rows.shape == (0,)

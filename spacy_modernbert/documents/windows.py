@@ -1,4 +1,4 @@
-"""Where a Doc is cut into windows, and which window's vectors are used for a token.
+"""Where a Doc is cut into windows, and which vectors are used for a token.
 
 A Doc whose wordpieces fit is one window. A longer one is cut greedily from its
 start: a window is filled, then cut back to the end of a paragraph, else of a
@@ -14,7 +14,7 @@ import numpy as np
 from spacy.tokens import Doc
 
 from ..errors import Errors, Warnings
-from ..types import Ints
+from ..types import Ints, TokenRows, lay_ranges
 from .alignment import Alignment, token_offsets
 from .wordpieces import code_points, is_space
 
@@ -238,6 +238,34 @@ class _Bounds:
             for level in (TOKEN, SENTENCE, PARAGRAPH)
         )
         return cls(lefts, rights, levels, starts, ends)
+
+
+def token_rows(
+    alignment: Alignment,
+    windows: Sequence[Window],
+    owners: Ints,
+    window_offsets: Ints,
+) -> TokenRows:
+    """Find the rows of each token of a Doc in the packed output.
+
+    alignment (Alignment): The wordpieces of each token.
+    windows (Sequence[Window]): The windows of the Doc.
+    owners (Ints): `(n_tokens,)`, the window whose vectors are used for each token
+        (`token_owners`).
+    window_offsets (Ints): `(n_windows,)`, the row of each window's first
+        wordpiece, the special ones before it left out.
+    RETURNS (TokenRows): The rows. A token that is longer than its window has those of
+        the wordpieces that lie in the window.
+    """
+    piece_starts = np.array([w.piece_start for w in windows], dtype=np.int64)
+    piece_ends = np.array([w.piece_end for w in windows], dtype=np.int64)
+    # From an index of a wordpiece in the Doc to its row, for each window.
+    shifts = np.asarray(window_offsets, dtype=np.int64) - piece_starts
+    starts = np.maximum(alignment.starts, piece_starts[owners])
+    ends = np.minimum(alignment.ends, piece_ends[owners])
+    lengths = np.maximum(ends - starts, 0)
+    rows = lay_ranges(starts + shifts[owners], lengths)
+    return TokenRows(rows.astype(np.int32), lengths.astype(np.int32))
 
 
 def _cut(

@@ -7,12 +7,12 @@ import numpy as np
 from spacy.tokens import Doc
 
 from ..documents.alignment import Alignment, align, token_offsets
-from ..documents.pooling import token_rows
 from ..documents.windows import (
     Window,
     cut_doc,
     doc_breaks,
     token_owners,
+    token_rows,
     windows_from_spans,
 )
 from ..documents.wordpieces import Wordpieces, WordpieceTokenizer

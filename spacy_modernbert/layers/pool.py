@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Tuple, cast
 
-import numpy as np
 from thinc.api import Model, Ops
 from thinc.types import Floats2d, Ints1d, Ragged
 
-from ..documents.pooling import gather, scatter
 from ..types import Floats, TokenRows
 from .encode import EncodedDocs
 
@@ -87,7 +85,7 @@ def pool_rows(
     lengths = ops.asarray1i(cast(Ints1d, rows.lengths))
     covered = lengths > 0
     if rows.rows.size:
-        gathered = cast(Floats2d, gather(vectors, rows))
+        gathered = cast(Floats2d, vectors[rows.rows])
         pieces = Ragged(ops.asarray2f(gathered), cast(Ints1d, lengths[covered]))
     else:
         pieces = _one_zero_row(ops, width)
@@ -96,11 +94,14 @@ def pool_rows(
     output[covered] = pooled[: int(covered.sum())]
 
     def backprop(d_output: Floats2d) -> Floats:
-        if not rows.rows.size:
-            return np.zeros((total, width), np.float32)
-        d_pieces = backprop_pooling(d_output[covered]).dataXd
-        d_pieces = d_pieces * grad_factor_of(model)
-        return scatter(ops.to_numpy(d_pieces), rows, total)
+        d_vectors = ops.alloc2f(total, width)
+        if rows.rows.size:
+            d_pieces = backprop_pooling(d_output[covered]).dataXd
+            d_pieces = d_pieces * grad_factor_of(model)
+            # What tokens share is summed.
+            index = ops.asarray1i(cast(Ints1d, rows.rows))
+            ops.scatter_add(d_vectors, index, d_pieces)
+        return ops.to_numpy(d_vectors)
 
     return output, backprop
 

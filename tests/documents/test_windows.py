@@ -13,6 +13,7 @@ from spacy_modernbert.documents.windows import (
     cut_windows,
     doc_breaks,
     token_owners,
+    token_rows,
     windows_from_spans,
 )
 
@@ -231,6 +232,57 @@ def test_the_ends_of_a_doc_are_no_edges():
     windows = [Window(0, 8, 0, 8), Window(2, 10, 2, 10)]
     owners = token_owners(one_each(10), windows)
     assert owners.tolist() == [0] * 5 + [1] * 5
+
+
+def test_literal_rows():
+    """Two windows, packed as [CLS] 0 1 2 3 [SEP] [CLS] 2 3 4 5 [SEP]."""
+    alignment = alignment_of([(0, 1), (1, 3), (3, 3), (3, 4), (3, 6)])
+    windows = [Window(0, 4, 0, 4), Window(2, 5, 2, 6)]
+    owners = np.array([0, 0, 0, 1, 1])
+    rows = token_rows(alignment, windows, owners, np.array([1, 7]))
+    assert rows.lengths.tolist() == [1, 2, 0, 1, 3]
+    assert rows.rows.tolist() == [1, 2, 3, 8, 8, 9, 10]
+    assert rows.rows.dtype == rows.lengths.dtype == np.int32
+
+
+def test_oversized_token_has_the_rows_of_its_window():
+    alignment = alignment_of([(0, 1), (1, 31), (31, 32)])
+    windows = cut_windows(alignment, 32, no_breaks(3), 8, 2)
+    owners = token_owners(alignment, windows)
+    rows = token_rows(alignment, windows, owners, np.array([1, 4, 14]))
+    assert rows.lengths.tolist() == [1, 8, 1]
+    assert rows.rows.tolist() == [1, *range(4, 12), 14]
+
+
+@given(alignments(), st.integers(1, 40), st.integers(0, 20), st.integers(0, 3))
+def test_rows_hold_the_wordpieces_of_each_token(case, capacity, overlap, prefix):
+    alignment, n_pieces, breaks = case
+    windows = cut_windows(alignment, n_pieces, breaks, capacity, overlap)
+    owners = token_owners(alignment, windows)
+    packed = []  # at each row: the window and the wordpiece that lie there
+    offsets = []
+    for index, window in enumerate(windows):
+        packed += [(index, "prefix")] * prefix
+        offsets.append(len(packed))
+        packed += [(index, p) for p in range(window.piece_start, window.piece_end)]
+        packed += [(index, "suffix")]
+    rows = token_rows(alignment, windows, owners, np.array(offsets))
+    at = 0
+    for token in range(len(alignment)):
+        window = int(owners[token])
+        own = range(alignment.starts[token], alignment.ends[token])
+        own = [(window, p) for p in own if p < windows[window].piece_end]
+        end = at + int(rows.lengths[token])
+        assert [packed[row] for row in rows.rows[at:end]] == own
+        assert bool(own) == (alignment.lengths[token] > 0)
+        at = end
+    assert at == rows.rows.size
+
+
+def test_rows_of_an_empty_doc():
+    none = np.zeros(0, dtype=np.int32)
+    rows = token_rows(Alignment(none, none), [], none, none)
+    assert rows.rows.shape == rows.lengths.shape == (0,)
 
 
 # -- Breaks -------------------------------------------------------------------------
