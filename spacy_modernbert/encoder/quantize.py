@@ -15,7 +15,7 @@ bit. Nothing here needs MLX, so that any backend can use such a checkpoint.
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from ..types import Floats
 from .tensor_files import (
     FLOAT_DTYPES,
     WORDS_DTYPE,
+    OnDemand,
     Shape,
     TensorEntry,
     Words,
@@ -173,7 +174,7 @@ def _row_chunks(rows: int, width: int) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-class QuantizedTensors(Mapping[str, Floats]):
+class QuantizedTensors(OnDemand):
     """The tensors of an encoder, some of them quantized.
 
     As a mapping it has all of them in float32, each made when it is asked for: a
@@ -194,21 +195,15 @@ class QuantizedTensors(Mapping[str, Floats]):
         quantized (Callable[[str], QuantizedTensor]): Gives one of these, as it is.
         plain (Callable[[str], Floats]): Gives one of the others.
         """
+        super().__init__(shapes, plain)
         self.shapes = shapes
         self.schemes = schemes
         self.quantized = quantized
-        self.plain = plain
 
     def __getitem__(self, name: str) -> Floats:
         if name in self.schemes:
             return self.quantized(name).dequantize()
-        return self.plain(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
+        return super().__getitem__(name)
 
 
 def choose_schemes(shapes: Mapping[str, Shape], scheme: Scheme) -> Dict[str, Scheme]:
@@ -345,12 +340,12 @@ def write_quantized(path: Path, tensors: QuantizedTensors) -> None:
     tensors (QuantizedTensors): The tensors, each asked for once.
     RAISES (ValueError): If a tensor has another shape than it should.
     """
-    write_tensors(path, *_stored(tensors), words=_words(tensors), layout=_LAYOUT)
+    write_tensors(path, *_stored(tensors), layout=_LAYOUT)
 
 
 def quantized_to_bytes(tensors: QuantizedTensors) -> bytes:
     """RETURNS (bytes): What `write_quantized` writes to a file."""
-    return to_bytes(*_stored(tensors), words=_words(tensors), layout=_LAYOUT)
+    return to_bytes(*_stored(tensors), layout=_LAYOUT)
 
 
 def _stored(
@@ -373,10 +368,6 @@ def _stored(
         else:
             shapes[stored], arrays[stored] = shape, tensors[name]
     return shapes, arrays
-
-
-def _words(tensors: QuantizedTensors) -> Set[str]:
-    return {_PREFIX + name for name in tensors.schemes}
 
 
 def describe_quantization(tensors: QuantizedTensors) -> Dict[str, Any]:
@@ -414,8 +405,5 @@ def _read_scheme(shape: Shape, words: Shape, scales: Shape) -> Optional[Scheme]:
 
 def part_names(name: str) -> Tuple[str, str]:
     """RETURNS (Tuple[str, str]): What stands beside a weight if it is quantized."""
-    return _part(name, "scales"), _part(name, "biases")
-
-
-def _part(name: str, part: str) -> str:
-    return name.removesuffix("weight") + part
+    path = name.removesuffix("weight")
+    return f"{path}scales", f"{path}biases"

@@ -73,6 +73,9 @@ class OnDemand(Mapping[str, Floats]):
             raise KeyError(name)
         return self._make(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -118,7 +121,6 @@ def write_tensors(
     tensors: Mapping[str, npt.NDArray[Any]],
     *,
     dtype: str = "F32",
-    words: Collection[str] = (),
     layout: str = "pt",
 ) -> None:
     """Write a safetensors file.
@@ -126,14 +128,14 @@ def write_tensors(
     path (Path): Where to write.
     shapes (Mapping[str, Shape]): What to write.
     tensors (Mapping[str, NDArray]): The tensors, each asked for once. Not copied if
-        they are C-contiguous and of the type that is written.
+        they are C-contiguous and of the type that is written. Those of uint32 are
+        words, and the others floats.
     dtype (str): What floats are written as, "F32" or "F16".
-    words (Collection[str]): The names of those that are words, not floats.
     layout (str): Which framework's layout the file has, "pt" or "mlx": transformers
         refuses one that does not say.
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
-    arrays = _gather(shapes, tensors, dtype, words)
+    arrays = _gather(shapes, tensors, dtype)
     safetensors_numpy.save_file(arrays, path, metadata={"format": layout})
 
 
@@ -141,11 +143,10 @@ def to_bytes(
     shapes: Mapping[str, Shape],
     tensors: Mapping[str, npt.NDArray[Any]],
     *,
-    words: Collection[str] = (),
     layout: str = "pt",
 ) -> bytes:
     """RETURNS (bytes): What `write_tensors` writes to a file."""
-    arrays = _gather(shapes, tensors, "F32", words)
+    arrays = _gather(shapes, tensors, "F32")
     return safetensors_numpy.save(arrays, metadata={"format": layout})
 
 
@@ -158,12 +159,10 @@ def _gather(
     shapes: Mapping[str, Shape],
     tensors: Mapping[str, npt.NDArray[Any]],
     dtype: str,
-    words: Collection[str],
 ) -> Dict[str, npt.NDArray[Any]]:
-    names = set(tensors)  # `in` may make the tensor that it looks for
     arrays = {}
     for name, shape in shapes.items():
-        if name not in names:
+        if name not in tensors:
             raise ValueError(Errors.TENSORS_INCOMPLETE.format(name=name))
         tensor = np.asarray(tensors[name])
         if tensor.shape != tuple(shape):
@@ -172,7 +171,8 @@ def _gather(
                     name=name, found=tensor.shape, wanted=tuple(shape)
                 )
             )
-        kind = _NUMPY_DTYPES[WORDS_DTYPE if name in words else dtype]
+        is_packed = tensor.dtype == _NUMPY_DTYPES[WORDS_DTYPE]
+        kind = _NUMPY_DTYPES[WORDS_DTYPE if is_packed else dtype]
         arrays[name] = np.ascontiguousarray(tensor, kind)
     return arrays
 

@@ -114,8 +114,7 @@ def with_matching_keys(
     def make(name: str) -> Floats:
         return _match(tensors[name], config) if name in names else tensors[name]
 
-    # Not the mapping: to ask whether it has a name would draw the tensor.
-    return OnDemand(tuple(tensors), make)
+    return OnDemand(tensors, make)
 
 
 def _match(projection: Floats, config: ModernBertConfig) -> Floats:

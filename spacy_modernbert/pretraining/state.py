@@ -91,7 +91,7 @@ def save_state(
         tensors[key] = tensor.detach().cpu().numpy()
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     with replacing(path) as fresh:
-        write_tensors(fresh, shapes, tensors, words=(_DIGEST, _TEXTS))
+        write_tensors(fresh, shapes, tensors)
 
 
 def load_state(
