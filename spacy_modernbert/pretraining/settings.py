@@ -1,7 +1,7 @@
 """The settings of a pretraining run, read from a config file."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Mapping, Optional, Set, Tuple, Union
+from typing import Any, Callable, Mapping, Optional, Set, Tuple, Union
 
 from ..checks import is_int, is_number
 from ..errors import Errors
@@ -9,7 +9,33 @@ from ..errors import Errors
 # Most gradients are too small for float16.
 _PRECISIONS = ("auto", "float32", "bfloat16")
 _OPTIMIZERS = ("adamw", "muon")
-_OPTIONAL = ("dev", "revision")
+
+_COUNTS = ("max_batch_wordpieces", "eval_frequency", "evaluate_wordpieces")
+_COUNTS_FROM_0 = ("seed", "warmup_steps", "decay_steps")
+_POSITIVE = ("learn_rate", "eps", "grad_clip")
+_BELOW_1 = ("beta1", "beta2", "weight_decay")
+
+
+def _is_count(value: Any) -> bool:
+    return is_int(value) and value > 0
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool) or value == "auto"
+
+
+_RULES: Tuple[Tuple[Tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("encoder", "train"), lambda v: isinstance(v, str), "text"),
+    (("dev", "revision"), lambda v: v is None or isinstance(v, str), "text"),
+    (_COUNTS, _is_count, "a whole number above 0"),
+    (_COUNTS_FROM_0, lambda v: is_int(v) and v >= 0, "a whole number, not below 0"),
+    (_POSITIVE, lambda v: is_number(v) and v > 0, "a number above 0"),
+    (_BELOW_1, lambda v: is_number(v) and 0 <= v < 1, "a number from 0 up to 1"),
+    (("mask_rate",), lambda v: is_number(v) and 0 < v < 1, "a number between 0 and 1"),
+    (("precision",), lambda v: v in _PRECISIONS, ", ".join(_PRECISIONS)),
+    (("optimizer",), lambda v: v in _OPTIMIZERS, ", ".join(_OPTIMIZERS)),
+    (("gradient_checkpointing",), _is_switch, "true, false or auto"),
+)
 
 
 @dataclass(frozen=True)
@@ -97,34 +123,10 @@ class PretrainingSettings:
     evaluate_wordpieces: int = 65536
 
     def __post_init__(self) -> None:
-        for key in ("encoder", "train", "dev", "revision"):
-            value = getattr(self, key)
-            ok = isinstance(value, str) or (value is None and key in _OPTIONAL)
-            _check(ok, key, value, "text")
-        for key in ("max_batch_wordpieces", "eval_frequency", "evaluate_wordpieces"):
-            value = getattr(self, key)
-            _check(_is_count(value), key, value, "a whole number above 0")
-        for key in ("seed", "warmup_steps", "decay_steps"):
-            value = getattr(self, key)
-            ok = is_int(value) and value >= 0
-            _check(ok, key, value, "a whole number, not below 0")
-        for key in ("learn_rate", "eps", "grad_clip"):
-            value = getattr(self, key)
-            _check(is_number(value) and value > 0, key, value, "a number above 0")
-        wanted = "a number from 0 up to 1"
-        for key in ("beta1", "beta2", "weight_decay"):
-            value = getattr(self, key)
-            _check(is_number(value) and 0 <= value < 1, key, value, wanted)
-        rate = self.mask_rate
-        wanted = "a number between 0 and 1"
-        _check(is_number(rate) and 0 < rate < 1, "mask_rate", rate, wanted)
-        wanted = ", ".join(_PRECISIONS)
-        _check(self.precision in _PRECISIONS, "precision", self.precision, wanted)
-        wanted = ", ".join(_OPTIMIZERS)
-        _check(self.optimizer in _OPTIMIZERS, "optimizer", self.optimizer, wanted)
-        value = self.gradient_checkpointing
-        ok = isinstance(value, bool) or value == "auto"
-        _check(ok, "gradient_checkpointing", value, "true, false or auto")
+        for keys, holds, wanted in _RULES:
+            for key in keys:
+                value = getattr(self, key)
+                _check(holds(value), key, value, wanted)
         _check(bool(self.phases), "phases", {}, "at least one phase")
         fits = self.warmup_steps + self.decay_steps <= self.total
         warmup = f"warmup_steps ({self.warmup_steps})"
@@ -175,7 +177,3 @@ def _check(ok: bool, key: str, value: Any, wanted: str) -> None:
         raise ValueError(
             Errors.PRETRAINING_BAD_SETTING.format(key=key, value=value, wanted=wanted)
         )
-
-
-def _is_count(value: Any) -> bool:
-    return is_int(value) and value > 0
