@@ -5,6 +5,12 @@ _LEAVE_UNTRAINED = (
     "Or, if only one component uses the encoder, leave it untrained: grad_factor = 0.0."
 )
 
+_OTHER_MODEL = (
+    "The checkpoint is of model_type '{found}', but this package reads 'modernbert' "
+    "only. For a '{found}' encoder, use the component 'transformer' of "
+    "spacy-transformers, with the architecture 'spacy-transformers.TransformerModel.v3'"
+)
+
 
 class Errors:
     """Messages of exceptions, to be completed with `str.format`."""
@@ -192,18 +198,10 @@ class Errors:
         "The encoder's config has no model_type, so it is not known to be ModernBERT. "
         'If it is, add "model_type": "modernbert" to config.json.'
     )
-    CONFIG_OTHER_MODEL = (
-        "The checkpoint is of model_type '{found}', but this package reads "
-        "'modernbert' only. For a '{found}' encoder, use the component 'transformer' "
-        "of spacy-transformers, with the architecture "
-        "'spacy-transformers.TransformerModel.v3'."
-    )
+    CONFIG_OTHER_MODEL = _OTHER_MODEL + "."
     CONFIG_OTHER_MODEL_CURATED = (
-        "The checkpoint is of model_type '{found}', but this package reads "
-        "'modernbert' only. For a '{found}' encoder, use the component 'transformer' "
-        "of spacy-transformers, with the architecture "
-        "'spacy-transformers.TransformerModel.v3', or the component "
-        "'curated_transformer' of spacy-curated-transformers."
+        _OTHER_MODEL + ", or the component 'curated_transformer' of "
+        "spacy-curated-transformers."
     )
     CONFIG_IS_DECODER = (
         "The checkpoint is of model_type '{found}': a decoder, in which a word attends "
@@ -816,11 +814,7 @@ class Errors:
         "The checkpoint '{folder}' cannot be converted onto itself. Give another "
         "folder for the output."
     )
-    CONVERT_EXISTS = (
-        "'{folder}' exists already. Give another folder for the output, or --force to "
-        "replace the checkpoint that is in it."
-    )
-    ENCODER_EXISTS = (
+    CHECKPOINT_EXISTS = (
         "There is a checkpoint in '{folder}' already. Give another folder for the "
         "output, or --force to replace it."
     )

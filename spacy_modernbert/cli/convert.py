@@ -120,7 +120,7 @@ def check_place(source: Path, output: Path, *, force: bool) -> None:
     if output.resolve() == source.resolve():
         raise ValueError(Errors.CONVERT_ONTO_ITSELF.format(folder=output))
     if (output / CONFIG).exists() and not force:
-        raise ValueError(Errors.CONVERT_EXISTS.format(folder=output))
+        raise ValueError(Errors.CHECKPOINT_EXISTS.format(folder=output))
 
 
 def convert_checkpoint(

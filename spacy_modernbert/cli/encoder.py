@@ -94,7 +94,7 @@ def encoder(
     is_word = Path(name).name == name and not Path(name).exists()
     try:
         if (output / CONFIG).exists() and not force:
-            raise ValueError(Errors.ENCODER_EXISTS.format(folder=output))
+            raise ValueError(Errors.CHECKPOINT_EXISTS.format(folder=output))
         check_revision(str(size) if is_word else name, revision)
         if is_word and size.is_file():
             make_checkpoint(size, output, corpus, seed)

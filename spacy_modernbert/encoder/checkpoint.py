@@ -19,7 +19,7 @@ from typing import (
 from ..atomic import check_replaceable, replacing_folder, sync, write_file
 from ..errors import Errors
 from ..types import Floats
-from .config import ModernBertConfig
+from .config import ModernBertConfig, read_json_file
 from .quantize import (
     QuantizedTensors,
     describe_quantization,
@@ -101,10 +101,7 @@ def read_json(folder: Path, file_name: str) -> Dict[str, Any]:
         raise ValueError(
             Errors.CHECKPOINT_NO_FILE.format(folder=folder, file=file_name)
         )
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except (ValueError, RecursionError) as err:
-        raise ValueError(Errors.CHECKPOINT_BAD_JSON.format(path=path, why=err)) from err
+    found = read_json_file(path)
     if not isinstance(found, dict):
         raise ValueError(
             Errors.CHECKPOINT_BAD_JSON.format(path=path, why="it is not an object")

@@ -7,12 +7,11 @@ uses. The first is about vectors and takes precedence. What it says is kept with
 config, as `sentence_pooling`, so that a saved pipeline knows it too.
 """
 
-import json
 from pathlib import Path, PureWindowsPath
 from typing import Any, Dict, List, Mapping
 
 from ..errors import Errors
-from .config import ModernBertConfig
+from .config import ModernBertConfig, read_json_file
 
 POOLINGS = ("auto", "cls", "mean")
 
@@ -48,7 +47,7 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
     """
     if not (folder / MODULES).is_file():
         return {}
-    modules = _read(folder / MODULES)
+    modules = read_json_file(folder / MODULES)
     if not isinstance(modules, list):
         modules = []
     if not all(isinstance(module, dict) for module in modules):
@@ -65,7 +64,7 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
     path = folder / place / "config.json"
     if not path.is_file():
         return {_KEY: f"a pooling by {place}/config.json, which is missing"}
-    return {_KEY: _read_pooling(_read(path))}
+    return {_KEY: _read_pooling(read_json_file(path))}
 
 
 def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
@@ -93,15 +92,6 @@ def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
     if found not in POOLINGS[1:]:
         raise ValueError(message.format(found=found))
     return str(found)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            Errors.CHECKPOINT_BAD_JSON.format(path=path, why=error)
-        ) from error
 
 
 def _kind(module: Mapping[str, Any]) -> str:
