@@ -8,14 +8,13 @@ How a text longer than the window is pooled is explained in `documents/doc_pooli
 
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
-from operator import getitem
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
 from spacy.tokens import Doc
-from spacy.util import load_model_from_config
+from spacy.util import dot_to_object, load_model_from_config
 from spacy.vocab import Vocab
 from thinc.api import Config
 
@@ -367,8 +366,7 @@ def load_shim(
     others = [name for name in config["components"] if name != block.component]
     # As `spacy.load` does, whose overrides cannot replace a value by a block.
     changed = config.copy()
-    section = reduce(getitem, block.path.split("."), changed)
-    section.update(settings)
+    dot_to_object(changed, block.path).update(settings)
     nlp = load_model_from_config(changed, exclude=others)
     model = nlp.get_pipe(block.component).model  # type: ignore[attr-defined]
     shim = get_shim(find_layers(model)[0])

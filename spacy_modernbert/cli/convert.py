@@ -175,10 +175,9 @@ def _make_batch(tokenizer_json: str, config: ModernBertConfig) -> PackedBatch:
     tokenizer = WordpieceTokenizer.from_json(tokenizer_json)
     (pieces,) = tokenizer([_TEXT])
     text = np.array([*tokenizer.prefix_ids, *pieces.ids, *tokenizer.suffix_ids])
-    text = text[: config.max_wordpieces].astype(np.int64)
+    text = text[: config.max_wordpieces]
     noise = np.random.default_rng(0).integers(0, config.vocab_size, text.size)
-    cu_seqlens = np.array([0, text.size, 2 * text.size], np.int32)
-    return PackedBatch(np.concatenate([text, noise]), cu_seqlens)
+    return PackedBatch.of([text, noise])
 
 
 def find_size(folder: Path) -> int:

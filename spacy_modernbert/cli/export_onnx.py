@@ -181,5 +181,5 @@ def _run_both(
 
 def _draw_batch(config: ModernBertConfig) -> PackedBatch:
     lengths = [min(length, config.max_wordpieces) for length in _LENGTHS]
-    ids = np.random.default_rng(0).integers(0, config.vocab_size, sum(lengths))
-    return PackedBatch(ids, np.cumsum([0, *lengths], dtype=np.int32))
+    rng = np.random.default_rng(0)
+    return PackedBatch.of([rng.integers(0, config.vocab_size, n) for n in lengths])

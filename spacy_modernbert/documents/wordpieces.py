@@ -95,7 +95,7 @@ class WordpieceTokenizer:
             raise ValueError(
                 Errors.BAD_TOKENIZER_JSON.format(source=file, reason=error)
             ) from error
-        return cls._parse(text, source=str(file))
+        return cls.from_json(text, source=str(file))
 
     @classmethod
     def from_json(
@@ -108,10 +108,6 @@ class WordpieceTokenizer:
         RETURNS (WordpieceTokenizer): The tokenizer.
         RAISES (ValueError): If it is not a tokenizer this package can use.
         """
-        return cls._parse(text, source)
-
-    @classmethod
-    def _parse(cls, text: str, source: str) -> "WordpieceTokenizer":
         try:
             tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # the Rust side raises bare Exceptions

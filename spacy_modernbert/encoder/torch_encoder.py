@@ -350,8 +350,11 @@ class TorchEncoder:
             drops_out = self.config.attention_dropout > 0
             kernel = None if drops_out else self._flash_to_train
             ids, plan = self._place(batch, kernel)
-            hidden = self._model(ids, plan, self._recomputes(batch.total))
-            hidden = hidden[: batch.total]
+            n_trained = self.config.num_hidden_layers - self._model.frozen_layers
+            recompute = recomputes(
+                self._checkpointing, self.config, self._device, n_trained, batch.total
+            )
+            hidden = self._model(ids, plan, recompute)[: batch.total]
 
         def backprop(d_hidden: Floats) -> None:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
@@ -510,12 +513,6 @@ class TorchEncoder:
             batch = round_batch(batch)
         ids = to_device(batch.ids.astype(np.int64, copy=False), self._device)
         return ids, plan_attention(batch, self.config, self._device, kernel)
-
-    def _recomputes(self, total: int) -> bool:
-        n_trained = self.config.num_hidden_layers - self._model.frozen_layers
-        return recomputes(
-            self._checkpointing, self.config, self._device, n_trained, total
-        )
 
 
 # Torch has one stream of commands on MPS, and two threads that write to it at a time

@@ -135,7 +135,9 @@ class EncoderShim(Shim):
         self._loaded: Optional[LoadedEncoder] = None
         # Whether it came by `start`, and whether it has been trained since it came.
         self._was_started = self._was_stepped = False
-        self._apart = False
+        # Whether the last bytes read say that the encoder is in a folder, from where it
+        # has not been loaded yet.
+        self.is_apart = False
         self._awaits_gradient = False
         self._postponed: Optional[Optimizer] = None
 
@@ -146,7 +148,7 @@ class EncoderShim(Shim):
         """
         if self._loaded is not None:
             return self._loaded
-        if self._apart:
+        if self.is_apart:
             raise ValueError(Errors.ENCODER_FOLDER_NEEDED)
         raise ValueError(Errors.ENCODER_NOT_LOADED.format(name=self.settings.name))
 
@@ -168,13 +170,6 @@ class EncoderShim(Shim):
     def has_encoder(self) -> bool:
         """RETURNS (bool): Whether there is an encoder."""
         return self._loaded is not None
-
-    @property
-    def is_apart(self) -> bool:
-        """RETURNS (bool): Whether the last bytes read say that the encoder is in a
-        folder, from where it has not been loaded yet.
-        """
-        return self._apart
 
     def start(self) -> None:
         """Take the encoder of the checkpoint that the settings name, from a folder
@@ -346,7 +341,7 @@ class EncoderShim(Shim):
         message = srsly.msgpack_loads(data)
         self._loaded = None
         self._forget()
-        self._apart = message["encoder"] == _APART
+        self.is_apart = message["encoder"] == _APART
         if message["encoder"] == _HERE:
             config = ModernBertConfig.from_dict(message["config"])
             self._set(
@@ -389,7 +384,7 @@ class EncoderShim(Shim):
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
         self._forget()
-        self._apart = False
+        self.is_apart = False
         # What an optimizer remembers of the encoder before is not taken for this one's.
         with Shim.global_id_lock:
             Shim.global_id += 1

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_modernbert.encoder import attention, checkpointing
 from spacy_modernbert.encoder.backend import make_encoder
-from spacy_modernbert.encoder.config import SLIDING
+from spacy_modernbert.encoder.checkpointing import recomputes
+from spacy_modernbert.encoder.config import SLIDING, ModernBertConfig
 from spacy_modernbert.encoder.tiled_attention import ATTEND_IN_TILES
 from spacy_modernbert.encoder.torch_encoder import _current
 from spacy_modernbert.types import PackedBatch
@@ -26,6 +27,8 @@ from .util import (
     run_oracle,
     state,
 )
+
+CPU = torch.device("cpu")
 
 ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
@@ -192,21 +195,21 @@ def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
         # Less what does not grow with the pass: the weights, which are there anyway.
         once, twice = (bytes_kept(encoder, PackedBatch.of([ids] * n)) for n in (1, 2))
         kept = twice - once
-        encoder = load(oracle, gradient_checkpointing="auto", **setting)
-        for budget, recomputes in ((0.85 * kept, True), (1.15 * kept, False)):
+        n_trained = oracle.config.num_hidden_layers - frozen
+        for budget, wanted in ((0.85 * kept, True), (1.15 * kept, False)):
             monkeypatch.setattr(checkpointing, "_AUTO_BYTES", budget)
-            assert encoder._recomputes(len(ids)) == recomputes, (frozen, budget)
+            found = recomputes("auto", encoder.config, CPU, n_trained, len(ids))
+            assert found == wanted, (frozen, budget)
 
 
 @pytest.mark.parametrize("setting", [True, "auto"])
 def test_on_mps_nothing_is_dropped_out_twice(oracle, monkeypatch, setting):
     """Torch would draw other random numbers the second time."""
     monkeypatch.setattr(checkpointing, "_AUTO_BYTES", 0)
-    for changes, recomputes in (({}, True), (DROPOUTS, False)):
-        encoder = load(oracle, changes=changes, gradient_checkpointing=setting)
-        assert encoder._recomputes(100)
-        encoder._device = torch.device("mps")
-        assert encoder._recomputes(100) == recomputes
+    for changes, wanted in (({}, True), (DROPOUTS, False)):
+        config = ModernBertConfig.from_dict({**oracle.config.to_dict(), **changes})
+        assert recomputes(setting, config, CPU, 4, 100)
+        assert recomputes(setting, config, torch.device("mps"), 4, 100) == wanted
 
 
 def test_on_mps_one_thread_runs_at_a_time():
