@@ -1,22 +1,20 @@
 """A pass to predict on CUDA, in which all that stands between the matrix products is
 fused into kernels of our own (`triton_kernels`).
 
-Where they are not available, the modules of `torch_encoder` compute the same.
+Where they are not available, the modules of `torch_model` compute the same.
 """
 
-from typing import TYPE_CHECKING, List, cast
+from typing import List, cast
 
 import torch
 from torch import Tensor, nn
 
 from .attention import AttentionPlan, attend
 from .kernels import load_kernels
-
-if TYPE_CHECKING:
-    from .torch_encoder import Layer, ModernBert
+from .torch_model import Layer, ModernBert
 
 
-def forward_fused(model: "ModernBert", ids: Tensor, plan: AttentionPlan) -> Tensor:
+def forward_fused(model: ModernBert, ids: Tensor, plan: AttentionPlan) -> Tensor:
     """Predict.
 
     model (ModernBert): The model.
@@ -27,7 +25,7 @@ def forward_fused(model: "ModernBert", ids: Tensor, plan: AttentionPlan) -> Tens
     kernels = load_kernels()
     x = model.embeddings(ids)
     normed = x
-    layers = cast("List[Layer]", list(model.layers))
+    layers = cast(List[Layer], list(model.layers))
     # A branch is added to the residual stream by the kernel that then norms the sum:
     # for the MLP, for the next layer, and at the end.
     norms = [cast(nn.LayerNorm, layer.attn_norm) for layer in layers[1:]]

@@ -1,13 +1,11 @@
-"""ModernBERT in torch, on packed sequences: CPU, CUDA and MPS.
+"""The Encoder in torch: CPU, CUDA and MPS.
 
-Modules and parameters have the names that they have in a checkpoint, so that no
-table of names is needed. The oracle for the numbers is transformers' `ModernBertModel`.
+The oracle for the numbers is transformers' `ModernBertModel`.
 """
 
 import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import islice
 from typing import (
     Any,
     Callable,
@@ -22,32 +20,25 @@ from typing import (
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.checkpoint import (
-    checkpoint,
-    create_selective_checkpoint_contexts,
-    noop_context_fn,
-)
+from torch import Tensor
 
 from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
-from .attention import AttentionPlan, attend, plan_attention
+from .attention import AttentionPlan, plan_attention
 from .backend import require_quantization
 from .checkpointing import recomputes
-from .config import FULL, ModernBertConfig
+from .config import ModernBertConfig
 from .flash import FlashAttention, find_flash_attention
 from .fused import forward_fused
-from .geglu import geglu, geglu_
 from .kernels import why_no_kernels
 from .out_of_memory import watch_memory
 from .pooling import pool_means
 from .projection import Projection, cast
 from .quantized_linear import quantize
-from .rope import rotate, rotate_
 from .shapes import counts_shapes, round_batch
 from .steps import StepSettings, StepState, is_frozen
 from .tensor_files import OnDemand
-from .tiled_attention import ATTEND_IN_TILES
+from .torch_model import ModernBert
 from .torch_steps import take_step
 from .transfer import to_device, to_host
 
@@ -57,179 +48,8 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
-# Attention is kept, not recomputed: the time to compute it grows with the square of the
-# length, while the memory to keep it does not.
-_keep_attention = partial(
-    create_selective_checkpoint_contexts,
-    [
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
-        ATTEND_IN_TILES,
-    ],
-)
-
 # How large an array of a pass on the CPU should be at most, where sequences allow it.
 _LARGE_BYTES = 24 << 20
-
-# From two widths, and whether there is a bias.
-Project = Callable[[int, int, bool], nn.Module]
-
-
-class Embeddings(nn.Module):
-    """The vectors that enter the first layer, normed."""
-
-    def __init__(self, config: ModernBertConfig):
-        """config (ModernBertConfig): The config."""
-        super().__init__()
-        self.tok_embeddings = nn.Embedding(
-            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
-        )
-        self.norm = _norm(config)
-        self.drop = nn.Dropout(config.embedding_dropout)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """ids (Tensor): `(total,)` int64.
-        RETURNS (Tensor): `(total, width)`.
-        """
-        return self.drop(self.norm(self.tok_embeddings(ids)))
-
-
-class Attention(nn.Module):
-    """The attention of a layer, with its projections."""
-
-    def __init__(self, config: ModernBertConfig, layer_type: str, project: Project):
-        """config (ModernBertConfig): The config.
-        layer_type (str): "full_attention" or "sliding_attention".
-        project (Project): Makes the projections.
-        """
-        super().__init__()
-        self.layer_type = layer_type
-        self.head_dim = config.head_dim
-        self.dropout = config.attention_dropout
-        width = config.hidden_size
-        self.Wqkv = project(width, 3 * width, config.attention_bias)
-        self.Wo = project(width, width, config.attention_bias)
-        self.drop = nn.Dropout(config.attention_dropout)
-
-    def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
-        """x (Tensor): `(total, width)`.
-        plan (AttentionPlan): The plan of the batch.
-        RETURNS (Tensor): `(total, width)`.
-        """
-        qkv = self.Wqkv(x).unflatten(-1, (3, -1, self.head_dim))
-        turn = rotate if torch.is_grad_enabled() else rotate_
-        query, key, value = turn(qkv, plan.rotations[self.layer_type]).unbind(1)
-        dropout = self.dropout if self.training else 0.0
-        attended = attend(self.layer_type, query, key, value, plan, dropout)
-        return self.drop(self.Wo(attended.flatten(1)))
-
-
-class MLP(nn.Module):
-    """The feed-forward part of a layer: GeGLU between two projections."""
-
-    def __init__(self, config: ModernBertConfig, project: Project):
-        """config (ModernBertConfig): The config.
-        project (Project): Makes the projections.
-        """
-        super().__init__()
-        inner, width = config.intermediate_size, config.hidden_size
-        self.Wi = project(width, 2 * inner, config.mlp_bias)
-        self.Wo = project(inner, width, config.mlp_bias)
-        self.drop = nn.Dropout(config.mlp_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (Tensor): `(total, width)`.
-        RETURNS (Tensor): `(total, width)`.
-        """
-        gated = (geglu if torch.is_grad_enabled() else geglu_)(self.Wi(x))
-        return self.Wo(self.drop(gated))
-
-
-class Layer(nn.Module):
-    """The residual stream and the norms are float32, whatever is multiplied in."""
-
-    def __init__(self, config: ModernBertConfig, index: int, project: Project):
-        """config (ModernBertConfig): The config.
-        index (int): Which layer, from 0.
-        project (Project): Makes the projections.
-        """
-        super().__init__()
-        # What enters the first layer was normed by the embeddings.
-        self.attn_norm = _norm(config) if index > 0 else nn.Identity()
-        self.attn = Attention(config, config.layer_types[index], project)
-        self.mlp_norm = _norm(config)
-        self.mlp = MLP(config, project)
-
-    def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
-        """x (Tensor): `(total, width)`. Overwritten where no gradient is asked for.
-        plan (AttentionPlan): The plan of the batch.
-        RETURNS (Tensor): `(total, width)`.
-        """
-        add = torch.add if torch.is_grad_enabled() else Tensor.add_
-        x = add(x, self.attn(self.attn_norm(x), plan))
-        return add(x, self.mlp(self.mlp_norm(x)))
-
-
-class ModernBert(nn.Module):
-    """The encoder: wordpieces to the last hidden state."""
-
-    def __init__(self, config: ModernBertConfig, frozen_layers: int, project: Project):
-        """config (ModernBertConfig): The config.
-        frozen_layers (int): How many of the lowest layers are not trained. If there are
-            any, the embeddings are not trained either.
-        project (Project): Makes the projections.
-        """
-        super().__init__()
-        self.frozen_layers = frozen_layers
-        self.layer_types = config.layer_types
-        self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(
-            Layer(config, index, project) for index in range(config.num_hidden_layers)
-        )
-        self.final_norm = _norm(config)
-
-    def prepare(self) -> None:
-        """Prepare the weights for prediction now, so that their memory counts as that
-        of the encoder and not of a pass.
-        """
-        for projection in self._projections():
-            projection.prepared()
-
-    def weights_changed(self) -> None:
-        """Discard what was made of older weights: it is made again when needed."""
-        for projection in self._projections():
-            # Those of frozen layers stay as they are, and are run without gradients.
-            if projection.weight.requires_grad:
-                projection.weights_changed()
-
-    def _projections(self) -> Iterator[Projection]:
-        return (each for each in self.modules() if isinstance(each, Projection))
-
-    def forward(
-        self, ids: Tensor, plan: AttentionPlan, recompute: bool = False
-    ) -> Tensor:
-        """ids (Tensor): `(total,)` int64.
-        plan (AttentionPlan): The plan of the batch.
-        recompute (bool): Keep only what enters each layer and, on the CPU, what global
-            attention gives, and recompute the rest in the backward pass (gradient
-            checkpointing).
-        RETURNS (Tensor): `(total, width)`, the last hidden state.
-        """
-        if self.frozen_layers == 0:
-            x = self.embeddings(ids)
-        else:
-            with torch.no_grad():
-                x = self.embeddings(ids)
-                for layer in islice(self.layers, self.frozen_layers):
-                    x = layer(x, plan)
-        layers = zip(self.layers, self.layer_types, strict=True)
-        for layer, layer_type in islice(layers, self.frozen_layers, None):
-            if recompute:
-                keeps = ids.device.type == "cpu" and layer_type == FULL
-                context = _keep_attention if keeps else noop_context_fn
-                x = checkpoint(layer, x, plan, use_reentrant=False, context_fn=context)
-            else:
-                x = layer(x, plan)
-        return self.final_norm(x)
 
 
 class TorchEncoder:
@@ -544,7 +364,3 @@ def _copied(weights: Any, device: torch.device) -> Tensor:
     if isinstance(weights, Tensor):
         return weights.detach().to(device, torch.float32, copy=True)
     return torch.from_numpy(np.array(weights, dtype=np.float32)).to(device)
-
-
-def _norm(config: ModernBertConfig) -> nn.LayerNorm:
-    return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)

@@ -20,7 +20,7 @@ from ..encoder.head import head_shapes
 from ..encoder.projection import Projection, cast
 from ..encoder.rounding import round_up
 from ..encoder.shapes import counts_shapes, round_batch
-from ..encoder.torch_encoder import ModernBert
+from ..encoder.torch_model import ModernBert
 from ..encoder.transfer import to_device
 from .masking import MaskedBatch
 
