@@ -323,6 +323,10 @@ class Errors:
         "Vectors of shape {found} cannot be compared with vectors of shape {wanted}: "
         "they have to be of the same wordpieces."
     )
+    TENSORS_NOT_WRITTEN = (
+        "'{path}' cannot be written: {why}. Check that there is room on the disk, and "
+        "that you may write there."
+    )
     TENSORS_CORRUPT = (
         "{where} is not a valid safetensors file: {why}. Copy or download it again."
     )

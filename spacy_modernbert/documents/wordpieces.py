@@ -109,12 +109,13 @@ class WordpieceTokenizer:
         RAISES (ValueError): If it is not a tokenizer this package can use.
         """
         try:
-            tokenizer = Tokenizer.from_str(text)
+            return cls(Tokenizer.from_str(text))
+        except ValueError:
+            raise
         except Exception as error:  # the Rust side raises bare Exceptions
             raise ValueError(
                 Errors.BAD_TOKENIZER_JSON.format(source=source, reason=error)
             ) from error
-        return cls(tokenizer)
 
     def to_json(self) -> str:
         """RETURNS (str): The text of a `tokenizer.json` that gives this tokenizer."""

@@ -1,11 +1,9 @@
 """Safetensors files, read one tensor at a time by the safetensors library.
 
 NumPy has no bfloat16, so tensors come through torch. A file is read, not mapped: mapped
-pages would count as resident memory beside the arrays that they are copied to, and on
-Windows would keep the file from being replaced.
+pages would count as resident memory beside the arrays that they are copied to.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,22 +90,28 @@ def read_entries(source: Source) -> Dict[str, TensorEntry]:
     """
     if isinstance(source, bytes):
         return _read_bytes(source)
-    with _opened(source) as file:
-        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {
-            name: TensorEntry(
-                part.get_dtype(),
-                tuple(part.get_shape()),
-                partial(_read_tensor, source, name),
-            )
-            for name, part in parts.items()
-        }
+    # Open for as long as any of its tensors may be read: where another file takes its
+    # place meanwhile, all of them are of this one.
+    try:
+        file = safe_open(source, framework="pt", backend="pread")
+    except SafetensorError as error:
+        _refuse(source, error)
+    parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    return {
+        name: TensorEntry(
+            part.get_dtype(),
+            tuple(part.get_shape()),
+            partial(_read_tensor, file, source, name),
+        )
+        for name, part in parts.items()
+    }
 
 
 def read_tensors(entries: Mapping[str, TensorEntry]) -> OnDemand:
     """Tensors in files, each read when it is asked for, and each time again. So weights
     may be put to use without a copy, and reading a whole checkpoint costs no more
-    memory than the weights. The files must not change while the tensors are in use.
+    memory than the weights. The files must not be written to while the tensors are in
+    use; others may take their places.
 
     entries (Mapping[str, TensorEntry]): Where each tensor stands.
     RETURNS (OnDemand): The tensors.
@@ -134,9 +138,15 @@ def write_tensors(
     layout (str): Which framework's layout the file has, "pt" or "mlx": transformers
         refuses one that does not say.
     RAISES (ValueError): If a tensor is missing or has another shape.
+    RAISES (OSError): If the file cannot be written.
     """
     arrays = _gather(shapes, tensors, dtype)
-    safetensors_numpy.save_file(arrays, path, metadata={"format": layout})
+    try:
+        safetensors_numpy.save_file(arrays, path, metadata={"format": layout})
+    except SafetensorError as error:  # whatever the system says
+        raise OSError(
+            Errors.TENSORS_NOT_WRITTEN.format(path=path, why=error)
+        ) from error
 
 
 def to_bytes(
@@ -191,24 +201,17 @@ def _read_bytes(data: bytes) -> Dict[str, TensorEntry]:
     }
 
 
-def _read_tensor(path: Path, name: str) -> npt.NDArray[Any]:
-    with _opened(path) as file:
+def _read_tensor(file: safe_open, path: Path, name: str) -> npt.NDArray[Any]:
+    try:
         tensor = file.get_tensor(name)
+    except SafetensorError as error:
+        _refuse(path, error)
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def _own(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     is_float = np.issubdtype(array.dtype, np.floating)
     return array.astype(np.float32 if is_float else array.dtype)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt", backend="pread") as file:
-            yield file
-    except SafetensorError as error:
-        _refuse(path, error)
 
 
 def _refuse(source: Source, error: Exception) -> NoReturn:

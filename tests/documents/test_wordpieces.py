@@ -211,6 +211,13 @@ def test_bad_json():
         WordpieceTokenizer.from_json("{}")
 
 
+def test_a_tokenizer_that_cannot_tokenize():
+    """It has no wordpiece for what it does not know."""
+    words = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    with pytest.raises(ValueError, match=r"the file is not a tokenizer.*UNK"):
+        WordpieceTokenizer.from_json(words.to_str(), source="the file")
+
+
 def test_tokenizer_without_wordpieces():
     empty = Tokenizer(models.BPE())
     with pytest.raises(ValueError, match="finds no wordpieces"):

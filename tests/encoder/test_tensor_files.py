@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import safetensors
@@ -13,6 +15,8 @@ from spacy_modernbert.encoder.tensor_files import (
     to_bytes,
     write_tensors,
 )
+
+from ..scripts import run_script
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -176,3 +180,38 @@ def test_what_is_no_safetensors_file(path, data):
 def test_an_absent_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
         read_entries(tmp_path / "absent.safetensors")
+
+
+def test_all_tensors_are_of_one_file(path):
+    """Where another one takes its place while they are read, as when a pipeline is
+    saved and loaded at once.
+    """
+    names = ["a", "b"]
+    write(path, {name: np.zeros(3, np.float32) for name in names})
+    tensors = read_tensors(read_entries(path))
+    assert not tensors["a"].any()
+    other = path.with_name("other.safetensors")
+    write(other, {name: np.ones(3, np.float32) for name in names})
+    other.replace(path)
+    assert not tensors["b"].any()
+    assert all(tensor.all() for tensor in read(path).values())
+
+
+def test_a_disk_that_is_full(path):
+    script = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from spacy_modernbert.encoder.tensor_files import write_tensors
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_tensors(Path(sys.argv[1]), {"a": (9999,)}, {"a": np.ones(9999, np.float32)})
+except OSError as error:
+    assert "cannot be written" in str(error), error
+else:
+    raise AssertionError
+"""
+    if not hasattr(signal, "SIGXFSZ"):
+        pytest.skip("limits the size of files as POSIX systems can")
+    run_script(script, path)
