@@ -49,9 +49,9 @@ class Errors:
         "token, such as spacy-modernbert.long_context_spans.v1."
     )
     TOKENIZER_TOO_LARGE = (
-        "The tokenizer of '{name}' has wordpiece ids up to {largest}, but the encoder "
-        "has vectors for {vocab_size} wordpieces only: they do not belong together. "
-        "Check that tokenizer.json and config.json are of the same checkpoint."
+        "{source} has wordpiece ids up to {largest}, but the encoder has vectors for "
+        "{vocab_size} wordpieces only: they do not belong together. Check that "
+        "tokenizer.json and config.json are of the same checkpoint."
     )
 
     # span_getters

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..documents.wordpieces import WordpieceTokenizer
-from ..encoder.checkpoint import read_tokenizer_json
+from ..encoder.checkpoint import TOKENIZER, read_tokenizer_json
 from ..encoder.config import ModernBertConfig
 
 
@@ -18,6 +18,7 @@ def read_fitting_tokenizer(folder: Path, config: ModernBertConfig) -> str:
         wordpieces.
     """
     tokenizer_json = read_tokenizer_json(folder)
-    tokenizer = WordpieceTokenizer.from_json(tokenizer_json)
-    tokenizer.check_fits(config.vocab_size, str(folder))
+    source = str(folder / TOKENIZER)
+    tokenizer = WordpieceTokenizer.from_json(tokenizer_json, source)
+    tokenizer.check_fits(config.vocab_size, source)
     return tokenizer_json

@@ -136,17 +136,17 @@ class WordpieceTokenizer:
         embedding table needs."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
-    def check_fits(self, vocab_size: int, name: str) -> None:
+    def check_fits(self, vocab_size: int, source: str) -> None:
         """Check that an encoder has a vector for each wordpiece.
 
         vocab_size (int): The rows of its embedding table.
-        name (str): What a message calls the checkpoint.
+        source (str): What a message calls the tokenizer.
         RAISES (ValueError): If it has fewer rows than there are wordpieces.
         """
         if self.vocab_size > vocab_size:
             raise ValueError(
                 Errors.TOKENIZER_TOO_LARGE.format(
-                    name=name, largest=self.vocab_size - 1, vocab_size=vocab_size
+                    source=source, largest=self.vocab_size - 1, vocab_size=vocab_size
                 )
             )
 

@@ -208,7 +208,7 @@ class EncoderShim(Shim):
             open_tensors(folder, config),
             read_tokenizer_json(folder),
             read_tokenizer_config(folder),
-            source=str(folder / TOKENIZER),
+            folder=folder,
         )
 
     def save(self, folder: Path) -> None:
@@ -377,10 +377,13 @@ class EncoderShim(Shim):
         tensors: Tensors,
         tokenizer_json: str,
         tokenizer_config: Optional[Dict[str, Any]],
-        source: str = "the tokenizer of the serialized encoder",
+        folder: Optional[Path] = None,
     ) -> None:
+        source = "the tokenizer of the serialized encoder"
+        if folder is not None:
+            source = str(folder / TOKENIZER)
         tokenizer = WordpieceTokenizer.from_json(tokenizer_json, source)
-        tokenizer.check_fits(config.vocab_size, self.settings.name)
+        tokenizer.check_fits(config.vocab_size, source)
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
         self._forget()
