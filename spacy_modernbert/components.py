@@ -284,7 +284,8 @@ class ModernBertNER(EntityRecognizer):
                 super().to_disk(path, exclude=exclude)
             return
         # The encoder first, as it takes long: if that fails, the folder still has the
-        # old encoder with all that belongs to it.
+        # old encoder with all that belongs to it. If what is small fails after it, the
+        # old model does not load with the new encoder.
         shims[0].save(ensure_path(path) / ENCODER_FOLDER)
         with encoders_apart(), unseen_in_cfg(self):
             super().to_disk(path, exclude=exclude)
@@ -298,19 +299,21 @@ class ModernBertNER(EntityRecognizer):
         path (Union[str, Path]): The folder.
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
         RETURNS (ModernBertNER): The component itself.
-        RAISES (ValueError): If the encoder's folder is missing or damaged. The
-            component is as it was then, and so it is if anything else fails; only the
-            vocab may have been read.
+        RAISES (ValueError): If the encoder's folder is missing or damaged, or holds
+            another encoder than the one that was saved. The component is as it was
+            then, and so it is if anything else fails; only the vocab may have been
+            read.
         """
         exclude = list(exclude)
         with self._replacing(exclude):
             super().from_disk(path, exclude=exclude)
-            self._load_encoder(ensure_path(path) / ENCODER_FOLDER)
+            self._load_encoder(ensure_path(path))
         return self
 
-    def _load_encoder(self, folder: Path) -> None:
+    def _load_encoder(self, path: Path) -> None:
         from .layers.encode import bind, find_layers, get_shim
 
+        folder = path / ENCODER_FOLDER
         for layer in find_layers(self.model):
             if get_shim(layer).is_apart:
                 if not folder.is_dir():
@@ -319,7 +322,7 @@ class ModernBertNER(EntityRecognizer):
                             component=self.name, folder=folder
                         )
                     )
-                get_shim(layer).load(folder)
+                get_shim(layer).load_apart(folder, path / "model")
                 bind(layer)
 
     @contextmanager

@@ -357,6 +357,14 @@ class Errors:
         "is no such folder. Copy the whole pipeline again, or save it again with "
         "nlp.to_disk()."
     )
+    ENCODER_OTHER_WEIGHTS = (
+        "The encoder in '{folder}' is not the one that '{model}' was saved with: its "
+        "final_norm.weight is another. Saving may have been interrupted: save the "
+        "pipeline again with nlp.to_disk(), or restore both from a copy. If you put "
+        "another encoder there, restore the old one, and train a new pipeline with "
+        "`name` set to the folder of the other: a model understands the vectors of "
+        "the encoder only that it was trained with."
+    )
     ENCODER_FOLDER_NEEDED = (
         "The encoder was saved in a folder beside the model, so it cannot be loaded "
         "from the model's bytes alone. Load the whole component with from_disk(), or "

@@ -14,6 +14,7 @@ from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.products import TorchProducts
 
+from .commands import done, invoke
 from .pipelines import (
     draw_scores,
     layer_of,
@@ -414,11 +415,101 @@ def test_encoder_folder_damaged(trained, tmp_path, file, harm):
 
 def test_encoder_of_another_width(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "nlp")
+    forget_identity(tmp_path / "nlp")
     folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
     shutil.rmtree(folder)
     make_checkpoint(folder, hidden_size=64)
     with pytest.raises(ValueError, match=r"width 64, .* width 32"):
         spacy.load(tmp_path / "nlp")
+
+
+def forget_identity(folder):
+    """As pipelines were saved before they told encoders apart."""
+    path = folder / "modernbert_ner" / "model"
+    model = srsly.read_msgpack(path)
+    for shims in model["shims"]:
+        for i, data in enumerate(shims):
+            message = srsly.msgpack_loads(data)
+            assert len(message.pop("identity")) == 4 * 32
+            shims[i] = srsly.msgpack_dumps(message)
+    srsly.write_msgpack(path, model)
+
+
+def trained_further(folder):
+    nlp = spacy.load(folder)
+    nlp.update(make_examples(nlp, 2), sgd=nlp.resume_training())
+    return nlp
+
+
+def test_a_save_that_is_stopped_after_the_encoder(trained, tmp_path, monkeypatch):
+    """The old model would read the new encoder's vectors, and find something else."""
+    shutil.copytree(trained, tmp_path / "nlp")
+    nlp = trained_further(tmp_path / "nlp")
+
+    def stop(ner):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(components, "unseen_in_cfg", stop)
+        with pytest.raises(OSError, match="No space"):
+            nlp.to_disk(tmp_path / "nlp")
+    message = r"ner.encoder' is not the one that '.*ner.model' was saved with"
+    with pytest.raises(ValueError, match=message):
+        spacy.load(tmp_path / "nlp")
+    nlp.to_disk(tmp_path / "nlp")
+    wanted = some_entities(nlp.pipe(TEXTS))
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
+
+
+def test_another_encoder_in_a_loaded_component(trained, tmp_path):
+    """Which is as it was, if that fails."""
+    shutil.copytree(trained, tmp_path / "nlp")
+    nlp = trained_further(trained)
+    wanted = some_entities(nlp.pipe(TEXTS))
+    shim_of(nlp).save(tmp_path / "nlp" / "modernbert_ner" / "encoder")
+    ner = nlp.get_pipe("modernbert_ner")
+    with pytest.raises(ValueError, match="is not the one"):
+        ner.from_disk(tmp_path / "nlp" / "modernbert_ner", exclude=["vocab"])
+    assert entities(nlp.pipe(TEXTS)) == wanted
+    ner.from_disk(tmp_path / "nlp" / "modernbert_ner", exclude=["vocab", "model"])
+    assert entities(nlp.pipe(TEXTS)) == wanted
+
+
+def test_another_encoder_in_a_pipeline_of_before(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "nlp")
+    forget_identity(tmp_path / "nlp")
+    wanted = some_entities(spacy.load(trained).pipe(TEXTS))
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
+    folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
+    shim_of(trained_further(trained)).save(folder)
+    spacy.load(tmp_path / "nlp")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_same_encoder_in_half_precision(trained, tmp_path, dtype):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(trained, tmp_path / "nlp")
+    file = tmp_path / "nlp" / "modernbert_ner" / "encoder" / "model.safetensors"
+    tensors = load_file(file)
+    assert (tensors["final_norm.weight"] != 1).all()
+    halved = {name: each.to(getattr(torch, dtype)) for name, each in tensors.items()}
+    save_file(halved, file, metadata={"format": "pt"})
+    found = loaded_encoder(spacy.load(tmp_path / "nlp")).tensors()
+    np.testing.assert_array_equal(
+        found["final_norm.weight"], halved["final_norm.weight"].float().numpy()
+    )
+
+
+def test_the_same_encoder_converted(trained, tmp_path):
+    """By `modernbert convert`, which leaves norms as they are."""
+    shutil.copytree(trained, tmp_path / "nlp")
+    folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
+    source = trained / "modernbert_ner" / "encoder"
+    shutil.rmtree(folder)
+    done(invoke("convert", source, folder, "--bits", 8, "--group-size", 32))
+    some_entities(spacy.load(tmp_path / "nlp").pipe(TEXTS))
 
 
 def test_settings_when_loading(trained):

@@ -27,6 +27,7 @@ from ..encoder.checkpoint import (
 )
 from ..encoder.config import ModernBertConfig
 from ..encoder.hub import resolve
+from ..encoder.identity import identify, is_identified
 from ..encoder.protocol import Encoder
 from ..errors import Errors, Warnings
 from .budget import Budget
@@ -136,8 +137,10 @@ class EncoderShim(Shim):
         # Whether it came by `start`, and whether it has been trained since it came.
         self._was_started = self._was_stepped = False
         # Whether the last bytes read say that the encoder is in a folder, from where it
-        # has not been loaded yet.
+        # has not been loaded yet; and, unless they were saved by an older version, what
+        # it is known by.
         self.is_apart = False
+        self._identity: Optional[bytes] = None
         self._awaits_gradient = False
         self._postponed: Optional[Optimizer] = None
 
@@ -210,6 +213,21 @@ class EncoderShim(Shim):
             read_tokenizer_config(folder),
             folder=folder,
         )
+
+    def load_apart(self, folder: Path, model: Path) -> None:
+        """Take the encoder that the last bytes read say is in a folder.
+
+        folder (Path): The folder: a checkpoint.
+        model (Path): The file with the bytes, for a message.
+        RAISES (ValueError): As `load`, and if it is another encoder.
+        """
+        if self._identity is not None:
+            tensors = open_tensors(folder, load_config(folder))
+            if not is_identified(tensors, self._identity):
+                raise ValueError(
+                    Errors.ENCODER_OTHER_WEIGHTS.format(folder=folder, model=model)
+                )
+        self.load(folder)
 
     def save(self, folder: Path) -> None:
         """Write the encoder as a checkpoint: a folder that transformers reads too.
@@ -313,14 +331,16 @@ class EncoderShim(Shim):
 
     def to_bytes(self) -> bytes:
         """RETURNS (bytes): The encoder, as msgpack of what is in the files of its
-        checkpoint. Within `encoders_apart`, only that it is elsewhere.
+        checkpoint. Within `encoders_apart`, only that it is elsewhere, and what tells
+            it from others.
         """
         self.finish_postponed()
         message: Dict[str, Any]
         if self._loaded is None:
             message = {"encoder": _NONE}
         elif _encoders_apart.get():
-            message = {"encoder": _APART}
+            identity = identify(self._loaded.encoder.tensors())
+            message = {"encoder": _APART, "identity": identity}
         else:
             encoder = self._loaded.encoder
             message = {
@@ -342,6 +362,7 @@ class EncoderShim(Shim):
         self._loaded = None
         self._forget()
         self.is_apart = message["encoder"] == _APART
+        self._identity = message.get("identity")
         if message["encoder"] == _HERE:
             config = ModernBertConfig.from_dict(message["config"])
             self._set(
@@ -387,7 +408,7 @@ class EncoderShim(Shim):
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
         self._forget()
-        self.is_apart = False
+        self.is_apart, self._identity = False, None
         # What an optimizer remembers of the encoder before is not taken for this one's.
         with Shim.global_id_lock:
             Shim.global_id += 1
