@@ -17,7 +17,7 @@ from spacy.util import registry
 
 from .checks import is_int
 from .documents.alignment import Alignment, token_offsets
-from .documents.windows import Window, cut_windows, doc_breaks
+from .documents.windows import Window, cut_windows, doc_breaks, warn_oversized
 from .documents.wordpieces import code_points
 from .errors import Errors, Warnings
 from .types import Ints
@@ -73,7 +73,7 @@ class LongContextSpans:
     that windows are shorter than they could be (English has about four bytes to a
     wordpiece), and that `overlap` is counted in bytes as well. The one exception
     is a single token longer than a window: it has a span of its own, which the
-    model may truncate, and a warning tells of it.
+    model may truncate, and a warning tells of the first.
 
     window (int): The wordpieces of a window, special ones counted. At least 16, and
         no more than the model takes.
@@ -108,13 +108,15 @@ class LongContextSpans:
         """The windows of a Doc in which each byte counts as a wordpiece."""
         starts, ends = token_offsets(doc)
         most_pieces = _most_pieces(doc.text)
+        alignment = Alignment(most_pieces[starts], most_pieces[ends])
+        capacity = self.window - _ADDED_PIECES
+        warn_oversized(alignment, capacity, self, Warnings.OVERSIZED_TOKENS_UNBOUND)
         return cut_windows(
-            Alignment(most_pieces[starts], most_pieces[ends]),
+            alignment,
             n_pieces=int(most_pieces[-1]),
             breaks=doc_breaks(doc),
-            capacity=self.window - _ADDED_PIECES,
+            capacity=capacity,
             overlap=self.overlap,
-            warning=Warnings.OVERSIZED_TOKENS_UNBOUND,
         )
 
 

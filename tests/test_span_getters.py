@@ -100,10 +100,12 @@ def test_unbound_windows_leave_room(nlp):
 
 
 def test_unbound_oversized_token(nlp):
-    doc = nlp("the " + "z" * 100 + " end")
-    with pytest.warns(UserWarning, match="token 1, with up to 100"):
-        (spans,) = LongContextSpans(64, 8)([doc])
-    assert bounds(spans) == [(0, 1), (1, 2), (2, 3)]
+    docs = [nlp("the " + "z" * n + " end") for n in (100, 101)]
+    getter = LongContextSpans(64, 8)
+    with pytest.warns(UserWarning, match="token 1, with up to 100") as found:
+        spans = getter(docs) + getter(docs)
+    assert len(found) == 1
+    assert list(map(bounds, spans)) == 4 * [[(0, 1), (1, 2), (2, 3)]]
 
 
 def test_docs_that_are_empty(nlp):

@@ -8,7 +8,8 @@ the two share wordpieces.
 
 import warnings
 from dataclasses import dataclass
-from typing import Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence, Tuple
+from weakref import WeakSet
 
 import numpy as np
 from spacy.tokens import Doc
@@ -28,6 +29,9 @@ _SHORTEST_WINDOW = 0.75
 _SENTENCE_FINAL = ".!?…‽։؟۔।॥။።。！？｡．"
 _CLOSERS = "\"'’”»)]}」』）】》〉］｝›"
 _LINE_ENDS = "\n\r\x85\u2028\u2029"
+
+# What has warned of tokens that are too long.
+_has_warned: "WeakSet[Any]" = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,39 @@ def doc_breaks(doc: Doc) -> Ints:
     return breaks
 
 
+def warn_oversized(
+    alignment: Alignment,
+    capacity: int,
+    owner: Any,
+    warning: str = Warnings.OVERSIZED_TOKENS,
+) -> None:
+    """Warn of the tokens of a Doc that are longer than a window, unless the same owner
+    has warned of those of another Doc: a stream may have many.
+
+    alignment (Alignment): The wordpieces of each token.
+    capacity (int): The wordpieces that a window holds, special ones not counted.
+    owner (Any): What warns once: it can be hashed, and referred to weakly.
+    warning (str): What to say.
+    """
+    lengths = alignment.lengths
+    oversized = np.flatnonzero(lengths > capacity)
+    if oversized.size and owner not in _has_warned:
+        _has_warned.add(owner)
+        message = warning.format(
+            count=oversized.size,
+            capacity=capacity,
+            token=oversized[0],
+            n_pieces=lengths[oversized[0]],
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
+
+
 def cut_windows(
     alignment: Alignment,
     n_pieces: int,
     breaks: Ints,
     capacity: int,
     overlap: int,
-    warning: str = Warnings.OVERSIZED_TOKENS,
 ) -> List[Window]:
     """Cut a Doc into windows.
 
@@ -108,12 +138,10 @@ def cut_windows(
     overlap (int): The most wordpieces that two windows next to each other share.
         They share fewer by less than one token, unless the token after the cut
         needs the room. At least 0.
-    warning (str): What to say of tokens with more than `capacity` wordpieces.
     RETURNS (List[Window]): The windows: none for a Doc of no tokens, one for a Doc
         that fits. A token with more than `capacity` wordpieces has a window for
-        itself that holds the first of them, and a warning tells of it.
+        itself that holds the first of them: see `warn_oversized`.
     """
-    _warn_oversized(alignment, capacity, warning)
     bounds = _Bounds.of(alignment, n_pieces, breaks)
     return list(_cut(bounds, 0, len(alignment), capacity, overlap))
 
@@ -162,7 +190,6 @@ def windows_from_spans(
         raise ValueError(
             Errors.SPANS_LEAVE_TOKENS.format(token=token, n_tokens=n_tokens)
         )
-    _warn_oversized(alignment, capacity, Warnings.OVERSIZED_TOKENS)
     bounds = _Bounds.of(alignment, n_pieces, breaks)
     return [
         window
@@ -330,19 +357,6 @@ def _next_start(
     if at < unshared.size and unshared[at] <= cut:
         return int(unshared[at])
     return next_start
-
-
-def _warn_oversized(alignment: Alignment, capacity: int, warning: str) -> None:
-    lengths = alignment.lengths
-    oversized = np.flatnonzero(lengths > capacity)
-    if oversized.size:
-        message = warning.format(
-            count=oversized.size,
-            capacity=capacity,
-            token=oversized[0],
-            n_pieces=lengths[oversized[0]],
-        )
-        warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def _blank_line_ends(chars: Ints) -> Ints:

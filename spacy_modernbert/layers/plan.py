@@ -13,6 +13,7 @@ from ..documents.windows import (
     doc_breaks,
     token_owners,
     token_rows,
+    warn_oversized,
     windows_from_spans,
 )
 from ..documents.wordpieces import Wordpieces, WordpieceTokenizer
@@ -87,7 +88,7 @@ def make_plan(
         align(doc_pieces, *token_offsets(doc))
         for doc, doc_pieces in zip(docs, pieces, strict=True)
     ]
-    windows = _cut(docs, pieces, alignments, get_spans, limit, tokenizer.n_special)
+    windows = _cut(docs, pieces, alignments, get_spans, limit, tokenizer)
     sequences = [
         _sequence(doc_pieces.ids[window.piece_start : window.piece_end], tokenizer)
         for doc_pieces, doc_windows in zip(pieces, windows, strict=True)
@@ -109,11 +110,15 @@ def _cut(
     alignments: Sequence[Alignment],
     get_spans: SpanGetter,
     limit: int,
-    n_special: int,
+    tokenizer: WordpieceTokenizer,
 ) -> Tuple[List[Window], ...]:
     """Each Doc's windows."""
     if isinstance(get_spans, LongContextSpans):
-        capacity = get_spans.window - n_special
+        limit = get_spans.window
+    capacity = limit - tokenizer.n_special
+    for alignment in alignments:
+        warn_oversized(alignment, capacity, owner=tokenizer)
+    if isinstance(get_spans, LongContextSpans):
         return tuple(
             cut_doc(doc, alignment, len(doc_pieces), capacity, get_spans.overlap)
             for doc, doc_pieces, alignment in zip(docs, pieces, alignments, strict=True)
@@ -124,7 +129,7 @@ def _cut(
             alignment,
             len(doc_pieces),
             doc_breaks(doc),
-            capacity=limit - n_special,
+            capacity,
         )
         for doc, spans, doc_pieces, alignment in zip(
             docs, get_spans(list(docs)), pieces, alignments, strict=True

@@ -14,6 +14,7 @@ from spacy_modernbert.documents.windows import (
     doc_breaks,
     token_owners,
     token_rows,
+    warn_oversized,
     windows_from_spans,
 )
 
@@ -120,12 +121,12 @@ def test_wordpieces_that_no_token_owns_go_with_the_token_before():
     assert windows == [Window(0, 2, 0, 5), Window(2, 3, 5, 7)]
 
 
-def test_oversized_token_keeps_what_fits_and_warns():
-    # Tokens of 1, 1, 30, 1 and 1 wordpieces.
-    alignment = alignment_of([(0, 1), (1, 2), (2, 32), (32, 33), (33, 34)])
-    message = r"\(1\) are longer .* holds 8 wordpieces\. .* token 2, with 30"
-    with pytest.warns(UserWarning, match=message):
-        windows = cut_windows(alignment, 34, no_breaks(5), 8, 2)
+# Tokens of 1, 1, 30, 1 and 1 wordpieces.
+OVERSIZED = alignment_of([(0, 1), (1, 2), (2, 32), (32, 33), (33, 34)])
+
+
+def test_oversized_token_keeps_what_fits():
+    windows = cut_windows(OVERSIZED, 34, no_breaks(5), 8, 2)
     assert windows == [
         Window(0, 2, 0, 2),
         Window(2, 3, 2, 10),
@@ -133,10 +134,23 @@ def test_oversized_token_keeps_what_fits_and_warns():
     ]
 
 
-def test_no_warning_without_oversized_tokens():
+class Owner:
+    """What warns."""
+
+
+def test_one_warning_of_oversized_tokens():
+    """Whatever the filters of Python say, of which none is for many texts."""
+    owner = Owner()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cut_windows(alignment_of([(0, 8), (8, 16)]), 16, no_breaks(2), 8, 2)
+        warn_oversized(alignment_of([(0, 8), (8, 16)]), 8, owner)
+    message = r"\(1\) are longer .* holds 8 wordpieces\. .* token 2, with 30"
+    with pytest.warns(UserWarning, match=message) as found:
+        warn_oversized(OVERSIZED, 8, owner)
+        warn_oversized(alignment_of([(0, 20)]), 8, owner)
+    assert len(found) == 1
+    with pytest.warns(UserWarning, match=message):
+        warn_oversized(OVERSIZED, 8, Owner())
 
 
 def test_doc_without_wordpieces_is_one_empty_window():

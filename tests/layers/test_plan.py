@@ -135,3 +135,13 @@ class Stripping:
 
     def __call__(self, texts):
         return self.tokenizer([text.strip() for text in texts])
+
+
+@pytest.mark.parametrize("get_spans", [LongContextSpans(64, 8), whole])
+def test_one_warning_for_a_stream(nlp, get_spans):
+    docs = [nlp("the " + "\u0394" * n) for n in (100, 101, 102)]
+    tokenizer = WordpieceTokenizer(make_tokenizer())
+    with pytest.warns(UserWarning, match="token 1, with 200") as found:
+        for doc in docs:
+            make_plan([doc], tokenizer, get_spans, 64, 128)
+    assert len(found) == 1
