@@ -78,7 +78,7 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
-        _keep_mode(folder, fresh)
+        _keep_modes(folder, fresh)
         _put_folder_in_place(fresh, folder)
         # Only now: what a killed process left may have been the only copy.
         _sweep(fresh.parent, folder.name)
@@ -286,6 +286,12 @@ def _keep_mode(old: Path, fresh: Path) -> None:
         shutil.copymode(old, fresh)
 
 
+def _keep_modes(old: Path, fresh: Path) -> None:
+    """The same with a folder and all that is in it."""
+    for path in (fresh, *fresh.rglob("*")):
+        _keep_mode(old / path.relative_to(fresh), path)
+
+
 def _copy(source: Union[str, Path], target: Union[str, Path]) -> None:
     with open(source, "rb") as read, open(target, "wb") as written:
         shutil.copyfileobj(read, written)
@@ -316,6 +322,7 @@ def _copy_in_place(fresh: Path, folder: Path) -> None:
     within = folder / fresh.name
     try:
         shutil.copytree(fresh, within, copy_function=_copy)
+        _keep_modes(fresh, within)
         _put_contents_in_place(within, folder)
     finally:
         shutil.rmtree(within, ignore_errors=True)

@@ -40,6 +40,10 @@ def test_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
 def test_who_may_read_it_stays(tmp_path):
     path, folder = tmp_path / "a.txt", tmp_path / "folder"
@@ -50,8 +54,8 @@ def test_who_may_read_it_stays(tmp_path):
     write_text(path, "after")
     with replacing_folder(folder, re.compile("a.txt")) as fresh:
         (fresh / "a.txt").write_text("after")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert mode(path) == 0o600
+    assert mode(folder) == 0o700
     assert path.read_text() == (folder / "a.txt").read_text() == "after"
 
 
@@ -197,6 +201,25 @@ def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch, is_mount, number
     new = {"a.txt": b"new", "c.txt": b"new", "d/e": b"e", ".DS_Store": b""}
     assert contents(folder) == new
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
+@pytest.mark.parametrize("way", ["renamed", "copied", "moved up"])
+def test_who_may_read_the_files_of_a_folder_stays(tmp_path, monkeypatch, way):
+    folder = tmp_path / "out"
+    fill(folder, a="old", b="old")
+    modes = {"a.txt": 0o600, "b.txt": 0o640, "d": 0o700, "d/e": 0o604}
+    for name, wanted in modes.items():
+        (folder / name).chmod(wanted)
+    if way == "copied":
+        refuse(monkeypatch, errno.EBUSY, folder)
+    if way == "moved up":
+        monkeypatch.chdir(folder)
+    fill(folder, a="new", b="new", c="new")
+    assert (folder / "a.txt").read_text() == "new"
+    assert {name: mode(folder / name) for name in modes} == modes
+    (tmp_path / "other").touch()
+    assert mode(folder / "c.txt") == mode(tmp_path / "other")
 
 
 @pytest.mark.parametrize("within", ["out", "out/d"])
