@@ -60,9 +60,9 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     """Fill a folder beside its place, and let it replace the old one when it is whole.
-    If that fails, the old one is still there. Where a folder cannot be renamed, as a
-    mount point cannot, or must stay, as the current one, its files are replaced one
-    after the other.
+    It gets the modes of the old one and of its files. If it fails, the old one is still
+    there. Where a folder cannot be renamed, as a mount point cannot, or must stay, as
+    the current one, its files are replaced one after the other.
 
     folder (Path): The folder; a link stays a link. The one around it is made if it does
         not exist.
@@ -312,7 +312,10 @@ def _put_folder_in_place(fresh: Path, folder: Path) -> None:
     try:
         os.rename(fresh, folder)
     except BaseException:
-        os.rename(old, folder)
+        # Unless another process has put its own there meanwhile.
+        if not folder.exists():
+            with suppress(OSError):
+                os.rename(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
