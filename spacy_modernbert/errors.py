@@ -705,6 +705,10 @@ class Errors:
         "installed package. Give the folder that nlp.to_disk() or `spacy train` wrote, "
         "such as training/model-best."
     )
+    PIPELINE_NOT_IMPORTED = (
+        "The package of the pipeline {name!r} cannot be imported: {error}. Reinstall "
+        "it and what it requires, or give the folder in it that holds config.cfg."
+    )
     BAD_CONFIG = "The config {path} cannot be read: {error}"
     BAD_PIPELINE_CONFIG = (
         "The config of the pipeline, {path}, cannot be read: {error}. Restore the "

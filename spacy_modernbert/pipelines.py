@@ -4,10 +4,12 @@ import os
 from configparser import Error as ParserError
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from spacy.util import get_package_path, is_package, load_config
+from spacy.util import is_package, load_config
 from thinc.api import Config
 
 from .errors import Errors
@@ -51,18 +53,39 @@ class EncoderBlock:
 def find_pipeline(name: str) -> Optional[Path]:
     """Find a saved pipeline.
 
-    name (str): Its folder, or the name of the package that it is installed as.
+    name (str): Its folder, or the name of the package that it is installed as. Such a
+        package is imported, and no other.
     RETURNS (Optional[Path]): The folder with its `config.cfg`; None if there is none.
+    RAISES (ValueError): If the package cannot be imported.
     """
     folder = Path(os.path.expanduser(name))
-    if not (folder / CONFIG).is_file() and is_package(name):
-        # What is installed may have another name than what is imported, as
-        # "en-pipeline" has.
-        with suppress(ImportError):
-            # A package keeps its data in a folder that is named by its version.
-            found = sorted(get_package_path(name).glob(f"*/{CONFIG}"))
-            folder = found[0].parent if found else folder
-    return folder if (folder / CONFIG).is_file() else None
+    if (folder / CONFIG).is_file():
+        return folder
+    return _find_in_package(name) if is_package(name) else None
+
+
+def _find_in_package(name: str) -> Optional[Path]:
+    # Such as "en-letters", which pip calls what is imported as "en_letters".
+    module = name.replace("-", "_")
+    # Of a module in a package, the package would be imported to look for it.
+    if not module.isidentifier():
+        return None
+    spec = None
+    with suppress(ImportError, ValueError):  # as of what has no loader
+        spec = find_spec(module)
+    places = (spec and spec.submodule_search_locations) or ()
+    # A package keeps its data in a folder that is named by its version.
+    found = sorted(each for place in places for each in Path(place).glob(f"*/{CONFIG}"))
+    if not found:
+        return None
+    # As `spacy.load` does: it registers what the config names, if that is its own.
+    try:
+        import_module(module)
+    except Exception as error:
+        raise ValueError(
+            Errors.PIPELINE_NOT_IMPORTED.format(name=name, error=error)
+        ) from error
+    return found[0].parent
 
 
 def read_config(

@@ -1,4 +1,5 @@
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,9 @@ def package(trained, tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: en-letters\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    # Put back what it was: nothing.
+    monkeypatch.setitem(sys.modules, "en_letters", None)
+    del sys.modules["en_letters"]
     return data
 
 
@@ -39,9 +43,45 @@ def test_a_package(package):
 
 
 def test_the_name_of_a_package_is_not_that_of_its_module(package):
-    """`spacy.load` does not find it by this one either."""
+    """Under either, it is not looked for on the hub."""
     assert is_package("en-letters")
-    assert find_pipeline("en-letters") is None
+    assert find_pipeline("en-letters") == package
+
+
+def test_the_code_of_a_package(package):
+    """Its config may name what is registered there."""
+    module = package.parent / "__init__.py"
+    module.write_text("import spacy\nspacy.registry.misc('en_letters')(print)\n")
+    assert find_pipeline("en_letters") == package
+    assert spacy.registry.misc.get("en_letters") is print
+    del sys.modules["en_letters"]
+    module.write_text("1 / 0")
+    with pytest.raises(ValueError, match=r"'en_letters' cannot be .*: division by"):
+        find_pipeline("en_letters")
+
+
+@pytest.mark.parametrize("kind", ["package", "namespace", "module", "nothing"])
+def test_a_package_of_something_else(package, kind):
+    """It is not imported, whatever it is."""
+    shutil.rmtree(package)
+    module = package.parent / "__init__.py"
+    module.write_text("1 / 0")
+    if kind == "module":
+        shutil.move(module, package.parents[1] / "en_letters.py")
+        (package.parents[1] / "data").mkdir()
+        (package.parents[1] / "data" / "config.cfg").touch()
+    if kind == "namespace":
+        module.unlink()
+    if kind in ("module", "nothing"):
+        shutil.rmtree(package.parent)
+    assert is_package("en-letters")
+    assert find_pipeline("en-letters") is find_pipeline("en_letters") is None
+
+
+def test_the_name_of_what_is_in_a_package(monkeypatch):
+    monkeypatch.setattr("spacy_modernbert.pipelines.is_package", lambda name: True)
+    for name in ("spacy.cli", "__main__", "en letters", "a/b"):
+        assert find_pipeline(name) is None
 
 
 def test_neither(tmp_path):

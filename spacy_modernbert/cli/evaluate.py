@@ -174,7 +174,7 @@ def load(pipeline: str) -> Language:
     pipeline (str): Its folder or package.
     RETURNS (Language): The pipeline.
     """
-    nlp = load_model(pipeline)
+    nlp = load_model(find_pipeline(pipeline) or pipeline)
     # spaCy's limit guards parsers against running out of memory. Here, every document
     # is to be scored.
     nlp.max_length = sys.maxsize
