@@ -119,7 +119,8 @@ class Embedder:
         normalize (bool): Whether to give vectors the length 1.
         RETURNS (Floats): `(n_texts, width)`, in the order of the texts. A text without
             wordpieces has zeros.
-        RAISES (TypeError): If `texts` is a single string.
+        RAISES (TypeError): If `texts` is a single string, or a text is no string.
+        RAISES (ValueError): If a text has a lone surrogate.
         """
         none = np.zeros((0, self.width), np.float32)
         parts = self.stream(texts, normalize=normalize)
@@ -133,7 +134,8 @@ class Embedder:
         texts (Iterable[str]): The texts. No more are read than are encoded next.
         normalize (bool): Whether to give vectors the length 1.
         YIELDS (Embedded): The vectors of the next texts, one at least.
-        RAISES (TypeError): If `texts` is a single string.
+        RAISES (TypeError): If `texts` is a single string, or a text is no string.
+        RAISES (ValueError): If a text has a lone surrogate.
         """
         for chunk in self._chunks(texts):
             plan = self._plan(chunk)
@@ -151,10 +153,10 @@ class Embedder:
             included: transformers' `last_hidden_state`. In a text longer than the
             window, each wordpiece has its vector in the window where it is farthest
             from a cut.
-        RAISES (TypeError): If `texts` is a single string.
+        RAISES (TypeError): If `texts` is a single string, or a text is no string.
+        RAISES (ValueError): If a text has a lone surrogate.
         """
-        _check_texts(texts)
-        for text in texts:
+        for text in _checked(texts):
             plan = self._plan([text])
             output, _ = encode_batches(
                 self.encoder, plan.batches, self._budget, is_train=False
@@ -173,11 +175,7 @@ class Embedder:
         most = _CHARACTERS_PER_WORDPIECE * self.max_batch_wordpieces
         chunk: List[str] = []
         n_chars = 0
-        _check_texts(texts)
-        for number, text in enumerate(texts):
-            if not isinstance(text, str):
-                kind = type(text).__name__
-                raise TypeError(Errors.TEXT_IS_NO_STRING.format(i=number, kind=kind))
+        for text in _checked(texts):
             chunk.append(text)
             # An empty text takes memory, too.
             n_chars += max(len(text), _CHARACTERS_PER_WORDPIECE)
@@ -320,10 +318,24 @@ def _choose_spans(
     return LongContextSpans(window, overlap)
 
 
-def _check_texts(texts: Iterable[str]) -> None:
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """YIELDS (str): The same texts."""
     # A string would pass as an iterable of texts: its characters.
     if isinstance(texts, str):
         raise TypeError(Errors.TEXTS_ARE_ONE.format(value=texts[:20]))
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise TypeError(Errors.TEXT_IS_NO_STRING.format(i=number, kind=kind))
+        try:
+            text.encode("utf8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                Errors.TEXT_HAS_SURROGATE.format(
+                    i=number, char=text[error.start], at=error.start
+                )
+            ) from error
+        yield text
 
 
 def normalized(vectors: Floats) -> Floats:

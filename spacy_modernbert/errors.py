@@ -450,6 +450,11 @@ class Errors:
         "Expected an iterable of texts, but texts[{i}] is of the type {kind}. Give "
         "strings: of a Doc, doc.text."
     )
+    TEXT_HAS_SURROGATE = (
+        "texts[{i}] has a lone surrogate, {char!a}, at position {at}: half of a "
+        "character, which has no UTF-8. Replace it, as by "
+        "text.encode('utf-8', 'replace').decode()."
+    )
     TEXTS_ARE_ONE = (
         "Expected an iterable of texts, but got a single string: {value!r}. Pass a "
         "list: [text]."

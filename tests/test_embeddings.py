@@ -244,9 +244,17 @@ def test_one_text_is_no_list(checkpoint):
 @pytest.mark.parametrize("text", [None, Doc(Vocab(), ["Anna"])])
 def test_what_is_no_text(checkpoint, text):
     embedder = load_embedder(str(checkpoint), backend="cpu")
-    for embed in (embedder.embed, embedder.stream):
+    for embed in (embedder.embed, embedder.stream, embedder.last_hidden_states):
         with pytest.raises(TypeError, match=r"texts\[1\] is of the type"):
             list(embed(["Anna Berg", text]))
+
+
+def test_half_a_character(checkpoint):
+    """As JSON can name, and what is read with surrogateescape."""
+    embedder = load_embedder(str(checkpoint), backend="cpu")
+    for embed in (embedder.embed, embedder.stream, embedder.last_hidden_states):
+        with pytest.raises(ValueError, match=r"texts\[1\] has .* '\\ud83d', .* 4:"):
+            list(embed(["Anna Berg", "Anna\ud83d"]))
 
 
 def test_passes_too_short_for_any_window(checkpoint):
