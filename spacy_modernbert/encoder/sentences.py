@@ -59,7 +59,7 @@ def read_sentence_pooling(folder: Path) -> Dict[str, str]:
     if "Pooling" not in kinds:
         return {}
     place = str(modules[kinds.index("Pooling")].get("path"))
-    if PureWindowsPath(place).name != place or place == "..":
+    if PureWindowsPath(place).name != place or place in ("", ".."):
         return {_KEY: f"a pooling by {place!r}, not a folder of the checkpoint"}
     path = folder / place / "config.json"
     if not path.is_file():

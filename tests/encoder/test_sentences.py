@@ -107,7 +107,9 @@ def test_unknown(folder):
         resolve_pooling("max", load_config(folder))
 
 
-@pytest.mark.parametrize("path", ["..", "../other", "/etc", "a/b", r"\\host\share"])
+@pytest.mark.parametrize(
+    "path", ["", ".", "..", "../other", "/etc", "a/b", r"\\host\share"]
+)
 def test_a_pooling_outside_the_checkpoint(folder, path):
     """It is not looked for."""
     add_modules(folder, "Transformer", "Pooling", pooling_mode="cls")
