@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from unicodedata import is_normalized
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer, models, pre_tokenizers
@@ -156,16 +157,20 @@ class WordpieceTokenizer:
         texts (Sequence[str]): The texts, of any length.
         RETURNS (List[Wordpieces]): The wordpieces of each.
         """
-        encode, is_exact = self._tokenizer.encode_batch, False
-        if self._byte_lengths is not None and all(
-            unicodedata.is_normalized("NFC", text) for text in texts
+        exact: List[int] = []
+        others: List[int] = []
+        for i, text in enumerate(texts):
+            is_exact = self._byte_lengths is not None and is_normalized("NFC", text)
+            (exact if is_exact else others).append(i)
+        found: Dict[int, Wordpieces] = {}
+        for encode, chosen, is_exact in (
+            (self._tokenizer.encode_batch_fast, exact, True),
+            (self._tokenizer.encode_batch, others, False),
         ):
-            encode, is_exact = self._tokenizer.encode_batch_fast, True
-        encodings = encode(list(texts), add_special_tokens=False)
-        return [
-            self._wordpieces(text, encoding, is_exact)
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
+            encodings = encode([texts[i] for i in chosen], add_special_tokens=False)
+            for i, encoding in zip(chosen, encodings, strict=True):
+                found[i] = self._wordpieces(texts[i], encoding, is_exact)
+        return [found[i] for i in range(len(texts))]
 
     def strings(self, ids: Ints) -> List[str]:
         """What the vocabulary calls some wordpieces.
