@@ -158,6 +158,12 @@ class Errors:
         "Free memory on it, train fewer layers (frozen_layers), or start from a "
         "smaller encoder."
     )
+    CHECKPOINTING_DROPS_OUT = (
+        "gradient_checkpointing is true, but on MPS nothing can be recomputed where "
+        "the encoder has dropout: torch would drop out something else the second time. "
+        "Set gradient_checkpointing to 'auto' or false, set every *_dropout in the "
+        "encoder's config.json to 0.0, or set backend to 'mlx' or 'cpu'."
+    )
     TOO_MANY_FROZEN = (
         "frozen_layers is {value}, but the encoder has {n_layers} layers. Set it to "
         "{n_layers} or less; {n_layers} trains nothing but the final norm."

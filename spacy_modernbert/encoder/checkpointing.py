@@ -6,6 +6,7 @@ from typing import Union
 
 import torch
 
+from ..errors import Errors
 from .config import ModernBertConfig
 
 # "auto" recomputes if the activations that a pass would keep are larger than this.
@@ -27,10 +28,13 @@ def recomputes(
     n_trained (int): How many layers are trained.
     total (int): The wordpieces of the pass.
     RETURNS (bool): Whether it recomputes the rest.
+    RAISES (ValueError): If it is to and cannot.
     """
     if device.type == "mps" and config.has_dropout:
         # Torch does not restore the random numbers of MPS, so that the second time,
         # something else would be dropped out.
+        if setting is True:
+            raise ValueError(Errors.CHECKPOINTING_DROPS_OUT)
         return False
     if isinstance(setting, bool):
         return setting

@@ -202,14 +202,20 @@ def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
             assert found == wanted, (frozen, budget)
 
 
-@pytest.mark.parametrize("setting", [True, "auto"])
+@pytest.mark.parametrize("setting", [True, False, "auto"])
 def test_on_mps_nothing_is_dropped_out_twice(oracle, monkeypatch, setting):
     """Torch would draw other random numbers the second time."""
     monkeypatch.setattr(checkpointing, "_AUTO_BYTES", 0)
-    for changes, wanted in (({}, True), (DROPOUTS, False)):
+    for changes in ({}, DROPOUTS):
         config = ModernBertConfig.from_dict({**oracle.config.to_dict(), **changes})
-        assert recomputes(setting, config, CPU, 4, 100)
-        assert recomputes(setting, config, torch.device("mps"), 4, 100) == wanted
+        assert recomputes(setting, config, CPU, 4, 100) == bool(setting)
+        mps = torch.device("mps")
+        if setting is True and changes:
+            with pytest.raises(ValueError, match="'auto' or false, set every"):
+                recomputes(setting, config, mps, 4, 100)
+        else:
+            found = recomputes(setting, config, mps, 4, 100)
+            assert found == (bool(setting) and not changes)
 
 
 def test_on_mps_one_thread_runs_at_a_time():
