@@ -113,7 +113,8 @@ class TorchEncoder:
             frozen = is_frozen(name, config.num_hidden_layers, frozen_layers)
             parameter.requires_grad_(not frozen)
         self._model.eval()
-        self._model.prepare()
+        with _current(device):
+            self._model.prepare()
         is_fused = device.type == "cuda" and not why_no_kernels()
         self._forward: Callable[[Tensor, AttentionPlan], Tensor] = (
             partial(forward_fused, self._model) if is_fused else self._model
@@ -175,6 +176,7 @@ class TorchEncoder:
                 self._checkpointing, self.config, self._device, n_trained, batch.total
             )
             hidden = self._model(ids, plan, recompute)[: batch.total]
+            output = to_host(hidden.detach())
 
         def backprop(d_hidden: Floats) -> None:
             gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
@@ -186,7 +188,7 @@ class TorchEncoder:
             ):
                 hidden.backward(gradient.to(self._device))
 
-        return hidden.detach().cpu().numpy(), backprop
+        return output, backprop
 
     @property
     def has_gradients(self) -> bool:
@@ -361,6 +363,7 @@ def _add(gathered: Tensor, gradient: Optional[Tensor]) -> Tensor:
 
 
 def _copied(weights: Any, device: torch.device) -> Tensor:
-    if isinstance(weights, Tensor):
-        return weights.detach().to(device, torch.float32, copy=True)
-    return torch.from_numpy(np.array(weights, dtype=np.float32)).to(device)
+    with _current(device):
+        if isinstance(weights, Tensor):
+            return weights.detach().to(device, torch.float32, copy=True)
+        return torch.from_numpy(np.array(weights, dtype=np.float32)).to(device)

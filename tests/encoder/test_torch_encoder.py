@@ -2,13 +2,14 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spacy_modernbert.encoder import attention, checkpointing
+from spacy_modernbert.encoder import attention, checkpointing, torch_encoder
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpointing import recomputes
 from spacy_modernbert.encoder.config import SLIDING, ModernBertConfig
@@ -233,6 +234,41 @@ def test_on_mps_one_thread_runs_at_a_time():
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(run, range(8)))
     assert most == 1
+
+
+def test_the_device_is_used_in_turn(oracle, ids, d_out, monkeypatch):
+    """Also where an encoder is made, and where results are fetched."""
+    n_inside, outside = 0, []
+
+    @contextmanager
+    def current(device):
+        nonlocal n_inside
+        n_inside += 1
+        yield
+        n_inside -= 1
+
+    def watch(owner, name):
+        method = getattr(owner, name)
+
+        def watched(*args, **kwargs):
+            if not n_inside:
+                outside.append(name)
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    encoder = load(oracle)
+    monkeypatch.setattr(torch_encoder, "_current", current)
+    for name in ("to", "cpu", "backward"):
+        watch(torch.Tensor, name)
+    watch(torch_encoder.Projection, "prepared")
+    encoder = encoder.copy({"final_norm.weight": np.ones(32, np.float32)})
+    _, backprop = encoder.encode_train(PackedBatch.of([ids]))
+    backprop(d_out)
+    encoder.encode(PackedBatch.of([ids]))
+    assert not outside
+    torch.zeros(1).cpu()
+    assert outside == ["cpu"]
 
 
 # Copies
