@@ -1,8 +1,8 @@
-"""Few shapes for torch's products in bfloat16 on the CPU.
+"""Few shapes for torch's products in bfloat16 and in int8 on the CPU.
 
-torch and oneDNN cache about a megabyte for each shape that was multiplied, and do so
-for a thousand shapes and more: with documents of many lengths, that is gigabytes (torch
-2.13). So lengths are rounded up, by 1.5 % on average.
+torch and oneDNN cache half a megabyte or a whole one for each shape that was
+multiplied, and do so for a thousand shapes and more: with documents of many lengths,
+that is gigabytes (torch 2.13). So lengths are rounded up, by 1.5 % on average.
 """
 
 import numpy as np
@@ -10,14 +10,19 @@ import torch
 from torch import Tensor
 
 from ..types import PackedBatch
+from .availability import multiplies_int8
 from .rounding import round_up
 
 
-def counts_shapes(device: torch.device, dtype: torch.dtype) -> bool:
+def counts_shapes(
+    device: torch.device, dtype: torch.dtype, is_quantized: bool = False
+) -> bool:
     """RETURNS (bool): Whether it matters how many shapes are multiplied. Products of
-    float32 are those of another library.
+    float32 are those of another library, and with them those of int8 where the
+    processor has none of its own (`multiply_int8`).
     """
-    return device.type == "cpu" and dtype != torch.float32
+    by_onednn = dtype != torch.float32 or (is_quantized and multiplies_int8())
+    return device.type == "cpu" and by_onednn
 
 
 def round_batch(batch: PackedBatch) -> PackedBatch:

@@ -94,7 +94,7 @@ class TorchEncoder:
         self._quantization = quantization
         self._checkpointing = gradient_checkpointing
         dtype = _DTYPES[precision]
-        self._rounds = counts_shapes(device, dtype)
+        self._rounds = counts_shapes(device, dtype, quantization is not None)
         self._flash, self._flash_to_train = (
             find_flash_attention(device, dtype, config.head_dim, to_train=to_train)
             for to_train in (False, True)

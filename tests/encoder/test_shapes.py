@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_modernbert.encoder.shapes import pad_rows, round_batch
+from spacy_modernbert.encoder import shapes
+from spacy_modernbert.encoder.backend import make_encoder
+from spacy_modernbert.encoder.shapes import counts_shapes, pad_rows, round_batch
+from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
 from ..scripts import needs_peaks, run_script
-from ..util import skip_unless_here
+from ..util import make_config, skip_unless_here
 
 # What resident memory grows by over some lengths, those before the first ones aside.
 SCRIPT = """
@@ -25,9 +28,13 @@ config = ModernBertConfig.from_dict({
     "intermediate_size": 96, "num_attention_heads": 1, "num_hidden_layers": 2,
     "pad_token_id": 3,
 })
-backend, precision = sys.argv[1:]
+backend, precision, *bits = sys.argv[1:]
 encoder = make_encoder(
-    config, init_tensors(config, 0), backend=backend, precision=precision
+    config,
+    init_tensors(config, 0),
+    backend=backend,
+    precision=precision,
+    quantization={"bits": int(bits[0])} if bits else None,
 )
 
 def resident():
@@ -56,6 +63,23 @@ def test_batches_are_rounded_up_behind():
     assert round_batch(rounded) is rounded
 
 
+@pytest.mark.parametrize("has_int8", [False, True])
+def test_what_is_multiplied_by_onednn(monkeypatch, has_int8):
+    monkeypatch.setattr(shapes, "multiplies_int8", lambda: has_int8)
+    config = make_config()
+    for settings, rounds in (
+        ({"precision": "float32"}, False),
+        ({"precision": "bfloat16"}, True),
+        ({"precision": "float32", "quantization": {"bits": 8}}, has_int8),
+        ({"precision": "bfloat16", "quantization": {"bits": 8}}, True),
+    ):
+        tensors = init_tensors(config, 0)
+        encoder = make_encoder(config, tensors, backend="cpu", **settings)
+        placed, _ = encoder._place(PackedBatch.of([np.arange(65)]), None)
+        assert len(placed) == (128 if rounds else 65), settings
+    assert not counts_shapes(torch.device("mps"), torch.bfloat16, True)
+
+
 def test_rows_are_padded_by_zeros():
     x = torch.rand(2, 3)
     padded = pad_rows(x, 4)
@@ -65,8 +89,10 @@ def test_rows_are_padded_by_zeros():
 
 @needs_peaks
 @pytest.mark.parametrize(
-    ("backend", "precision"), [("cpu", "bfloat16"), ("openvino", "float32")]
+    "settings",
+    [("cpu", "bfloat16"), ("cpu", "float32", "8"), ("openvino", "float32")],
+    ids="-".join,
 )
-def test_memory_is_flat(backend, precision):
-    skip_unless_here(backend)
-    assert int(run_script(SCRIPT, backend, precision)) < 30e6
+def test_memory_is_flat(settings):
+    skip_unless_here(settings[0])
+    assert int(run_script(SCRIPT, *settings)) < 30e6
