@@ -133,17 +133,23 @@ class PerProcess(Generic[MadeT]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._made: Optional[Tuple[int, MadeT]] = None
+        self._of_thread = threading.local()
         _per_process.add(self)
 
     def get(self, n_threads: int, make: Callable[[int], MadeT]) -> MadeT:
         """Get what was made, or make it.
 
-        n_threads (int): The threads that it is to run on.
+        n_threads (int): The threads that it is to run on. OpenMP has a number for each
+            thread, so that they may differ for good: a thread that asks for the same as
+            before gets what there is, or two would make it in turn.
         make (Callable[[int], MadeT]): Makes it, for so many threads.
-        RETURNS (MadeT): What runs on so many.
+        RETURNS (MadeT): What runs on so many, or as many as another thread asked for
+            since this one did.
         """
         with self._lock:
-            if self._made is None or self._made[0] != n_threads:
+            is_new = n_threads != getattr(self._of_thread, "n_threads", None)
+            self._of_thread.n_threads = n_threads
+            if self._made is None or (is_new and self._made[0] != n_threads):
                 self._made = None  # its memory is free before it is used again
                 self._made = n_threads, make(n_threads)
             return self._made[1]
