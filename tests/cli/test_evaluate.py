@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,12 @@ from spacy.cli.evaluate import evaluate as spacy_evaluate
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
-from spacy_modernbert.cli.evaluate import load, predict, score_docs
+from spacy_modernbert.cli.evaluate import (
+    load,
+    predict,
+    score_as_spacy,
+    score_docs,
+)
 
 from ..commands import done, failed, invoke
 from ..pipelines import shared_nlp, start
@@ -75,6 +81,24 @@ def test_it_writes_what_spacy_evaluate_writes(evaluated, pipeline, data, tmp_pat
         else:
             assert ours[name] == pytest.approx(theirs[name])
     assert ours["speed"] > 0
+
+
+def test_its_speed_is_that_of_spacy(ruler, tmp_path):
+    """In which tokenizing counts."""
+    data = write_docs(tmp_path / "a.spacy", *[(["Ann", "goes"], "PERSON")] * 3)
+    nlp = load(str(ruler))
+    tokenizer = nlp.tokenizer
+
+    def tokenize(text):
+        time.sleep(0.05)
+        return tokenizer(text)
+
+    nlp.tokenizer = tokenize
+    prediction = predict(nlp, data)
+    assert prediction.seconds > 0.15
+    assert score_as_spacy(prediction)["speed"] < 6 / 0.15
+    theirs = nlp.evaluate(prediction.examples)
+    assert theirs["speed"] < 6 / 0.15
 
 
 def test_it_evaluates(evaluated, pipeline, trained, data):
