@@ -103,16 +103,21 @@ def check_writable(path: Path) -> None:
 
 
 def check_outputs(
-    outputs: Iterable[Optional[Path]], inputs: Iterable[Optional[Path]]
+    outputs: Iterable[Optional[Path]],
+    inputs: Iterable[Optional[Path]],
+    pipelines: Iterable[Path] = (),
 ) -> None:
     """Check, before doing the work that they will hold, that files can be written and
     would replace neither an input nor each other.
 
     outputs, inputs (Iterable[Optional[Path]]): The files to write, and those to read;
         None for one that was not asked for.
+    pipelines (Iterable[Path]): The folders of pipelines to read. A file may be new in
+        them, but what they hold is not replaced.
     RAISES (ValueError): If one would be replaced.
     RAISES (OSError): As for `check_writable`.
     """
+    pipelines = list(pipelines)
     taken = {path.resolve() for path in inputs if path is not None}
     for path in outputs:
         if path is None:
@@ -120,6 +125,11 @@ def check_outputs(
         check_writable(path)
         if path.resolve() in taken and not path.is_char_device():
             raise ValueError(Errors.OUTPUT_ONTO_INPUT.format(path=path))
+        for folder in pipelines:
+            if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(
+                    Errors.OUTPUT_IN_PIPELINE.format(path=path, folder=folder)
+                )
         taken.add(path.resolve())
 
 

@@ -811,6 +811,11 @@ class Errors:
     OUTPUT_ONTO_INPUT = (
         "{path} is used for more than one input or output. Give each a file of its own."
     )
+    OUTPUT_IN_PIPELINE = (
+        "{path} exists, and is in the folder of a pipeline that is read: {folder}. "
+        "Give another name or another folder, or remove the file if it is no part of "
+        "the pipeline."
+    )
     NO_EVALUATION_FILE = (
         "There is no file {path}. Check the path. spaCy's DocBin.to_disk writes .spacy "
         "files (see docs/training.md), and training leaves log.jsonl in its output "

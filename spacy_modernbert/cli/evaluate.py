@@ -109,9 +109,10 @@ def evaluate(
     }
     try:
         resampling = Resampling(samples, seed)
-        _check_inputs([pipeline, compare], [data, train, log])
+        _check_files([data, train, log])
+        folders = [_find(each) for each in (pipeline, compare) if each is not None]
         logs = [find_log(each) for each in (pipeline, compare) if each is not None]
-        check_outputs((output, report), (data, train, log, code, *logs))
+        check_outputs((output, report), (data, train, log, code, *logs), folders)
         import_code(code)
         fix_random_seed(seed)
         setup_gpu(gpu_id, silent=True)
@@ -157,16 +158,21 @@ def evaluate(
             msg.good(f"Wrote {path}")
 
 
-def _check_inputs(
-    pipelines: Sequence[Optional[str]], paths: Sequence[Optional[Path]]
-) -> None:
+def _check_files(paths: Sequence[Optional[Path]]) -> None:
     """RAISES (ValueError): If one of those that are given does not exist."""
     for path in paths:
         if path is not None and not path.is_file():
             raise ValueError(Errors.NO_EVALUATION_FILE.format(path=path))
-    for name in pipelines:
-        if name is not None and find_pipeline(name) is None:
-            raise ValueError(Errors.NO_PIPELINE.format(value=name))
+
+
+def _find(pipeline: str) -> Path:
+    """RETURNS (Path): The folder of a pipeline, which may be within a package.
+    RAISES (ValueError): If there is none.
+    """
+    folder = find_pipeline(pipeline)
+    if folder is None:
+        raise ValueError(Errors.NO_PIPELINE.format(value=pipeline))
+    return folder
 
 
 def load(pipeline: str) -> Language:

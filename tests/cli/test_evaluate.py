@@ -365,6 +365,23 @@ def test_the_log_of_the_run_is_not_written_over(pipeline, data):
     assert log.read_text() == before
 
 
+@pytest.mark.parametrize("option", ["--output", "--report"])
+@pytest.mark.parametrize("name", ["meta.json", "vocab/strings.json"])
+def test_the_files_of_a_pipeline_are_not_written_over(option, name, ruler, tmp_path):
+    data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
+    shutil.copytree(ruler, tmp_path / "other")
+    for folder in (ruler, tmp_path / "other"):
+        path = folder / name
+        before = path.read_bytes()
+        compare = ["--compare", tmp_path / "other", "--samples", 2]
+        found = failed(run(ruler, data, *compare, option, path))
+        assert "exists, and is in the folder of a pipeline" in found
+        assert path.read_bytes() == before
+    # A new file may be beside them.
+    done(run(ruler, data, "--samples", 2, option, ruler / "new.out"))
+    assert (ruler / "new.out").is_file()
+
+
 def test_nothing_is_found(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "nlp")
     data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
