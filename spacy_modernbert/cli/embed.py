@@ -95,6 +95,10 @@ def embed(
         source = TextSource.of(input, text_key)
         check_output(output, text_key=source.key, force=force)
         check_outputs([output], [Path(input)] if source.is_file else [])
+        begun = partial_folder(output)
+        if source.is_file and begun in Path(input).resolve().parents:
+            # What is in it is removed in the end.
+            raise ValueError(Errors.OUTPUT_ONTO_INPUT.format(path=begun))
         # Errors of the input come up now, and not after hours.
         n_texts = sum(1 for _ in source.read()) if source.is_file else None
         if n_texts == 0:

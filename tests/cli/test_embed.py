@@ -597,6 +597,17 @@ def test_wrong_output(run, text_file, tmp_path, monkeypatch):
     assert "pip install 'spacy-modernbert[parquet]'" in message
 
 
+def test_what_was_begun_is_no_input(run, interrupt, text_file, tmp_path):
+    """Of the same output: it would be removed."""
+    output = tmp_path / "out.jsonl"
+    interrupt(text_file, output, *SMALL)
+    records = tmp_path / "out.jsonl.partial" / "records.jsonl"
+    before = records.read_bytes()
+    found = failed(run(records, output, *SMALL, "--force"))
+    assert "out.jsonl.partial is used for more" in found
+    assert records.read_bytes() == before
+
+
 def test_texts_where_the_vectors_are_to_be(run, tmp_path, wanted):
     path = tmp_path / "texts.jsonl"
     path.write_text("\n".join(json.dumps({"vector": text}) for text in TEXTS))
