@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ..pipelines import CONFIG
+
 # What `spacy-modernbert.ProgressLogger.v1` writes beside the pipelines of a run: a line
 # for each evaluation.
 LOG_NAME = "log.jsonl"
@@ -63,7 +65,9 @@ def find_log(pipeline: str) -> Optional[Path]:
     RETURNS (Optional[Path]): The file, which need not exist; None for a package.
     """
     folder = Path(pipeline)
-    return folder.resolve().parent / LOG_NAME if folder.is_dir() else None
+    # A folder of another kind may have the name of a package.
+    is_pipeline = (folder / CONFIG).is_file()
+    return folder.resolve().parent / LOG_NAME if is_pipeline else None
 
 
 def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:

@@ -382,6 +382,24 @@ def test_the_files_of_a_pipeline_are_not_written_over(option, name, ruler, tmp_p
     assert (ruler / "new.out").is_file()
 
 
+def test_a_folder_and_a_package_of_the_same_name(ruler, tmp_path, monkeypatch):
+    """The folder is meant, as by the other commands. spaCy loads the package."""
+    data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))
+    site = tmp_path / "site"
+    (site / "ruler").mkdir(parents=True)
+    (site / "ruler" / "__init__.py").write_text(
+        "import spacy\n\ndef load(**overrides):\n    return spacy.blank('en')\n"
+    )
+    (site / "ruler-1.0.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: ruler\n"
+    (site / "ruler-1.0.dist-info" / "METADATA").write_text(metadata)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.chdir(tmp_path)
+    assert spacy.load("ruler").pipe_names == []
+    done(run("ruler", data, "-o", "m.json", "--samples", 2))
+    assert json.loads((tmp_path / "m.json").read_text())["ents_f"] == 1.0
+
+
 def test_nothing_is_found(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "nlp")
     data = write_docs(tmp_path / "a.spacy", (["Ann", "goes"], "PERSON"))

@@ -47,6 +47,8 @@ def test_no_log(tmp_path):
 def test_where_it_lies(tmp_path):
     """Where the logger writes it."""
     (tmp_path / "model-best").mkdir()
+    assert find_log(str(tmp_path / "model-best")) is None  # no pipeline
+    (tmp_path / "model-best" / "config.cfg").touch()
     assert find_log(str(tmp_path / "model-best")) == tmp_path / "log.jsonl"
     assert find_log("en_core_web_sm") is None
     assert read_curve(None) == ()
