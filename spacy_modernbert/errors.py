@@ -780,6 +780,10 @@ class Errors:
         "'{path}' exists already. Remove it, choose another name, or give --force to "
         "replace it once the new file is complete."
     )
+    EMBED_OUTPUT_IS_FOLDER = (
+        "'{path}' is a folder. Remove it, or choose another name for the file: --force "
+        "replaces files only."
+    )
     EMBED_NO_PYARROW = (
         "Writing Parquet requires pyarrow, which is not installed. Install it: "
         "pip install 'spacy-modernbert[parquet]'. Or write .npy or .jsonl."

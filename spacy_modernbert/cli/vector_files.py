@@ -54,9 +54,9 @@ def check_output(output: Path, *, text_key: Optional[str], force: bool) -> None:
     text_key (Optional[str]): The key of the text in each record of the input; None if
         the input has no records.
     force (bool): Whether it may exist.
-    RAISES (ValueError): If the file exists but may not, its name does not say the
-        format, the library that writes the format is not installed, or the vectors
-        would replace the texts.
+    RAISES (ValueError): If the file exists but may not, or is a folder, its name does
+        not say the format, the library that writes the format is not installed, or the
+        vectors would replace the texts.
     """
     if output.suffix not in FORMATS:
         raise ValueError(
@@ -64,7 +64,9 @@ def check_output(output: Path, *, text_key: Optional[str], force: bool) -> None:
         )
     if output.suffix == ".jsonl" and text_key == VECTOR_KEY:
         raise ValueError(Errors.EMBED_TEXT_IN_VECTOR.format(key=text_key, path=output))
-    if output.is_dir() or (output.exists() and not force):
+    if output.is_dir():
+        raise ValueError(Errors.EMBED_OUTPUT_IS_FOLDER.format(path=output))
+    if output.exists() and not force:
         raise ValueError(Errors.EMBED_OUTPUT_EXISTS.format(path=output))
     if output.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ValueError(Errors.EMBED_NO_PYARROW)

@@ -597,6 +597,14 @@ def test_wrong_output(run, text_file, tmp_path, monkeypatch):
     assert "pip install 'spacy-modernbert[parquet]'" in message
 
 
+@pytest.mark.parametrize("options", [[], ["--force"]])
+def test_a_folder_where_the_file_is_to_be(run, text_file, tmp_path, options):
+    """It is not replaced by force either."""
+    (tmp_path / "out.npy").mkdir()
+    message = failed(run(text_file, tmp_path / "out.npy", *options))
+    assert "is a folder. Remove it, or choose another name" in message
+
+
 def test_what_was_begun_is_no_input(run, interrupt, text_file, tmp_path):
     """Of the same output: it would be removed."""
     output = tmp_path / "out.jsonl"
