@@ -18,7 +18,7 @@ from ..encoder.checkpoint import check_folder
 from ..errors import Errors
 from ..pipelines import CONFIG, read_config
 from ..pretraining.log import LOG, cut_log, is_log, write_log
-from ..pretraining.settings import PretrainingSettings
+from ..pretraining.settings import STATE, PretrainingSettings
 from .locks import locked
 
 if TYPE_CHECKING:
@@ -69,7 +69,13 @@ def pretrain(
         # Raised for what names no section.
         msg.fail(Errors.PRETRAINING_NO_OPTION.format(name=error.option_name), exits=1)
     except KeyboardInterrupt:
-        msg.warn(f"Stopped. Run the same command to resume from {output}.")
+        if (output / STATE).is_file():
+            msg.warn(f"Stopped. Run the same command to resume from {output}.")
+        else:
+            msg.warn(
+                "Stopped before anything was saved: the same command starts anew. "
+                "Runs are saved after each evaluation (pretraining.eval_frequency)."
+            )
         raise typer.Exit(130) from None
 
 

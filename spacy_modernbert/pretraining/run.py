@@ -49,11 +49,10 @@ from .probe import (
 )
 from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize
-from .settings import Phase, PretrainingSettings
+from .settings import STATE, Phase, PretrainingSettings
 from .state import Digests, digest_encoder, digest_texts, load_state, save_state
 
 ENCODER = "encoder"
-STATE = "state.safetensors"
 
 _TORCH_BACKENDS = ("cuda", "mps", "cpu")
 _SHORT_CONTEXT = 512

@@ -6,6 +6,10 @@ from typing import Any, Callable, Mapping, Optional, Set, Tuple, Union
 from ..checks import is_int, is_number
 from ..errors import Errors
 
+# What a run resumes from, in its output folder. It is named here, where torch is not
+# imported.
+STATE = "state.safetensors"
+
 # Most gradients are too small for float16.
 _PRECISIONS = ("auto", "float32", "bfloat16")
 _OPTIMIZERS = ("adamw", "muon")

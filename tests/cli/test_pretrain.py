@@ -12,7 +12,7 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.tensor_files import read_entries
 from spacy_modernbert.encoder.weights import init_tensors
 
-from ..commands import done, failed, invoke
+from ..commands import done, failed, invoke, words
 from ..encoder.util import SMALL, make_tokenizer
 from ..util import read_jsonl
 
@@ -205,10 +205,17 @@ def test_ctrl_c(folder, monkeypatch):
     def interrupt(self):
         raise KeyboardInterrupt
 
+    done(run(folder, "--pretraining.phases.short.steps", "2"))
     monkeypatch.setattr(Pretraining, "evaluate", interrupt)
     result = run(folder)
     assert result.exit_code == 130
     assert "Run the same command to resume" in result.output
+    # Before anything is saved, there is nothing to resume.
+    (folder / "out" / "state.safetensors").unlink()
+    result = run(folder)
+    assert result.exit_code == 130
+    assert "resume" not in result.output
+    assert "the same command starts anew" in words(result)
 
 
 @pytest.mark.parametrize("place", ["export", "out/encoder"])
