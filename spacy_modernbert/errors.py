@@ -560,7 +560,7 @@ class Errors:
     # raw_texts
     NO_TEXTS = (
         'There is no file {path} to read texts from. Give a .jsonl file with a "text" '
-        "on each line, a .spacy file, or a .txt file."
+        "on each line, a .spacy file or a folder of them, or a .txt file."
     )
     UNKNOWN_TEXTS = (
         "Texts cannot be read from {path}: its name should end in one of {known}."
@@ -830,6 +830,10 @@ class Errors:
         "writes such files (see docs/training.md), and `spacy convert` makes them of "
         "other formats."
     )
+    NO_DOC_FILES = (
+        "There are no .spacy files in the folder {path}, and other files are not read "
+        "from a folder. Give another folder, or a file."
+    )
     NO_CURVE = (
         "{path} has no evaluations of a training run. Give the log.jsonl that the "
         "logger of the run has written, or leave out --log."
@@ -856,7 +860,8 @@ class Errors:
     )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but there is no such file "
-        "(--corpus is {path}). Give a .spacy, .jsonl or .txt file with --corpus."
+        "(--corpus is {path}). Give a .spacy, .jsonl or .txt file, or a folder of "
+        ".spacy files, with --corpus."
     )
     UNKNOWN_SIZE = (
         "There is no size '{name}' in {folder} (its sizes: {sizes}), and no folder of "

@@ -12,15 +12,16 @@ def read_texts(path: Path) -> List[str]:
     """Read the texts of a file.
 
     path (Path): A `.jsonl` file with a "text" on each line, as `spacy pretrain` reads
-        it, or `.ndjson`; a `.spacy` file; or a `.txt` file, which is one text.
+        it, or `.ndjson`; a `.spacy` file, or a folder of them; or a `.txt` file, which
+        is one text.
     RETURNS (List[str]): The texts, without empty ones. All line ends of a `.txt` file
         become line feeds.
     RAISES (ValueError): If there is no such file, or it is damaged or of an unknown
         kind.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(Errors.NO_TEXTS.format(path=path))
-    kind = path.suffix.lower()
+    kind = ".spacy" if path.is_dir() else path.suffix.lower()
     if kind not in _READERS:
         known = ", ".join(_READERS)
         raise ValueError(Errors.UNKNOWN_TEXTS.format(path=path, known=known))

@@ -19,6 +19,7 @@ def test_formats(tmp_path):
     assert read_texts(tmp_path / "a.jsonl") == TEXTS
     assert read_texts(tmp_path / "a.spacy") == TEXTS
     assert read_texts(tmp_path / "a.txt") == TEXTS[1:]
+    assert read_texts(tmp_path) == TEXTS  # of its .spacy files
     for name in ("a.ndjson", "a.JSONL"):
         shutil.copy(tmp_path / "a.jsonl", tmp_path / name)
         assert read_texts(tmp_path / name) == TEXTS
@@ -43,6 +44,8 @@ def test_other_files(tmp_path):
     with pytest.raises(ValueError, match="no file"):
         read_texts(tmp_path / "absent.jsonl")
     (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(ValueError, match=r"no \.spacy files in the folder"):
+        read_texts(tmp_path)
     with pytest.raises(ValueError, match="jsonl"):
         read_texts(tmp_path / "a.csv")
     (tmp_path / "a.spacy").write_bytes(b"broken")

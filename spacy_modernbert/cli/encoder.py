@@ -71,8 +71,8 @@ def encoder(
     ),
     corpus: Optional[Path] = typer.Option(  # noqa: B008
         None,
-        help="A .spacy, .jsonl or .txt file for a fresh encoder to learn its "
-        "tokenizer from",
+        help="A .spacy, .jsonl or .txt file, or a folder of .spacy files, for a fresh "
+        "encoder to learn its tokenizer from",
     ),
     configs: Optional[Path] = typer.Option(  # noqa: B008
         None, help="Folder with other sizes: <size>.json, each like a config.json"
@@ -129,7 +129,7 @@ def make_checkpoint(
     RAISES (ValueError): If there is no corpus, the size cannot be used, or the folder
         holds other files.
     """
-    if corpus is None or not corpus.is_file():
+    if corpus is None or not corpus.exists():
         raise ValueError(Errors.NO_TOKENIZER_CORPUS.format(path=corpus))
     check_folder(output)
     data = read_json(size.parent, size.name)

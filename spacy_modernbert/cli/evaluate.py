@@ -21,7 +21,7 @@ from thinc.api import Model, fix_random_seed
 from wasabi import msg
 
 from ..atomic import check_outputs, write_text
-from ..doc_files import read_docs
+from ..doc_files import find_doc_files, read_docs
 from ..errors import Errors
 from ..evaluation.curve import find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
@@ -64,7 +64,10 @@ def evaluate(
         ..., help="Folder or package of a pipeline", show_default=False
     ),
     data: Path = typer.Argument(  # noqa: B008
-        ..., help="A .spacy file with documents and their entities", show_default=False
+        ...,
+        help="A .spacy file with documents and their entities, or a folder of such "
+        "files",
+        show_default=False,
     ),
     output: Optional[Path] = typer.Option(  # noqa: B008
         None, "--output", "-o", help="JSON file to write the metrics to"
@@ -73,7 +76,9 @@ def evaluate(
         None, "--report", "-r", help="HTML file to write the report to"
     ),
     train: Optional[Path] = typer.Option(  # noqa: B008
-        None, help="The .spacy training file, to tell seen names from unseen ones"
+        None,
+        help="The .spacy training file, or a folder of such files, to tell seen names "
+        "from unseen ones",
     ),
     compare: Optional[str] = typer.Option(
         None, help="Folder or package of another pipeline, to compare with"
@@ -109,10 +114,10 @@ def evaluate(
     }
     try:
         resampling = Resampling(samples, seed)
-        _check_files([data, train, log])
+        read = _find_files([data, train], log)
         folders = [_find(each) for each in (pipeline, compare) if each is not None]
         logs = [find_log(each) for each in (pipeline, compare) if each is not None]
-        check_outputs((output, report), (data, train, log, code, *logs), folders)
+        check_outputs((output, report), (*read, log, code, *logs), folders)
         import_code(code)
         fix_random_seed(seed)
         setup_gpu(gpu_id, silent=True)
@@ -158,11 +163,17 @@ def evaluate(
             msg.good(f"Wrote {path}")
 
 
-def _check_files(paths: Sequence[Optional[Path]]) -> None:
-    """RAISES (ValueError): If one of those that are given does not exist."""
-    for path in paths:
-        if path is not None and not path.is_file():
+def _find_files(corpora: Sequence[Optional[Path]], log: Optional[Path]) -> List[Path]:
+    """RETURNS (List[Path]): The files of those corpora that are given.
+    RAISES (ValueError): If a corpus or the log is given, and does not exist.
+    """
+    given = [path for path in corpora if path is not None]
+    for path in given:
+        if not path.exists():
             raise ValueError(Errors.NO_EVALUATION_FILE.format(path=path))
+    if log is not None and not log.is_file():
+        raise ValueError(Errors.NO_EVALUATION_FILE.format(path=log))
+    return [each for path in given for each in find_doc_files(path)]
 
 
 def _find(pipeline: str) -> Path:
@@ -192,7 +203,7 @@ def predict(nlp: Language, data: Path) -> Prediction:
     """Run a pipeline.
 
     nlp (Language): The pipeline.
-    data (Path): A `.spacy` file.
+    data (Path): A `.spacy` file, or a folder of such files.
     RETURNS (Prediction): What it found.
     RAISES (ValueError): If there is no such data.
     """
@@ -354,7 +365,7 @@ def _compare(
 def _load_examples(nlp: Language, data: Path) -> List[Example]:
     docs = read_docs(data, nlp.vocab)
     for number, doc in enumerate(docs, start=1):
-        # By its place in the file, as Docs without tokens are left out below.
+        # By its place in the data, as Docs without tokens are left out below.
         if doc.user_data.get("id") is None:
             doc.user_data["id"] = f"document {number}"
     # Corpus itself reads nothing from a file that is not named .spacy.

@@ -12,7 +12,7 @@ import typer
 from wasabi import msg
 
 from ..atomic import check_outputs, write_text
-from ..doc_files import read_docs
+from ..doc_files import find_doc_files, read_docs
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.checkpoint import TOKENIZER
 from ..encoder.hub import resolve_tokenizer
@@ -51,7 +51,9 @@ class Lengths:
 
 def lengths(
     files: List[Path] = typer.Argument(  # noqa: B008
-        ..., help=".spacy, .jsonl or .txt files with documents", show_default=False
+        ...,
+        help=".spacy, .jsonl or .txt files with documents, or folders of .spacy files",
+        show_default=False,
     ),
     tokenizer: str = typer.Option(
         "answerdotai/ModernBERT-base",
@@ -69,7 +71,8 @@ def lengths(
     """
     try:
         own = Path(os.path.expanduser(tokenizer))
-        check_outputs([output], [*files, own, own / TOKENIZER])
+        read = [each for path in files for each in find_doc_files(path)]
+        check_outputs([output], [*read, own, own / TOKENIZER])
         found = measure(files, tokenizer, windows)
         if output is not None:
             write_text(output, json.dumps(found, indent=1) + "\n")
@@ -126,7 +129,7 @@ def _read(files: Sequence[Path]) -> Tuple[List[str], List[int]]:
     texts: List[str] = []
     n_tokens: List[int] = []
     for path in files:
-        if path.suffix == ".spacy" and path.is_file():
+        if path.is_dir() or (path.suffix == ".spacy" and path.is_file()):
             docs = [doc for doc in read_docs(path) if doc.text.strip()]
             texts += [doc.text for doc in docs]
             n_tokens += map(len, docs)

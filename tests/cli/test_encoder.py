@@ -286,6 +286,15 @@ def test_a_folder_of_one_word(fresh, tmp_path, monkeypatch):
     assert contents(tmp_path / "copy") == contents(fresh)
 
 
+def test_a_corpus_of_several_files(corpus, fresh, tmp_path):
+    """In a folder, of which the .spacy files are read."""
+    (tmp_path / "corpus").mkdir()
+    shutil.copy(corpus, tmp_path / "corpus" / "train.spacy")
+    (tmp_path / "corpus" / "notes.md").write_text("none of it")
+    found = make("tiny", tmp_path / "tiny", tmp_path / "corpus")
+    assert contents(found) == contents(fresh)
+
+
 # -- What is wrong ----------------------------------------------------------------
 
 

@@ -205,6 +205,8 @@ def test_a_gpu_is_asked_for(ruler, tmp_path, monkeypatch):
         ({"pipeline": "nowhere"}, "There is no pipeline 'nowhere'"),
         ({"data": "nothing.spacy"}, "There is no file nothing.spacy"),
         ({"--train": "nothing.spacy"}, "There is no file nothing.spacy"),
+        ({"data": "empty"}, "There are no .spacy files in the folder empty"),
+        ({"--train": "empty"}, "There are no .spacy files in the folder empty"),
         ({"--log": "nothing.jsonl"}, "There is no file nothing.jsonl"),
         ({"--compare": "nowhere"}, "There is no pipeline 'nowhere'"),
         ({"--samples": "0"}, "The number of samples must be at least 1"),
@@ -223,6 +225,7 @@ def test_what_cannot_be_done(change, message, trained, data, tmp_path, monkeypat
     bare = spacy.blank("en")(make_text(0))
     DocBin(docs=[bare], attrs=["ORTH"]).to_disk("bare.spacy")
     (tmp_path / "log.txt").touch()
+    (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.iterdir())
     arguments = {"pipeline": str(trained), "data": "test.spacy", "-o": "m.json"}
     options = []
@@ -298,6 +301,26 @@ def test_files_of_any_name(ruler, tmp_path):
     (tmp_path / "train.jsonl").write_text('{"text": "Ann"}')
     found = failed(run(*arguments, "--train", tmp_path / "train.jsonl"))
     assert "cannot be read as a .spacy file" in found
+
+
+def test_folders_of_files(ruler, tmp_path):
+    """spaCy's own command reads them, too."""
+    (tmp_path / "data" / "more").mkdir(parents=True)
+    write_docs(tmp_path / "data" / "a.spacy", (["Ann", "goes"], "PERSON"))
+    b = write_docs(tmp_path / "data" / "more" / "b.spacy", (["Ann", "Bob"], "PLACE"))
+    (tmp_path / "data" / "log.jsonl").write_text("no docs")
+    arguments = [ruler, tmp_path / "data", "--samples", 2]
+    output = tmp_path / "m.json"
+    done(run(*arguments, "--train", tmp_path / "data" / "more", "-o", output))
+    ours = json.loads(output.read_text())
+    assert ours["ents_f"] == 0.5
+    assert ours["ents_f"] == spacy_evaluate(str(ruler), tmp_path / "data")["ents_f"]
+    described = ours["evaluation"]["per_document"]
+    assert [each["id"] for each in described] == ["document 1", "document 2"]
+    seen = ours["evaluation"]["slices"]["seen"]
+    told = {each["name"]: each["gold"] for each in seen}
+    assert told == {"seen in training": 1, "seen with other labels": 1}
+    assert "b.spacy is used for more" in failed(run(*arguments, "-o", b))
 
 
 def test_a_label_that_is_called_all(ruler, tmp_path):

@@ -68,10 +68,20 @@ def test_texts_have_no_tokens(texts, docs, checkpoint):
     assert "tokens" not in words and "14 documents" in words
 
 
+def test_a_folder(docs, texts, checkpoint, tmp_path):
+    """Of its .spacy files."""
+    shutil.copy(docs, tmp_path / "more.spacy")
+    words = done(run(tmp_path, "--tokenizer", checkpoint))
+    assert "tokens" in words and "14 documents" in words
+    options = ["--tokenizer", checkpoint, "-o", docs]
+    assert "docs.spacy is used for more" in failed(run(tmp_path, *options))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         (["absent.spacy"], "absent.spacy"),
+        (["mini"], "no .spacy files in the folder mini"),
         (["blank.txt"], "blank.txt holds no text"),
         (["bad.spacy"], "bad.spacy cannot be read as a .spacy file"),
         (["texts.jsonl", "--tokenizer", "./absent"], "absent"),
