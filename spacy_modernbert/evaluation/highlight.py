@@ -1,9 +1,10 @@
 """Documents as HTML: displaCy's view of entities, where right and wrong ones differ."""
 
 import json
+from bisect import bisect_right
 from html import escape
 from itertools import pairwise
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 from spacy.displacy import EntityRenderer
 from spacy.tokens import Doc
@@ -53,12 +54,11 @@ def render_doc(doc: ScoredDoc) -> List[str]:
             text[start:end],
             [
                 {**each, "start": each["start"] - start, "end": each["end"] - start}
-                for each in entities
-                if start <= each["start"] and each["end"] <= end
+                for each in inside
             ],
             None,
         )
-        for start, end in _chunks(text, entities)
+        for start, end, inside in _chunks(text, entities)
     ]
 
 
@@ -151,23 +151,37 @@ def _chars(doc: Doc, mention: Mention) -> Tuple[int, int]:
     return span.start_char, span.end_char
 
 
-def _chunks(text: str, entities: Sequence[Dict]) -> Iterator[Tuple[int, int]]:
+def _chunks(
+    text: str, entities: Sequence[Dict]
+) -> Iterator[Tuple[int, int, Sequence[Dict]]]:
     """Cut a text at line ends that are in no entity; in a long text without them, after
     a space.
+
+    text (str): The text.
+    entities (Sequence[Dict]): What is marked in it, in order. No two overlap.
+    YIELDS (Tuple[int, int, Sequence[Dict]]): Where a block starts and ends, and the
+        entities in it.
     """
-    start = 0
+    ends = [each["end"] for each in entities]
+
+    def is_inside(at: int) -> bool:
+        behind = bisect_right(ends, at)
+        return behind < len(ends) and entities[behind]["start"] < at
+
+    start = first = 0
     while start < len(text):
-        end = _next_cut(text, start + _CHUNK, entities)
-        yield start, end
-        start = end
+        end = _next_cut(text, start + _CHUNK, is_inside)
+        behind = bisect_right(ends, end)
+        yield start, end, entities[first:behind]
+        start, first = end, behind
 
 
-def _next_cut(text: str, at: int, entities: Sequence[Dict]) -> int:
+def _next_cut(text: str, at: int, is_inside: Callable[[int], bool]) -> int:
     spaced = at + _CHUNK
     while True:
         found = text.find("\n", at, spaced) + 1 or text.find(" ", max(at, spaced)) + 1
         if not found:
             return len(text)
-        if not any(each["start"] < found < each["end"] for each in entities):
+        if not is_inside(found):
             return found
         at = found

@@ -1,5 +1,6 @@
 import json
 import re
+from collections import Counter
 from html import unescape
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
+from spacy_modernbert.evaluation import highlight
 from spacy_modernbert.evaluation.documents import read_examples
 from spacy_modernbert.evaluation.highlight import (
     CLASSES,
@@ -111,6 +113,23 @@ def test_long_documents_without_line_ends_come_in_blocks():
     assert len(blocks) > 3
     assert visible("".join(blocks)) == doc.doc.text.strip()
     assert sum(len(Text(block).marks) for block in blocks) == len(ents)
+
+
+def test_blocks_take_no_time_of_each_other(monkeypatch):
+    """Each looks at its own entities, and not at all of the document."""
+    reads, make = Counter(), highlight._entity
+
+    class Watched(dict):
+        def __getitem__(self, key):
+            reads[key] += 1
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(highlight, "_entity", lambda *given: Watched(make(*given)))
+    words = ["Ann", "saw"] * 4000
+    ents = [(2 * i, 2 * i + 1, "X") for i in range(4000)]
+    (doc,) = read_examples([make_example(words, ents, ents)])
+    assert len(render_doc(doc)) > 3
+    assert max(reads.values()) <= 3 * len(ents)
 
 
 def test_a_script_in_a_text_is_text():
