@@ -100,15 +100,16 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
     confusion (Mapping[str, Mapping[str, int]]): See `summary.count_confusion`.
     RETURNS (Dict[str, Any]): The names of the columns, and rows with a name and cells:
         a count, its share of the row, and which labels it is of. And the number of
-        labels that are left out: where there are many, those with the fewest errors.
+        labels that are left out: where there are many, those that are missed, spurious
+        or taken for another least often. Where only spans differ, that does not count.
     """
-    errors: Counter = Counter()
+    confusions: Counter = Counter()
     for gold, row in confusion.items():
         for found, n in row.items():
-            errors[gold] += n * (gold != found)
-            errors[found] += n * (gold != found)
-    del errors[NOTHING]
-    shown = sorted(label for label, _ in errors.most_common(_MOST_LABELS))
+            confusions[gold] += n * (gold != found)
+            confusions[found] += n * (gold != found)
+    del confusions[NOTHING]
+    shown = sorted(label for label, _ in confusions.most_common(_MOST_LABELS))
     labels = [*shown, NOTHING]
     rows = []
     for gold in labels:
@@ -131,7 +132,7 @@ def make_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Dict[str, Any]:
     return {
         "columns": [label or "missed" for label in labels],
         "rows": rows,
-        "left_out": len(errors) - len(shown),
+        "left_out": len(confusions) - len(shown),
     }
 
 

@@ -390,13 +390,30 @@ def test_matrix():
 
 
 def test_the_confusion_of_many_labels():
-    """A matrix grows with their square: those with the most errors are shown."""
+    """A matrix grows with their square: those that are missed, spurious or
+    taken for another most often are shown."""
     confusion = {f"L{i:03}": {f"L{i:03}": 5, "": i} for i in range(200)}
     confusion["L000"]["L001"] = 1000
     matrix = make_matrix(confusion)
     assert len(matrix["columns"]) == len(matrix["rows"]) == 21
     assert matrix["columns"][:3] == ["L000", "L001", "L182"]
     assert matrix["left_out"] == 180
+
+
+def test_what_is_said_of_labels_that_are_left_out():
+    """Errors of boundaries, of which the most frequent label here has the most, are
+    not in the matrix, and labels that are shown may be equal to those that are not."""
+    gold = [(3 * i, 3 * i + 2, "OFTEN") for i in range(9)]
+    docs = [score("u v w " * 9, gold, [(s, e - 1, name) for s, e, name in gold])]
+    docs += [score("u", [(0, 1, f"L{i:02}")], []) for i in range(20)]
+    data = make_data(docs)
+    assert data["kinds"]["boundary"] == 9
+    html = render_report(data, docs)
+    assert (
+        "1 more label is not shown: missed, spurious or taken for another no more "
+        "often than these." in html
+    )
+    assert 'title="OFTEN found as OFTEN"' not in html
 
 
 def test_the_order_of_labels():
