@@ -1,6 +1,7 @@
 """Documents as HTML: displaCy's view of entities, where right and wrong ones differ."""
 
 import json
+import unicodedata
 from bisect import bisect_right
 from html import escape
 from itertools import pairwise
@@ -27,6 +28,14 @@ CLASSES: Dict[Kind, str] = {kind: f"k{i}" for i, kind in enumerate(Kind)}
 # A page divides a document into blocks of about this many characters. The browser lays
 # a block out only when it comes into view.
 _CHUNK = 3000
+
+# What HTML calls a language that is not known. spaCy has a code for it, and would have
+# all of it read from the left.
+ANY_LANGUAGE = ""
+_MULTI_LANGUAGE = "xx"
+
+# Unicode's classes of the characters that have a direction of their own.
+_STRONG = {"L": "ltr", "R": "rtl", "AL": "rtl"}
 
 _MARK = '<mark class="e {kinds}" data-m="{matches}" tabindex="-1">{text}{tags}</mark>'
 # By its role, the title is what is read out instead of the sign.
@@ -63,8 +72,21 @@ def render_doc(doc: ScoredDoc) -> List[str]:
 
 
 def direction(doc: Doc) -> str:
-    """RETURNS (str): "ltr" or "rtl", by the language."""
+    """RETURNS (str): "ltr" or "rtl": that of the language or, where that is not known,
+    of the first character that has one.
+    """
+    if language(doc) == ANY_LANGUAGE:
+        for character in doc.text:
+            found = _STRONG.get(unicodedata.bidirectional(character))
+            if found:
+                return found
     return str(doc.vocab.writing_system.get("direction", "ltr"))
+
+
+def language(doc: Doc) -> str:
+    """RETURNS (str): Its code, or `ANY_LANGUAGE`."""
+    code = str(doc.vocab.lang)
+    return ANY_LANGUAGE if code == _MULTI_LANGUAGE else code
 
 
 def _group(matches: Sequence[Match]) -> Iterator[List[Match]]:

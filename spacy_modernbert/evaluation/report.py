@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from .charts import PERCENT, Chart, draw, length_axis, linear_axis
 from .documents import ScoredDoc
-from .highlight import CLASSES, SIGNS, describe_match, direction, render_doc
+from .highlight import CLASSES, SIGNS, describe_match, direction, language, render_doc
 from .matching import Kind
 from .summary import NOTHING
 
@@ -245,7 +245,7 @@ def _show(doc: ScoredDoc, described: Mapping[str, Any]) -> Dict[str, Any]:
         "html": Markup(html),
         "errors": len(doc.matches) - described["kinds"][Kind.CORRECT.value],
         "pairs": pairs,
-        "lang": doc.doc.vocab.lang,
+        "lang": language(doc.doc),
         "dir": direction(doc.doc),
     }
 

@@ -4,10 +4,12 @@ from collections import Counter
 from html import unescape
 from html.parser import HTMLParser
 
+import pytest
 import spacy
 from hypothesis import given
 from spacy.tokens import Doc, Span
 from spacy.training import Example
+from spacy.vocab import Vocab
 
 from spacy_modernbert.evaluation import highlight
 from spacy_modernbert.evaluation.documents import read_examples
@@ -15,6 +17,8 @@ from spacy_modernbert.evaluation.highlight import (
     CLASSES,
     SIGNS,
     describe_match,
+    direction,
+    language,
     render_doc,
 )
 from spacy_modernbert.evaluation.matching import Kind
@@ -77,6 +81,22 @@ def test_documents_read_as_their_language_does():
     (html,) = render_doc(doc)
     assert "direction: rtl" in html and "direction: ltr" not in html
     assert visible(html) == doc.doc.text.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["(", "1948", ")", "דן", "ראה", "Ann"], "rtl"),
+        (["“", "كتب"], "rtl"),
+        (["Ann", "ראה"], "ltr"),
+        (["1", "2"], "ltr"),
+    ],
+)
+@pytest.mark.parametrize("lang", ["xx", ""])
+def test_in_any_language_documents_read_as_they_begin(words, wanted, lang):
+    vocab = spacy.blank(lang).vocab if lang else Vocab()
+    doc = Doc(vocab, words=words)
+    assert (direction(doc), language(doc)) == (wanted, "")
 
 
 def test_kinds_differ_by_more_than_colour():

@@ -8,7 +8,11 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pytest
+import spacy
+from spacy.tokens import Doc, Span
+from spacy.training import Example
 
+from spacy_modernbert.evaluation.documents import read_examples
 from spacy_modernbert.evaluation.report import (
     breakable,
     chance,
@@ -311,6 +315,16 @@ def test_it_needs_nothing_else(docs):
     assert len(page.ids) == len(set(page.ids))
     assert "<pipeline>" not in html and "&lt;pipeline&gt;" in html
     assert html.count('<div class="text" lang="en" dir="ltr">') == len(docs)
+
+
+def test_a_document_of_any_language():
+    """It is not in English, as the page is, and reads as it begins."""
+    made = [Doc(spacy.blank("xx").vocab, words=["דן", "ראה"]) for _ in range(2)]
+    for doc in made:
+        doc.ents = [Span(doc, 0, 1, "A")]
+    docs = read_examples([Example(*made)])
+    html = render_report(make_data(docs, comparison=None), docs)
+    assert '<div class="text" lang="" dir="rtl">' in html
 
 
 def test_its_numbers_are_those_of_the_data(docs):
