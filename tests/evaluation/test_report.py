@@ -63,6 +63,8 @@ PROBE = """
     const style = getComputedStyle(mark);
     return `${style.borderTopStyle} ${style.borderTopWidth} ${style.borderLeftWidth}`;
   }))].length;
+  document.querySelector("#order").focus();
+  document.activeElement.blur();
   key("n");
   found.first = document.activeElement.textContent;
   key("n");
@@ -94,9 +96,14 @@ STEPS = """
   $("nav a").focus();
   key("n", {}, $("nav a"));
   found.elsewhere = at();
+  // Nothing has the focus, and the documents have not had it.
+  document.activeElement.blur();
+  key("n");
+  found.nowhere = at();
+  $("#order").focus();
+  key("n", {}, $("#order"));
   document.activeElement.blur();
   key("n", { ctrlKey: true });
-  key("n", {}, $("#order"));
   found.unheard = at();
   found.steps = ["n", "n"].map((name) => { key(name); return at(); });
   // The one that it stands at is filtered out.
@@ -595,6 +602,7 @@ def test_from_error_to_error(browser, many, tmp_path):
     # The document, the entity in it, and whether it is to be seen.
     assert found == {
         "elsewhere": None,
+        "nowhere": None,
         "unheard": None,
         "steps": [[0, 0, True], [0, 1, True]],
         "on": [0, 2, True],

@@ -174,10 +174,17 @@
     update();
   }
 
-  // The keys do nothing while the focus is elsewhere on the page; in a select, a letter
-  // chooses an option, and in a field it is a letter.
+  // Whether the reader is at the documents: the focus came there last, or the pointer.
+  let isAtDocuments = false;
+
+  for (const kind of ["focusin", "pointerdown"]) {
+    document.addEventListener(kind, (event) => { isAtDocuments = $("documents").contains(event.target); });
+  }
+
+  // The keys do nothing while the reader is elsewhere on the page: they may be spoken
+  // words, or slips. In a select, a letter chooses an option, and in a field it is a letter.
   function isForSteps(target) {
-    return target === document.body || (target.closest("#documents") && !target.closest("select, [type=search]"));
+    return isAtDocuments && !target.closest("select, [type=search]");
   }
 
   $("list").addEventListener("focusin", (event) => {
