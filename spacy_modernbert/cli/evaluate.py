@@ -27,7 +27,7 @@ from ..evaluation.curve import find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
 from ..evaluation.edges import WindowCutter
 from ..evaluation.modes import MODES
-from ..evaluation.report import chance, render_report
+from ..evaluation.report import FEW_TO_COMPARE, chance, render_report
 from ..evaluation.resampling import Resampling
 from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
@@ -333,10 +333,6 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
         msg.text(_describe_comparison(evaluation))
 
 
-# Of fewer, resampling sees too little of how documents differ.
-_FEW_DOCUMENTS = 10
-
-
 def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
     comparison = evaluation["comparison"]
     difference = f"{100 * comparison['difference']:+.2f}"
@@ -350,7 +346,7 @@ def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
     low, high = (f"{100 * comparison[key]:+.2f}" for key in ("low", "high"))
     told = f"{shown} ({low} to {high}), p {chance(comparison['p_value'])}"
     n_docs = evaluation["documents"]
-    if n_docs < _FEW_DOCUMENTS:
+    if n_docs < FEW_TO_COMPARE:
         told += f". Of {n_docs} documents, neither the interval nor p says much"
     return told
 

@@ -26,6 +26,10 @@ _MANY_LABELS = 12
 _FEW_DOCUMENTS = 5
 _FEW_ENTITIES = 30
 
+# Of fewer documents than these, resampling sees too little of how documents differ to
+# compare two pipelines.
+FEW_TO_COMPARE = 10
+
 # What the text of the report says of each kind.
 EXPLANATIONS: Mapping[Kind, str] = {
     Kind.CORRECT: "span and label agree",
@@ -75,6 +79,7 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
         has_many=len(data["labels"]) > _MANY_LABELS,
         few_documents=_FEW_DOCUMENTS,
         few_entities=_FEW_ENTITIES,
+        few_to_compare=FEW_TO_COMPARE,
         matrix=make_matrix(data["confusion"]),
         length_chart=draw_lengths(data["per_document"]),
         score_chart=draw_curve(data["learning_curve"], "score"),

@@ -397,6 +397,14 @@ def test_a_comparison_by_one_document(docs):
     assert "draws of documents lie" not in html and 'class="range"' not in html
 
 
+def test_a_comparison_by_few_documents(docs):
+    """As the command says."""
+    told = "Of 3 documents, neither the interval nor p says much."
+    assert told in render_report(make_data(docs), docs)
+    enough = [*docs, *docs, *docs, *docs]
+    assert "says much" not in render_report(make_data(enough), enough)
+
+
 def test_matrix():
     matrix = make_matrix({"A": {"A": 3, "": 1}, "": {"B": 2}})
     assert matrix["columns"] == ["A", "B", "missed"]
