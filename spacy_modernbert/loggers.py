@@ -282,7 +282,7 @@ def format_row(
         *(_percent(entry["scores"][name]) for name in scores),
         _percent(entry["score"]),
         _or_dash(entry["wordpieces_per_second"], "{:,.0f}".format),
-        _or_dash(entry["seconds_left"], format_seconds),
+        _or_dash(entry["seconds_left"], tqdm.format_interval),
         _or_dash(entry["memory"], format_memory),
     ]
 
@@ -297,11 +297,6 @@ def format_postfix(entry: Mapping[str, Any]) -> str:
         "" if memory is None else format_memory(memory),
     ]
     return ", ".join(part for part in parts if part)
-
-
-def format_seconds(seconds: float) -> str:
-    """RETURNS (str): A time as `m:ss` or `h:mm:ss`."""
-    return str(tqdm.format_interval(seconds))
 
 
 def format_memory(n_bytes: float) -> str:

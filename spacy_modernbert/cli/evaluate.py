@@ -1,13 +1,12 @@
 """`python -m spacy modernbert evaluate`: scores, and a report that shows where a
 pipeline fails."""
 
-import importlib.metadata
 import json
 import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -16,7 +15,7 @@ from spacy.cli._util import import_code, setup_gpu
 from spacy.language import Language
 from spacy.scorer import Scorer
 from spacy.training import Corpus, Example
-from spacy.util import load_model
+from spacy.util import get_package_version, load_model
 from thinc.api import Model, fix_random_seed
 from wasabi import msg
 
@@ -135,11 +134,11 @@ def evaluate(
             "command": _name_command(pipeline, data, options),
             "pipeline": pipeline,
             "data": str(data),
-            "versions": {name: _version(name) for name in _LIBRARIES},
+            "versions": {name: get_package_version(name) or "-" for name in _LIBRARIES},
             "seconds": prediction.seconds,
             "window": _describe_window(prediction.cutter),
             **summarize(docs, resampling, seen),
-            "learning_curve": [point.to_dict() for point in curve],
+            "learning_curve": list(map(asdict, curve)),
             "performance": read_performance(prediction.nlp.meta),
             "comparison": None
             if other is None
@@ -380,10 +379,3 @@ def _name_command(pipeline: str, data: Path, options: Mapping[str, Any]) -> str:
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "-"

@@ -1,7 +1,5 @@
 """`python -m spacy modernbert info`: what can run here, and what is chosen."""
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -12,6 +10,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import srsly
 import typer
+from spacy.util import get_package_version
 from wasabi import msg
 
 from ..components import import_compiled
@@ -352,7 +351,5 @@ def _columns() -> int:
 
 def _version(library: str, extra: str) -> str:
     """RETURNS (str): The version, or how to get one."""
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return f"-  (pip install 'spacy-modernbert[{extra}]')" if extra else "-"
+    missing = f"-  (pip install 'spacy-modernbert[{extra}]')" if extra else "-"
+    return get_package_version(library) or missing

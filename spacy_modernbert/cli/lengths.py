@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import statistics
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -23,30 +22,6 @@ WINDOWS = (512, 2048, 8192)
 
 # Texts that are tokenized at a time.
 _TEXTS = 64
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """How long some documents are.
-
-    total, least, most (int): All together, the shortest, and the longest.
-    median (float): The one in the middle.
-    """
-
-    total: int
-    least: int
-    median: float
-    most: int
-
-    @classmethod
-    def of(cls, lengths: Sequence[int]) -> "Lengths":
-        """RETURNS (Lengths): Those of documents, at least one."""
-        return cls(
-            total=sum(lengths),
-            least=min(lengths),
-            median=statistics.median(lengths),
-            most=max(lengths),
-        )
 
 
 def lengths(
@@ -113,12 +88,24 @@ def measure(
     return {
         "command": shlex.join(words),
         "documents": len(texts),
-        "tokens": asdict(Lengths.of(n_tokens)) if n_tokens else None,
-        "wordpieces": asdict(Lengths.of(n_pieces)),
+        "tokens": _describe(n_tokens) if n_tokens else None,
+        "wordpieces": _describe(n_pieces),
         "fit": {
             str(window): sum(n + found.n_special <= window for n in n_pieces)
             for window in windows
         },
+    }
+
+
+def _describe(lengths: Sequence[int]) -> Dict[str, float]:
+    """RETURNS (Dict[str, float]): Of all documents together, the shortest, the one in
+    the middle and the longest.
+    """
+    return {
+        "total": sum(lengths),
+        "least": min(lengths),
+        "median": statistics.median(lengths),
+        "most": max(lengths),
     }
 
 
@@ -142,7 +129,7 @@ def _print(found: Dict[str, Any]) -> None:
     n_documents = found["documents"]
     msg.text(f"{n_documents:,} documents")
     rows = [
-        (unit, *(f"{found[unit][each.name]:,.0f}" for each in fields(Lengths)))
+        (unit, *(f"{length:,.0f}" for length in found[unit].values()))
         for unit in ("tokens", "wordpieces")
         if found[unit]
     ]

@@ -39,7 +39,7 @@ class Chart:
     """A chart of points.
 
     title (str): What it shows, for those who do not see it.
-    x_name, y_name (str): What the axes are.
+    x_name (str): What the horizontal axis is. The title says what the other is.
     x_ticks, y_ticks (Tuple[Tuple[float, str], ...]): Places, with what to write there.
     points (Tuple[Tuple[float, float, str], ...]): Places, from the left and from the
         top, with what to say of the point.
@@ -48,7 +48,6 @@ class Chart:
 
     title: str
     x_name: str
-    y_name: str
     x_ticks: Tuple[Tuple[float, str], ...]
     y_ticks: Tuple[Tuple[float, str], ...]
     points: Tuple[Tuple[float, float, str], ...]
@@ -84,7 +83,7 @@ PERCENT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 def draw(
     title: str,
     x: Tuple[str, Axis, Callable[[float], str]],
-    y: Tuple[str, Axis, Callable[[float], str]],
+    y: Tuple[Axis, Callable[[float], str]],
     points: Sequence[Tuple[float, float, str]],
     *,
     joined: bool,
@@ -92,13 +91,15 @@ def draw(
     """Lay out a chart.
 
     title (str): What it shows.
-    x, y (Tuple[str, Axis, Callable[[float], str]]): The name of the axis, the axis, and
+    x (Tuple[str, Axis, Callable[[float], str]]): The name of the axis, the axis, and
         how to write a value on it.
+    y (Tuple[Axis, Callable[[float], str]]): The same without a name, which is that of
+        the chart.
     points (Sequence[Tuple[float, float, str]]): Values, with what to say of them.
     joined (bool): Whether a line leads from one to the next.
     RETURNS (Chart): The chart.
     """
-    (x_name, x_axis, write_x), (y_name, y_axis, write_y) = x, y
+    (x_name, x_axis, write_x), (y_axis, write_y) = x, y
     placed = tuple(
         (x_axis.place(a), 100 - y_axis.place(b), text) for a, b, text in points
     )
@@ -106,7 +107,6 @@ def draw(
     return Chart(
         title,
         x_name,
-        y_name,
         tuple((x_axis.place(tick), write_x(tick)) for tick in x_axis.ticks),
         tuple((100 - y_axis.place(tick), write_y(tick)) for tick in y_axis.ticks),
         placed,

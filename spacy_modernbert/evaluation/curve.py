@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -26,10 +26,6 @@ class Point:
     step: int
     score: float
     loss: float
-
-    def to_dict(self) -> Dict[str, float]:
-        """RETURNS (Dict[str, float]): The fields."""
-        return asdict(self)
 
 
 def read_curve(path: Optional[Path]) -> Tuple[Point, ...]:

@@ -19,10 +19,6 @@ class Mention:
     label: str
     name: str
 
-    def overlaps(self, other: "Mention") -> bool:
-        """RETURNS (bool): Whether the two have a token in common."""
-        return self.start < other.end and other.start < self.end
-
     def has_span_of(self, other: "Mention") -> bool:
         """RETURNS (bool): Whether the two have the same tokens."""
         return (self.start, self.end) == (other.start, other.end)

@@ -163,7 +163,7 @@ def draw_lengths(documents: Sequence[Mapping[str, Any]]) -> Optional[Chart]:
     return draw(
         "F of each document over its length",
         ("tokens", length_axis([max(1, each["tokens"]) for each in scored]), number),
-        ("F", PERCENT, whole_percent),
+        (PERCENT, whole_percent),
         [
             (
                 max(1, each["tokens"]),
@@ -190,7 +190,7 @@ def draw_curve(curve: Sequence[Mapping[str, float]], name: str) -> Optional[Char
     return draw(
         f"{name.capitalize()} over the steps of training",
         ("step", steps, number),
-        (name, axis, whole_percent if is_share else number),
+        (axis, whole_percent if is_share else number),
         [
             (
                 each["step"],

@@ -16,7 +16,7 @@ def test_by_hand():
     chart = draw(
         "F",
         ("step", x, str),
-        ("score", PERCENT, str),
+        (PERCENT, str),
         [(0, 0.0, "a"), (5, 1.0, "b")],
         joined=True,
     )
