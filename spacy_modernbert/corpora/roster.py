@@ -138,8 +138,8 @@ SHORT = RosterSize(
     ),
     held_out=Stage(25_000, 300, 2_000, 60),
 )
-# To show what a window of 8,192 wordpieces is worth. The longest documents have that
-# many: a name that is explained in another window has to be guessed.
+# To show what a window of 8,192 wordpieces is worth. The longest documents just fit
+# into one, so that no name has to be guessed, as one explained in another window would.
 LONG = RosterSize(
     train=(
         Stage(60_000, 24, 80, 12),
