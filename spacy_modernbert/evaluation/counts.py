@@ -1,19 +1,55 @@
 """What is counted, and the scores that follow from it."""
 
-from dataclasses import dataclass
-from typing import Dict
+from dataclasses import asdict, dataclass
+from typing import Dict, Tuple
 
 
 @dataclass(frozen=True)
-class Counts:
+class Scored:
+    """What has precision, recall and F. Its fields, in a class that is made of it, are
+    counts. Scores of nothing are 0, as spaCy's are.
+    """
+
+    @property
+    def parts(self) -> Tuple[float, int, int]:
+        """RETURNS (Tuple[float, int, int]): How much is right, of how many entities of
+        the reference, and of how many found.
+        """
+        raise NotImplementedError
+
+    @property
+    def precision(self) -> float:
+        """RETURNS (float): Of those found, how many are right."""
+        right, _, found = self.parts
+        return ratio(right, found)
+
+    @property
+    def recall(self) -> float:
+        """RETURNS (float): Of those of the reference, how many are found."""
+        right, gold, _ = self.parts
+        return ratio(right, gold)
+
+    @property
+    def f_score(self) -> float:
+        """RETURNS (float): The harmonic mean of both."""
+        right, gold, found = self.parts
+        return ratio(2 * right, gold + found)
+
+    def to_dict(self) -> Dict[str, float]:
+        """RETURNS (Dict[str, float]): The counts, and the scores by spaCy's names."""
+        scores = {"p": self.precision, "r": self.recall, "f": self.f_score}
+        return {**asdict(self), **scores}
+
+
+@dataclass(frozen=True)
+class Counts(Scored):
     """Entities that agree in span and label: what spaCy scores.
 
     correct (int): Those both in the reference and found.
     gold (int): Those of the reference.
     found (int): Those found.
 
-    Invariant: `correct` is at most `gold` and at most `found`. Scores of nothing are
-    0, as spaCy's are.
+    Invariant: `correct` is at most `gold` and at most `found`.
     """
 
     correct: int = 0
@@ -28,34 +64,13 @@ class Counts:
         )
 
     @property
-    def precision(self) -> float:
-        """RETURNS (float): Of those found, how many are correct."""
-        return ratio(self.correct, self.found)
-
-    @property
-    def recall(self) -> float:
-        """RETURNS (float): Of those of the reference, how many are found."""
-        return ratio(self.correct, self.gold)
-
-    @property
-    def f_score(self) -> float:
-        """RETURNS (float): The harmonic mean of both."""
-        return ratio(2 * self.correct, self.gold + self.found)
-
-    def to_dict(self) -> Dict[str, float]:
-        """RETURNS (Dict[str, float]): The counts, and the scores by spaCy's names."""
-        return {
-            "correct": self.correct,
-            "gold": self.gold,
-            "found": self.found,
-            "p": self.precision,
-            "r": self.recall,
-            "f": self.f_score,
-        }
+    def parts(self) -> Tuple[float, int, int]:
+        """RETURNS (Tuple[float, int, int]): The counts."""
+        return self.correct, self.gold, self.found
 
 
 @dataclass(frozen=True)
-class ModeCounts:
+class ModeCounts(Scored):
     """Entities by the categories of MUC-5, in one of the modes of SemEval-2013.
 
     correct (int): Pairs that agree.
@@ -72,42 +87,11 @@ class ModeCounts:
     spurious: int = 0
 
     @property
-    def possible(self) -> int:
-        """RETURNS (int): The entities of the reference."""
-        return self.correct + self.incorrect + self.partial + self.missed
-
-    @property
-    def actual(self) -> int:
-        """RETURNS (int): The entities found."""
-        return self.correct + self.incorrect + self.partial + self.spurious
-
-    @property
-    def precision(self) -> float:
-        """RETURNS (float): The credit, of the entities found."""
-        return ratio(self.correct + 0.5 * self.partial, self.actual)
-
-    @property
-    def recall(self) -> float:
-        """RETURNS (float): The credit, of the entities of the reference."""
-        return ratio(self.correct + 0.5 * self.partial, self.possible)
-
-    @property
-    def f_score(self) -> float:
-        """RETURNS (float): The harmonic mean of both."""
-        return ratio(2 * self.correct + self.partial, self.possible + self.actual)
-
-    def to_dict(self) -> Dict[str, float]:
-        """RETURNS (Dict[str, float]): The counts, and the scores by spaCy's names."""
-        return {
-            "correct": self.correct,
-            "incorrect": self.incorrect,
-            "partial": self.partial,
-            "missed": self.missed,
-            "spurious": self.spurious,
-            "p": self.precision,
-            "r": self.recall,
-            "f": self.f_score,
-        }
+    def parts(self) -> Tuple[float, int, int]:
+        """RETURNS (Tuple[float, int, int]): The credit, of how many."""
+        pairs = self.correct + self.incorrect + self.partial
+        credit = self.correct + 0.5 * self.partial
+        return credit, pairs + self.missed, pairs + self.spurious
 
 
 def ratio(part: float, whole: float) -> float:
