@@ -124,26 +124,16 @@ def f_scores(totals: Numbers) -> Floats:
     return _divide(2 * totals[..., 0], totals[..., 1] + totals[..., 2])
 
 
-def bootstrap(counts: Ints, resampling: Resampling) -> Intervals:
+def bootstrap(sets: Sequence[Ints], resampling: Resampling) -> Iterator[Intervals]:
     """Find where scores lie, by drawing as many documents as there are, with
     replacement, again and again. A draw with nothing to score, such as one with none of
     the few documents that have a label, says nothing of where that score lies.
 
-    counts (Ints): `(n_docs, 3)`, see `to_array`. At least one document.
+    sets (Sequence[Ints]): Several counts of the same documents, such as those of each
+        label, each `(n_docs, 3)`: see `to_array`. At least one document. The same draws
+        serve all.
     resampling (Resampling): How to draw.
-    RETURNS (Intervals): Where they lie, as far as that can be said.
-    """
-    (intervals,) = bootstrap_each([counts], resampling)
-    return intervals
-
-
-def bootstrap_each(sets: Sequence[Ints], resampling: Resampling) -> Iterator[Intervals]:
-    """The same for several counts of the same documents, such as those of each label:
-    the same draws serve all.
-
-    sets (Sequence[Ints]): Each `(n_docs, 3)`.
-    resampling (Resampling): How to draw.
-    YIELDS (Intervals): Where the scores of each lie.
+    YIELDS (Intervals): Where the scores of each lie, as far as that can be said.
     """
     for some in _group(sets):
         counts = np.concatenate(some, axis=1).astype(np.float64)
@@ -153,24 +143,13 @@ def bootstrap_each(sets: Sequence[Ints], resampling: Resampling) -> Iterator[Int
             yield _find_intervals(each, drawn, resampling.level)
 
 
-def compare(one: Ints, other: Ints, resampling: Resampling) -> Comparison:
-    """Compare the F of two pipelines.
-
-    one, other (Ints): `(n_docs, 3)`, their counts for the same documents.
-    resampling (Resampling): How to draw.
-    RETURNS (Comparison): How they compare.
-    """
-    (comparison,) = compare_each([one], [other], resampling)
-    return comparison
-
-
-def compare_each(
+def compare(
     ones: Sequence[Ints], others: Sequence[Ints], resampling: Resampling
 ) -> Iterator[Comparison]:
-    """The same for several counts of the same documents, such as those of each label:
-    the same draws serve all.
+    """Compare the F of two pipelines.
 
-    ones, others (Sequence[Ints]): Each `(n_docs, 3)`.
+    ones, others (Sequence[Ints]): Several counts of each for the same documents, as for
+        `bootstrap`.
     resampling (Resampling): How to draw.
     YIELDS (Comparison): How those of each compare.
     """

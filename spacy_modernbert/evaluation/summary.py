@@ -1,7 +1,18 @@
 """All that is known of the entities that a pipeline found, as plain data."""
 
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from .consistency import check_consistency
 from .counts import Counts
@@ -10,12 +21,9 @@ from .matching import Kind, Match
 from .modes import count_modes
 from .resampling import (
     Interval,
-    Intervals,
     Resampling,
     bootstrap,
-    bootstrap_each,
     compare,
-    compare_each,
     to_array,
 )
 from .slices import slice_by_edge, slice_by_length, slice_by_mention, slice_by_seen
@@ -39,6 +47,8 @@ def summarize(
     """
     matches = [match for doc in docs for match in doc.matches]
     modes = count_modes(matches)
+    labels = list_labels(docs)
+    overall, *by_label = score_each(_count_each(docs, labels), resampling)
     return {
         "documents": len(docs),
         "tokens": sum(len(doc.doc) for doc in docs),
@@ -47,8 +57,8 @@ def summarize(
             "seed": resampling.seed,
             "level": resampling.level,
         },
-        "overall": score_counts([doc.count() for doc in docs], resampling),
-        "labels": score_labels(docs, resampling),
+        "overall": overall,
+        "labels": dict(zip(labels, by_label, strict=True)),
         "modes": {mode: counts.to_dict() for mode, counts in modes.items()},
         "kinds": count_kinds(matches),
         "confusion": count_confusion(matches),
@@ -68,44 +78,40 @@ def summarize(
     }
 
 
-def score_counts(counts: Sequence[Counts], resampling: Resampling) -> Dict[str, Any]:
+def score_each(
+    sets: Sequence[Sequence[Counts]], resampling: Resampling
+) -> Iterator[Dict[str, Any]]:
     """Score documents together.
 
-    counts (Sequence[Counts]): What was counted in each.
+    sets (Sequence[Sequence[Counts]]): What was counted in each of them: of all
+        entities, or of those of one label.
     resampling (Resampling): How to find intervals.
-    RETURNS (Dict[str, Any]): Counts, scores, and `p_interval`, `r_interval` and
+    YIELDS (Dict[str, Any]): Counts, scores, and `p_interval`, `r_interval` and
         `f_interval`, `[low, high]`, or None if there are too few documents for one.
     """
-    return _score(counts, bootstrap(to_array(counts), resampling))
-
-
-def _score(counts: Sequence[Counts], intervals: Intervals) -> Dict[str, Any]:
-    return {
-        **sum(counts, Counts()).to_dict(),
-        "p_interval": _to_list(intervals.precision),
-        "r_interval": _to_list(intervals.recall),
-        "f_interval": _to_list(intervals.f_score),
-    }
+    found = bootstrap(list(map(to_array, sets)), resampling)
+    for counts, intervals in zip(sets, found, strict=True):
+        yield {
+            **sum(counts, Counts()).to_dict(),
+            "p_interval": _to_list(intervals.precision),
+            "r_interval": _to_list(intervals.recall),
+            "f_interval": _to_list(intervals.f_score),
+        }
 
 
 def _to_list(interval: Optional[Interval]) -> Optional[List[float]]:
     return None if interval is None else [interval.low, interval.high]
 
 
-def score_labels(docs: Sequence[ScoredDoc], resampling: Resampling) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): For each label, in the order of the alphabet, what
-    `score_counts` gives.
-    """
-    labels = list_labels(docs)
-    counts = _count_each(docs, labels)
-    intervals = bootstrap_each(list(map(to_array, counts)), resampling)
-    return dict(zip(labels, map(_score, counts, intervals), strict=True))
-
-
 def _count_each(docs: Sequence[ScoredDoc], labels: Sequence[str]) -> List[List[Counts]]:
-    """RETURNS (List[List[Counts]]): What was counted of each label in each document."""
+    """RETURNS (List[List[Counts]]): What was counted in each document: of all entities,
+    and then of each label.
+    """
     by_doc = [doc.count_labels() for doc in docs]
-    return [[counts.get(label, Counts()) for counts in by_doc] for label in labels]
+    return [
+        [doc.count() for doc in docs],
+        *([counts.get(label, Counts()) for counts in by_doc] for label in labels),
+    ]
 
 
 def list_labels(docs: Iterable[ScoredDoc]) -> List[str]:
@@ -167,15 +173,15 @@ def summarize_comparison(
     RETURNS (Dict[str, Any]): The scores of the other, the difference overall and by
         label, and in how many documents which of the two is better.
     """
-    one, other = ([doc.count() for doc in each] for each in (docs, others))
     labels = list_labels([*docs, *others])
-    ones, theirs = (
-        list(map(to_array, _count_each(each, labels))) for each in (docs, others)
+    ones, theirs = (_count_each(each, labels) for each in (docs, others))
+    overall, *by_label = compare(
+        list(map(to_array, ones)), list(map(to_array, theirs)), resampling
     )
-    by_label = compare_each(ones, theirs, resampling)
+    one, other = ones[0], theirs[0]
     return {
         "other": sum(other, Counts()).to_dict(),
-        **compare(to_array(one), to_array(other), resampling).to_dict(),
+        **overall.to_dict(),
         "documents_better": sum(
             _rank(a) > _rank(b) for a, b in zip(one, other, strict=True)
         ),

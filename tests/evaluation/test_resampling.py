@@ -10,9 +10,7 @@ from spacy_modernbert.evaluation.resampling import (
     Intervals,
     Resampling,
     bootstrap,
-    bootstrap_each,
     compare,
-    compare_each,
     f_scores,
     precisions,
     recalls,
@@ -20,6 +18,16 @@ from spacy_modernbert.evaluation.resampling import (
 )
 
 FEW = Resampling(samples=300, seed=0)
+
+
+def intervals_of(counts, resampling=FEW):
+    (intervals,) = bootstrap([counts], resampling)
+    return intervals
+
+
+def compare_two(one, other, resampling=FEW):
+    (comparison,) = compare([one], [other], resampling)
+    return comparison
 
 
 @st.composite
@@ -45,8 +53,8 @@ def test_scores_of_arrays_are_those_of_counts(docs):
 @given(docs_st)
 def test_intervals(docs):
     array = to_array(docs)
-    intervals = bootstrap(array, FEW)
-    assert intervals == bootstrap(array, FEW)
+    intervals = intervals_of(array)
+    assert intervals == intervals_of(array)
     # A score of several documents lies between those of its documents.
     for name in ("precision", "recall", "f_score"):
         interval = getattr(intervals, name)
@@ -69,11 +77,11 @@ def test_several_at_once(monkeypatch):
     sets = list(np.concatenate([correct, gold, found], axis=2))
     sets[1][2:] = 0  # little to say of
     sets[2][:] = 0
-    alone = [bootstrap(each, FEW) for each in sets]
-    assert list(bootstrap_each(sets, FEW)) == alone
+    alone = [intervals_of(each) for each in sets]
+    assert list(bootstrap(sets, FEW)) == alone
     others = sets[::-1]
-    pairs = [compare(*pair, FEW) for pair in zip(sets, others, strict=True)]
-    assert list(compare_each(sets, others, FEW)) == pairs
+    pairs = [compare_two(*pair) for pair in zip(sets, others, strict=True)]
+    assert list(compare(sets, others, FEW)) == pairs
 
 
 def test_bootstrap_against_a_loop():
@@ -83,7 +91,7 @@ def test_bootstrap_against_a_loop():
     totals = np.array(
         [docs[rng.integers(0, 20, size=20)].sum(axis=0) for _ in range(4000)]
     )
-    intervals = bootstrap(docs, Resampling(samples=4000))
+    intervals = intervals_of(docs, Resampling(samples=4000))
     for interval, scores in (
         (intervals.precision, precisions(totals)),
         (intervals.recall, recalls(totals)),
@@ -101,18 +109,18 @@ def test_a_label_of_one_document(counts, n_others):
     others tell the same.
     """
     docs = to_array([counts, *[Counts()] * n_others])
-    assert bootstrap(docs, FEW) == Intervals(None, None, None)
+    assert intervals_of(docs) == Intervals(None, None, None)
 
 
 def test_a_label_of_two_documents():
     # Precision is of what was found, in one document; recall of what there is, in two.
     docs = to_array([Counts(5, 5, 5), Counts(0, 5, 0), *[Counts()] * 8])
-    intervals = bootstrap(docs, FEW)
+    intervals = intervals_of(docs)
     assert intervals.precision is None
     assert intervals.recall == Interval(0.0, 1.0)
     # Draws with neither of them do not tell.
     docs = to_array([Counts(5, 5, 5), Counts(5, 5, 5), *[Counts()] * 8])
-    assert bootstrap(docs, FEW) == Intervals(*[Interval(1.0, 1.0)] * 3)
+    assert intervals_of(docs) == Intervals(*[Interval(1.0, 1.0)] * 3)
 
 
 def test_comparing_a_label_of_one_document():
@@ -120,20 +128,20 @@ def test_comparing_a_label_of_one_document():
     one, other = (
         to_array([each, *nothing]) for each in (Counts(5, 5, 5), Counts(0, 5))
     )
-    assert compare(one, other, FEW) == Comparison(1.0, None, None)
-    assert compare(to_array(nothing), to_array(nothing), FEW) == Comparison(
+    assert compare_two(one, other) == Comparison(1.0, None, None)
+    assert compare_two(to_array(nothing), to_array(nothing)) == Comparison(
         0, None, None
     )
     # Here, the other found something in a second one.
     other[3] = [0, 0, 2]
-    found = compare(one, other, FEW)
+    found = compare_two(one, other)
     assert found.interval == Interval(0.0, 1.0) and found.p_value > 0.1
 
 
 def test_the_level():
     docs = to_array([Counts(i % 5, 5, 6) for i in range(20)])
     narrow, wide = (
-        bootstrap(docs, Resampling(500, 0, level)).f_score for level in (0.5, 0.99)
+        intervals_of(docs, Resampling(500, 0, level)).f_score for level in (0.5, 0.99)
     )
     assert wide.low < narrow.low < narrow.high < wide.high
 
@@ -143,7 +151,7 @@ def test_randomization_by_hand():
     as what was observed, so p is about one half."""
     one = to_array([Counts(5, 5, 5), Counts(4, 5, 5)])
     other = to_array([Counts(3, 5, 5), Counts(1, 5, 5)])
-    comparison = compare(one, other, Resampling(samples=4000))
+    comparison = compare_two(one, other, Resampling(samples=4000))
     assert comparison.difference == pytest.approx(0.5)
     assert comparison.p_value == pytest.approx(0.5, abs=0.03)
     assert comparison.interval.low == pytest.approx(0.4)
@@ -154,7 +162,7 @@ def test_randomization_by_hand():
 def test_comparisons_are_of_both_sides(docs, others):
     n = min(len(docs), len(others))
     one, other = to_array(docs[:n]), to_array(others[:n])
-    forth, back = compare(one, other, FEW), compare(other, one, FEW)
+    forth, back = compare_two(one, other), compare_two(other, one)
     assert forth.difference == pytest.approx(-back.difference)
     assert forth.p_value == back.p_value
     told = np.count_nonzero(np.hstack((one, other)).any(axis=1)) > 1
@@ -162,13 +170,13 @@ def test_comparisons_are_of_both_sides(docs, others):
     if told:
         assert 1 / 301 <= forth.p_value <= 1
     told = np.count_nonzero(one.any(axis=1)) > 1
-    assert compare(one, one, FEW).p_value == (1.0 if told else None)
+    assert compare_two(one, one).p_value == (1.0 if told else None)
 
 
 def test_a_clear_difference_is_seen():
     better = to_array([Counts(9, 10, 10)] * 30)
     worse = to_array([Counts(6, 10, 10)] * 30)
-    comparison = compare(better, worse, Resampling(samples=999))
+    comparison = compare_two(better, worse, Resampling(samples=999))
     assert comparison.p_value == pytest.approx(1 / 1000)
     assert comparison.to_dict()["low"] > 0
 
