@@ -205,17 +205,18 @@ def test_ctrl_c(folder, monkeypatch):
     def interrupt(self):
         raise KeyboardInterrupt
 
+    # Before anything is saved, there is nothing to resume.
+    with monkeypatch.context() as patched:
+        patched.setattr(Pretraining, "evaluate", interrupt)
+        result = run(folder)
+    assert result.exit_code == 130
+    assert "resume" not in result.output
+    assert "the same command starts anew" in words(result)
     done(run(folder, "--pretraining.phases.short.steps", "2"))
     monkeypatch.setattr(Pretraining, "evaluate", interrupt)
     result = run(folder)
     assert result.exit_code == 130
     assert "Run the same command to resume" in result.output
-    # Before anything is saved, there is nothing to resume.
-    (folder / "out" / "state.safetensors").unlink()
-    result = run(folder)
-    assert result.exit_code == 130
-    assert "resume" not in result.output
-    assert "the same command starts anew" in words(result)
 
 
 @pytest.mark.parametrize("place", ["export", "out/encoder"])
