@@ -31,7 +31,7 @@ from ..evaluation.resampling import Resampling
 from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
 from ..layers.encode import find_layers, get_shim
-from ..pipelines import CONFIG, find_pipeline
+from ..pipelines import find_pipeline
 from ..span_getters import LongContextSpans
 from ..types import Ints
 
