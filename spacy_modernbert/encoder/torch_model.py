@@ -19,6 +19,7 @@ from torch.utils.checkpoint import (
 from .attention import AttentionPlan, attend
 from .config import FULL, ModernBertConfig
 from .geglu import geglu, geglu_
+from .host_memory import give_back
 from .projection import Projection
 from .rope import rotate, rotate_
 from .tiled_attention import ATTEND_IN_TILES
@@ -185,13 +186,18 @@ class ModernBert(nn.Module):
                 for layer in islice(self.layers, self.frozen_layers):
                     x = layer(x, plan)
         layers = zip(self.layers, self.layer_types, strict=True)
+        on_host = ids.device.type == "cpu"
         for layer, layer_type in islice(layers, self.frozen_layers, None):
-            if recompute:
-                keeps = ids.device.type == "cpu" and layer_type == FULL
-                context = _keep_attention if keeps else noop_context_fn
-                x = checkpoint(layer, x, plan, use_reentrant=False, context_fn=context)
-            else:
+            if not recompute:
                 x = layer(x, plan)
+                continue
+            keeps = on_host and layer_type == FULL
+            context = _keep_attention if keeps else noop_context_fn
+            x = checkpoint(layer, x, plan, use_reentrant=False, context_fn=context)
+            if on_host:
+                # Of this layer; and of the one above it, on the way back.
+                give_back()
+                x.register_hook(lambda d_x: give_back())
         return self.final_norm(x)
 
 
