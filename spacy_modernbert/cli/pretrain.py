@@ -82,7 +82,7 @@ def pretrain(
 def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     settings = PretrainingSettings.from_config(config)
     # torch is imported when there is something to do.
-    from ..pretraining.run import ENCODER, STATE, Pretraining
+    from ..pretraining.run import ENCODER, Pretraining
 
     run = Pretraining(settings, output)
     output.mkdir(parents=True, exist_ok=True)
