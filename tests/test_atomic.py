@@ -222,19 +222,24 @@ def test_who_may_read_the_files_of_a_folder_stays(tmp_path, monkeypatch, way):
     assert mode(folder / "c.txt") == mode(tmp_path / "other")
 
 
+def before_it_is_there(monkeypatch, folder, act):
+    """Let something happen, once, where a fresh folder is about to take its place."""
+    rename = os.rename
+
+    def act_and_rename(source, target):
+        if Path(target) == folder:
+            monkeypatch.setattr(os, "rename", rename)
+            act()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", act_and_rename)
+
+
 def test_another_process_that_saves_to_the_same_folder(tmp_path, monkeypatch):
     """Which is told of, and not what could not be put back."""
     folder = tmp_path / "out"
     fill(folder, a="old")
-    rename = os.rename
-
-    def come_late(source, target):
-        if Path(target) == folder:
-            monkeypatch.setattr(os, "rename", rename)
-            fill(folder, a="another's")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", come_late)
+    before_it_is_there(monkeypatch, folder, lambda: fill(folder, a="another's"))
     with pytest.raises(OSError, match=r"\.out\..*\.tmp' -> "):
         fill(folder, a="new")
     assert (folder / "a.txt").read_text() == "another's"
@@ -243,15 +248,11 @@ def test_another_process_that_saves_to_the_same_folder(tmp_path, monkeypatch):
 def test_what_is_interrupted_is_put_back(tmp_path, monkeypatch):
     folder = tmp_path / "out"
     fill(folder, a="old")
-    rename = os.rename
 
-    def interrupt(source, target):
-        if Path(target) == folder:
-            monkeypatch.setattr(os, "rename", rename)
-            raise KeyboardInterrupt
-        rename(source, target)
+    def interrupt():
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "rename", interrupt)
+    before_it_is_there(monkeypatch, folder, interrupt)
     with pytest.raises(KeyboardInterrupt):
         fill(folder, a="new")
     assert contents(folder) == {"a.txt": b"old", "d/e": b"e"}
