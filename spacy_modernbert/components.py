@@ -305,7 +305,7 @@ class ModernBertNER(EntityRecognizer):
             read.
         """
         exclude = list(exclude)
-        with self._replacing(exclude):
+        with undone_if_it_fails(self), self._replacing(exclude):
             super().from_disk(path, exclude=exclude)
             self._load_encoder(ensure_path(path))
         return self
@@ -328,16 +328,15 @@ class ModernBertNER(EntityRecognizer):
     @contextmanager
     def _replacing(self, exclude: List[str]) -> Iterator[None]:
         """Within this context, another recognizer is loaded into this one."""
-        with undone_if_it_fails(self):
-            if "model" not in exclude:
-                forget_actions(self.model)
-                # A copy of what was to be learned further, which spaCy would enlarge.
-                self._rehearsal_model = None
-            yield
-            unseen = take_unseen(self)
-            if "model" not in exclude:
-                self.model.attrs["unseen_classes"].update(unseen)
-                drop_gradients(self.model)
+        if "model" not in exclude:
+            forget_actions(self.model)
+            # A copy of what was to be learned further, which spaCy would enlarge.
+            self._rehearsal_model = None
+        yield
+        unseen = take_unseen(self)
+        if "model" not in exclude:
+            self.model.attrs["unseen_classes"].update(unseen)
+            drop_gradients(self.model)
 
     def to_bytes(self, exclude: Iterable[str] = ()) -> bytes:
         """RETURNS (bytes): The component, its encoder included.

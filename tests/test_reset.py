@@ -323,7 +323,7 @@ def test_interrupted_while_it_is_loaded(checkpoint, tmp_path, monkeypatch, by_by
             patched.setattr("spacy_modernbert.components.take_unseen", interrupt)
             ner.from_bytes(data)
         else:
-            patched.setattr(EncoderShim, "load", interrupt)
+            patched.setattr(EncoderShim, "load_apart", interrupt)
             ner.from_disk(tmp_path)
     assert ner.labels == ("PERSON",)
     assert entities(nlp.pipe(TEXTS)) == wanted

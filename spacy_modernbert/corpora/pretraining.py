@@ -111,15 +111,18 @@ def cut_out(text: str, passage: str, name: str) -> str:
 
 def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], int]:
     texts = load_files(novels, (_NOVEL.format("*"),))
-    held_out = _read_held_out(passages)
+    held_out = {
+        source: (passage, _letters(passage))
+        for source, passage in _read_held_out(passages).items()
+    }
     works = []
     n_cut = 0
     for name in _names(texts):
         text = decode(texts, _NOVEL.format(name))
         letters = _letters(text)
-        for source, passage in held_out.items():
+        for source, (passage, wanted) in held_out.items():
             # The novel may have another name here than in LitBank.
-            if source == name or _letters(passage) in letters:
+            if source == name or wanted in letters:
                 text = cut_out(text, passage, source)
                 n_cut += 1
         works.append(RawText(name, text))

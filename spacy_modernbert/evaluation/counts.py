@@ -1,21 +1,22 @@
 """What is counted, and the scores that follow from it."""
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Dict, Tuple
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scored(ABC):
     """What has precision, recall and F. Its fields, in a class that is made of it, are
     counts. Scores of nothing are 0, as spaCy's are.
     """
 
     @property
+    @abstractmethod
     def parts(self) -> Tuple[float, int, int]:
         """RETURNS (Tuple[float, int, int]): How much is right, of how many entities of
         the reference, and of how many found.
         """
-        raise NotImplementedError
 
     @property
     def precision(self) -> float:

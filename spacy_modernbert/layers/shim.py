@@ -206,13 +206,7 @@ class EncoderShim(Shim):
         RAISES (ValueError): If there is none, or it cannot be used.
         """
         config = load_config(folder)
-        self._set(
-            config,
-            open_tensors(folder, config),
-            read_tokenizer_json(folder),
-            read_tokenizer_config(folder),
-            folder=folder,
-        )
+        self._load(folder, config, open_tensors(folder, config))
 
     def load_apart(self, folder: Path, model: Path) -> None:
         """Take the encoder that the last bytes read say is in a folder.
@@ -221,13 +215,14 @@ class EncoderShim(Shim):
         model (Path): The file with the bytes, for a message.
         RAISES (ValueError): As `load`, and if it is another encoder.
         """
-        if self._identity is not None:
-            tensors = open_tensors(folder, load_config(folder))
-            if not is_identified(tensors, self._identity):
-                raise ValueError(
-                    Errors.ENCODER_OTHER_WEIGHTS.format(folder=folder, model=model)
-                )
-        self.load(folder)
+        config = load_config(folder)
+        tensors = open_tensors(folder, config)
+        identity = self._identity
+        if identity is not None and not is_identified(tensors, identity):
+            raise ValueError(
+                Errors.ENCODER_OTHER_WEIGHTS.format(folder=folder, model=model)
+            )
+        self._load(folder, config, tensors)
 
     def save(self, folder: Path) -> None:
         """Write the encoder as a checkpoint: a folder that transformers reads too.
@@ -332,7 +327,7 @@ class EncoderShim(Shim):
     def to_bytes(self) -> bytes:
         """RETURNS (bytes): The encoder, as msgpack of what is in the files of its
         checkpoint. Within `encoders_apart`, only that it is elsewhere, and what tells
-            it from others.
+        it from others.
         """
         self.finish_postponed()
         message: Dict[str, Any]
@@ -391,6 +386,15 @@ class EncoderShim(Shim):
         # Optimizers tell encoders apart by their ids: none made here may get the same.
         with Shim.global_id_lock:
             Shim.global_id = max(Shim.global_id, self.id)
+
+    def _load(self, folder: Path, config: ModernBertConfig, tensors: Tensors) -> None:
+        self._set(
+            config,
+            tensors,
+            read_tokenizer_json(folder),
+            read_tokenizer_config(folder),
+            folder=folder,
+        )
 
     def _set(
         self,
