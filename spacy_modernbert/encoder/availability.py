@@ -158,12 +158,13 @@ def multiplies_bfloat16() -> bool:
 
 
 def emulates(precision: str) -> bool:
-    """RETURNS (bool): Whether the processor is known to have no instructions for
+    """RETURNS (bool): Whether the processor is not known to have instructions for
     products of a precision. torch then emulates them, at a small part of the rate of
-    float32. False where the system does not say what the processor can do.
+    float32. True on macOS and Windows, which do not say: float32 is never slow, and
+    its products are no worse.
     """
-    flags, units = processor_flags(), _UNITS.get(precision)
-    return bool(flags) and units is not None and flags.isdisjoint(units)
+    units = _UNITS.get(precision)
+    return units is not None and processor_flags().isdisjoint(units)
 
 
 def has_amx() -> bool:

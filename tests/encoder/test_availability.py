@@ -85,9 +85,9 @@ def test_of_two_gpus_the_current_one(monkeypatch):
         ("openvino", "openvino", "spacy-modernbert[openvino]"),
         ("onnx", "onnxruntime", "spacy-modernbert[onnx]"),
         ("onnx", "onnx", "spacy-modernbert[onnx]"),
-        ("cpu", "torch", "pip install 'torch"),
-        ("cuda", "torch", "pip install 'torch"),
-        ("mps", "torch", "pip install 'torch"),
+        ("cpu", "torch", 'pip install "torch'),
+        ("cuda", "torch", 'pip install "torch'),
+        ("mps", "torch", 'pip install "torch'),
     ],
 )
 def test_a_library_that_is_missing(on_linux, monkeypatch, backend, module, command):
@@ -300,8 +300,8 @@ def test_what_the_processor_multiplies(flags, bfloat16, int8, amx, monkeypatch):
         ({"avx512_bf16"}, False, True),
         ({"amx_bf16", "avx512_fp16"}, False, False),
         ({"asimd", "asimdhp"}, True, False),
-        # Unknown: perhaps it can.
-        (set(), False, False),
+        # As on macOS and Windows. An M1 cannot.
+        (set(), True, True),
     ],
 )
 def test_what_the_processor_emulates(flags, bfloat16, float16, monkeypatch):
