@@ -483,7 +483,7 @@ class Errors:
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
-        "pip install 'spacy-modernbert[transformers]'"
+        'pip install "spacy-modernbert[transformers]"'
     )
 
     # corpora/
@@ -786,7 +786,7 @@ class Errors:
     )
     EMBED_NO_PYARROW = (
         "Writing Parquet requires pyarrow, which is not installed. Install it: "
-        "pip install 'spacy-modernbert[parquet]'. Or write .npy or .jsonl."
+        'pip install "spacy-modernbert[parquet]". Or write .npy or .jsonl.'
     )
     EMBED_OTHER_ARGUMENTS = (
         "{folder} holds part of {output}, but it was made with other arguments: "
@@ -898,7 +898,7 @@ class Errors:
 class Missing:
     """Why a backend cannot run, and what to do about it."""
 
-    TORCH = "torch is not installed. Install it: pip install 'torch>=2.9,<2.14'."
+    TORCH = 'torch is not installed. Install it: pip install "torch>=2.9,<2.14".'
     CUDA = (
         "torch {torch} finds no CUDA device. If there is one, install a build of torch "
         "for CUDA (https://pytorch.org/get-started) and check the driver with "
@@ -909,23 +909,23 @@ class Missing:
         "silicon, a macOS that this torch supports (14 or later), and a build of torch "
         "for it."
     )
-    MLX = "MLX is not installed. Install it: pip install 'spacy-modernbert[mlx]'."
+    MLX = 'MLX is not installed. Install it: pip install "spacy-modernbert[mlx]".'
     MLX_ELSEWHERE = (
         "This package uses MLX on Apple silicon and on Linux only, not on {system} "
         "with {machine}."
     )
     MLX_BACK_END = (
         "MLX is installed, but none of its backends is ({error}). Install one: pip "
-        "install 'spacy-modernbert[mlx]' (on Linux with an NVIDIA card: "
-        "'spacy-modernbert[mlx-cuda13]')."
+        'install "spacy-modernbert[mlx]" (on Linux with an NVIDIA card: '
+        '"spacy-modernbert[mlx-cuda13]").'
     )
     OPENVINO = (
         "OpenVINO is not installed. Install it: "
-        "pip install 'spacy-modernbert[openvino]'."
+        'pip install "spacy-modernbert[openvino]".'
     )
     ONNX = (
         "ONNX Runtime is not installed, or the package onnx is not. Install both: "
-        "pip install 'spacy-modernbert[onnx]'."
+        'pip install "spacy-modernbert[onnx]".'
     )
     BROKEN = (
         "{module} cannot be imported ({error}). If there is a folder named {library} "
@@ -935,7 +935,7 @@ class Missing:
     )
     NUMBA = (
         "spaCy's own. The compiled one is many times faster: "
-        "pip install 'spacy-modernbert[fast]'."
+        'pip install "spacy-modernbert[fast]".'
     )
 
 

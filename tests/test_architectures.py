@@ -198,7 +198,7 @@ def test_without_spacy_transformers(monkeypatch):
     )
     config = tok2vec_config("nowhere", **{"@architectures": SHARED})
     del config["pooling"]
-    with pytest.raises(ImportError, match=r"pip install 'spacy-modernbert\[transf"):
+    with pytest.raises(ImportError, match=r'pip install "spacy-modernbert\[transf'):
         registry.resolve({"model": config})
 
 

@@ -351,5 +351,5 @@ def _columns() -> int:
 
 def _version(library: str, extra: str) -> str:
     """RETURNS (str): The version, or how to get one."""
-    missing = f"-  (pip install 'spacy-modernbert[{extra}]')" if extra else "-"
+    missing = f'-  (pip install "spacy-modernbert[{extra}]")' if extra else "-"
     return get_package_version(library) or missing

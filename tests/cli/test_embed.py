@@ -594,7 +594,7 @@ def test_wrong_output(run, text_file, tmp_path, monkeypatch):
         lambda name, *rest: None if name == "pyarrow" else find_spec(name, *rest),
     )
     message = failed(run(text_file, tmp_path / "out.parquet"))
-    assert "pip install 'spacy-modernbert[parquet]'" in message
+    assert 'pip install "spacy-modernbert[parquet]"' in message
 
 
 @pytest.mark.parametrize("options", [[], ["--force"]])

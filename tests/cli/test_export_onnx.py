@@ -231,7 +231,7 @@ def test_no_arguments():
 
 def test_without_onnx_runtime(checkpoint, tmp_path, only_torch_installed):
     found = failed(run(checkpoint, tmp_path / "onnx"))
-    assert "pip install 'spacy-modernbert[onnx]'" in found
+    assert 'pip install "spacy-modernbert[onnx]"' in found
 
 
 @pytest.mark.parametrize(("error", "shown"), [(0.5, "5.0e-01"), (np.nan, "nan")])

@@ -35,7 +35,7 @@ def test_what_is_here_and_what_is_missing():
 def test_the_command_that_installs_what_is_missing(only_torch_installed):
     words = done(run())
     for extra in ("mlx", "openvino", "onnx"):
-        assert f"pip install 'spacy-modernbert[{extra}]'" in words
+        assert f'pip install "spacy-modernbert[{extra}]"' in words
 
 
 @pytest.mark.parametrize("reason", ["", "triton is not installed"])
@@ -91,7 +91,7 @@ def test_what_is_not_installed(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", version)
     words = done(run())
     for extra in ("fast", "parquet", "transformers"):
-        assert f"pip install 'spacy-modernbert[{extra}]'" in words
+        assert f'pip install "spacy-modernbert[{extra}]"' in words
 
 
 def test_before_initializing(checkpoint, tmp_path):
