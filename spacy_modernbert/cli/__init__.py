@@ -3,6 +3,7 @@
 import typer
 from spacy.cli._util import app as spacy_app
 
+from .console import replace_unknown_characters
 from .convert import convert
 from .embed import embed
 from .encoder import encoder
@@ -30,6 +31,7 @@ app.command(
 @app.callback()
 def modernbert() -> None:
     """ModernBERT for spaCy."""
+    replace_unknown_characters()
 
 
 spacy_app.add_typer(app)
