@@ -118,19 +118,28 @@ def check_outputs(
     RAISES (OSError): As for `check_writable`.
     """
     pipelines = list(pipelines)
-    taken = {path.resolve() for path in inputs if path is not None}
+    taken = [path for path in inputs if path is not None]
     for path in outputs:
         if path is None:
             continue
         check_writable(path)
-        if path.resolve() in taken and not path.is_char_device():
+        if not path.is_char_device() and any(same_place(path, each) for each in taken):
             raise ValueError(Errors.OUTPUT_ONTO_INPUT.format(path=path))
         for folder in pipelines:
             if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(
                     Errors.OUTPUT_IN_PIPELINE.format(path=path, folder=folder)
                 )
-        taken.add(path.resolve())
+        taken.append(path)
+
+
+def same_place(one: Path, other: Path) -> bool:
+    """RETURNS (bool): Whether two paths lead to the same file or folder, or would.
+    `Path.resolve` alone takes `Model` and `model` for two on a disk that does not.
+    """
+    if one.resolve() == other.resolve():
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
@@ -248,7 +257,7 @@ def _around(folder: Path) -> Path:
 def _is_current(folder: Path) -> bool:
     """RETURNS (bool): Whether it is the current folder, or one around it."""
     try:
-        return Path.cwd().is_relative_to(folder)
+        return Path.cwd().resolve().is_relative_to(folder)
     except OSError:  # the current folder is gone
         return False
 

@@ -13,6 +13,7 @@ from spacy_modernbert.atomic import (
     check_writable,
     replacing,
     replacing_folder,
+    same_place,
     write_text,
 )
 
@@ -106,6 +107,18 @@ def test_outputs_that_are_something_else_too(tmp_path):
             check_outputs(outputs, inputs)
     null = Path(os.devnull)
     check_outputs([null, null], [null])
+
+
+def test_one_place_by_two_names(tmp_path):
+    a, b, c = (tmp_path / name for name in "abc")
+    a.write_text("text", encoding="utf8")
+    # As a disk has it that takes `A` for `a`.
+    os.link(a, b)
+    assert same_place(a, b)
+    assert not same_place(a, c)
+    assert same_place(c, tmp_path / "new" / ".." / "c")
+    with pytest.raises(ValueError, match="b is used for more"):
+        check_outputs([b], [a])
 
 
 def test_a_folder_appears_whole(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import typer
 from wasabi import msg
 
+from ..atomic import same_place
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import make_reference
 from ..encoder.checkpoint import (
@@ -117,7 +118,7 @@ def check_place(source: Path, output: Path, *, force: bool) -> None:
     force (bool): Whether to replace a checkpoint that is in the folder.
     RAISES (ValueError): If it may not.
     """
-    if output.resolve() == source.resolve():
+    if same_place(output, source):
         raise ValueError(Errors.CONVERT_ONTO_ITSELF.format(folder=output))
     if (output / CONFIG).exists() and not force:
         raise ValueError(Errors.CHECKPOINT_EXISTS.format(folder=output))

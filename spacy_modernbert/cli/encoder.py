@@ -18,6 +18,7 @@ from tokenizers import (
 )
 from wasabi import msg
 
+from ..atomic import same_place
 from ..encoder.checkpoint import (
     CONFIG,
     check_folder,
@@ -156,13 +157,13 @@ def copy_checkpoint(name: str, revision: Optional[str], output: Path) -> None:
     RAISES (ValueError): If the checkpoint cannot be found or downloaded, or is not
         sound, or the folder holds other files.
     """
-    if Path(os.path.expanduser(name)).resolve() != output.resolve():
+    if not same_place(Path(os.path.expanduser(name)), output):
         check_folder(output)
     source = resolve(name, revision)
     config = load_config(source)
     tensors = open_tensors(source, config)
     tokenizer_json = read_fitting_tokenizer(source, config)
-    if source.resolve() != output.resolve():
+    if not same_place(source, output):
         tokenizer_config = read_tokenizer_config(source)
         save_checkpoint(output, config, tensors, tokenizer_json, tokenizer_config)
 

@@ -12,7 +12,7 @@ from thinc.api import Config
 from tqdm.auto import tqdm
 from wasabi import msg
 
-from ..atomic import write_text
+from ..atomic import same_place, write_text
 from ..encoder.checkpoint import CONFIG as CHECKPOINT_CONFIG
 from ..encoder.checkpoint import check_folder
 from ..errors import Errors
@@ -59,7 +59,7 @@ def pretrain(
         overrides = parse_config_overrides(context.args)
         if not config.is_file():
             raise ValueError(Errors.NO_CONFIG.format(path=config))
-        if config.resolve() == (output / CONFIG).resolve():
+        if same_place(config, output / CONFIG):
             raise ValueError(Errors.PRETRAINING_CONFIG_IN_OUTPUT.format(path=config))
         loaded = read_config(config, overrides)
         _run(loaded, output, export)
@@ -164,7 +164,7 @@ def _check_export(export: Path, run: "Pretraining") -> None:
         run.source: Errors.PRETRAINING_EXPORT_ONTO_START,
     }
     for folder, message in taken.items():
-        if export.resolve() == folder.resolve():
+        if same_place(export, folder):
             raise ValueError(message.format(folder=export))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from ..atomic import same_place
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import (
     check_backend,
@@ -95,7 +96,7 @@ class Pretraining:
         self.output = output
         self._device = torch.device(backend)
         self.source = source = resolve(settings.encoder, settings.revision)
-        if source.resolve() == (output / ENCODER).resolve():
+        if same_place(source, output / ENCODER):
             raise ValueError(Errors.PRETRAINING_ONTO_START.format(folder=source))
         self._config = load_config(source)
         _check_lengths(settings.phases, self._config)
