@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import srsly
 from spacy.language import Language
@@ -164,6 +164,7 @@ class ModernBertNER(EntityRecognizer):
         if not self.moves.n_moves:
             raise ValueError(Errors.NOT_INITIALIZED.format(component=self.name))
         multiply_by_torch(self.model)
+        self._keep_labels()
         losses = {} if losses is None else losses
         # Read more than once, below.
         examples = list(examples)
@@ -198,9 +199,26 @@ class ModernBertNER(EntityRecognizer):
         from .layers.products import multiply_by_torch
 
         multiply_by_torch(self.model)
+        self._keep_labels()
         decoder = import_compiled("decoder")
         entities = decoder.predict_entities(self, docs) if decoder else None
         return super().predict(docs) if entities is None else entities
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """RETURNS (Tuple[str, ...]): The labels that there are actions for."""
+        self._keep_labels()
+        found: Tuple[str, ...] = super().labels
+        return found
+
+    def _keep_labels(self) -> None:
+        """Keep the strings of labels: actions are named by them. spaCy adds the labels
+        of entities that a Doc comes with. If that was in a memory zone, their strings
+        were freed at its end.
+        """
+        for labels in self.moves.labels.values():
+            for label in labels:
+                self.vocab.strings.add(label, allow_transient=False)
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Set the entities of Docs, and their vectors.

@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import spacy
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import fix_random_seed
 
+from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
@@ -248,6 +249,36 @@ def test_spacy_train(checkpoint, tmp_path):
 # -- Running --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("then", ["predict", "update", "save"])
+def test_a_label_that_came_in_a_memory_zone(
+    trained, tmp_path, monkeypatch, is_compiled, then
+):
+    """spaCy adds it, and its string is freed at the end of the zone."""
+    if not is_compiled:
+        monkeypatch.setattr(components, "import_compiled", lambda name: None)
+    nlp = spacy.load(trained)
+    ner = nlp.get_pipe("modernbert_ner")
+    text, label = "Anna Berg went to Oslo.", f"NEW-{then}-{is_compiled}"
+    wanted = entities([nlp(text)])
+    with nlp.memory_zone():
+        doc = nlp.make_doc("Whoever went to Oslo.")
+        doc.ents = [Span(doc, 0, 1, label=label)]
+        assert entities([ner(doc)])[0][0] == (0, 1, label)
+    assert label not in nlp.vocab.strings
+    if then == "predict":
+        with nlp.memory_zone():
+            assert entities([nlp(text)]) == entities(nlp.pipe([text])) == wanted
+    elif then == "update":
+        doc = nlp.make_doc(text)
+        example = Example.from_dict(doc, {"entities": [(0, 9, "PERSON")]})
+        nlp.update([example], sgd=nlp.resume_training())
+    else:
+        nlp.to_disk(tmp_path / "nlp")
+        assert label in spacy.load(tmp_path / "nlp").get_pipe("modernbert_ner").labels
+    assert label in ner.labels
+
+
 def test_nothing_and_something_in_one_batch(trained):
     nlp = spacy.load(trained)
     texts = ["", "Anna Berg went to Oslo.", "  ", "\n\n", "", "\u200b"]
@@ -316,8 +347,7 @@ def test_sent_to_another_process(trained):
 SPAWN = """
 import json, multiprocessing, sys
 import spacy, torch
-from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 
 Doc.set_extension("n_threads", default=0)
 
