@@ -109,7 +109,9 @@ def works_aside(encoder: Encoder) -> bool:
 def take_batches(
     docs: Iterable[Doc], max_docs: int, max_tokens: float
 ) -> Iterator[List[Doc]]:
-    """Take Docs from a stream until they are as many, or as long, as they may be.
+    """Take Docs from a stream until they are as many, or as long, as they may be. After
+    each `max_docs` Docs, a batch ends, as spaCy's own do: who takes so many within a
+    memory zone has all that were made in it.
 
     docs (Iterable[Doc]): The Docs.
     max_docs (int): The most Docs of a batch.
@@ -118,10 +120,10 @@ def take_batches(
     """
     batch: List[Doc] = []
     n_tokens = 0
-    for doc in docs:
+    for n_docs, doc in enumerate(docs, 1):
         batch.append(doc)
         n_tokens += len(doc)
-        if len(batch) >= max_docs or n_tokens >= max_tokens:
+        if n_docs % max_docs == 0 or n_tokens >= max_tokens:
             yield batch
             batch, n_tokens = [], 0
     if batch:

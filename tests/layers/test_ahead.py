@@ -2,12 +2,14 @@
 
 import os
 import threading
-from itertools import islice
+from itertools import chain, islice
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import spacy
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spacy_modernbert import components
 from spacy_modernbert.layers import ahead
@@ -249,3 +251,18 @@ def test_take_batches():
     sizes = [[len(doc) for doc in batch] for batch in take_batches(docs, 3, 6)]
     assert sizes == [[3, 3], [9], [1, 1, 1], [0]]
     assert list(take_batches([], 3, 6)) == []
+
+
+@given(
+    lengths=st.lists(st.integers(0, 9), max_size=30),
+    max_docs=st.integers(1, 7),
+    max_tokens=st.integers(1, 20),
+)
+def test_batches_end_where_those_of_spacy_do(lengths, max_docs, max_tokens):
+    docs = [np.zeros(n) for n in lengths]
+    batches = list(take_batches(docs, max_docs, max_tokens))
+    assert list(chain(*batches)) == docs
+    ends = set(np.cumsum([len(batch) for batch in batches]).tolist())
+    assert ends >= set(range(max_docs, len(docs) + 1, max_docs))
+    for batch in batches:
+        assert batch and sum(map(len, batch[:-1])) < max_tokens
