@@ -15,9 +15,14 @@ from .layers.pool import pool_tokens
 from .layers.shim import EncoderSettings, EncoderShim
 from .layers.standardize import standardized
 from .layers.tok2vec import keep_vectors, modernbert_tok2vec
-from .span_getters import SpanGetter
+from .span_getters import SpanGetter, ensure_span_getters_registry
 
 _BATCH_NAME = "spacy-modernbert.ModernBertModel.v1"
+
+
+# Thinc resolves what a block names before the blocks within it, and there may be no
+# pipeline yet, which would have imported the component.
+ensure_span_getters_registry()
 
 
 @registry.architectures("spacy-modernbert.Tok2VecModernBert.v1")

@@ -202,6 +202,16 @@ def test_without_spacy_transformers(monkeypatch):
         registry.resolve({"model": config})
 
 
+def test_resolved_before_there_is_a_pipeline():
+    config = tok2vec_config("nowhere")
+    script = f"""
+from spacy import registry
+assert not hasattr(registry, "span_getters")
+assert registry.resolve({{"model": {config!r}}})["model"].name
+"""
+    run_script(script)
+
+
 def test_inline_models_need_no_transformers(checkpoint):
     script = f"""
 import sys
