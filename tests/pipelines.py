@@ -200,6 +200,24 @@ def change_settings(
     config.to_disk(folder / "config.cfg")
 
 
+def add_own_code(folder: Path) -> Path:
+    """Let a saved pipeline need a function that no process knows of yet.
+
+    RETURNS (Path): The Python file that registers it, beside the pipeline.
+    """
+    name = f"of_ones_own_{folder.parent.name}.v1"
+    code = folder.parent / "code.py"
+    code.write_text(
+        f"import spacy\n\n@spacy.registry.callbacks({name!r})\n"
+        "def make():\n    return lambda nlp: nlp\n",
+        encoding="utf8",
+    )
+    config = Config().from_disk(folder / "config.cfg", interpolate=False)
+    config["nlp"]["after_creation"] = {"@callbacks": name}
+    config.to_disk(folder / "config.cfg")
+    return code
+
+
 def train_ner(checkpoint: Path, steps: int = 25) -> Language:
     """RETURNS (Language): A pipeline with `modernbert_ner`, trained for a moment."""
     fix_random_seed(0)

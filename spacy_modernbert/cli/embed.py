@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, Optional
 
 import typer
+from spacy.cli._util import import_code
 from tqdm import tqdm
 from wasabi import msg
 
@@ -83,6 +84,9 @@ def embed(
         "-F",
         help="Replace OUTPUT, or what was begun of it with other arguments",
     ),
+    code: Optional[Path] = typer.Option(  # noqa: B008
+        None, "--code", "-c", help="Python file with registered functions to import"
+    ),
 ) -> None:
     """Make a vector for each text, in order, for texts of any length, on any backend.
 
@@ -94,7 +98,8 @@ def embed(
     try:
         source = TextSource.of(input, text_key)
         check_output(output, text_key=source.key, force=force)
-        check_outputs([output], [Path(input)] if source.is_file else [])
+        check_outputs([output], [Path(input) if source.is_file else None, code])
+        import_code(code)
         begun = partial_folder(output)
         if source.is_file and begun in Path(input).resolve().parents:
             # What is in it is removed in the end.

@@ -8,6 +8,7 @@ from typing import Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import typer
+from spacy.cli._util import import_code
 from wasabi import msg
 
 from ..atomic import replacing_folder, write_file
@@ -68,6 +69,9 @@ def export_onnx(
     force: bool = typer.Option(
         False, "--force", "-F", help="Replace an export in OUTPUT"
     ),
+    code: Optional[Path] = typer.Option(  # noqa: B008
+        None, "--code", "-c", help="Python file with registered functions to import"
+    ),
 ) -> None:
     """Write an encoder as model.onnx and model.onnx.data, with its config and its
     tokenizer, and compare its output in ONNX Runtime with torch.
@@ -80,6 +84,7 @@ def export_onnx(
         require("onnx")
         if any(output.glob("model.onnx*")) and not force:
             raise ValueError(Errors.ONNX_EXISTS.format(folder=output))
+        import_code(code)
         with open_checkpoint(source, component, revision) as folder:
             parity = export(folder, output, bits)
     except (MemoryError, OSError, ValueError) as error:

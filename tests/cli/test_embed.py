@@ -29,7 +29,7 @@ from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
 from spacy_modernbert.text_files import TextSource
 
 from ..commands import done, failed, invoke, words
-from ..pipelines import change_settings
+from ..pipelines import add_own_code, change_settings
 from ..scripts import run_python
 from ..util import make_checkpoint, make_text, read_jsonl, require
 
@@ -189,6 +189,15 @@ def test_the_settings_of_a_pipeline(trained, text_file, tmp_path):
         output = tmp_path / f"{name}.npy"
         done(invoke("embed", text_file, output, "--model", tmp_path / "nlp", *options))
         assert_vectors(np.load(output), wanted[name])
+
+
+def test_code_of_ones_own(trained, text_file, tmp_path):
+    shutil.copytree(trained, tmp_path / "nlp")
+    code = add_own_code(tmp_path / "nlp")
+    arguments = ["embed", text_file, tmp_path / "out.npy", "--model", tmp_path / "nlp"]
+    assert "of_ones_own" in failed(invoke(*arguments))
+    done(invoke(*arguments, "--code", code))
+    assert len(np.load(tmp_path / "out.npy")) == len(TEXTS)
 
 
 # -- Interrupted ------------------------------------------------------------------

@@ -14,7 +14,7 @@ from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 
 from ..commands import done, failed, invoke, words
 from ..encoder.util import assert_near, draw_batch
-from ..pipelines import change_settings
+from ..pipelines import add_own_code, change_settings
 from ..util import require
 
 onnxruntime = require("onnxruntime", reason="needs the extra onnx")
@@ -134,6 +134,18 @@ def test_a_component_of_spacy(checkpoint, tmp_path, monkeypatch, shared):
     # Whatever pipelines run on.
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", "tpu")
     done(run(tmp_path / "nlp", tmp_path / "again"))
+
+
+def test_code_of_ones_own(checkpoint, tmp_path):
+    nlp = spacy.blank("en")
+    spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
+    add_ner(nlp, name=str(checkpoint), backend="cpu", get_spans=spans)
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "nlp")
+    code = add_own_code(tmp_path / "nlp")
+    arguments = [tmp_path / "nlp", tmp_path / "onnx"]
+    assert "of_ones_own" in failed(run(*arguments))
+    done(run(*arguments, "--code", code))
 
 
 def test_of_a_pipeline_with_settings_of_its_own(checkpoint, tmp_path):
