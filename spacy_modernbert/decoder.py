@@ -19,7 +19,7 @@ Importing this module imports Numba, which the extra `fast` installs.
 """
 
 from functools import partial
-from typing import Any, List, NamedTuple, Optional, Sequence, Set, cast
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Set, cast
 
 import numpy as np
 from spacy.attrs import ENT_IOB, ENT_KB_ID, ENT_TYPE
@@ -79,6 +79,15 @@ class Weights(NamedTuple):
     bias: np.ndarray
     upper: np.ndarray
     upper_bias: np.ndarray
+
+
+# Parameters, and the names of their dimensions.
+_LOWER = {
+    "W": ("nF", "nO", "nP", "nI"),
+    "b": ("nO", "nP"),
+    "pad": ("1", "nF", "nO", "nP"),
+}
+_UPPER = {"W": ("nO", "nI"), "b": ("nO",)}
 
 
 class Chunk(NamedTuple):
@@ -185,11 +194,13 @@ def is_covered(pipe: Parser) -> bool:
     ):
         return False
     _, lower, upper = model.layers
-    if lower._func is not affine_forward or not _has_params(lower, "W", "b", "pad"):
+    if lower._func is not affine_forward or not _has_shapes(lower, _LOWER):
         return False
     scorer = lower
     if model.attrs["has_upper"]:
-        if upper._func is not linear_forward or not _has_params(upper, "W", "b"):
+        if upper._func is not linear_forward or not _has_shapes(upper, _UPPER):
+            return False
+        if upper.get_dim("nI") != lower.get_dim("nO"):
             return False
         scorer = upper
     return (
@@ -344,8 +355,17 @@ def split_spans(
     ]
 
 
-def _has_params(layer: Model, *names: str) -> bool:
-    return all(layer.has_param(name) for name in names)
+def _has_shapes(layer: Model, shapes: Mapping[str, Sequence[str]]) -> bool:
+    """RETURNS (bool): Whether there are these parameters, of the shapes that the
+    dimensions of the layer say. A file may say otherwise, and compiled code would read
+    beyond them.
+    """
+    return all(
+        layer.has_param(name)
+        and layer.get_param(name).shape
+        == tuple(1 if dim == "1" else layer.get_dim(dim) for dim in shape)
+        for name, shape in shapes.items()
+    )
 
 
 def _param(layer: Model, name: str) -> np.ndarray:

@@ -129,6 +129,25 @@ def test_other_parsers(settings):
     assert_same(pipe, [make_doc(rng, 20), make_doc(rng, 3)], is_fast=False)
 
 
+@pytest.mark.parametrize(
+    ("use_upper", "layer", "name"),
+    [
+        (False, 1, "W"),
+        (False, 1, "b"),
+        (False, 1, "pad"),
+        (True, 2, "W"),
+        (True, 2, "b"),
+    ],
+)
+def test_parameters_of_other_shapes_than_their_layer_says(use_upper, layer, name):
+    """As a damaged file may have them. Compiled code would read beyond their ends."""
+    pipe = make_pipe(np.random.default_rng(0), use_upper=use_upper)
+    assert decoder.is_covered(pipe)
+    changed = pipe.model.layers[layer]
+    changed._params.set_param(changed.id, name, changed.get_param(name)[..., :1].copy())
+    assert not decoder.is_covered(pipe)
+
+
 def test_labels_added_after_training():
     rng = np.random.default_rng(0)
     pipe = make_pipe(rng)
