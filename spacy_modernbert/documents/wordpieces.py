@@ -135,7 +135,9 @@ class WordpieceTokenizer:
     def vocab_size(self) -> int:
         """RETURNS (int): One more than the largest wordpiece id: the rows that an
         embedding table needs."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        known = self._tokenizer.get_vocab(with_added_tokens=True).values()
+        # What is put around a text has ids of its own in a `tokenizer.json`.
+        return max(*known, *self.prefix_ids, *self.suffix_ids) + 1
 
     def check_fits(self, vocab_size: int, source: str) -> None:
         """Check that an encoder has a vector for each wordpiece.
