@@ -336,8 +336,12 @@ def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Fl
     data (bytes): The contents of a safetensors file.
     config (ModernBertConfig): The config.
     RETURNS (Mapping[str, Floats]): The tensors, as `open_tensors` gives them.
-    RAISES (ValueError): As for `open_tensors`.
+    RAISES (ValueError): As for `open_tensors`, and if these are no bytes: the name of
+        a file, say, which is not for a serialized model to choose.
     """
+    if not isinstance(data, bytes):
+        why = f"its tensors are a {type(data).__name__}, and not bytes"
+        raise ValueError(Errors.TENSORS_CORRUPT.format(where=describe(b""), why=why))
     return _select(read_entries(data), config, data)
 
 

@@ -267,6 +267,13 @@ def test_bytes_round_trip(folder, oracle):
     assert (folder / "model.safetensors").read_bytes() == data
 
 
+def test_a_name_in_the_place_of_bytes(folder):
+    """No other file is read because a serialized model names it."""
+    path = str(folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"^The serialized encoder is not .* a str"):
+        tensors_from_bytes(path, load_config(folder))
+
+
 # Errors
 
 
