@@ -72,7 +72,9 @@ def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:
     meta (Mapping[str, Any]): The `meta` of the pipeline.
     RETURNS (Dict[str, float]): The scores that are numbers, and the losses.
     """
-    performance = meta.get("performance", {})
+    performance = meta.get("performance")
+    if not isinstance(performance, Mapping):
+        return {}
     return {
         name: float(value)
         for name, value in performance.items()
@@ -85,8 +87,8 @@ def _read_entry(line: str) -> Optional[Dict[str, Any]]:
     try:
         entry = json.loads(line)
         return {**entry, "step": int(entry["step"])}
-    # What is infinite overflows.
-    except (ValueError, KeyError, TypeError, OverflowError):
+    # What is infinite overflows; what is nested too deep is no entry either.
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -94,7 +96,7 @@ def _make_point(entry: Mapping[str, Any], n_steps: int) -> Optional[Point]:
     try:
         score = float(entry["score"])
         loss = float(sum(entry["losses"].values())) / max(1, n_steps)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
     if not (math.isfinite(score) and math.isfinite(loss)):
         return None

@@ -61,6 +61,6 @@ def _read(line: str) -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): The record of a line; empty if it is none."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

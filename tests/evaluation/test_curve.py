@@ -31,10 +31,13 @@ def test_losses_that_are_not_finite(tmp_path):
         {"step": 22, "score": float("nan"), "losses": {"ner": 1.0}},
         {"step": 23, "score": 0.5, "losses": {"ner": float("inf")}},
         {"step": float("inf"), "score": 0.5, "losses": {"ner": 1.0}},
+        {"step": 24, "score": 10**400, "losses": {}},
         {"step": 25, "score": 0.6, "losses": {"ner": 2.0}},
     ]
-    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert read_curve(tmp_path / "log.jsonl")[2:] == (Point(25, 0.6, 1.0),)
+    deep = "[" * 100_000
+    text = "\n".join([*map(json.dumps, lines), deep])
+    (tmp_path / "log.jsonl").write_text(text)
+    assert read_curve(tmp_path / "log.jsonl")[2:] == (Point(25, 0.6, 2.0),)
 
 
 def test_no_log(tmp_path):
@@ -57,4 +60,5 @@ def test_where_it_lies(tmp_path):
 def test_performance():
     meta = {"performance": {"ents_f": 0.5, "ents_per_type": {}, "ner_loss": 3}}
     assert read_performance(meta) == {"ents_f": 0.5, "ner_loss": 3.0}
-    assert read_performance({}) == {}
+    for others in ({}, {"performance": None}, {"performance": [1.0]}):
+        assert read_performance(others) == {}

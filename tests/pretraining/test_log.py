@@ -32,6 +32,7 @@ def test_a_log_is_cut_where_the_run_goes_on(tmp_path):
         ("mine\n", False),
         ('{"epoch": 1}', False),  # with no line end, but not cut short
         ("[]\n", False),
+        ("[" * 100_000 + "\n", False),
     ],
 )
 def test_logs_of_runs_and_of_others(tmp_path, text, wanted):
