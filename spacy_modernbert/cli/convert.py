@@ -187,6 +187,7 @@ def find_size(folder: Path) -> int:
     """
     if (folder / TENSORS).is_file():
         return (folder / TENSORS).stat().st_size
-    names = set(read_json(folder, INDEX)["weight_map"].values())
-    shards = [folder / name for name in names]
-    return sum(shard.stat().st_size for shard in shards if shard.is_file())
+    shards = read_json(folder, INDEX)["weight_map"].values()
+    # Those of a head alone were never looked at, and may be called anything.
+    names = {name for name in shards if isinstance(name, str)}
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name in names)

@@ -156,6 +156,7 @@ def test_a_missing_shard_of_a_head(tmp_path):
     (folder / "model.safetensors").rename(shard)
     places = dict.fromkeys(load_file(shard), shard.name)
     places["decoder.bias"] = "model-of-the-head.safetensors"
+    places["decoder.weight"] = 7
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": places})
     )
