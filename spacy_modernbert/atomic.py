@@ -24,6 +24,9 @@ _PASSING = r"\.{name}\.[0-9a-f]{{8}}\.(tmp|old)"
 # One that nothing has written to for this long is not in use any more.
 _STALE_SECONDS = 3600
 
+# The modes of what is to replace something, until it gets those of the old one.
+_PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
+
 # The errors of what cannot be renamed in place: a mount point, or a folder from a lower
 # layer of a container.
 _NOT_TO_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
@@ -48,6 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(_fresh_name(path.name))
     try:
+        if path.exists():
+            fresh.touch(mode=_PRIVATE_FILE)  # as the old one may be
         yield fresh
         with open(fresh, "r+b") as stream:
             sync(stream)
@@ -75,7 +80,7 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = _around(folder) / _fresh_name(folder.name)
-    fresh.mkdir()
+    fresh.mkdir(mode=_PRIVATE_FOLDER if folder.exists() else 0o777)
     try:
         yield fresh
         _keep_modes(folder, fresh)

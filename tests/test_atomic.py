@@ -52,9 +52,12 @@ def test_who_may_read_it_stays(tmp_path):
     folder.mkdir()
     path.chmod(0o600)
     folder.chmod(0o700)
-    write_text(path, "after")
+    with replacing(path) as fresh:
+        fresh.write_text("after")
+        assert mode(fresh) == 0o600
     with replacing_folder(folder, re.compile("a.txt")) as fresh:
         (fresh / "a.txt").write_text("after")
+        assert mode(fresh) == 0o700
     assert mode(path) == 0o600
     assert mode(folder) == 0o700
     assert path.read_text() == (folder / "a.txt").read_text() == "after"

@@ -25,7 +25,8 @@ def locked(path: Path, output: Path) -> Iterator[None]:
     except ImportError:  # Windows: there is no lock
         yield
         return
-    with open(path, "wb") as stream:
+    # Not emptied: in a folder of others, it may be a link to something else.
+    with open(path, "ab") as stream:
         try:
             # The system releases it when the process ends, however it ends.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

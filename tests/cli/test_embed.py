@@ -513,6 +513,15 @@ def test_two_at_once(run, text_file, tmp_path):
     done(run(text_file, tmp_path / "out.npy"))
 
 
+def test_a_lock_empties_nothing(tmp_path):
+    """It may be a link that somebody else has put there."""
+    (tmp_path / "thesis.txt").write_text("text")
+    (tmp_path / "lock").symlink_to(tmp_path / "thesis.txt")
+    with locked(tmp_path / "lock", tmp_path / "out.npy"):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "text"
+
+
 @pytest.mark.parametrize("number", [*NO_LOCKS, errno.EIO])
 def test_a_file_system_without_locks(
     run, text_file, wanted, tmp_path, monkeypatch, number
