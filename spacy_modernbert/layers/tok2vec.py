@@ -101,30 +101,38 @@ def modernbert_tok2vec(
 def forward(
     model: Tok2Vec, docs: List[Doc], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
+    if is_train:
+        return _train(model, docs)
+    return _predict(model, docs), lambda d_vectors: docs
+
+
+def _predict(model: Tok2Vec, docs: List[Doc]) -> List[Floats2d]:
+    encode = model.layers[0]
+    if isinstance(docs, OneWord):
+        return [model.ops.alloc2f(1, model.get_dim("nO"))]
+    if isinstance(docs, EncodedDocList):
+        return docs.vectors.tokens
+    if recalls(model):
+        return _recall(model, docs, _plan_each(encode, docs))
+    return _make(model, plan_docs(encode, docs))
+
+
+def _train(
+    model: Tok2Vec, docs: List[Doc]
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
     encode, pool = model.layers
-    if is_train and grad_factor_of(pool):
-        return forward_chain(model, docs, is_train)
-    if is_train and KEPT in model.attrs:
+    if grad_factor_of(pool):
+        return forward_chain(model, docs, True)
+    # No gradient reaches the encoder: it predicts, which any encoder can.
+    if KEPT in model.attrs:
         plans = _plan_each(encode, docs)
         get_shim(encode).trained_wordpieces += sum(plan.total for plan in plans)
         return _recall(model, docs, plans), lambda d_vectors: docs
-    if is_train and any(map(_differs_in_training, pool.walk())):
-        return _forward_frozen(encode, pool, docs)
-    if isinstance(docs, OneWord):
-        vectors = [model.ops.alloc2f(1, model.get_dim("nO"))]
-    elif isinstance(docs, EncodedDocList):
-        vectors = docs.vectors.tokens
-    elif recalls(model):
-        vectors = _recall(model, docs, _plan_each(encode, docs))
-    else:
-        plan = plan_docs(encode, docs)
-        if is_train:
-            get_shim(encode).trained_wordpieces += plan.total
-        found = predict_vectors(model, plan)
-        # Copies, since Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: a
-        # view would keep all of a pass, which is page-locked memory with a GPU.
-        vectors = [rows.copy() for rows in found.tokens]
-    return vectors, lambda d_vectors: docs
+    if any(map(_differs_in_training, pool.walk())):
+        return _train_pooling(encode, pool, docs)
+    plan = plan_docs(encode, docs)
+    get_shim(encode).trained_wordpieces += plan.total
+    return _make(model, plan), lambda d_vectors: docs
 
 
 def _differs_in_training(node: Model) -> bool:
@@ -132,14 +140,11 @@ def _differs_in_training(node: Model) -> bool:
     return bool(node.param_names) or "dropout_rate" in node.attrs
 
 
-def _forward_frozen(
+def _train_pooling(
     encode: Model[List[Doc], EncodedDocs],
     pool: Model[EncodedDocs, List[Floats2d]],
     docs: List[Doc],
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
-    """Train a pooling layer over an encoder that no gradient reaches. That predicts,
-    which any encoder can.
-    """
     encoded, _ = encode(docs, False)
     get_shim(encode).trained_wordpieces += encoded.plan.total
     vectors, backprop_pooling = pool(encoded, True)
@@ -149,6 +154,13 @@ def _forward_frozen(
         return docs
 
     return vectors, backprop
+
+
+def _make(model: Tok2Vec, plan: Plan) -> List[Floats2d]:
+    found = predict_vectors(model, plan)
+    # Copies, since Docs may keep them, as spaCy's `tok2vec` sets `doc.tensor`: a view
+    # would keep all of a pass, which is page-locked memory with a GPU.
+    return [rows.copy() for rows in found.tokens]
 
 
 def recalls(model: Tok2Vec) -> bool:
@@ -176,7 +188,7 @@ def _recall(model: Tok2Vec, docs: List[Doc], plans: List[Plan]) -> List[Floats2d
     def make(missing: List[int]) -> List[Floats]:
         plan = plan_docs(encode, [docs[i] for i in missing])
         found = predict_vectors(model, plan)
-        # Copies, as in `forward`.
+        # Copies, as in `_make`.
         return [model.ops.to_numpy(rows).copy() for rows in found.tokens]
 
     vectors = kept.recall(get_shim(encode).loaded.encoder, plans, make)
