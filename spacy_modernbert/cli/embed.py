@@ -17,13 +17,7 @@ from ..atomic import check_outputs
 from ..errors import Errors
 from ..text_files import TextSource
 from .locks import locked
-from .vector_files import (
-    PartialFile,
-    check_output,
-    lock_of,
-    partial_folder,
-    repeated,
-)
+from .vector_files import PartialFile, check_output, lock_of, partial_folder
 
 if TYPE_CHECKING:
     from ..embeddings import Embedder
@@ -188,14 +182,7 @@ def embed_source(
         for part in embedder.stream(read(), normalize=normalize):
             finished = [waiting.popleft() for _ in part.vectors]
             done = [source.text_of(record) for record in finished]
-            partial.add(
-                part.vectors,
-                done,
-                [
-                    repeated(partial.output, text, record)
-                    for text, record in zip(done, finished, strict=True)
-                ],
-            )
+            partial.add(part.vectors, done, finished)
             n_wordpieces += part.n_wordpieces
             rate = n_wordpieces / (time.perf_counter() - began)
             bar.set_postfix_str(f"{rate:,.0f} wordpieces/s", refresh=False)

@@ -143,7 +143,7 @@ class PartialFile:
 
         vectors (Floats): `(n_texts, width)`.
         texts (Sequence[str]): Their texts.
-        records (Sequence[Dict[str, Any]]): What the file is to say of each.
+        records (Sequence[Dict[str, Any]]): The objects that they came in.
         RAISES (ValueError): If a vector is not finite. Then none of them is added.
         """
         is_finite = np.isfinite(vectors).all(axis=1)
@@ -157,7 +157,10 @@ class PartialFile:
             stream.write(vectors.astype("<f4").tobytes())
             sync(stream)
         if self.output.suffix != ".npy":
-            data = "".join(json.dumps(record) + "\n" for record in records).encode()
+            data = "".join(
+                json.dumps(self._repeated(text, record)) + "\n"
+                for text, record in zip(texts, records, strict=True)
+            ).encode()
             with open(self.folder / _RECORDS, "ab") as stream:
                 stream.write(data)
                 sync(stream)
@@ -193,6 +196,13 @@ class PartialFile:
     @property
     def _n_vector_bytes(self) -> int:
         return len(_npy_header(0, self.width)) + 4 * self.width * self.n_texts
+
+    def _repeated(self, text: str, record: Dict[str, Any]) -> Dict[str, Any]:
+        """RETURNS (Dict[str, Any]): What the file is to say of a text: all that it came
+        with for `.jsonl`; the text for `.parquet`, whose columns must be known
+        beforehand.
+        """
+        return record if self.output.suffix == ".jsonl" else {"text": text}
 
     def _cut(self, name: str, n_bytes: int) -> None:
         """Cut off what was written after the state. A file that is shorter would get
@@ -313,15 +323,3 @@ def _write_parquet(
 
 def _chain(digest: str, text: str) -> str:
     return hashlib.sha256((digest + text).encode("utf8")).hexdigest()
-
-
-def repeated(output: Path, text: str, record: Dict[str, Any]) -> Dict[str, Any]:
-    """What a file is to say of a text.
-
-    output (Path): The file.
-    text (str): The text.
-    record (Dict[str, Any]): The object that the text came in.
-    RETURNS (Dict[str, Any]): All of it for `.jsonl`; the text for `.parquet`, whose
-        columns must be known beforehand.
-    """
-    return record if output.suffix == ".jsonl" else {"text": text}
