@@ -5,14 +5,12 @@ It is fresh for every point, so that no peer profits from what another one has w
 up, kept or set. Between its passes it waits, while the others take their turns.
 """
 
-import ctypes
 import gc
 import json
 import os
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any, Dict, List, Optional, TextIO
 
 # Libraries read these when they are imported.
@@ -133,12 +131,10 @@ def _limit_memory() -> None:
 
 def _tidy_up() -> None:
     """Give back what is not needed, so that the next peer finds it."""
+    from spacy_modernbert.encoder.host_memory import give_back
+
     gc.collect()
-    if Path("/proc/self/status").exists():
-        try:
-            ctypes.CDLL(None).malloc_trim(0)
-        except (AttributeError, OSError):  # another C library
-            return
+    give_back()
 
 
 if __name__ == "__main__":
