@@ -10,32 +10,31 @@ entities. Writes `benchmarks/decoder.json`; or with `--output`, such as
 `results/MACHINE/decoder.json`, from where `python -m benchmarks targets` takes it.
 """
 
-import os
+from . import one_thread  # noqa: F401
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-os.environ.update(dict.fromkeys(THREADS, "1"))
+# isort: split
 
-import json  # noqa: E402
-import time  # noqa: E402
-from pathlib import Path  # noqa: E402
-from statistics import median  # noqa: E402
-from typing import Any, Callable, Dict, List, Tuple  # noqa: E402
+import json
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable, Dict, List, Tuple
 
-import numpy as np  # noqa: E402
-import spacy  # noqa: E402
-import typer  # noqa: E402
-from spacy.ml.models.parser import build_tb_parser_model  # noqa: E402
-from spacy.pipeline import EntityRecognizer  # noqa: E402
-from spacy.tokens import Doc  # noqa: E402
-from thinc.api import Model  # noqa: E402
-from wasabi import msg  # noqa: E402
+import numpy as np
+import spacy
+import typer
+from spacy.ml.models.parser import build_tb_parser_model
+from spacy.pipeline import EntityRecognizer
+from spacy.tokens import Doc
+from thinc.api import Model
+from wasabi import msg
 
-from spacy_modernbert import decoder  # noqa: E402
-from spacy_modernbert.atomic import write_text  # noqa: E402
-from spacy_modernbert.components import ModernBertNER  # noqa: E402
+from spacy_modernbert import decoder
+from spacy_modernbert.atomic import write_text
+from spacy_modernbert.components import ModernBertNER
 
-from .machine import describe_machine, list_versions  # noqa: E402
-from .recognizer import calibrate, draw_weights  # noqa: E402
+from .machine import describe_machine, list_versions
+from .recognizer import calibrate, draw_weights
 
 RESULTS = Path(__file__).parent / "decoder.json"
 WIDTH = 768

@@ -8,29 +8,28 @@ optimizer. One thread, one process, medians; before anything is timed, both have
 the same loss. Writes `benchmarks/learner.json`.
 """
 
-import os
+from . import one_thread  # noqa: F401
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-os.environ.update(dict.fromkeys(THREADS, "1"))
+# isort: split
 
-import json  # noqa: E402
-import random  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, Callable, Dict, List  # noqa: E402
+import json
+import random
+from pathlib import Path
+from typing import Any, Callable, Dict, List
 
-import numpy as np  # noqa: E402
-import typer  # noqa: E402
-from spacy.pipeline import EntityRecognizer  # noqa: E402
-from spacy.tokens import Doc, Span  # noqa: E402
-from spacy.training import Example  # noqa: E402
-from wasabi import msg  # noqa: E402
+import numpy as np
+import typer
+from spacy.pipeline import EntityRecognizer
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+from wasabi import msg
 
-from spacy_modernbert.atomic import write_text  # noqa: E402
-from spacy_modernbert.components import ModernBertNER  # noqa: E402
+from spacy_modernbert.atomic import write_text
+from spacy_modernbert.components import ModernBertNER
 
-from .decoder import SHAPE, make_docs, make_pipe, timed  # noqa: E402
-from .machine import describe_machine, list_versions  # noqa: E402
-from .recognizer import IN_ENTITIES  # noqa: E402
+from .decoder import SHAPE, make_docs, make_pipe, timed
+from .machine import describe_machine, list_versions
+from .recognizer import IN_ENTITIES
 
 RESULTS = Path(__file__).parent / "learner.json"
 # Tokens of an entity.

@@ -10,48 +10,41 @@ thread. The times of the stages are those of the median run. The first run
 shows what a text with words never seen before costs. Writes `benchmarks/stages.json`.
 """
 
-import os
+from . import one_thread  # noqa: F401
 
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "RAYON_NUM_THREADS",
-)
-os.environ.update(dict.fromkeys(THREADS, "1"))
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# isort: split
 
-import json  # noqa: E402
-import time  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from functools import wraps  # noqa: E402
-from pathlib import Path  # noqa: E402
-from tempfile import TemporaryDirectory  # noqa: E402
-from typing import Any, Callable, Dict, List, cast  # noqa: E402
+import json
+import time
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Callable, Dict, List, cast
 
-import numpy as np  # noqa: E402
-import spacy  # noqa: E402
-import typer  # noqa: E402
-from spacy.language import Language  # noqa: E402
-from spacy.tokens import Doc  # noqa: E402
-from spacy.training import Example  # noqa: E402
-from wasabi import msg  # noqa: E402
+import numpy as np
+import spacy
+import typer
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from wasabi import msg
 
-from spacy_modernbert import decoder  # noqa: E402
-from spacy_modernbert.atomic import write_text  # noqa: E402
-from spacy_modernbert.components import ModernBertNER  # noqa: E402
-from spacy_modernbert.doc_files import read_docs  # noqa: E402
-from spacy_modernbert.documents import wordpieces  # noqa: E402
-from spacy_modernbert.encoder.checkpoint import save_checkpoint  # noqa: E402
-from spacy_modernbert.encoder.config import ModernBertConfig  # noqa: E402
-from spacy_modernbert.encoder.weights import init_tensors  # noqa: E402
-from spacy_modernbert.layers import encode, plan, tok2vec  # noqa: E402
-from spacy_modernbert.layers.encode import find_layers, get_shim  # noqa: E402
+from spacy_modernbert import decoder
+from spacy_modernbert.atomic import write_text
+from spacy_modernbert.components import ModernBertNER
+from spacy_modernbert.doc_files import read_docs
+from spacy_modernbert.documents import wordpieces
+from spacy_modernbert.encoder.checkpoint import save_checkpoint
+from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.layers import encode, plan, tok2vec
+from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .machine import describe_machine, list_versions  # noqa: E402
-from .markdown import make_table  # noqa: E402
-from .pipelines.fake import make_instant  # noqa: E402
-from .recognizer import calibrate, draw_weights, share_in_entities  # noqa: E402
+from .machine import describe_machine, list_versions
+from .markdown import make_table
+from .pipelines.fake import make_instant
+from .recognizer import calibrate, draw_weights, share_in_entities
 
 RESULTS = Path(__file__).parent / "stages.json"
 WIDTH = 768
