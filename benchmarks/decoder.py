@@ -14,7 +14,6 @@ from . import one_thread  # noqa: F401
 
 # isort: split
 
-import json
 import time
 from pathlib import Path
 from statistics import median
@@ -30,10 +29,9 @@ from thinc.api import Model
 from wasabi import msg
 
 from spacy_modernbert import decoder
-from spacy_modernbert.atomic import write_text
 from spacy_modernbert.components import ModernBertNER
 
-from .machine import describe_machine, list_versions
+from .figures import write_figures
 from .recognizer import calibrate, draw_weights
 
 RESULTS = Path(__file__).parent / "decoder.json"
@@ -58,20 +56,18 @@ def main(
         for use_upper in (False, True)
         for n_labels in (1, 6, 18)
     ]
-    results = {
-        "command": "python -m benchmarks.decoder"
+    write_figures(
+        output,
+        "python -m benchmarks.decoder"
         + ("" if output == RESULTS else " --output OUTPUT"),
-        "machine": describe_machine(),
-        "versions": list_versions(),
-        "workload": {
+        workload={
             "docs": n_docs,
             "tokens": n_docs * length,
             **SHAPE,
             "repeats": repeats,
         },
-        "tokens_per_second": rows,
-    }
-    write_text(output, json.dumps(results, indent=2) + "\n")
+        tokens_per_second=rows,
+    )
     names = list(rows[0])
     msg.table(
         [[_show(row[name]) for name in names] for row in rows],

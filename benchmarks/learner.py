@@ -12,7 +12,6 @@ from . import one_thread  # noqa: F401
 
 # isort: split
 
-import json
 import random
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -24,11 +23,10 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from wasabi import msg
 
-from spacy_modernbert.atomic import write_text
 from spacy_modernbert.components import ModernBertNER
 
 from .decoder import SHAPE, make_docs, make_pipe, timed
-from .machine import describe_machine, list_versions
+from .figures import write_figures
 from .recognizer import IN_ENTITIES
 
 RESULTS = Path(__file__).parent / "learner.json"
@@ -39,20 +37,18 @@ LENGTH = 2
 def main(n_docs: int = 3, length: int = 5000, repeats: int = 5) -> None:
     """Time both for 1, 6 and 18 labels, print a table and write the results."""
     rows = [measure(n_labels, n_docs, length, repeats) for n_labels in (1, 6, 18)]
-    results = {
-        "command": "python -m benchmarks.learner",
-        "machine": describe_machine(),
-        "versions": list_versions(),
-        "workload": {
+    write_figures(
+        RESULTS,
+        "python -m benchmarks.learner",
+        workload={
             "docs": n_docs,
             "tokens": n_docs * length,
             "in entities": IN_ENTITIES,
             **SHAPE,
             "repeats": repeats,
         },
-        "tokens_per_second": rows,
-    }
-    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+        tokens_per_second=rows,
+    )
     msg.table(
         [
             [f"{value:,.{0 if value >= 100 else 1}f}" for value in row.values()]

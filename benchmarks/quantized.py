@@ -7,7 +7,6 @@ and compared as there: by the hidden states of some text, and of random wordpiec
 Prints a table and writes `benchmarks/quantized.json`.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,6 @@ from typing import Any, Dict
 import typer
 from wasabi import msg
 
-from spacy_modernbert.atomic import write_text
 from spacy_modernbert.cli.convert import (
     compare_checkpoints,
     convert_checkpoint,
@@ -25,7 +23,7 @@ from spacy_modernbert.cli.convert import (
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.encoder.quantize import Scheme
 
-from .machine import describe_machine, list_versions
+from .figures import write_figures
 
 RESULTS = Path(__file__).parent / "quantized.json"
 GROUP_SIZE = 64
@@ -41,13 +39,7 @@ def main(
 ) -> None:
     """Measure 8 and 4 bits, print a table and write the results."""
     rows = [measure(model, Scheme(bits, GROUP_SIZE)) for bits in (8, 4)]
-    results = {
-        "command": f"python -m benchmarks.quantized --model {model}",
-        "machine": describe_machine(),
-        "versions": list_versions(),
-        "rows": rows,
-    }
-    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+    write_figures(RESULTS, f"python -m benchmarks.quantized --model {model}", rows=rows)
     names = list(rows[0])
     msg.table([[f"{row[name]:.5g}" for name in names] for row in rows], header=names)
     msg.good(f"Wrote {RESULTS}")

@@ -14,7 +14,6 @@ from . import one_thread  # noqa: F401
 
 # isort: split
 
-import json
 import time
 from dataclasses import dataclass
 from functools import wraps
@@ -31,7 +30,6 @@ from spacy.training import Example
 from wasabi import msg
 
 from spacy_modernbert import decoder
-from spacy_modernbert.atomic import write_text
 from spacy_modernbert.components import ModernBertNER
 from spacy_modernbert.doc_files import read_docs
 from spacy_modernbert.documents import wordpieces
@@ -41,7 +39,7 @@ from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers import encode, plan, tok2vec
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .machine import describe_machine, list_versions
+from .figures import write_figures
 from .markdown import make_table
 from .pipelines.fake import make_instant
 from .recognizer import calibrate, draw_weights, share_in_entities
@@ -60,11 +58,10 @@ def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -
     """Time the stages for 6 and 18 labels, print a table and write the results."""
     texts = read_texts(corpus)
     rows = [measure(texts, tokenizer, n_labels, repeats) for n_labels in LABELS]
-    results = {
-        "command": f"python -m benchmarks.stages {corpus} --tokenizer {tokenizer}",
-        "machine": describe_machine(),
-        "versions": list_versions(),
-        "workload": {
+    write_figures(
+        RESULTS,
+        f"python -m benchmarks.stages {corpus} --tokenizer {tokenizer}",
+        workload={
             "corpus": corpus.name,
             "docs": len(texts),
             "tokens": rows[0]["tokens"],
@@ -72,9 +69,8 @@ def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -
             "threads": 1,
             "repeats": repeats,
         },
-        "runs": rows,
-    }
-    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+        runs=rows,
+    )
     print(to_markdown(rows))
     msg.good(f"Wrote {RESULTS}")
 
