@@ -365,6 +365,7 @@ class EncoderShim(Shim):
                 tensors_from_bytes(message["tensors"], config),
                 message["tokenizer"],
                 message["tokenizer_config"],
+                "the tokenizer of the serialized encoder",
             )
         return self
 
@@ -393,7 +394,7 @@ class EncoderShim(Shim):
             tensors,
             read_tokenizer_json(folder),
             read_tokenizer_config(folder),
-            folder=folder,
+            str(folder / TOKENIZER),
         )
 
     def _set(
@@ -402,11 +403,9 @@ class EncoderShim(Shim):
         tensors: Tensors,
         tokenizer_json: str,
         tokenizer_config: Optional[Dict[str, Any]],
-        folder: Optional[Path] = None,
+        source: str,
     ) -> None:
-        source = "the tokenizer of the serialized encoder"
-        if folder is not None:
-            source = str(folder / TOKENIZER)
+        # The source is of the tokenizer, for messages.
         tokenizer = WordpieceTokenizer.from_json(tokenizer_json, source)
         tokenizer.check_fits(config.vocab_size, source)
         encoder = self._make_encoder(config, tensors, to_train=False)
