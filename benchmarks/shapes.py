@@ -20,18 +20,6 @@ from spacy_modernbert.encoder.weights import init_tensors
 _DEVIATION = 1.1
 
 
-def read_config(shape: str) -> ModernBertConfig:
-    """RETURNS (ModernBertConfig): A size of fresh encoders, with larger weights.
-    RAISES (ValueError): If there is none of that name.
-    """
-    path = SIZES / f"{shape}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in SIZES.glob("*.json")))
-        raise ValueError(f"No shape {shape!r}. There are {known}.")
-    config = ModernBertConfig.from_dict(_read(path))
-    return replace(config, initializer_range=_DEVIATION * config.hidden_size**-0.5)
-
-
 def make_checkpoint(
     shape: str, folder: Path, tokenizer: Optional[Path], texts: Sequence[str]
 ) -> ModernBertConfig:
@@ -44,7 +32,9 @@ def make_checkpoint(
     texts (Sequence[str]): The texts.
     RETURNS (ModernBertConfig): Its config.
     """
-    config = read_config(shape)
+    config = ModernBertConfig.from_dict(_read(SIZES / f"{shape}.json"))
+    deviation = _DEVIATION * config.hidden_size**-0.5
+    config = replace(config, initializer_range=deviation)
     tokenizer_config = None
     if tokenizer is not None:
         tokenizer_json = (tokenizer / TOKENIZER).read_text(encoding="utf8")
