@@ -15,6 +15,8 @@ from .settings import PretrainingSettings
 # Singular values then end between 0.7 and 1.2 and not at 1, which does no harm.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
+# Nesterov's.
+_MOMENTUM = 0.95
 # So that an update is as large as one of AdamW, and both take one learning rate.
 _RMS_OF_ADAMW = 0.2
 
@@ -33,18 +35,15 @@ class Muon(torch.optim.Optimizer):
         params: Iterable[Tensor],
         lr: float,
         weight_decay: float,
-        momentum: float = 0.95,
         dtype: torch.dtype = torch.float32,
     ):
         """params (Iterable[Tensor]): Matrices.
         lr (float): The learning rate.
         weight_decay (float): The share of the weights that decays in a step, if the
             learning rate is 1.
-        momentum (float): Nesterov's.
         dtype (torch.dtype): What the momentum is made orthogonal in.
         """
-        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__(params, defaults)
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         self._dtype = dtype
 
     @torch.no_grad()
@@ -59,12 +58,12 @@ class Muon(torch.optim.Optimizer):
                 if weights.grad is not None:
                     alike[weights.shape].append(weights)
             for shape, matrices in alike.items():
-                updates = self._updates(matrices, group["momentum"])
+                updates = self._updates(matrices)
                 size = _RMS_OF_ADAMW * max(shape) ** 0.5
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, updates, alpha=-group["lr"] * size)
 
-    def _updates(self, matrices: List[Tensor], momentum: float) -> Tuple[Tensor, ...]:
+    def _updates(self, matrices: List[Tensor]) -> Tuple[Tensor, ...]:
         """The updates of all matrices of one shape at once: they are small, so that
         launching a product for each would take a GPU longer than to multiply them.
         """
@@ -73,8 +72,8 @@ class Muon(torch.optim.Optimizer):
             if "momentum_buffer" not in self.state[each]:
                 self.state[each]["momentum_buffer"] = torch.zeros_like(each)
         buffers = [self.state[each]["momentum_buffer"] for each in matrices]
-        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        ahead = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
+        torch._foreach_lerp_(buffers, gradients, 1 - _MOMENTUM)
+        ahead = torch.stack(torch._foreach_lerp(gradients, buffers, _MOMENTUM))
         return orthogonalize(ahead.to(self._dtype)).to(ahead.dtype).unbind()
 
 
