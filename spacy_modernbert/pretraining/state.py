@@ -10,12 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import replacing
-from ..encoder.tensor_files import (
-    Words,
-    read_entries,
-    read_tensors,
-    write_tensors,
-)
+from ..encoder.tensor_files import Words, read_entries, write_tensors
 from ..errors import Errors
 from ..types import Ints
 from .optimizers import Muon
@@ -109,13 +104,12 @@ def load_state(
         model or optimizer.
     """
     entries = read_entries(path)
-    found = read_tensors(entries)
     for key in (_STEP, _DIGEST, _TEXTS):
         if key not in entries:
             raise ValueError(Errors.PRETRAINING_NO_STATE.format(path=path, key=key))
     if not np.array_equal(entries[_DIGEST].read(), digests.encoder):
         _refuse(path, "the config, tokenizer or weights that it began with differ")
-    step = int(found[_STEP][0])
+    step = int(entries[_STEP].read()[0])
     # If there are no moments, no step has had anything to learn from yet.
     if any(key.startswith(_MOMENT_PREFIXES) for key in entries):
         for optimizer in optimizers:
@@ -127,7 +121,7 @@ def load_state(
             if entries[key].shape != tuple(tensor.shape):
                 shapes = f"{entries[key].shape} and not {tuple(tensor.shape)}"
                 _refuse(path, f"{key} has shape {shapes}")
-            tensor.copy_(torch.from_numpy(found[key]))
+            tensor.copy_(torch.from_numpy(entries[key].read()))
     return step, not np.array_equal(entries[_TEXTS].read(), digests.texts)
 
 
