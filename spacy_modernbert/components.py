@@ -24,16 +24,11 @@ from thinc.api import Config, Model, Optimizer
 
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
-from .reset import (
-    drop_gradients,
-    forget_actions,
-    reset_lower,
-    take_unseen,
-    undone_if_it_fails,
-    unseen_in_cfg,
-)
+from .reset import drop_gradients, forget_actions, reset_lower
 from .span_getters import ensure_span_getters_registry
 from .types import Floats
+from .undo import undone_if_it_fails
+from .unseen import take_unseen, unseen_in_cfg
 
 ensure_span_getters_registry()
 

@@ -28,6 +28,15 @@ def make_nlp(checkpoint: Path, lang: str = "en", **tok2vec: Any) -> Language:
     return nlp
 
 
+def blank_nlp(checkpoint: Path, use_upper: bool) -> Language:
+    """RETURNS (Language): The same, whose recognizer has an upper layer or none."""
+    nlp = spacy.blank("en")
+    model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
+    model["use_upper"] = use_upper
+    nlp.add_pipe("modernbert_ner", config={"model": model})
+    return nlp
+
+
 def lstm_nlp(checkpoint: Path) -> Language:
     """RETURNS (Language): A pipeline with an LSTM over the encoder."""
     tok2vec = {
@@ -115,6 +124,17 @@ def shim_of(nlp: Language, name: str = "modernbert_ner") -> EncoderShim:
 def loaded_encoder(nlp: Language, name: str = "modernbert_ner") -> Encoder:
     """RETURNS (Encoder): What a component runs on that is initialized."""
     return shim_of(nlp, name).loaded.encoder
+
+
+def weights_of(nlp: Language) -> Dict[str, np.ndarray]:
+    """RETURNS (Dict[str, np.ndarray]): Copies of all weights of `modernbert_ner`: those
+    of the encoder, and those of all other layers.
+    """
+    found = dict(loaded_encoder(nlp).tensors())
+    for i, node in enumerate(nlp.get_pipe("modernbert_ner").model.walk()):
+        for name in node.param_names:
+            found[f"{i}.{node.name}.{name}"] = node.get_param(name)
+    return {name: array.copy() for name, array in found.items()}
 
 
 def start(nlp: Language, examples: Sequence[Example]) -> Optimizer:

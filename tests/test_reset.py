@@ -1,38 +1,13 @@
-"""Recognizers that are initialized again, or loaded into, or left as they were."""
-
-import gc
-import shutil
+"""Recognizers that are initialized again, or loaded into."""
 
 import numpy as np
 import pytest
-import spacy
-from spacy.tokens import Span
 from thinc.api import fix_random_seed
 
-from spacy_modernbert.layers.shim import EncoderShim
-
-from .pipelines import draw_scores, loaded_encoder, lstm_nlp
-from .util import entities, make_checkpoint, make_examples, make_text, some_entities
+from .pipelines import blank_nlp, draw_scores, weights_of
+from .util import entities, make_examples, make_text, some_entities
 
 TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
-
-
-def blank_nlp(checkpoint, use_upper):
-    """With a recognizer that has not been initialized."""
-    nlp = spacy.blank("en")
-    model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
-    model["use_upper"] = use_upper
-    nlp.add_pipe("modernbert_ner", config={"model": model})
-    return nlp
-
-
-def weights(nlp):
-    """Of the encoder, and of all other layers."""
-    found = dict(loaded_encoder(nlp).tensors())
-    for i, node in enumerate(nlp.get_pipe("modernbert_ner").model.walk()):
-        for name in node.param_names:
-            found[f"{i}.{node.name}.{name}"] = node.get_param(name)
-    return {name: array.copy() for name, array in found.items()}
 
 
 def learn(nlp, optimizer=None):
@@ -46,7 +21,7 @@ def learn(nlp, optimizer=None):
         for learn in (nlp.update, nlp.rehearse):
             found = learn(examples, sgd=optimizer, losses={})
             losses.append(float(found["modernbert_ner"]))
-    return losses, weights(nlp)
+    return losses, weights_of(nlp)
 
 
 @pytest.mark.parametrize("use_upper", [False, True])
@@ -61,50 +36,17 @@ def test_initialized_again(checkpoint, use_upper):
         return nlp.initialize(lambda: examples)
 
     optimizer = begin()
-    fresh = weights(nlp)
+    fresh = weights_of(nlp)
     nlp.update(examples, sgd=optimizer)
-    assert any((each != fresh[name]).any() for name, each in weights(nlp).items())
+    assert any((each != fresh[name]).any() for name, each in weights_of(nlp).items())
     begin()
-    for name, each in weights(nlp).items():
+    for name, each in weights_of(nlp).items():
         np.testing.assert_array_equal(each, fresh[name], name)
     # A label that was added, and has not been trained, is like all others then.
     ner.add_label("ANOTHER")
     assert ner.model.attrs["unseen_classes"]
     begin()
     assert not ner.model.attrs["unseen_classes"]
-
-
-def relabelled(nlp, label):
-    """Examples in which another label is frequent, so that its actions come first."""
-    examples = make_examples(nlp, 2)
-    for example in examples:
-        doc = example.reference
-        doc.ents = [Span(doc, i, i + 1, label) for i in range(len(doc))]
-    return examples
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-@pytest.mark.parametrize("label", ["PLACE", "ANOTHER"])
-@pytest.mark.parametrize("is_added", [False, True])
-def test_an_encoder_that_is_gone(tmp_path, use_upper, label, is_added):
-    """What was learned is still there when it cannot be initialized again."""
-    checkpoint = make_checkpoint(tmp_path / "encoder")
-    nlp = blank_nlp(checkpoint, use_upper)
-    ner = nlp.get_pipe("modernbert_ner")
-    examples = make_examples(nlp, 4)
-    optimizer = nlp.initialize(lambda: examples)
-    draw_scores(ner)
-    nlp.update(examples, sgd=optimizer)  # so that the encoder has to be read again
-    if is_added:
-        ner.add_label("LATER")
-    wanted = some_entities(nlp.pipe(TEXTS))
-    labels, unseen = ner.labels, set(ner.model.attrs["unseen_classes"])
-    shutil.rmtree(checkpoint)
-    with pytest.raises(ValueError, match="encoder"):
-        nlp.initialize(lambda: relabelled(nlp, label))
-    assert ner.labels == labels and ner.model.attrs["unseen_classes"] == unseen
-    assert bool(unseen) == is_added
-    assert entities(nlp.pipe(TEXTS)) == wanted
 
 
 @pytest.mark.parametrize("use_upper", [False, True])
@@ -175,182 +117,8 @@ def test_bytes_without_a_model(checkpoint, use_upper):
     nlp.initialize(lambda: make_examples(nlp, 2))
     ner = nlp.get_pipe("modernbert_ner")
     draw_scores(ner)
-    before, wanted = weights(nlp), some_entities(nlp.pipe(TEXTS))
+    before, wanted = weights_of(nlp), some_entities(nlp.pipe(TEXTS))
     ner.from_bytes(ner.to_bytes(exclude=["model"]))
     assert entities(nlp.pipe(TEXTS)) == wanted
-    for name, array in weights(nlp).items():
+    for name, array in weights_of(nlp).items():
         np.testing.assert_array_equal(array, before[name])
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-@pytest.mark.parametrize("by_bytes", [False, True])
-def test_actions_that_were_not_seen_are_saved(
-    checkpoint, tmp_path, use_upper, by_bytes
-):
-    """A label that was added has scores of zero. In a pipeline that was loaded, too,
-    they are lower than all others.
-    """
-    nlp = blank_nlp(checkpoint, use_upper)
-    ner = nlp.get_pipe("modernbert_ner")
-    ner.add_label("PERSON")
-    nlp.initialize()
-    draw_scores(ner)
-    # So that zero would be the best score.
-    scores = ner.model.get_ref("upper" if use_upper else "lower")
-    scores.set_param("b", scores.get_param("b") - 1000)
-    wanted = entities(nlp.pipe(TEXTS))
-    ner.add_label("LATER")
-    unseen = set(ner.model.attrs["unseen_classes"])
-    assert unseen and entities(nlp.pipe(TEXTS)) == wanted
-    if by_bytes:
-        loaded = blank_nlp(checkpoint, use_upper).from_bytes(nlp.to_bytes())
-    else:
-        nlp.to_disk(tmp_path)
-        loaded = spacy.load(tmp_path)
-    other = loaded.get_pipe("modernbert_ner")
-    assert other.model.attrs["unseen_classes"] == unseen
-    assert entities(loaded.pipe(TEXTS)) == wanted
-    assert other.cfg == ner.cfg
-    # The settings that were saved are those of the model that was.
-    other.from_bytes(ner.to_bytes(), exclude=["model"])
-    assert other.cfg == ner.cfg
-
-
-def no_vocab(folder):
-    """As `nlp.to_disk` saves components, which `from_disk` does not expect."""
-    return folder
-
-
-def no_encoder(folder):
-    shutil.rmtree(folder / "encoder")
-    return folder
-
-
-def cut_short(folder):
-    data = (folder / "model").read_bytes()
-    (folder / "model").write_bytes(data[: len(data) // 2])
-    return folder
-
-
-@pytest.mark.parametrize("use_upper", [False, True])
-@pytest.mark.parametrize("harm", [no_vocab, no_encoder, cut_short])
-def test_what_cannot_be_loaded(checkpoint, tmp_path, use_upper, harm):
-    """The recognizer into which it was to be loaded is as it was."""
-
-    def make(labels):
-        nlp = blank_nlp(checkpoint, use_upper)
-        for label in labels:
-            nlp.get_pipe("modernbert_ner").add_label(label)
-        nlp.initialize()
-        draw_scores(nlp.get_pipe("modernbert_ner"))
-        return nlp
-
-    make(["ONE", "TWO", "THREE"]).to_disk(tmp_path)
-    folder = harm(tmp_path / "modernbert_ner")
-    nlp = make(["PERSON"])
-    ner = nlp.get_pipe("modernbert_ner")
-    ner.add_label("LATER")
-    wanted = entities(nlp.pipe(TEXTS))
-    labels, unseen, cfg = (
-        ner.labels,
-        set(ner.model.attrs["unseen_classes"]),
-        {**ner.cfg},
-    )
-    assert any(wanted) and unseen
-    with pytest.raises((OSError, ValueError)):
-        ner.from_disk(folder, exclude=[] if harm is no_vocab else ["vocab"])
-    assert (ner.labels, ner.model.attrs["unseen_classes"], ner.cfg) == (
-        labels,
-        unseen,
-        cfg,
-    )
-    assert entities(nlp.pipe(TEXTS)) == wanted
-    data = ner.to_bytes()
-    with pytest.raises((OSError, ValueError)):
-        ner.from_bytes(data[: len(data) // 2])
-    assert entities(nlp.pipe(TEXTS)) == wanted
-    # And it learns as before.
-    nlp.update(make_examples(nlp, 2), sgd=nlp.create_optimizer())
-
-
-@pytest.mark.parametrize("is_collecting", [False, True])
-def test_what_fails_leaves_more_than_the_model(checkpoint, is_collecting):
-    """The model that it rehearses from; and the collector of garbage, which msgpack
-    turns off while it reads.
-    """
-    nlp = blank_nlp(checkpoint, use_upper=False)
-    ner = nlp.get_pipe("modernbert_ner")
-    nlp.initialize(lambda: make_examples(nlp, 2))
-    nlp.resume_training()
-    rehearsed = ner._rehearsal_model
-    assert rehearsed is not None
-    data = ner.to_bytes()
-    was_collecting = gc.isenabled()
-    try:
-        (gc.enable if is_collecting else gc.disable)()
-        with pytest.raises(ValueError):
-            ner.from_bytes(data[: len(data) // 2])
-        assert gc.isenabled() == is_collecting
-    finally:
-        (gc.enable if was_collecting else gc.disable)()
-    assert ner._rehearsal_model is rehearsed
-
-
-@pytest.mark.parametrize("by_bytes", [False, True])
-def test_interrupted_while_it_is_loaded(checkpoint, tmp_path, monkeypatch, by_bytes):
-    """By Ctrl-C, when all but the encoder is there, or all but half of it."""
-    other = blank_nlp(checkpoint, use_upper=False)
-    for label in ("ONE", "TWO"):
-        other.get_pipe("modernbert_ner").add_label(label)
-    other.initialize()
-    saved = other.get_pipe("modernbert_ner")
-    saved.to_disk(tmp_path)
-    data = saved.to_bytes()
-    nlp = blank_nlp(checkpoint, use_upper=False)
-    ner = nlp.get_pipe("modernbert_ner")
-    ner.add_label("PERSON")
-    nlp.initialize()
-    draw_scores(ner)
-    wanted, before = some_entities(nlp.pipe(TEXTS)), weights(nlp)
-
-    def interrupt(*args, **kwargs):
-        assert ner.labels == ("ONE", "TWO")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        # What comes last.
-        if by_bytes:
-            patched.setattr("spacy_modernbert.components.take_unseen", interrupt)
-            ner.from_bytes(data)
-        else:
-            patched.setattr(EncoderShim, "load_apart", interrupt)
-            ner.from_disk(tmp_path)
-    assert ner.labels == ("PERSON",)
-    assert entities(nlp.pipe(TEXTS)) == wanted
-    found = weights(nlp)
-    assert found.keys() == before.keys()
-    for name, array in found.items():
-        np.testing.assert_array_equal(array, before[name], err_msg=name)
-    # And nothing is in the way the next time.
-    ner.from_bytes(data)
-    assert ner.labels == ("ONE", "TWO")
-
-
-def test_what_torch_holds_when_something_cannot_be_loaded(checkpoint, tmp_path):
-    """Layers of torch load into the weights that they have."""
-
-    def make(seed):
-        fix_random_seed(seed)
-        nlp = lstm_nlp(checkpoint)
-        examples = make_examples(nlp, 2)
-        nlp.initialize(lambda: examples)
-        draw_scores(nlp.get_pipe("ner"))
-        return nlp
-
-    make(1).to_disk(tmp_path)
-    shutil.rmtree(tmp_path / "ner" / "encoder")
-    nlp = make(2)
-    wanted = some_entities(nlp.pipe(TEXTS))
-    with pytest.raises(ValueError, match="encoder"):
-        nlp.get_pipe("ner").from_disk(tmp_path / "ner", exclude=["vocab"])
-    assert entities(nlp.pipe(TEXTS)) == wanted
