@@ -41,7 +41,7 @@ from .tensor_files import (
     to_bytes,
     write_tensors,
 )
-from .weights import expected_shapes
+from .weights import HEAD_PREFIX, expected_shapes
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -61,9 +61,6 @@ _OWN_FILES = re.compile(
     r"config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
     r"|model.*\.safetensors(\.index\.json)?"
 )
-
-# A model with a head keeps the encoder under this prefix.
-_PREFIX = "model."
 
 # mlx-rs nests the linear layer inside the quantized one.
 _NESTED = ".inner."
@@ -261,14 +258,14 @@ def write_checkpoint(
         # The head shares the embedding table, whatever the source checkpoint says.
         data["tie_word_embeddings"] = True
         shapes = {
-            **{_PREFIX + name: shape for name, shape in shapes.items()},
+            **{HEAD_PREFIX + name: shape for name, shape in shapes.items()},
             **{name: tensor.shape for name, tensor in head.items()},
         }
         encoder = tensors
         tensors = OnDemand(
             shapes,
             lambda name: (
-                head[name] if name in head else encoder[name.removeprefix(_PREFIX)]
+                head[name] if name in head else encoder[name.removeprefix(HEAD_PREFIX)]
             ),
         )
     write_file(folder / CONFIG, dump_json(data))
@@ -346,7 +343,7 @@ def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Fl
 
 
 def _is_of_encoder(name: str) -> bool:
-    return name.removeprefix(_PREFIX).startswith(_ROOTS)
+    return name.removeprefix(HEAD_PREFIX).startswith(_ROOTS)
 
 
 def _read_entries(
@@ -413,7 +410,7 @@ def _select(
     where = describe(source)
     found: Dict[str, TensorEntry] = {}
     for name, entry in entries.items():
-        ours = name.removeprefix(_PREFIX).replace(_NESTED, ".")
+        ours = name.removeprefix(HEAD_PREFIX).replace(_NESTED, ".")
         if ours.startswith(_ROOTS) and _COMPUTED not in ours:
             if ours in found:
                 raise ValueError(Errors.CHECKPOINT_TWICE.format(where=where, name=ours))

@@ -33,6 +33,7 @@ from .tensor_files import (
     to_bytes,
     write_tensors,
 )
+from .weights import HEAD_PREFIX
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -43,8 +44,7 @@ DEFAULT_GROUP_SIZE = 64
 # Rows are worked on so many numbers at a time, each of which is a uint64 meanwhile.
 _CHUNK = 1 << 20
 
-# Where the layout has the encoder: all MLX checkpoints are of a model with a head.
-_PREFIX = "model."
+# That of MLX, whose checkpoints are all of a model with a head.
 _LAYOUT = "mlx"
 
 
@@ -357,9 +357,9 @@ def _stored(
     shapes: Dict[str, Shape] = {}
     arrays: Dict[str, npt.NDArray[Any]] = {}
     for name, shape in tensors.shapes.items():
-        stored = _PREFIX + name
+        stored = HEAD_PREFIX + name
         if name in tensors.schemes:
-            scales, biases = (_PREFIX + part for part in part_names(name))
+            scales, biases = (HEAD_PREFIX + part for part in part_names(name))
             shapes[stored], shapes[scales] = tensors.schemes[name].stored_shapes(shape)
             shapes[biases] = shapes[scales]
             tensor = tensors.quantized(name)
@@ -382,7 +382,7 @@ def describe_quantization(tensors: QuantizedTensors) -> Dict[str, Any]:
     for name, shape in tensors.shapes.items():
         scheme = tensors.schemes.get(name)
         if scheme != usual and len(shape) == 2:
-            path = (_PREFIX + name).removesuffix(".weight")
+            path = (HEAD_PREFIX + name).removesuffix(".weight")
             block[path] = _describe_scheme(scheme) if scheme else False
     return block
 

@@ -10,6 +10,9 @@ from ..types import Floats
 from .config import FULL, ModernBertConfig
 from .tensor_files import OnDemand, Shape
 
+# A model with a head keeps the encoder under this prefix.
+HEAD_PREFIX = "model."
+
 # Numbers drawn at a time, so that drawing a tensor costs no second one.
 _CHUNK = 1 << 20
 

@@ -22,9 +22,8 @@ from ..encoder.rounding import round_up
 from ..encoder.shapes import counts_shapes, round_batch
 from ..encoder.torch_model import ModernBert
 from ..encoder.transfer import to_device
+from ..encoder.weights import HEAD_PREFIX
 from .masking import MaskedBatch
-
-_ENCODER = "model."
 
 # From two widths, and whether there is a bias.
 Project = Callable[[int, int, bool], Projection]
@@ -157,9 +156,9 @@ class MaskedLM(nn.Module):
         model.to_empty(device=device)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                in_encoder = name.startswith(_ENCODER)
+                in_encoder = name.startswith(HEAD_PREFIX)
                 source = tensors if in_encoder else head
-                weights = source[name.removeprefix(_ENCODER)]
+                weights = source[name.removeprefix(HEAD_PREFIX)]
                 parameter.copy_(torch.from_numpy(np.asarray(weights, np.float32)))
         return model
 
@@ -181,7 +180,7 @@ class MaskedLM(nn.Module):
         return {
             name: array
             for name, array in _arrays(self)
-            if not name.startswith(_ENCODER)
+            if not name.startswith(HEAD_PREFIX)
         }
 
 
