@@ -1,7 +1,7 @@
 """Masking wordpieces, which a model is to predict."""
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Iterator, Tuple
 
 import numpy as np
 
@@ -26,6 +26,21 @@ class MaskedBatch:
     batch: PackedBatch
     positions: Ints
     targets: Ints
+
+    def parts(self, max_wordpieces: int) -> Iterator["MaskedBatch"]:
+        """Cut the batch between sequences, and leave out what has nothing masked.
+
+        max_wordpieces (int): See `PackedBatch.parts`.
+        YIELDS (MaskedBatch): The parts, in order.
+        """
+        start = 0
+        for part in self.batch.parts(max_wordpieces):
+            end = start + part.total
+            inside = (self.positions >= start) & (self.positions < end)
+            if inside.any():
+                positions = self.positions[inside] - start
+                yield MaskedBatch(part, positions, self.targets[inside])
+            start = end
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from ..encoder.backend import (
     resolve_precision,
 )
 from ..encoder.checkpoint import (
-    MASK_TOKENS,
     TOKENIZER,
     load_config,
     open_tensors,
@@ -39,8 +38,9 @@ from ..encoder.weights import count_weights
 from ..errors import Errors
 from ..raw_texts import read_texts
 from ..types import PackedBatch
+from .mask_token import make_masking
 from .masked_lm import MaskedLM
-from .masking import MaskedBatch, Masking, unigram_baseline
+from .masking import MaskedBatch, unigram_baseline
 from .optimizers import make_optimizers
 from .probe import (
     MaskedLMScores,
@@ -105,7 +105,7 @@ class Pretraining:
         path = str(source / TOKENIZER)
         self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json, path)
         self._tokenizer.check_fits(self._config.vocab_size, path)
-        self._masking = _make_masking(
+        self._masking = make_masking(
             self._tokenizer,
             Tokenizer.from_str(self._tokenizer_json),
             self._tokenizer_config or {},
@@ -295,7 +295,7 @@ class Pretraining:
         n_correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for optimizer in self._optimizers:  # of a step that failed half-way
             optimizer.zero_grad(set_to_none=True)
-        for part in _split(masked, self.settings.max_batch_wordpieces):
+        for part in masked.parts(self.settings.max_batch_wordpieces):
             with self._watch_memory(self._describe_pass(part.batch)):
                 recompute = self._recomputes(part.batch.total)
                 part_loss, part_correct = self.model.score(part, recompute)
@@ -427,52 +427,3 @@ def _stamp(path: Path) -> Optional[Tuple[int, int]]:
         return None
     found = path.stat()
     return found.st_ino, found.st_mtime_ns
-
-
-def _split(masked: MaskedBatch, max_batch_wordpieces: int) -> Iterator[MaskedBatch]:
-    """Parts of a batch that a pass can hold, each of whole sequences."""
-    start = 0
-    for part in masked.batch.parts(max_batch_wordpieces):
-        end = start + part.total
-        inside = (masked.positions >= start) & (masked.positions < end)
-        if inside.any():
-            positions = masked.positions[inside] - start
-            yield MaskedBatch(part, positions, masked.targets[inside])
-        start = end
-
-
-def _make_masking(
-    wordpieces: WordpieceTokenizer,
-    tokenizer: Tokenizer,
-    tokenizer_config: Mapping[str, Any],
-    rate: float,
-    vocab_size: int,
-    folder: Path,
-) -> Masking:
-    mask_id = _find_mask_id(tokenizer, tokenizer_config, folder)
-    added = tokenizer.get_added_tokens_decoder()
-    special = {id for id, token in added.items() if token.special}
-    # Not every tokenizer.json flags what it puts around a sequence.
-    special |= {mask_id, *wordpieces.prefix_ids, *wordpieces.suffix_ids}
-    return Masking(
-        rate=rate,
-        mask_id=mask_id,
-        special_ids=np.array(sorted(special), np.int64),
-        vocab_size=min(vocab_size, tokenizer.get_vocab_size()),
-    )
-
-
-def _find_mask_id(
-    tokenizer: Tokenizer, tokenizer_config: Mapping[str, Any], folder: Path
-) -> int:
-    """The mask token: the one that tokenizer_config.json names, else one with a usual
-    name.
-    """
-    told = tokenizer_config.get("mask_token")
-    if isinstance(told, Mapping):  # with what it strips
-        told = told.get("content")
-    for token in (told, *MASK_TOKENS):
-        found = tokenizer.token_to_id(token) if isinstance(token, str) else None
-        if found is not None:
-            return found
-    raise ValueError(Errors.NO_MASK_TOKEN.format(folder=folder))

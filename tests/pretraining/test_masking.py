@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.pretraining.masking import Masking, unigram_baseline
+from spacy_modernbert.pretraining.masking import MaskedBatch, Masking, unigram_baseline
 from spacy_modernbert.types import PackedBatch
 
 SPECIAL = np.array([0, 1, 2, 3, 4])
@@ -37,6 +37,18 @@ def test_shares():
     seen = masked.batch.ids[masked.positions]
     assert (seen == MASK).mean() == pytest.approx(0.8, abs=0.01)
     assert (seen == masked.targets).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_parts():
+    """None has nothing masked."""
+    batch = PackedBatch(np.arange(9), np.array([0, 3, 5, 9], np.int32))
+    masked = MaskedBatch(batch, np.array([1, 5, 8]), np.array([10, 50, 80]))
+    found = [
+        (part.batch.ids.tolist(), part.positions.tolist(), part.targets.tolist())
+        for part in masked.parts(4)
+    ]
+    assert found == [([0, 1, 2], [1], [10]), ([5, 6, 7, 8], [0, 3], [50, 80])]
+    assert len(list(masked.parts(9))) == 1
 
 
 def test_unigram_baseline():
