@@ -14,29 +14,23 @@ from typing import Optional
 
 _VARIABLE = "TOKENIZERS_PARALLELISM"
 
-_is_worker = False
+# Whether this process is a worker in which torch has not been limited yet.
+_is_due = False
 # How many threads torch had when an encoder was unpickled.
 _n_threads: Optional[int] = None
-_value_before: Optional[str] = None
 
 
 def run_single_threaded_if_worker() -> None:
     """Call before encoding. In a worker, torch is limited to one thread; in any other
     process, nothing happens.
     """
-    global _is_worker, _n_threads
-    # Not known before: what is unpickled to start a process comes before its parent.
-    # What somebody has set since counts.
-    if (
-        _n_threads is not None
-        and multiprocessing.parent_process() is not None
-        and sys.modules["torch"].get_num_threads() == _n_threads
-    ):
+    global _is_due, _n_threads
+    if _is_spawned():
         _become_worker()
     _n_threads = None
-    if _is_worker and "torch" in sys.modules:
+    if _is_due and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-        _is_worker = False
+        _is_due = False
 
 
 def note_unpickled() -> None:
@@ -46,6 +40,23 @@ def note_unpickled() -> None:
     global _n_threads
     if "torch" in sys.modules:
         _n_threads = sys.modules["torch"].get_num_threads()
+
+
+def _is_spawned() -> bool:
+    """RETURNS (bool): Whether this is a worker that was not forked, and has as many
+    threads as it began with: what somebody has set since counts.
+    """
+    # Not known before: what is unpickled to start a process comes before its parent.
+    return (
+        _n_threads is not None
+        and multiprocessing.parent_process() is not None
+        and sys.modules["torch"].get_num_threads() == _n_threads
+    )
+
+
+# -- Forks, and the threads of the tokenizers library ------------------------------
+
+_value_before: Optional[str] = None
 
 
 def _before_fork() -> None:
@@ -62,8 +73,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _become_worker() -> None:
-    global _is_worker
-    _is_worker = True
+    global _is_due
+    _is_due = True
     # With "true", which many set to silence that message, it would hand work to threads
     # that are dead in a fork.
     os.environ[_VARIABLE] = "false"
