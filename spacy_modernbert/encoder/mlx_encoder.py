@@ -317,7 +317,7 @@ class MLXEncoder:
         )
 
     def _check_trains(self) -> None:
-        if self._quantization is not None and self._schemes:
+        if self._quantization is not None:
             raise ValueError(
                 Errors.QUANTIZED_CANNOT_TRAIN.format(value=self._quantization)
             )
