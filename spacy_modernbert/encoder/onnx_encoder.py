@@ -114,8 +114,10 @@ def open_session(
     session = ort.InferenceSession(
         model if isinstance(model, bytes) else str(model),
         options,
-        providers=[(provider, _provider_options(provider, gpu))]
-        + [("CPUExecutionProvider", {})] * (provider != "CPUExecutionProvider"),
+        providers=[
+            (each, _provider_options(each, gpu))
+            for each in dict.fromkeys((provider, "CPUExecutionProvider"))
+        ],
     )
     # Without the libraries of CUDA, ONNX Runtime silently uses the processor.
     if provider not in session.get_providers():
