@@ -35,7 +35,7 @@ _keep_attention = partial(
 )
 
 # From two widths, and whether there is a bias.
-Project = Callable[[int, int, bool], nn.Module]
+Project = Callable[[int, int, bool], Projection]
 
 
 class Embeddings(nn.Module):

@@ -6,7 +6,7 @@ other way round.
 """
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -20,13 +20,10 @@ from ..encoder.head import head_shapes
 from ..encoder.projection import Projection, cast
 from ..encoder.rounding import round_up
 from ..encoder.shapes import counts_shapes, round_batch
-from ..encoder.torch_model import ModernBert
+from ..encoder.torch_model import ModernBert, Project
 from ..encoder.transfer import to_device
 from ..encoder.weights import HEAD_PREFIX
 from .masking import MaskedBatch
-
-# From two widths, and whether there is a bias.
-Project = Callable[[int, int, bool], Projection]
 
 
 class PredictionHead(nn.Module):
