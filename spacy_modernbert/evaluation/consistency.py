@@ -1,7 +1,7 @@
 """Whether a name has one label all over a document."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from .counts import ratio
@@ -45,10 +45,7 @@ class Consistency:
             "names": self.names,
             "consistent": self.names - len(self.conflicts),
             "share": self.share,
-            "conflicts": [
-                {"document": each.document, "name": each.name, "labels": each.labels}
-                for each in self.conflicts
-            ],
+            "conflicts": [asdict(each) for each in self.conflicts],
         }
 
 
