@@ -8,9 +8,10 @@ import typer
 from wasabi import msg
 
 from spacy_modernbert.atomic import write_text
+from spacy_modernbert.corpora.splits import SPLITS
 
 from .cells import EXPERIMENTS, SEEDS, STEPS, cells_of
-from .run import SPLITS, Settings, is_done, read_record, run_cell
+from .run import Settings, is_done, read_record, run_cell
 from .table import make_page
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -16,6 +16,7 @@ from thinc.api import Config
 from benchmarks.machine import describe_machine, list_versions
 from benchmarks.process import make_environment
 from spacy_modernbert.atomic import write_text
+from spacy_modernbert.corpora.splits import SPLITS
 from spacy_modernbert.encoder.checkpoint import (
     CONFIG,
     TOKENIZER,
@@ -30,8 +31,6 @@ from spacy_modernbert.evaluation.curve import LOG_NAME
 from .cells import OVERLAPS, REFERENCE, STOCK, TIMES, Cell
 
 Record = Dict[str, Any]
-
-SPLITS = ("train", "dev", "test")
 
 _EVALUATIONS = 6
 _WARMUP = 0.1

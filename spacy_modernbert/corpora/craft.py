@@ -13,11 +13,10 @@ from .convert import ConvertedCorpus, convert
 from .files import content, decode, load_files
 from .knowtator import parse_knowtator
 from .raw import Annotation, RawDocument
-from .splits import check_splits
+from .splits import SPLITS, check_splits
 
 # In alphabetical order, which decides between annotations of the same span.
 LABELS = ("CHEBI", "CL", "GO_CC", "NCBITaxon", "PR", "SO", "UBERON")
-SPLITS = ("train", "dev", "test")
 # The names of a split's documents (PubMed's numbers), one a line
 IDS = "articles/ids/craft-ids-{split}.txt"
 TEXT = "articles/txt/{name}.txt"

@@ -5,6 +5,8 @@ from typing import Collection, Dict, Mapping, Sequence, Tuple
 
 from ..errors import Errors
 
+SPLITS = ("train", "dev", "test")
+
 # The split of "An Annotated Dataset of Literary Entities" (Bamman, Popat and Shen,
 # NAACL 2019): 80/10/10 by document. LitBank itself does not hold it; it is in
 # github.com/dbamman/NAACL2019-literary-entities, data/litbank/{train,dev,test}.ids.
