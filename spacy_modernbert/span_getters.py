@@ -17,7 +17,8 @@ from spacy.util import registry
 
 from .checks import is_int
 from .documents.alignment import Alignment, token_offsets
-from .documents.windows import Window, cut_windows, doc_breaks, warn_oversized
+from .documents.breaks import doc_breaks
+from .documents.windows import Window, cut_windows, warn_oversized
 from .documents.wordpieces import code_points
 from .errors import Errors, Warnings
 from .types import Ints

@@ -1,4 +1,4 @@
-"""Where a Doc is cut into windows, and which vectors are used for a token.
+"""How a Doc is cut into windows, and which vectors are used for a token.
 
 A Doc whose wordpieces fit is one window. A longer one is cut greedily from its
 start: a window is filled, then cut back to the end of a paragraph, else of a
@@ -16,19 +16,12 @@ from spacy.tokens import Doc
 
 from ..errors import Errors, Warnings
 from ..types import Ints, TokenRows, lay_ranges
-from .alignment import Alignment, token_offsets
-from .wordpieces import code_points, is_space
-
-# What ends after a token (`doc_breaks`).
-TOKEN, SENTENCE, PARAGRAPH = 0, 1, 2
+from .alignment import Alignment
+from .breaks import PARAGRAPH, SENTENCE, TOKEN, doc_breaks
 
 # The end of a paragraph or of a sentence is looked for in the last part of a full
 # window only: a window cut there still holds three quarters of what it could.
 _SHORTEST_WINDOW = 0.75
-
-_SENTENCE_FINAL = ".!?…‽։؟۔।॥။።。！？｡．"
-_CLOSERS = "\"'’”»)]}」』）】》〉］｝›"
-_LINE_ENDS = "\n\r\x85\u2028\u2029"
 
 # What has warned of tokens that are too long.
 _has_warned: "WeakSet[Any]" = WeakSet()
@@ -54,39 +47,6 @@ class Window:
     def n_pieces(self) -> int:
         """RETURNS (int): The wordpieces in it."""
         return self.piece_end - self.piece_start
-
-
-def doc_breaks(doc: Doc) -> Ints:
-    """What ends after each token of a Doc.
-
-    A paragraph ends after a stretch of whitespace that holds a blank line, that
-    is, two line ends or a paragraph separator (U+2029): the blank line stays with
-    the paragraph before it. Sentences are those of the Doc where they are
-    annotated. Else a sentence ends after a token of sentence-final punctuation and
-    the quotes and brackets that close directly after it.
-
-    doc (Doc): The Doc.
-    RETURNS (Ints): `(n_tokens,)` int8: 0 if only a token ends, 1 if a sentence
-        ends, 2 if a paragraph ends, as one does after the last token.
-    """
-    breaks = np.zeros(len(doc), dtype=np.int8)
-    if not len(doc):
-        return breaks
-    chars = code_points(doc.text)
-    starts, ends = token_offsets(doc)
-    if doc.has_annotation("SENT_START"):
-        sentence_starts = doc.to_array("SENT_START").astype(np.int64) == 1
-        breaks[:-1][sentence_starts[1:]] = SENTENCE
-    else:
-        breaks[_punctuated_ends(chars, starts, ends)] = SENTENCE
-    # The token before the one that a paragraph starts with.
-    paragraph_starts = _blank_line_ends(chars)
-    next_token = np.searchsorted(starts, paragraph_starts)
-    at_token = (next_token > 0) & (next_token < len(doc))
-    at_token[at_token] = starts[next_token[at_token]] == paragraph_starts[at_token]
-    breaks[next_token[at_token] - 1] = PARAGRAPH
-    breaks[-1] = PARAGRAPH
-    return breaks
 
 
 def warn_oversized(
@@ -357,35 +317,3 @@ def _next_start(
     if at < unshared.size and unshared[at] <= cut:
         return int(unshared[at])
     return next_start
-
-
-def _blank_line_ends(chars: Ints) -> Ints:
-    """Where stretches of whitespace that hold a blank line end, in characters."""
-    space = is_space(chars)
-    at = np.flatnonzero(space)
-    if not at.size:
-        return at
-    weights = np.isin(chars[at], code_points(_LINE_ENDS)).astype(np.int64)
-    weights[chars[at] == ord("\u2029")] = 2
-    # "\r\n" is one line end.
-    following = chars[np.minimum(at + 1, chars.size - 1)]
-    weights[(chars[at] == ord("\r")) & (following == ord("\n"))] = 0
-    firsts = np.flatnonzero(np.concatenate([[True], np.diff(at) > 1]))
-    lasts = np.append(firsts[1:], at.size) - 1
-    return at[lasts[np.add.reduceat(weights, firsts) >= 2]] + 1
-
-
-def _punctuated_ends(chars: Ints, starts: Ints, ends: Ints) -> Ints:
-    """The tokens at which sentences end, judged by punctuation alone."""
-    first_chars, last_chars = chars[starts], chars[ends - 1]
-    marks = code_points(_SENTENCE_FINAL)
-    # A token of punctuation only: "Mr." and "3.5" are not.
-    final = np.isin(first_chars, marks) & np.isin(last_chars, marks)
-    # What closes must follow directly: the quote in `. "Yes` opens.
-    closing = final | np.isin(first_chars, code_points(_CLOSERS))
-    closing[:1] = False
-    closing[1:] &= starts[1:] == ends[:-1]
-    # A group: a token and the punctuation that closes after it.
-    heads = np.flatnonzero(~closing)
-    group_ends = np.append(heads[1:], starts.size) - 1
-    return group_ends[np.logical_or.reduceat(final, heads)]

@@ -7,10 +7,10 @@ import numpy as np
 from spacy.tokens import Doc
 
 from ..documents.alignment import Alignment, align, token_offsets
+from ..documents.breaks import doc_breaks
 from ..documents.windows import (
     Window,
     cut_doc,
-    doc_breaks,
     token_owners,
     token_rows,
     warn_oversized,
