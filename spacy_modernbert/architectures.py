@@ -12,7 +12,8 @@ from .checks import is_number
 from .errors import Errors
 from .layers.encode import encode_docs
 from .layers.pool import pool_tokens
-from .layers.shim import EncoderSettings, EncoderShim
+from .layers.settings import EncoderSettings
+from .layers.shim import EncoderShim
 from .layers.standardize import standardized
 from .layers.tok2vec import keep_vectors, modernbert_tok2vec
 from .span_getters import SpanGetter, ensure_span_getters_registry

@@ -30,7 +30,8 @@ from .layers.budget import Budget
 from .layers.encode import find_layers, get_shim
 from .layers.passes import encode_batches, run_passes
 from .layers.plan import Plan, make_plan
-from .layers.shim import EncoderSettings, EncoderShim
+from .layers.settings import EncoderSettings
+from .layers.shim import EncoderShim
 from .layers.workers import run_single_threaded_if_worker
 from .pipelines import (
     EncoderBlock,

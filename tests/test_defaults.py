@@ -10,7 +10,7 @@ import srsly
 
 from spacy_modernbert.architectures import ModernBertModel_v1, Tok2VecModernBert_v1
 from spacy_modernbert.components import DEFAULT_CONFIG
-from spacy_modernbert.layers.shim import EncoderSettings
+from spacy_modernbert.layers.settings import EncoderSettings
 from spacy_modernbert.pretraining.settings import PretrainingSettings
 from spacy_modernbert.span_getters import long_context_spans_v1
 

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from spacy_modernbert.embeddings import load_embedder
-from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
+from spacy_modernbert.layers.settings import EncoderSettings
+from spacy_modernbert.layers.shim import EncoderShim
 from spacy_modernbert.pretraining.run import Pretraining
 from spacy_modernbert.pretraining.settings import Phase, PretrainingSettings
 

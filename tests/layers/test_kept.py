@@ -16,7 +16,8 @@ from spacy_modernbert.layers import ahead
 from spacy_modernbert.layers.encode import encode_docs, get_shim, plan_docs
 from spacy_modernbert.layers.kept import KeptVectors
 from spacy_modernbert.layers.pool import pool_tokens
-from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
+from spacy_modernbert.layers.settings import EncoderSettings
+from spacy_modernbert.layers.shim import EncoderShim
 from spacy_modernbert.layers.tok2vec import KEPT, modernbert_tok2vec
 from spacy_modernbert.span_getters import LongContextSpans
 

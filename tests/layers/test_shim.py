@@ -11,7 +11,8 @@ from thinc.api import SGD, Adam, Shim
 
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.encode import find_layers, get_shim
-from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim, encoders_apart
+from spacy_modernbert.layers.settings import EncoderSettings
+from spacy_modernbert.layers.shim import EncoderShim, encoders_apart
 
 from ..util import (
     gradients_of,

@@ -7,7 +7,8 @@ from thinc.api import Dropout, Linear, chain, reduce_mean
 
 from spacy_modernbert.layers.encode import encode_docs, get_shim
 from spacy_modernbert.layers.pool import pool_tokens
-from spacy_modernbert.layers.shim import EncoderSettings, EncoderShim
+from spacy_modernbert.layers.settings import EncoderSettings
+from spacy_modernbert.layers.shim import EncoderShim
 from spacy_modernbert.layers.tok2vec import modernbert_tok2vec
 from spacy_modernbert.span_getters import LongContextSpans
 
