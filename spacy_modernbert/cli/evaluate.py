@@ -125,7 +125,7 @@ def evaluate(
         curve = read_curve(log or logs[0])
         if log is not None and not curve:
             raise ValueError(Errors.NO_CURVE.format(path=log))
-        nlp, other = load(pipeline), None if compare is None else load(compare)
+        nlp, *others = map(load, folders)
         prediction = predict(nlp, data)
         docs = score_docs(prediction)
         _check_annotated(docs, prediction, data)
@@ -140,9 +140,12 @@ def evaluate(
             **summarize(docs, resampling, seen),
             "learning_curve": list(map(asdict, curve)),
             "performance": read_performance(prediction.nlp.meta),
-            "comparison": None
-            if other is None
-            else {"pipeline": compare, **_compare(other, data, docs, resampling)},
+            "comparison": {
+                "pipeline": compare,
+                **_compare(others[0], data, docs, resampling),
+            }
+            if others
+            else None,
         }
         scores = score_as_spacy(prediction)
         try:
@@ -185,13 +188,13 @@ def _find(pipeline: str) -> Path:
     return folder
 
 
-def load(pipeline: str) -> Language:
+def load(folder: Path) -> Language:
     """Load a pipeline to be scored.
 
-    pipeline (str): Its folder or package.
+    folder (Path): Its folder.
     RETURNS (Language): The pipeline.
     """
-    nlp = load_model(find_pipeline(pipeline) or pipeline)
+    nlp = load_model(folder)
     # spaCy's limit guards parsers against running out of memory. Here, every document
     # is to be scored.
     nlp.max_length = sys.maxsize

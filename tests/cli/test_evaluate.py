@@ -86,7 +86,7 @@ def test_it_writes_what_spacy_evaluate_writes(evaluated, pipeline, data, tmp_pat
 def test_its_speed_is_that_of_spacy(ruler, tmp_path):
     """In which tokenizing counts."""
     data = write_docs(tmp_path / "a.spacy", *[(["Ann", "goes"], "PERSON")] * 3)
-    nlp = load(str(ruler))
+    nlp = load(ruler)
     tokenizer = nlp.tokenizer
 
     def tokenize(text):
@@ -519,11 +519,11 @@ def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
             token.is_sent_start = True
         return doc
 
-    wanted = score_docs(predict(load(str(pipeline)), data))
+    wanted = score_docs(predict(load(pipeline), data))
     Language.component("break_everywhere", func=break_everywhere)
     nlp.add_pipe("break_everywhere")
     nlp.to_disk(tmp_path / "behind")
-    found = score_docs(predict(load(str(tmp_path / "behind")), data))
+    found = score_docs(predict(load(tmp_path / "behind"), data))
     for doc, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(doc.distances, other.distances)
         assert doc.matches == other.matches
@@ -531,7 +531,7 @@ def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
     nlp.remove_pipe("break_everywhere")
     nlp.add_pipe("break_everywhere", first=True)
     nlp.to_disk(tmp_path / "before")
-    others = score_docs(predict(load(str(tmp_path / "before")), data))
+    others = score_docs(predict(load(tmp_path / "before"), data))
     assert any(
         (doc.distances != other.distances).any()
         for doc, other in zip(others, wanted, strict=True)
