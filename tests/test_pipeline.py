@@ -347,7 +347,8 @@ def test_sent_to_another_process(trained):
 SPAWN = """
 import json, multiprocessing, sys
 import spacy, torch
-from spacy.tokens import Doc, Span
+from spacy.language import Language
+from spacy.tokens import Doc
 
 Doc.set_extension("n_threads", default=0)
 
