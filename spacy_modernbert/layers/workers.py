@@ -10,27 +10,31 @@ cores, and therefore done in spawned ones, too, as on macOS.
 import multiprocessing
 import os
 import sys
+import threading
 from typing import Optional
 
 _VARIABLE = "TOKENIZERS_PARALLELISM"
 
-# Whether this process is a worker in which torch has not been limited yet.
-_is_due = False
+_is_worker = False
+# Where torch has been limited. OpenMP has a number of threads for each thread that
+# encodes, and the one that was copied by a fork still has that of before.
+_this_thread = threading.local()
 # How many threads torch had when an encoder was unpickled.
 _n_threads: Optional[int] = None
 
 
 def run_single_threaded_if_worker() -> None:
-    """Call before encoding. In a worker, torch is limited to one thread; in any other
-    process, nothing happens.
+    """Call before encoding. In a worker, torch is limited to one thread, once in each
+    thread that encodes; in any other process, nothing happens.
     """
-    global _is_due, _n_threads
+    global _n_threads
     if _is_spawned():
         _become_worker()
     _n_threads = None
-    if _is_due and "torch" in sys.modules:
+    is_due = _is_worker and not getattr(_this_thread, "is_limited", False)
+    if is_due and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-        _is_due = False
+        _this_thread.is_limited = True
 
 
 def note_unpickled() -> None:
@@ -73,8 +77,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _become_worker() -> None:
-    global _is_due
-    _is_due = True
+    global _is_worker, _this_thread
+    _is_worker, _this_thread = True, threading.local()
     # With "true", which many set to silence that message, it would hand work to threads
     # that are dead in a fork.
     os.environ[_VARIABLE] = "false"
