@@ -1,5 +1,6 @@
 """What the encoders that can only predict have in common: OpenVINO and ONNX Runtime."""
 
+import ctypes
 import os
 import sys
 import threading
@@ -9,7 +10,6 @@ from typing import (
     Any,
     Callable,
     Generic,
-    List,
     Mapping,
     NoReturn,
     Optional,
@@ -158,12 +158,16 @@ class PerProcess(Generic[MadeT]):
         # A thread that the fork has not copied may hold the lock for ever.
         self._lock = threading.Lock()
         if self._made is not None:
-            _orphans.append(self._made[1])
+            _never_release(self._made[1])
             self._made = None
 
 
 _per_process: "WeakSet[PerProcess[Any]]" = WeakSet()
-_orphans: List[Any] = []
+
+
+def _never_release(made: Any) -> None:
+    """Keep what was made for ever. A list would be emptied when Python shuts down."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
 
 
 def _fork_all() -> None:

@@ -383,7 +383,7 @@ def test_threads_that_encode_at_once(encoder):
 
 
 FORK = """
-import gc, multiprocessing, os, sys, threading
+import gc, multiprocessing, os, signal, sys, threading
 import numpy as np
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.openvino_encoder import OpenVinoEncoder
@@ -397,12 +397,14 @@ encoder = OpenVinoEncoder(config, init_tensors(config, seed=0), precision="float
 batch = PackedBatch(np.arange(20), np.array([0, 5, 20], np.int32))
 if sys.argv[1] == "after":
     encoder.encode(batch)
-    # To let go of it, without having used it, is not to wait for the parent's threads.
+    # To let go of it, without having used it, is not to wait for the parent's threads,
+    # nor is to end as a script does, and web servers' workers do.
     child = os.fork()
     if child == 0:
+        signal.alarm(60)
         del encoder
         gc.collect()
-        os._exit(0)
+        sys.exit(0)
     assert os.waitpid(child, 0)[1] == 0
 forked = threading.Event()
 if sys.argv[1] == "meanwhile":
