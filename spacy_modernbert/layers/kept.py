@@ -57,7 +57,8 @@ class KeptVectors:
         keys = [_key(plan) for plan in plans]
         missing = [i for i, key in enumerate(keys) if key not in vectors]
         made = dict(zip(missing, make(missing) if missing else (), strict=True))
-        is_full = [not self._keep(keys[i], rows) for i, rows in made.items()]
+        # If so, what was made by the old encoder is kept nowhere.
+        is_full = [not self._keep(vectors, keys[i], rows) for i, rows in made.items()]
         if any(is_full) and not self._was_full:
             self._was_full = True
             self._warn(made[missing[0]].shape[1])
@@ -65,16 +66,16 @@ class KeptVectors:
             made[i] if i in made else vectors[key].copy() for i, key in enumerate(keys)
         ]
 
-    def _keep(self, key: bytes, rows: Floats) -> bool:
-        """RETURNS (bool): Whether there is room for the rows, or they are kept already:
-        a batch may hold a Doc twice.
+    def _keep(self, vectors: Dict[bytes, Floats], key: bytes, rows: Floats) -> bool:
+        """RETURNS (bool): Whether there is room for the rows, or they need none: a
+        batch may hold a Doc twice.
         """
-        if key in self._vectors:
+        if key in vectors or vectors is not self._vectors:
             return True
         if self.n_bytes + rows.nbytes > self.max_bytes:
             return False
         # A copy: a view would hold the whole array that these rows are part of.
-        self._vectors[key] = rows.copy()
+        vectors[key] = rows.copy()
         self.n_bytes += rows.nbytes
         return True
 

@@ -237,6 +237,8 @@ def test_dropped_by_another_thread_meanwhile(checkpoint, nlp):
 
     found = kept.recall(get_shim(encode).loaded.encoder, plans, make)
     np.testing.assert_array_equal(found[0], wanted[0])
+    # What the old encoder has made is not for the new one.
+    assert kept.n_bytes == 0 and not kept._vectors
 
 
 def test_a_pipeline_learns(checkpoint, tmp_path):
