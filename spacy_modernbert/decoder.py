@@ -136,8 +136,10 @@ def predict_entities(pipe: Parser, docs: Sequence[Doc]) -> Optional[List[DocEnti
     tokens = read_tokens(docs, labels, actions)
     if tokens is None:
         return None
+    # Before encoding, which takes long: they belong to the actions.
+    weights = read_weights(pipe.model)
     hidden = hidden_vectors(pipe.model.layers[0], docs)
-    spans = decode(hidden, read_weights(pipe.model), tokens, actions)
+    spans = decode(hidden, weights, tokens, actions)
     return split_spans(spans, docs, labels)
 
 
