@@ -977,7 +977,7 @@ class Warnings:
     )
     SMALLER_PASSES = (
         "The encoder's device has too little memory for a pass of {total} wordpieces. "
-        "The pass is repeated in halves, and from now on passes hold at most {budget} "
+        "The pass is repeated in halves, and for now passes hold at most {budget} "
         "wordpieces, or fewer if that is still too much. Results are the same. Set "
         "max_batch_wordpieces to a size that fits, to avoid failed attempts."
     )

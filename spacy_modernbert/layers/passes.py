@@ -3,7 +3,7 @@
 However many Docs there are, only one pass is held at a time, with what is needed of the
 results of those before it (unless one trains with dropout: see `encode_batches`). A
 pass that the device has too little memory for is made again in two halves, and its size
-is remembered, so that this happens once and not with each batch.
+is remembered for a while, so that this does not happen with each batch.
 """
 
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
@@ -150,4 +150,5 @@ def run_passes(
             budget.cut_below(batch)
             waiting.append(batch)
         else:
+            budget.note_success(batch)
             start += batch.total

@@ -66,7 +66,7 @@ class EncoderShim(Shim):
     Making a shim reads no file: the encoder comes with `start` (when a pipeline is
     initialized), with `load` or with `from_bytes`. Until then, `loaded` is an error.
     Threads may share a shim to predict: that changes nothing in it, except that the
-    budget shrinks if the device runs out of memory.
+    budget shrinks if the device runs out of memory, and grows again.
     """
 
     def __init__(self, settings: EncoderSettings):

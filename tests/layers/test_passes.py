@@ -6,6 +6,7 @@ from spacy.tokens import Doc
 
 from spacy_modernbert.encoder.pooling import pool_means
 from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
+from spacy_modernbert.layers import budget
 from spacy_modernbert.layers.budget import Budget
 from spacy_modernbert.layers.encode import get_shim, plan_docs
 from spacy_modernbert.layers.passes import encode_batches, pool_passes
@@ -123,6 +124,21 @@ def test_smaller_passes_where_memory_is_short(checkpoint, docs):
         layer.predict(docs)
     assert len(device.refused) == n_refused
     assert get_shim(layer).budget.wordpieces <= 150
+
+
+def test_larger_passes_where_there_is_memory_again(checkpoint, docs, monkeypatch):
+    monkeypatch.setattr(budget, "_PATIENCE", 3)
+    model = make_tok2vec(checkpoint, window=64)
+    wanted = model.predict(docs)
+    device = put_on_small_device(model, 150)
+    with pytest.warns(UserWarning, match="passes hold"):
+        model.predict(docs)
+    device.memory = 10_000
+    for _ in range(20):
+        found = model.predict(docs)
+    assert device.encoded[-1] == plan_docs(model.layers[0], docs).total > 300
+    for rows, wanted_rows in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(rows, wanted_rows, atol=1e-5)
 
 
 def test_windows_do_not_depend_on_memory(checkpoint, docs):
