@@ -144,7 +144,9 @@ def same_place(one: Path, other: Path) -> bool:
     """
     if one.resolve() == other.resolve():
         return True
-    return one.exists() and other.exists() and one.samefile(other)
+    with suppress(OSError):  # of what does not exist
+        return one.samefile(other)
+    return False
 
 
 def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:

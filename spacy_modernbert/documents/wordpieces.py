@@ -137,7 +137,7 @@ class WordpieceTokenizer:
         embedding table needs."""
         known = self._tokenizer.get_vocab(with_added_tokens=True).values()
         # What is put around a text has ids of its own in a `tokenizer.json`.
-        return max(*known, *self.prefix_ids, *self.suffix_ids) + 1
+        return max([*known, *self.prefix_ids, *self.suffix_ids]) + 1
 
     def check_fits(self, vocab_size: int, source: str) -> None:
         """Check that an encoder has a vector for each wordpiece.
