@@ -181,7 +181,7 @@ def test_chosen_when_loading(trained, backend, monkeypatch):
 def test_what_is_not_there(trained, backend, only_torch_installed, monkeypatch):
     """The message has the command that installs it."""
     extra = rf"spacy-modernbert\[{backend}\]"
-    wanted = f"'{backend}' cannot run here.*pip install '{extra}'"
+    wanted = f"'{backend}' cannot run here.*pip install \"{extra}\""
     with pytest.raises(ValueError, match=wanted):
         load_exact(trained, backend)
     monkeypatch.setenv("SPACY_MODERNBERT_BACKEND", backend)
