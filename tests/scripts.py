@@ -1,5 +1,6 @@
 """Scripts in fresh processes: what they import, and what they have in memory."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,31 @@ def run_script(
         run_python("-c", script, *arguments, stdin=stdin, env=env, timeout=timeout)
     )
 
+
+# The head of a script that imports once what takes long, and does what needs a process
+# of its own in forks. They run one after the other, and say how they ended as
+# `subprocess` does.
+FORKS = """
+import os, sys, traceback
+
+def fork(run):
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            run()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+needs_forks = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="there are no forks here"
+)
 
 # The head of a script that measures resident memory, and its peaks. Not getrusage's:
 # that of a fresh process begins with the peak of the process that started it.

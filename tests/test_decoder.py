@@ -1,6 +1,5 @@
 """The compiled decoder. spaCy's parser is the oracle."""
 
-import os
 import sys
 from functools import partial
 
@@ -24,7 +23,7 @@ require("numba", reason="The decoder is compiled with Numba.")
 from spacy_modernbert import decoder, transitions  # noqa: E402
 
 from .recognizers import make_doc, make_pipe, nlp  # noqa: E402
-from .scripts import run_script  # noqa: E402
+from .scripts import FORKS, needs_forks, run_script  # noqa: E402
 
 TEXTS = [make_text(seed, 3) for seed in range(200, 206)]
 ATTRIBUTES = ["ENT_IOB", "ENT_TYPE", "ENT_KB_ID", "ENT_ID"]
@@ -329,41 +328,41 @@ def test_with_a_broken_numba(trained, monkeypatch, tmp_path):
         components.import_compiled.cache_clear()
 
 
-def test_numba_is_imported_when_it_is_needed():
-    code = (
-        "import sys, spacy; nlp = spacy.blank('en'); "
-        "import spacy_modernbert.components; assert 'numba' not in sys.modules"
-    )
-    run_script(code)
-
-
-FROM_CACHE = """
-import sys
+# Numba reads its settings when it is imported, which each fork does by itself.
+OF_NUMBA = """
 import numpy as np
-from spacy_modernbert import transitions
+import spacy_modernbert.components
 
-if len(sys.argv) > 1:
-    transitions._RULES = sys.argv[1]
-from spacy_modernbert import decoder
+assert "numba" not in sys.modules
 
-ones = np.ones(3, np.float32)
-assert decoder._dot(ones, ones) == 3
-print(len(decoder._dot.stats.cache_hits))
+def count_hits(rules=None):
+    from spacy_modernbert import transitions
+    if rules is not None:
+        transitions._RULES = rules
+    from spacy_modernbert import decoder
+    ones = np.ones(3, np.float32)
+    assert decoder._dot(ones, ones) == 3
+    print(len(decoder._dot.stats.cache_hits))
+
+def do_without_compiler():
+    os.environ["NUMBA_DISABLE_JIT"] = "1"
+    from spacy_modernbert import decoder, learner
+    print(type(decoder._dot).__name__)
+
+os.environ["NUMBA_CACHE_DIR"] = sys.argv[1]
+runs = [count_hits, count_hits, lambda: count_hits("new"), do_without_compiler]
+assert [fork(run) for run in runs] == [0, 0, 0, 0]
 """
 
 
-def test_compiled_code_is_that_of_the_rules(tmp_path):
-    """Numba itself looks only at the file in which a function stands: after an update
-    of the rules, it would go on with the code of the old ones.
+@needs_forks
+def test_settings_of_numba(tmp_path):
+    """Compiled code is that of the rules, of which Numba itself knows nothing: it looks
+    only at the file in which a function stands, and after an update of the rules would
+    go on with the code of the old ones. And both modules work without its compiler.
     """
-    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    found = [run_script(FROM_CACHE, *rules, env=env) for rules in ([], [], ["new"])]
-    assert [int(n_hits) for n_hits in found] == [0, 1, 0]
-
-
-def test_without_numbas_compiler():
-    env = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    run_script("from spacy_modernbert import decoder, learner", env=env)
+    found = run_script(FORKS + OF_NUMBA, tmp_path).split()
+    assert found == ["0", "1", "0", "function"]
 
 
 def test_without_a_folder_for_compiled_code(monkeypatch):
