@@ -210,19 +210,3 @@ assert not hasattr(registry, "span_getters")
 assert registry.resolve({{"model": {config!r}}})["model"].name
 """
     run_script(script)
-
-
-def test_inline_models_need_no_transformers(checkpoint):
-    script = f"""
-import sys
-sys.modules["transformers"] = sys.modules["spacy_transformers"] = None
-from pathlib import Path
-import spacy_modernbert.architectures
-from tests.util import make_tok2vec
-from spacy.tokens import Doc
-from spacy.vocab import Vocab
-model = make_tok2vec(Path({str(checkpoint)!r}))
-assert model.predict([Doc(Vocab(), words=["Oslo"])])[0].shape == (1, 32)
-"""
-    # Span getters come with entry points; nothing else is imported for them.
-    run_script(script)

@@ -1,7 +1,6 @@
 """Every backend in spaCy's hands: the same pipeline, whatever it was trained on."""
 
 import copy
-import os
 
 import numpy as np
 import pytest
@@ -43,6 +42,8 @@ def encode(nlp, texts):
 
 def test_trained_elsewhere(trained, backend):
     """What torch trained on the CPU gives the same entities, in the same order."""
+    if backend == "cpu":
+        pytest.skip("it is what the others are compared with")
     found = entities(load_exact(trained, backend).pipe(TEXTS))
     assert found == entities(load_exact(trained, "cpu").pipe(TEXTS))
     assert sum(map(len, found)) > len(TEXTS)
@@ -137,23 +138,33 @@ def test_bytes(trained, backend):
 
 # In a process of its own, since a fork that hangs would hang the tests.
 PROCESSES = """
-import sys
+import os, sys
 import spacy
+from tests.pipelines import loaded_encoder
+from tests.util import entities, some_entities
 
-nlp = spacy.load(sys.argv[1])
-texts = sys.argv[2:]
-wanted = [[(e.start, e.end, e.label_) for e in doc.ents] for doc in nlp.pipe(texts)]
-docs = list(nlp.pipe(texts, n_process=2, batch_size=2))
-found = [[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]
-assert found == wanted and [doc.text for doc in docs] == texts
+folder, backends, *texts = sys.argv[1:]
+for backend in backends.split():
+    print(backend, file=sys.stderr)
+    os.environ["SPACY_MODERNBERT_BACKEND"] = backend
+    nlp = spacy.load(folder)
+    assert loaded_encoder(nlp).device.startswith(backend)
+    wanted = some_entities(nlp.pipe(texts))
+    docs = list(nlp.pipe(texts, n_process=2, batch_size=2))
+    assert entities(docs) == wanted and [doc.text for doc in docs] == texts
 """
 
 
-def test_processes_after_use(trained, backend):
-    if backend == "cuda":
-        pytest.skip("CUDA cannot be used in a fork")
-    env = {**os.environ, "SPACY_MODERNBERT_BACKEND": backend}
-    run_script(PROCESSES, trained, *TEXTS, env=env)
+def test_processes_after_use(trained):
+    """On the CPU, test_pipeline.py shows it, and CUDA cannot be used in a fork."""
+    backends = [
+        name
+        for name in NAMES
+        if name not in ("cpu", "cuda") and not look_for(name).missing
+    ]
+    if not backends:
+        pytest.skip("there is torch on the CPU only")
+    run_script(PROCESSES, trained, " ".join(backends), *TEXTS)
 
 
 # -- The ways to choose one -----------------------------------------------------
@@ -189,13 +200,45 @@ def test_what_is_not_there(trained, backend, only_torch_installed, monkeypatch):
         spacy.load(trained)
 
 
-def test_a_torch_pipeline_imports_no_other_library(trained):
-    script = """
+# -- What is imported -----------------------------------------------------------
+
+# On the way: an inline encoder needs no transformers. Span getters come with entry
+# points; nothing else is imported for them.
+IMPORTS = """
 import sys
+
+def check(*modules):
+    found = [name for name in modules if name in sys.modules]
+    assert not found, found
+
+unneeded = ["transformers", "spacy_transformers"]
+sys.modules.update(dict.fromkeys(unneeded))
+import spacy_modernbert.architectures
+from tests.util import make_examples, make_tok2vec
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
+
+trained, checkpoint = sys.argv[1:]
+model = make_tok2vec(checkpoint)
+assert model.predict([Doc(Vocab(), words=["Oslo"])])[0].shape == (1, 32)
+for name in unneeded:
+    del sys.modules[name]
+
 import spacy
-nlp = spacy.load(sys.argv[1])
-nlp("Anna Berg went to Oslo.")
-others = {"mlx", "onnx", "onnxruntime", "openvino"}
-assert not others & set(sys.modules), others & set(sys.modules)
+from tests.pipelines import make_nlp
+
+nlp = make_nlp(checkpoint)
+check("numba")
+nlp.initialize(lambda: make_examples(nlp, 1))
+for each in (nlp, spacy.load(trained)):
+    each("Anna Berg went to Oslo.")
+ours = "spacy_modernbert.encoder."
+check("mlx", "mlx.core", "onnx", "onnxruntime", "openvino")
+check(*(f"{ours}{name}_encoder" for name in ("mlx", "onnx", "openvino")))
+assert ours + "torch_encoder" in sys.modules
 """
-    run_script(script, trained)
+
+
+def test_a_torch_pipeline_imports_no_other_library(trained, checkpoint):
+    """And Numba, which takes seconds, no sooner than it has something to decode."""
+    run_script(IMPORTS, trained, checkpoint)
