@@ -30,7 +30,7 @@ from spacy_modernbert.text_files import TextSource
 
 from ..commands import done, failed, invoke, words
 from ..pipelines import add_own_code, change_settings
-from ..scripts import run_python
+from ..scripts import FORKS, needs_forks, run_script
 from ..util import make_checkpoint, make_text, read_jsonl, require
 
 TEXTS = [make_text(seed, seed % 4) for seed in range(24)]  # some are empty
@@ -422,23 +422,31 @@ def test_a_beginning_that_was_copied_in_part(run, interrupt, text_file, tmp_path
     assert path.read_bytes() == before and not output.exists()
 
 
-# The command, killed as it is about to sync its `number`-th write.
+# The command with an output each, killed as it is about to sync its `number`-th write.
 KILLED = """
-import os, signal, sys
+import json, signal
 from spacy_modernbert import atomic
 from spacy_modernbert.cli import app, vector_files
+from spacy_modernbert.embeddings import load_embedder
 
-number, *arguments = sys.argv[1:]
-seen, sync = [], atomic.sync
+outputs, text_file, model, *options = sys.argv[1:]
+load_embedder(model, backend="cpu")  # which imports all that an encoder needs
+options += ["--model", model, "--backend", "cpu"]
 
-def sync_or_die(stream):
-    seen.append(stream)
-    if len(seen) == int(number):
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    sync(stream)
+def embed(output, number):
+    seen, sync = [], atomic.sync
 
-atomic.sync = vector_files.sync = sync_or_die
-app(["embed", *arguments])
+    def sync_or_die(stream):
+        seen.append(stream)
+        if len(seen) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(stream)
+
+    atomic.sync = vector_files.sync = sync_or_die
+    app(["embed", text_file, output, *options])
+
+for output, number in json.loads(outputs).items():
+    assert fork(lambda: embed(output, number)) == -signal.SIGKILL
 """
 
 
@@ -486,23 +494,25 @@ def test_killed_when_the_file_is_there(
     assert not vector_files.partial_folder(output).exists()
 
 
-@pytest.mark.parametrize("number", [3, 5, 8])  # two states, and then vectors
-def test_killed(run, checkpoint, wanted, tmp_path, number):
+@needs_forks
+def test_killed(run, checkpoint, wanted, tmp_path):
     """In the middle of its work, and of whatever it was writing."""
-    text_file, output = tmp_path / "in.txt", tmp_path / "out.npy"
+    text_file = tmp_path / "in.txt"
     text_file.write_text("".join(f"{text}\n" for text in TEXTS * 20))
     # Another process is to find the same, on any processor.
     options = ["--precision", "float32", *SMALL]
-    arguments = [text_file, output, "--model", checkpoint, "--backend", "cpu"]
-    result = run_python("-c", KILLED, number, *arguments, *options)
-    # By SIGKILL, or on Windows, which has none, by SIGTERM.
-    assert result.returncode in (-9, 15), result.stderr
-    state = json.loads((tmp_path / "out.npy.partial" / "state.json").read_text())
-    assert state["n_texts"] < len(TEXTS) * 20
-    assert (state["n_texts"] > 0) == (number > 3)
-    assert not output.exists()
-    done(run(text_file, output, *options))
-    assert_vectors(np.load(output), np.tile(wanted, (20, 1)))
+    # Two states, and then vectors.
+    numbers = {tmp_path / f"{number}.npy": number for number in (3, 5, 8)}
+    outputs = json.dumps({str(path): number for path, number in numbers.items()})
+    run_script(FORKS + KILLED, outputs, text_file, checkpoint, *options)
+    for output, number in numbers.items():
+        partial = vector_files.partial_folder(output)
+        state = json.loads((partial / "state.json").read_text())
+        assert state["n_texts"] < len(TEXTS) * 20
+        assert (state["n_texts"] > 0) == (number > 3)
+        assert not output.exists()
+        done(run(text_file, output, *options))
+        assert_vectors(np.load(output), np.tile(wanted, (20, 1)))
 
 
 def test_two_at_once(run, text_file, tmp_path):
