@@ -20,8 +20,7 @@ from spacy_modernbert.cli.evaluate import (
 )
 
 from ..commands import done, failed, invoke
-from ..pipelines import shared_nlp, start
-from ..scripts import run_python, succeeded
+from ..pipelines import add_own_code, shared_nlp, start
 from ..util import make_examples, make_text, require
 
 # `cli.evaluate` is the function.
@@ -60,12 +59,13 @@ def pipeline(trained, data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(pipeline, trained, data, tmp_path_factory):
-    """The command with all that it can do, as a user runs it."""
-    folder = tmp_path_factory.mktemp("metrics")
-    command = ["-m", "spacy", "modernbert", "evaluate", pipeline, data]
-    command += ["--train", data, "--samples", 200, "--compare", trained]
-    command += ["-o", folder / "new" / "a.json", "-r", folder / "new" / "a.html"]
-    return succeeded(run_python(*command)), folder / "new"
+    """The command with all that it can do."""
+    folder = tmp_path_factory.mktemp("metrics") / "new"
+    options = ["--train", data, "--samples", 200, "--compare", trained]
+    options += ["-o", folder / "a.json", "-r", folder / "a.html"]
+    result = run(pipeline, data, *options)
+    done(result)
+    return result.output, folder
 
 
 def test_it_writes_what_spacy_evaluate_writes(evaluated, pipeline, data, tmp_path):
@@ -108,9 +108,6 @@ def test_it_evaluates(evaluated, pipeline, trained, data):
     for label, scores in metrics["ents_per_type"].items():
         ours = evaluation["labels"][label]
         assert {key: ours[key] for key in "prf"} == pytest.approx(scores)
-    assert evaluation["command"].split()[:5] == [
-        "python", "-m", "spacy", "modernbert", "evaluate",
-    ]  # fmt: skip
     assert str(pipeline) in evaluation["command"]
     assert evaluation["versions"]["spacy"] == spacy.__version__
     assert evaluation["window"] == {"window": 32, "overlap": 8}
@@ -492,21 +489,11 @@ def test_the_seed_of_the_draws(trained, data, tmp_path):
 
 
 def test_code_of_ones_own(trained, data, tmp_path):
-    """In a process that has not met it."""
-    (tmp_path / "code.py").write_text(
-        "from spacy.language import Language\n\n"
-        "@Language.component('of_ones_own')\ndef of_ones_own(doc):\n    return doc\n"
-    )
-    config = spacy.load(trained).config.copy()
-    config["nlp"]["pipeline"].append("of_ones_own")
-    config["components"]["of_ones_own"] = {"factory": "of_ones_own"}
     shutil.copytree(trained, tmp_path / "nlp")
-    config.to_disk(tmp_path / "nlp" / "config.cfg")
-    command = ["-m", "spacy", "modernbert", "evaluate", tmp_path / "nlp"]
-    command += [data, "--samples", "9", "-o", tmp_path / "m.json"]
-    for more, works in (([], False), (["--code", tmp_path / "code.py"], True)):
-        result = run_python(*command, *more)
-        assert (result.returncode == 0) == works, result.stdout
+    code = add_own_code(tmp_path / "nlp")
+    arguments = [tmp_path / "nlp", data, "--samples", 9, "-o", tmp_path / "m.json"]
+    assert "of_ones_own" in failed(run(*arguments))
+    done(run(*arguments, "--code", code))
     assert (tmp_path / "m.json").is_file()
 
 
