@@ -4,6 +4,7 @@ import io
 
 import pytest
 import spacy
+from spacy.cli.train import train as spacy_train
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from spacy.util import load_config, registry
@@ -18,7 +19,6 @@ from spacy_modernbert.loggers import (
     read_memory,
 )
 
-from .scripts import run_python
 from .util import ROOT, read_jsonl
 
 NAME = "spacy-modernbert.ProgressLogger.v1"
@@ -63,18 +63,16 @@ def test_it_is_registered():
         progress_logger_v1(3)
 
 
-def test_spacy_train(overrides, tmp_path):
-    """As a user runs it, with the output in a file."""
-    arguments = [f"--{name}={value}" for name, value in overrides.items()]
-    done = run_python("-m", "spacy", "train", RECIPE, "-o", tmp_path, *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_spacy_train(overrides, tmp_path, capsys):
+    """With the output in a file."""
+    spacy_train(RECIPE, tmp_path, overrides=overrides)
+    said = capsys.readouterr()
     # Plain lines, and no bar.
-    assert "\r" not in done.stdout + done.stderr and "%|" not in done.stderr
-    (header,) = [line for line in done.stdout.splitlines() if "PIECES/S" in line]
+    assert "\r" not in said.out + said.err and "%|" not in said.err
+    lines = said.out.splitlines()
+    (header,) = [line for line in lines if "PIECES/S" in line]
     columns = len(header.split()) - 1  # "LOSS MODERNBERT_NER" is one of two words
-    rows = [
-        line.split() for line in done.stdout.splitlines() if line.strip()[:1].isdigit()
-    ]
+    rows = [line.split() for line in lines if line.strip()[:1].isdigit()]
     assert [row[1] for row in rows] == ["0", "2", "4"]
     # Before a second step is made, nothing is known of speed and time left; on some
     # systems, nothing ever is of memory.
