@@ -392,27 +392,32 @@ def refuse(*args, **kwargs):
 
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import spacy
-nlp = spacy.load(sys.argv[1])
-docs = nlp.pipe(json.loads(sys.stdin.read()))
-print(json.dumps([[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]))
+texts = json.loads(sys.stdin.read())
+for folder in sys.argv[1:]:
+    docs = spacy.load(folder).pipe(texts)
+    print(json.dumps([[(e.start, e.end, e.label_) for e in doc.ents] for doc in docs]))
 """
 
 
-@pytest.mark.parametrize("name", ["owner/some-model", None])
-def test_fresh_process_without_network(checkpoint, tmp_path, name):
-    """Not even the checkpoint that the config names is asked for."""
+def test_fresh_process_without_network(checkpoint, tmp_path):
+    """Not even the checkpoint that the config names is asked for, be it one of a hub or
+    a folder that is gone.
+    """
     shutil.copytree(checkpoint, tmp_path / "encoder")
     nlp = train_ner(tmp_path / "encoder", steps=15)
-    if name is not None:
-        block = nlp._pipe_configs["modernbert_ner"]["model"]["tok2vec"]
-        block["name"] = name
-    nlp.to_disk(tmp_path / "nlp")
+    nlp.to_disk(tmp_path / "folder")
+    block = nlp._pipe_configs["modernbert_ner"]["model"]["tok2vec"]
+    block["name"] = "owner/some-model"
+    nlp.to_disk(tmp_path / "hub")
     shutil.rmtree(tmp_path / "encoder")
     assert len(TEXTS) == 50
     wanted = entities(nlp.pipe(TEXTS))
     assert sum(map(len, wanted)) > 50
-    found = run_script(FRESH, tmp_path / "nlp", stdin=json.dumps(TEXTS))
-    assert json.loads(found) == [[list(ent) for ent in ents] for ents in wanted]
+    folders = tmp_path / "folder", tmp_path / "hub"
+    found = run_script(FRESH, *folders, stdin=json.dumps(TEXTS)).splitlines()
+    assert len(found) == 2
+    for each in found:
+        assert json.loads(each) == [[list(ent) for ent in ents] for ents in wanted]
 
 
 # -- Configs and other pipelines ------------------------------------------------
