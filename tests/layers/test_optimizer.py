@@ -17,6 +17,7 @@ from spacy_modernbert.layers.optimizer import (
 from ..optimizers import (
     OPTIMIZERS,
     OWNER,
+    STEPS,
     Foreign,
     assert_near,
     copied,
@@ -35,7 +36,8 @@ def make(**changes):
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_as_thinc(kind):
-    found, wanted = follow_thinc(make(), kind)
+    steps = 50 if kind == "adam" else STEPS
+    found, wanted = follow_thinc(make(), kind, steps)
     assert found.nr_update == wanted.nr_update
     assert set(found.mom1) == set(wanted.mom1) and set(found.mom2) == set(wanted.mom2)
     assert (found.averages is None) == (wanted.averages is None)
