@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spacy_modernbert.encoder import projection, quantized_linear, tiled_attention
+from spacy_modernbert.encoder import (
+    attention,
+    projection,
+    quantized_linear,
+    tiled_attention,
+)
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.quantized_linear import (
     multiply_int8,
@@ -141,7 +146,16 @@ def test_weights_are_kept_as_they_are(oracle, precision, quantization):
 
 
 def test_gradients_of_bfloat16(oracle, monkeypatch):
-    # So that attention of some sequences is in tiles, that of others by torch's kernel.
+    # So that attention of some sequences is in tiles, that of others by torch's kernel,
+    # also where the processor has no instructions for bfloat16.
+    tiled, attend_in_tiles = [], attention.attend_in_tiles
+
+    def attend(query, key, value):
+        tiled.append(len(query))
+        return attend_in_tiles(query, key, value)
+
+    monkeypatch.setattr(attention, "attend_in_tiles", attend)
+    monkeypatch.setattr(projection, "emulates", lambda name: False)
     monkeypatch.setattr(tiled_attention, "has_amx", lambda: False)
     monkeypatch.setattr(tiled_attention, "_MIN_LENGTH", 100)
     batch = draw_batch([1, 130, 70])
@@ -152,6 +166,7 @@ def test_gradients_of_bfloat16(oracle, monkeypatch):
         _, backprop = encoder.encode_train(batch)
         backprop(d_out.astype(np.float32))
         found.append(gradients_of(encoder))
+    assert set(tiled) == {130}
     assert_gradients_near(found[1], found[0], 0.99)
 
 
