@@ -29,8 +29,8 @@ def run(length):
     return backprop(out)
 
 run(1100)
-_, n_bytes = cost(lambda: run(8192))
-print(n_bytes // (4 * 8192 * 256))
+_, n_bytes = cost(lambda: run(4096))
+print(n_bytes // (4 * 4096 * 256))
 """
 
 
