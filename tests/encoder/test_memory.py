@@ -1,4 +1,4 @@
-"""What the files of a checkpoint cost beyond its weights, each in a fresh process."""
+"""What the files of a checkpoint cost beyond its weights, in a fresh process."""
 
 import json
 
@@ -6,13 +6,15 @@ from ..scripts import MEMORY, needs_peaks, run_script
 
 pytestmark = needs_peaks
 
-# Peaks in shares of the weights (107 MB).
-HEAD = """
+# Peaks, of which the test takes shares of the weights (107 MB).
+SCRIPT = """
 import json, sys
 from dataclasses import replace
 import torch  # by which tensors are read
 from spacy_modernbert.encoder import checkpoint, weights
+from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.host_memory import give_back
 
 config = ModernBertConfig.from_dict({
     "model_type": "modernbert", "vocab_size": 8000, "hidden_size": 512,
@@ -23,6 +25,7 @@ folder = Path(sys.argv[1])
 costs = []
 
 def measure(run):
+    give_back()  # or it would take what the one before has freed, which costs nothing
     result, n_bytes = cost(run)
     costs.append(n_bytes)
     return result
@@ -30,61 +33,44 @@ def measure(run):
 def save(tensors):
     checkpoint.save_checkpoint(folder, config, tensors, "{}")
 
-"""
-
-INIT = """
 fresh = weights.init_tensors(config, seed=0)
 measure(lambda: save(weights.with_matching_keys(fresh, config)))
-"""
+del fresh
 
-LOAD = """
 tensors = measure(lambda: dict(checkpoint.open_tensors(folder, config)))
 measure(lambda: save(tensors))
 data = measure(lambda: checkpoint.tensors_to_bytes(tensors, config))
 del tensors
 tensors = measure(lambda: dict(checkpoint.tensors_from_bytes(data, config)))
-"""
+del tensors, data
 
-COPY = """
 measure(lambda: save(checkpoint.open_tensors(folder, config)))
-"""
 
 # The same through an encoder. The first one loads more of torch.
-ENCODER = """
-from spacy_modernbert.encoder.backend import make_encoder
 tiny = replace(config, num_hidden_layers=1, layer_types=config.layer_types[:1])
 float32 = {"backend": "cpu", "precision": "float32"}
 make_encoder(tiny, weights.init_tensors(tiny, seed=0), **float32)
 tensors = checkpoint.open_tensors(folder, config)
 encoder = measure(lambda: make_encoder(config, tensors, **float32))
 measure(lambda: save(encoder.tensors()))
-"""
 
-TAIL = """
 size = (folder / "model.safetensors").stat().st_size
 print(json.dumps([cost / size for cost in costs]))
 """
 
 
-def run(script, folder):
-    return json.loads(run_script(MEMORY + HEAD + script + TAIL, folder))
-
-
 def test_memory(tmp_path):
-    folder = tmp_path / "checkpoint"
-    (init,) = run(INIT, folder)
+    found = json.loads(run_script(MEMORY + SCRIPT, tmp_path / "checkpoint"))
+    init, load, save, to_bytes, from_bytes, copy, load_encoder, save_encoder = found
     # The weights, and what one of them is made from: the largest is 0.15.
     assert init <= 1.3
 
-    load, save, to_bytes, from_bytes = run(LOAD, folder)
     assert 0.9 <= load <= 1.2  # the weights, which stay
     assert save <= 0.1
     assert 0.9 <= to_bytes <= 2.2  # the bytes, which stay, and once more
     assert 0.9 <= from_bytes <= 2.1  # the weights, and what they are copied from
 
-    (copy,) = run(COPY, folder)
     assert copy <= 1.3
 
-    load, save = run(ENCODER, folder)
-    assert 0.9 <= load <= 1.3
-    assert save <= 0.1
+    assert 0.9 <= load_encoder <= 1.3
+    assert save_encoder <= 0.1
