@@ -132,7 +132,7 @@ def test_who_truncates_documents_says_how_many(
     tmp_path: Path,
 ) -> None:
     require("spacy_transformers")
-    texts = write_texts(tmp_path / "texts.json", ["A word.", "A word. " * 6000])
+    texts = write_texts(tmp_path / "texts.json", ["A word.", "A word. " * 2000])
     peer = Peer("a peer", engine, options={"spans": spans, "fake": True})
     work = {"texts": str(texts), "labels": 1}
     facts = make_job(Point("pipe", peer, str(checkpoint), work, threads=1)).facts
