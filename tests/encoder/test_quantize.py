@@ -1,13 +1,16 @@
 """The oracle is MLX, and nothing of ours that is tested here uses it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
+    open_tensors,
     save_checkpoint,
     tensors_from_bytes,
     tensors_to_bytes,
@@ -23,7 +26,6 @@ from spacy_modernbert.encoder.quantize import (
 )
 from spacy_modernbert.encoder.weights import expected_shapes, init_tensors
 
-from ..scripts import run_script
 from ..util import require
 from .util import assert_same, make_tokenizer, open_all
 
@@ -320,20 +322,13 @@ def test_parts_without_a_weight(eight):
 # Backends
 
 
-def test_torch_has_them_in_float32(eight):
-    """In a process that has no MLX."""
-    script = (
-        "import sys, numpy as np\n"
-        "sys.modules['mlx'] = None\n"
-        "from pathlib import Path\n"
-        "from spacy_modernbert.encoder.backend import make_encoder\n"
-        "from spacy_modernbert.encoder.checkpoint import load_config, open_tensors\n"
-        "folder = Path(sys.argv[1])\n"
-        "config = load_config(folder)\n"
-        "tensors = open_tensors(folder, config)\n"
-        "encoder = make_encoder(config, tensors, backend='cpu')\n"
-        "assert encoder.can_train\n"
-        "for name, tensor in encoder.tensors().items():\n"
-        "    np.testing.assert_array_equal(tensor, tensors[name])\n"
-    )
-    run_script(script, eight)
+def test_torch_has_them_in_float32(eight, monkeypatch):
+    """Where there is no MLX."""
+    for name in ("mlx", "mlx.core", "spacy_modernbert.encoder.mlx_encoder"):
+        monkeypatch.setitem(sys.modules, name, None)
+    config = load_config(eight)
+    tensors = open_tensors(eight, config)
+    encoder = make_encoder(config, tensors, backend="cpu")
+    assert encoder.can_train
+    for name, tensor in encoder.tensors().items():
+        np.testing.assert_array_equal(tensor, tensors[name])
