@@ -73,8 +73,8 @@ def test_odd_packs(oracle, encoder, lengths):
 
 
 def test_beyond_8192_positions_is_a_matter_of_the_caller(oracle, encoder):
-    """torch is the oracle, which is transformers' equal up to there: transformers would
-    hold a mask of 9,000 x 9,000. At the last position, an angle is thousands of radians.
+    """torch is the oracle, which transformers is up to there: it would hold a mask of
+    9,000 x 9,000. At the last position, an angle is thousands of radians.
     """
     batch = draw_batch([9000])
     assert_close(encoder.encode(batch), load(oracle).encode(batch), "hidden states")
