@@ -14,6 +14,7 @@ from spacy_modernbert.documents.alignment import align, token_offsets
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.weights import init_tensors
+from spacy_modernbert.layers.encode import plan_docs
 
 from ..documents.toys import uncovered_tokens
 from ..pipelines import layer_of, make_nlp
@@ -74,7 +75,7 @@ def test_an_article_of_craft_goes_through_whole(craft, encoder):
     doc = nlp.make_doc(article.text)
     assert len(doc) == len(article) > 14_000
 
-    plan = layer_of(nlp).predict([doc]).plan
+    plan = plan_docs(layer_of(nlp), [doc])
     assert plan.total > 2 * 8192
     (windows,) = plan.windows
     assert len(windows) == len(plan.window_lengths) >= 3
