@@ -104,7 +104,7 @@ def test_the_readme_lists_the_extras():
 def test_the_torch_that_errors_ask_for():
     required = read_setup()["options"]["install_requires"].split()
     (torch,) = (each for each in required if re.match(r"torch\b", each))
-    assert f"pip install '{torch}'" in Missing.TORCH
+    assert f'pip install "{torch}"' in Missing.TORCH
 
 
 def test_packaged_pipeline(trained, tmp_path):
