@@ -51,6 +51,7 @@ def check_covered(doc, spans):
 # -- Unbound --------------------------------------------------------------------
 
 
+@settings(max_examples=100)
 @given(st.data())
 def test_spans_fit_any_tokenizer(tokenizer, nlp, data):
     """Tokenized by themselves, with special wordpieces: as stock spacy-transformers
@@ -69,7 +70,7 @@ def test_spans_fit_any_tokenizer(tokenizer, nlp, data):
             assert fits or len(span) == 1
 
 
-@settings(max_examples=100)
+@settings(max_examples=300)
 @given(texts)
 def test_bytes_bound_every_normal_form(text):
     most = _most_pieces(text)

@@ -213,7 +213,7 @@ def slow_selection(doc, annotations):
 
 
 @given(annotated_texts())
-@settings(max_examples=100)
+@settings(max_examples=300)
 def test_like_the_slow_selection(example):
     text, annotations = example
     doc = NLP.tokenizer(text)

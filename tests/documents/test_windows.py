@@ -52,7 +52,7 @@ def check_windows(windows, alignment, n_pieces, capacity):
 # -- Cutting ----------------------------------------------------------------------
 
 
-@settings(max_examples=100)
+@settings(max_examples=300)
 @given(alignments(), st.integers(1, 40), st.integers(0, 45))
 def test_nothing_is_lost_and_nothing_overflows(case, capacity, overlap):
     alignment, n_pieces, breaks = case
@@ -301,6 +301,7 @@ def test_rows_of_an_empty_doc():
 # -- The whole way --------------------------------------------------------------------
 
 
+@settings(max_examples=150)
 @given(st.data())
 def test_whole_way_of_any_text(tokenizer, nlp, data):
     doc = nlp("".join(data.draw(st.lists(texts, max_size=4))))
