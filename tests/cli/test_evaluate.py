@@ -108,6 +108,9 @@ def test_it_evaluates(evaluated, pipeline, trained, data):
     for label, scores in metrics["ents_per_type"].items():
         ours = evaluation["labels"][label]
         assert {key: ours[key] for key in "prf"} == pytest.approx(scores)
+    assert evaluation["command"].split()[:5] == [
+        "python", "-m", "spacy", "modernbert", "evaluate",
+    ]  # fmt: skip
     assert str(pipeline) in evaluation["command"]
     assert evaluation["versions"]["spacy"] == spacy.__version__
     assert evaluation["window"] == {"window": 32, "overlap": 8}

@@ -12,7 +12,7 @@ pytestmark = needs_peaks
 
 # So long that a square of it is far more than the tiles of some megabytes in which
 # attention is computed.
-LENGTH = 8192
+LENGTH = 16384
 
 # The peaks of resident memory that one document adds, without and with the way back. A
 # short one goes before, so that what torch loads or makes once is not counted.
@@ -57,9 +57,17 @@ print(json.dumps(peaks))
 """
 
 
-@pytest.mark.parametrize("is_tiled, dropout", [(False, 0.0), (True, 0.0), (False, 0.1)])
-def test_no_square(is_tiled, dropout):
-    peaks = run_script(MEMORY + SCRIPT, json.dumps([LENGTH, is_tiled, dropout]))
+@pytest.mark.parametrize(
+    "length, is_tiled, dropout",
+    [
+        (LENGTH, False, 0.0),
+        (LENGTH, True, 0.0),
+        # Shorter, since that takes long.
+        (LENGTH // 2, False, 0.1),
+    ],
+)
+def test_no_square(length, is_tiled, dropout):
+    peaks = run_script(MEMORY + SCRIPT, json.dumps([length, is_tiled, dropout]))
     # A mask of bytes is the least of all squares; with dropout, there are some of
     # float32 for each of the two heads.
-    assert max(json.loads(peaks)) < 0.9 * LENGTH**2, peaks
+    assert max(json.loads(peaks)) < (1.0 if dropout else 0.6) * length**2, peaks
