@@ -211,9 +211,8 @@ class ModernBertNER(EntityRecognizer):
         of entities that a Doc comes with. If that was in a memory zone, their strings
         were freed at its end.
         """
-        for labels in self.moves.labels.values():
-            for label in labels:
-                self.vocab.strings.add(label, allow_transient=False)
+        for label in set().union(*self.moves.labels.values()):
+            self.vocab.strings.add(label, allow_transient=False)
 
     def set_annotations(self, docs: Iterable[Doc], scores: Any) -> None:
         """Set the entities of Docs, and their vectors.
