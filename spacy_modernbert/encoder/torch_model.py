@@ -44,8 +44,12 @@ class Embeddings(nn.Module):
     def __init__(self, config: ModernBertConfig):
         """config (ModernBertConfig): The config."""
         super().__init__()
-        self.tok_embeddings = nn.Embedding(
-            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
+        # Not from a size alone: to draw numbers on the meta device imports
+        # torch._dynamo, which takes seconds.
+        self.tok_embeddings = nn.Embedding.from_pretrained(
+            torch.empty(config.vocab_size, config.hidden_size),
+            freeze=False,
+            padding_idx=config.pad_token_id,
         )
         self.norm = _norm(config)
         self.drop = nn.Dropout(config.embedding_dropout)

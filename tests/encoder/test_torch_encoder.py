@@ -57,6 +57,12 @@ class CountAttention(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def test_nothing_is_drawn_to_make_one(oracle, monkeypatch):
+    """On the meta device, normal_ imports torch._dynamo, which takes seconds."""
+    monkeypatch.delattr(torch.nn.init, "normal_")
+    load(oracle)
+
+
 @pytest.mark.parametrize("in_tiles", [False, True])
 def test_global_attention_is_computed_once(oracle, ids, d_out, in_tiles, monkeypatch):
     """Gradient checkpointing keeps what it gives, on the CPU."""
