@@ -480,6 +480,10 @@ class Errors:
         "The output_file of the logger must be a path or null, but it is {value!r}. "
         "With null, the log is written to the output folder of the run."
     )
+    BAD_MAX_LENGTH = (
+        "The max_length of a pipeline must be a number of characters, at least 1, but "
+        "it is {value!r}."
+    )
     NEEDS_SPACY_TRANSFORMERS = (
         "The architecture '{name}' is made for the component 'transformer' of "
         "spacy-transformers, which is not installed. Install it with: "
