@@ -41,7 +41,7 @@ def test_long_texts_are_read(nlp, tmp_path):
     assert len(spacy.load(tmp_path / "saved")(TEXT)) == 500_001
 
 
-@pytest.mark.parametrize("recipe", ["base", "large", "laptop", "shared"])
+@pytest.mark.parametrize("recipe", ["base", "large", "laptop", "shared", "mini-frozen"])
 def test_recipes_for_long_documents(recipe):
     config = Config().from_disk(ROOT / "configs" / f"{recipe}.cfg", interpolate=False)
     make = registry.resolve({"it": config["nlp"]["after_creation"]})["it"]

@@ -213,7 +213,7 @@ def test_vectors_of_docs(my_pipeline, capsys):
 
 def test_the_trained_pipeline(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(trained, tmp_path / "training" / "mine-8192" / "model-best")
+    shutil.copytree(trained, tmp_path / "training" / "mine" / "model-best")
     names = {"spacy": spacy}
     exec(find("python", "model-best"), names)
     assert names["nlp"].pipe_names == ["modernbert_ner"]
