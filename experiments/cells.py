@@ -155,7 +155,8 @@ EXPERIMENTS: Dict[str, Experiment] = {
     ),
     "lookup": Experiment(
         "Names that are explained elsewhere, up to 2,000 words away",
-        _look_up("roster"),
+        # An encoder that is not trained does not learn to look names up.
+        (*_look_up("roster"), FROZEN),
         corpora=("roster",),
     ),
     "lookup-far": Experiment(

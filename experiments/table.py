@@ -74,9 +74,12 @@ def _describe_machines(records: Sequence[Record]) -> List[str]:
 
 
 def _find_corpora(experiment: Experiment, records: Sequence[Record]) -> List[str]:
-    """Those of the experiment, and then those that somebody added."""
-    found = {record["corpus"]: None for record in records}
-    return list({**dict.fromkeys(experiment.corpora), **found})
+    """Those of the experiment, and then those that somebody added: a cell may stand in
+    experiments of other corpora, too.
+    """
+    known = {corpus for each in EXPERIMENTS.values() for corpus in each.corpora}
+    found = dict.fromkeys(record["corpus"] for record in records)
+    return [*experiment.corpora, *(each for each in found if each not in known)]
 
 
 def _make_table(variants: Sequence[Cell], records: Sequence[Record]) -> List[str]:
