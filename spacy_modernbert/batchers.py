@@ -151,8 +151,8 @@ def count_wordpieces(tokenizer: WordpieceTokenizer, item: Item) -> int:
     item (Item): An Example or a Doc.
     RETURNS (int): Its wordpieces, with the special ones around one sequence.
     """
-    (wordpieces,) = tokenizer([_doc(item).text])
-    return len(wordpieces) + tokenizer.n_special
+    (ids,) = tokenizer.ids([_doc(item).text])
+    return len(ids) + tokenizer.n_special
 
 
 def _doc(item: Item) -> Doc:

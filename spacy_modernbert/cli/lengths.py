@@ -77,9 +77,9 @@ def measure(
         raise ValueError(Errors.NO_TEXT.format(path=names))
     found = WordpieceTokenizer.from_file(resolve_tokenizer(tokenizer))
     n_pieces = [
-        len(pieces)
+        len(ids)
         for start in range(0, len(texts), _TEXTS)
-        for pieces in found(texts[start : start + _TEXTS])
+        for ids in found.ids(texts[start : start + _TEXTS])
     ]
     words = ["python", "-m", "spacy", "modernbert", "lengths", *map(str, files)]
     words += ["--tokenizer", tokenizer]

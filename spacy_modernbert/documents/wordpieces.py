@@ -174,6 +174,24 @@ class WordpieceTokenizer:
                 found[i] = self._wordpieces(texts[i], encoding, is_exact)
         return [found[i] for i in range(len(texts))]
 
+    def ids(self, texts: Sequence[str]) -> List[Ints]:
+        """Tokenize whole texts, in one batch, where nobody asks for the places of the
+        wordpieces, which cost more than the wordpieces.
+
+        texts (Sequence[str]): The texts, of any length.
+        RETURNS (List[Ints]): `(n,)` int64 each, the `Wordpieces.ids` of the text.
+        """
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        ids: List[Ints] = [np.array(each.ids, dtype=np.int64) for each in found]
+        # To spell special wordpieces out takes their places: see `_spell_special`.
+        special = [
+            i for i, each in enumerate(ids) if np.isin(each, self.special_ids).any()
+        ]
+        spelled = self([texts[i] for i in special])
+        for i, wordpieces in zip(special, spelled, strict=True):
+            ids[i] = wordpieces.ids
+        return ids
+
     def strings(self, ids: Ints) -> List[str]:
         """What the vocabulary calls some wordpieces.
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Iterator, List, Sequence, Tuple
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from ..documents.wordpieces import WordpieceTokenizer
 from ..types import Ints, PackedBatch, pack
@@ -39,20 +38,11 @@ def tokenize(texts: Sequence[str], tokenizer: WordpieceTokenizer) -> TokenizedTe
     tokenizer (WordpieceTokenizer): The tokenizer.
     RETURNS (TokenizedTexts): Their wordpieces.
     """
-    # Without offsets, which are not needed and cost more than the wordpieces.
-    raw = Tokenizer.from_str(tokenizer.to_json())
-    raw.encode_special_tokens = True
-    ids: List[Ints] = []
-    for start in range(0, len(texts), _TEXTS):
-        part = list(texts[start : start + _TEXTS])
-        found = raw.encode_batch_fast(part, add_special_tokens=False)
-        for text, encoding in zip(part, found, strict=True):
-            pieces: Ints = np.array(encoding.ids, np.int32)
-            # A Unigram model has special wordpieces in its vocabulary: they are spelled
-            # out, as they are in the documents of a pipeline.
-            if np.isin(pieces, tokenizer.special_ids).any():
-                pieces = tokenizer([text])[0].ids.astype(np.int32)
-            ids.append(pieces)
+    ids = (
+        ids.astype(np.int32)
+        for start in range(0, len(texts), _TEXTS)
+        for ids in tokenizer.ids(texts[start : start + _TEXTS])
+    )
     return TokenizedTexts(
         tuple(ids),
         np.asarray(tokenizer.prefix_ids, np.int32),

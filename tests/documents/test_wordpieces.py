@@ -154,7 +154,14 @@ def test_batched_is_one_by_one(tokenizer, text):
 
 
 def test_empty_batch(tokenizer):
-    assert tokenizer([]) == []
+    assert tokenizer([]) == tokenizer.ids([]) == []
+
+
+@given(st.lists(texts, max_size=4))
+@example(["a<s>a</s>", "the london", "</s>", "", "[SEP] the [MASK]"])
+def test_ids_without_places_are_those_with_places(tokenizer, batch):
+    for ids, wordpieces in zip(tokenizer.ids(batch), tokenizer(batch), strict=True):
+        np.testing.assert_array_equal(ids, wordpieces.ids)
 
 
 # -- The tokenizer's file -----------------------------------------------------------
