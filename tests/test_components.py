@@ -413,28 +413,6 @@ def test_encoder_folder_damaged(trained, tmp_path, file, harm):
         spacy.load(tmp_path / "nlp")
 
 
-def test_encoder_of_another_width(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "nlp")
-    forget_identity(tmp_path / "nlp")
-    folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
-    shutil.rmtree(folder)
-    make_checkpoint(folder, hidden_size=64)
-    with pytest.raises(ValueError, match=r"width 64, .* width 32"):
-        spacy.load(tmp_path / "nlp")
-
-
-def forget_identity(folder):
-    """As pipelines were saved before they told encoders apart."""
-    path = folder / "modernbert_ner" / "model"
-    model = srsly.read_msgpack(path)
-    for shims in model["shims"]:
-        for i, data in enumerate(shims):
-            message = srsly.msgpack_loads(data)
-            assert len(message.pop("identity")) == 4 * 32
-            shims[i] = srsly.msgpack_dumps(message)
-    srsly.write_msgpack(path, model)
-
-
 def trained_further(folder):
     nlp = spacy.load(folder)
     nlp.update(make_examples(nlp, 2), sgd=nlp.resume_training())
@@ -473,16 +451,6 @@ def test_another_encoder_in_a_loaded_component(trained, tmp_path):
     assert entities(nlp.pipe(TEXTS)) == wanted
     ner.from_disk(tmp_path / "nlp" / "modernbert_ner", exclude=["vocab", "model"])
     assert entities(nlp.pipe(TEXTS)) == wanted
-
-
-def test_another_encoder_in_a_pipeline_of_before(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "nlp")
-    forget_identity(tmp_path / "nlp")
-    wanted = some_entities(spacy.load(trained).pipe(TEXTS))
-    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
-    folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
-    shim_of(trained_further(trained)).save(folder)
-    spacy.load(tmp_path / "nlp")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -79,10 +79,7 @@ class EncoderShim(Shim):
         self._loaded: Optional[LoadedEncoder] = None
         # Whether it came by `start`, and whether it has been trained since it came.
         self._was_started = self._was_stepped = False
-        # Whether the last bytes read say that the encoder is in a folder, from where it
-        # has not been loaded yet; and, unless they were saved by an older version, what
-        # it is known by.
-        self.is_apart = False
+        # What an encoder is known by that is apart.
         self._identity: Optional[bytes] = None
         self._awaits_gradient = False
         self._postponed: Optional[Optimizer] = None
@@ -116,6 +113,13 @@ class EncoderShim(Shim):
     def has_encoder(self) -> bool:
         """RETURNS (bool): Whether there is an encoder."""
         return self._loaded is not None
+
+    @property
+    def is_apart(self) -> bool:
+        """RETURNS (bool): Whether the last bytes read say that the encoder is in a
+        folder, from where it has not been loaded yet.
+        """
+        return self._identity is not None
 
     def start(self) -> None:
         """Take the encoder of the checkpoint that the settings name, from a folder
@@ -152,16 +156,16 @@ class EncoderShim(Shim):
         self._load(folder, config, open_tensors(folder, config))
 
     def load_apart(self, folder: Path, model: Path) -> None:
-        """Take the encoder that the last bytes read say is in a folder.
+        """Take the encoder that is apart, from its folder.
 
         folder (Path): The folder: a checkpoint.
         model (Path): The file with the bytes, for a message.
         RAISES (ValueError): As `load`, and if it is another encoder.
         """
+        assert self._identity is not None
         config = load_config(folder)
         tensors = open_tensors(folder, config)
-        identity = self._identity
-        if identity is not None and not is_identified(tensors, identity):
+        if not is_identified(tensors, self._identity):
             raise ValueError(
                 Errors.ENCODER_OTHER_WEIGHTS.format(folder=folder, model=model)
             )
@@ -299,8 +303,8 @@ class EncoderShim(Shim):
         message = srsly.msgpack_loads(data)
         self._loaded = None
         self._forget()
-        self.is_apart = message["encoder"] == _APART
-        self._identity = message.get("identity")
+        is_apart = message["encoder"] == _APART
+        self._identity = message["identity"] if is_apart else None
         if message["encoder"] == _HERE:
             config = ModernBertConfig.from_dict(message["config"])
             self._set(
@@ -354,7 +358,7 @@ class EncoderShim(Shim):
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
         self._forget()
-        self.is_apart, self._identity = False, None
+        self._identity = None
         # What an optimizer remembers of the encoder before is not taken for this one's.
         with Shim.global_id_lock:
             Shim.global_id += 1
