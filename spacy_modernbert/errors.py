@@ -705,10 +705,6 @@ class Errors:
         "The number of samples must be at least 1, but it is {value!r}. The default is "
         "10000."
     )
-    BAD_LEVEL = (
-        "The confidence level must be between 0 and 1, but it is {value!r}. The "
-        "default is 0.95."
-    )
 
     # cli/, and the files that commands read and write
     NO_CONFIG = (

@@ -29,6 +29,9 @@ _GOLD, _FOUND = 1, 2
 _BLOCK = 256
 _SETS = 64
 
+# The confidence of intervals.
+LEVEL = 0.95
+
 
 @dataclass(frozen=True)
 class Resampling:
@@ -36,18 +39,14 @@ class Resampling:
 
     samples (int): How often. At least 1.
     seed (int): The same seed draws the same documents.
-    level (float): The confidence of intervals, such as 0.95.
     """
 
     samples: int = 10_000
     seed: int = 0
-    level: float = 0.95
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(Errors.BAD_SAMPLES.format(value=self.samples))
-        if not 0 < self.level < 1:
-            raise ValueError(Errors.BAD_LEVEL.format(value=self.level))
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def bootstrap(sets: Sequence[Ints], resampling: Resampling) -> Iterator[Interval
         draws = _draw_documents(len(counts), resampling)
         totals = np.concatenate([times @ counts for times in draws])
         for each, drawn in zip(some, _ungroup(totals), strict=True):
-            yield _find_intervals(each, drawn, resampling.level)
+            yield _find_intervals(each, drawn)
 
 
 def compare(
@@ -172,14 +171,14 @@ def compare(
             yield _compare(counts, their_counts, resampling, *found)
 
 
-def _find_intervals(counts: Ints, totals: Floats, level: float) -> Intervals:
+def _find_intervals(counts: Ints, totals: Floats) -> Intervals:
     """totals (Floats): `(samples, 3)`, those of each draw."""
 
     def find(score: Callable[[Floats], Floats], *columns: int) -> Optional[Interval]:
         if not _tells_of_chance(counts[:, columns]):
             return None
         has_any = totals[:, columns].any(axis=1)
-        return _interval(score(totals[has_any]), level)
+        return _interval(score(totals[has_any]))
 
     return Intervals(
         precision=find(precisions, _FOUND),
@@ -206,7 +205,7 @@ def _compare(
     # As in `bootstrap`: the other draws have nothing to compare.
     has_any = (totals + other_totals)[:, 1:].any(axis=1)
     differences = _difference(totals[has_any], other_totals[has_any])
-    interval = _interval(differences, resampling.level)
+    interval = _interval(differences)
     if interval is None:
         return Comparison(observed, None, None)
     swapped = _difference(whole + gained, other_whole - gained)
@@ -263,10 +262,10 @@ def _blocks(samples: int) -> Iterator[int]:
         yield min(_BLOCK, samples - start)
 
 
-def _interval(scores: Floats, level: float) -> Optional[Interval]:
+def _interval(scores: Floats) -> Optional[Interval]:
     if scores.size == 0:  # too few draws
         return None
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(scores, [tail, 1 - tail])
     return Interval(float(low), float(high))
 

@@ -20,6 +20,7 @@ from .documents import ScoredDoc
 from .matching import Kind, Match
 from .modes import count_modes
 from .resampling import (
+    LEVEL,
     Interval,
     Resampling,
     bootstrap,
@@ -55,7 +56,7 @@ def summarize(
         "resampling": {
             "samples": resampling.samples,
             "seed": resampling.seed,
-            "level": resampling.level,
+            "level": LEVEL,
         },
         "overall": overall,
         "labels": dict(zip(labels, by_label, strict=True)),
