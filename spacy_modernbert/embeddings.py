@@ -209,7 +209,7 @@ class Embedder:
         )
         vectors = np.zeros((pooling.n_docs, self.width), np.float32)
 
-        def add(batch: PackedBatch, start: int, is_last: bool) -> None:
+        def add(batch: PackedBatch, start: int) -> None:
             pooling.add(self.encoder.encode(batch), start, vectors)
 
         run_passes(plan.batches, self._budget, add)

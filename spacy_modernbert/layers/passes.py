@@ -40,7 +40,7 @@ def pool_passes(
     ends = np.cumsum(plan.doc_lengths)
     vectors: Dict[int, Floats] = {}
 
-    def run(batch: PackedBatch, start: int, is_last: bool) -> None:
+    def run(batch: PackedBatch, start: int) -> None:
         tokens, rows = plan.rows.within(start, start + batch.total)
         pooled = pool(batch, rows, start)
         docs = np.searchsorted(ends, tokens, side="right")
@@ -84,9 +84,11 @@ def encode_batches(
     """
     outputs = [np.zeros((0, encoder.config.hidden_size), np.float32)]
     done: List[Tuple[PackedBatch, Optional[Backprop]]] = []
+    total = sum(batch.total for batch in batches)
 
-    def run(batch: PackedBatch, start: int, is_last: bool) -> None:
+    def run(batch: PackedBatch, start: int) -> None:
         backprop_batch = None
+        is_last = start + batch.total == total
         if is_train and (encoder.config.has_dropout or is_last):
             output, backprop_batch = encoder.encode_train(batch)
         else:
@@ -125,14 +127,14 @@ def encode_batches(
 def run_passes(
     batches: Sequence[PackedBatch],
     budget: Budget,
-    run: Callable[[PackedBatch, int, bool], None],
+    run: Callable[[PackedBatch, int], None],
 ) -> None:
     """Run batches in order, in smaller parts where they are too large.
 
     batches (Sequence[PackedBatch]): The batches.
     budget (Budget): What passes may hold.
-    run (Callable[[PackedBatch, int, bool], None]): Runs one; told its first row in the
-        whole output, and whether it is the last.
+    run (Callable[[PackedBatch, int], None]): Runs one; told its first row in the whole
+        output.
     RAISES (EncoderOutOfMemory): If the device has too little memory for one window.
     """
     waiting = list(batches)[::-1]
@@ -143,7 +145,7 @@ def run_passes(
             waiting.extend(reversed(batch.halves()))
             continue
         try:
-            run(batch, start, not waiting)
+            run(batch, start)
         except EncoderOutOfMemory:
             if batch.n_seqs < 2:
                 raise
