@@ -142,6 +142,7 @@ def convert_checkpoint(
     shapes = expected_shapes(config)
     converted: Mapping[str, Floats]
     if scheme is None:
+        # No longer `QuantizedTensors`, which would be written as they are stored.
         converted = OnDemand(shapes, tensors.__getitem__)
     else:
         converted = quantize_tensors(tensors, shapes, scheme)

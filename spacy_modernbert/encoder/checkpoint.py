@@ -16,17 +16,19 @@ from typing import (
     Tuple,
 )
 
+import numpy.typing as npt
+
 from ..atomic import check_replaceable, replacing_folder, sync, write_file
 from ..errors import Errors
 from ..types import Floats
 from .config import ModernBertConfig, read_json_file
 from .quantize import (
+    LAYOUT,
     QuantizedTensors,
     describe_quantization,
     open_quantized,
-    quantized_to_bytes,
+    stored_tensors,
     take_quantized,
-    write_quantized,
 )
 from .sentences import read_sentence_pooling
 from .tensor_files import (
@@ -270,10 +272,8 @@ def write_checkpoint(
         )
     write_file(folder / CONFIG, dump_json(data))
     write_tokenizer(folder, config, tokenizer_json, tokenizer_config)
-    if isinstance(tensors, QuantizedTensors):
-        write_quantized(folder / TENSORS, tensors)
-    else:
-        write_tensors(folder / TENSORS, shapes, tensors, dtype=dtype)
+    shapes, arrays, layout = _lay_out(shapes, tensors)
+    write_tensors(folder / TENSORS, shapes, arrays, dtype=dtype, layout=layout)
     with open(folder / TENSORS, "r+b") as stream:
         sync(stream)
 
@@ -322,9 +322,8 @@ def tensors_to_bytes(tensors: Mapping[str, Floats], config: ModernBertConfig) ->
     RETURNS (bytes): What `save_checkpoint` writes as `model.safetensors`.
     RAISES (ValueError): If a tensor is missing or has another shape.
     """
-    if isinstance(tensors, QuantizedTensors):
-        return quantized_to_bytes(tensors)
-    return to_bytes(expected_shapes(config), tensors)
+    shapes, arrays, layout = _lay_out(expected_shapes(config), tensors)
+    return to_bytes(shapes, arrays, layout=layout)
 
 
 def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Floats]:
@@ -340,6 +339,18 @@ def tensors_from_bytes(data: bytes, config: ModernBertConfig) -> Mapping[str, Fl
         why = f"its tensors are a {type(data).__name__}, and not bytes"
         raise ValueError(Errors.TENSORS_CORRUPT.format(where=describe(b""), why=why))
     return _select(read_entries(data), config, data)
+
+
+def _lay_out(
+    shapes: Mapping[str, Shape], tensors: Mapping[str, Floats]
+) -> Tuple[Mapping[str, Shape], Mapping[str, npt.NDArray[Any]], str]:
+    """RETURNS (Tuple[Mapping[str, Shape], Mapping[str, NDArray], str]): How tensors
+    stand in a file: the shapes that there should be, the arrays, and whose layout this
+    is.
+    """
+    if isinstance(tensors, QuantizedTensors):
+        return *stored_tensors(tensors), LAYOUT
+    return shapes, tensors, "pt"
 
 
 def _is_of_encoder(name: str) -> bool:

@@ -14,7 +14,6 @@ bit. Nothing here needs MLX, so that any backend can use such a checkpoint.
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
@@ -30,8 +29,6 @@ from .tensor_files import (
     TensorEntry,
     Words,
     read_tensors,
-    to_bytes,
-    write_tensors,
 )
 from .weights import HEAD_PREFIX
 
@@ -45,7 +42,7 @@ DEFAULT_GROUP_SIZE = 64
 _CHUNK = 1 << 20
 
 # That of MLX, whose checkpoints are all of a model with a head.
-_LAYOUT = "mlx"
+LAYOUT = "mlx"
 
 
 @dataclass(frozen=True)
@@ -333,26 +330,14 @@ def open_quantized(
     )
 
 
-def write_quantized(path: Path, tensors: QuantizedTensors) -> None:
-    """Write a safetensors file in MLX's layout.
-
-    path (Path): Where to write.
-    tensors (QuantizedTensors): The tensors, each asked for once.
-    RAISES (ValueError): If a tensor has another shape than it should.
-    """
-    write_tensors(path, *_stored(tensors), layout=_LAYOUT)
-
-
-def quantized_to_bytes(tensors: QuantizedTensors) -> bytes:
-    """RETURNS (bytes): What `write_quantized` writes to a file."""
-    return to_bytes(*_stored(tensors), layout=_LAYOUT)
-
-
-def _stored(
+def stored_tensors(
     tensors: QuantizedTensors,
 ) -> Tuple[Dict[str, Shape], Dict[str, npt.NDArray[Any]]]:
-    """RETURNS (Tuple[Dict[str, Shape], Dict[str, NDArray]]): What is in the file: the
-    shapes that there should be, and the arrays.
+    """Lay tensors out as they stand in a safetensors file of MLX.
+
+    tensors (QuantizedTensors): The tensors, each asked for once.
+    RETURNS (Tuple[Dict[str, Shape], Dict[str, NDArray]]): The shapes that there should
+        be, and the arrays.
     """
     shapes: Dict[str, Shape] = {}
     arrays: Dict[str, npt.NDArray[Any]] = {}
