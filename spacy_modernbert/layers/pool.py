@@ -1,6 +1,5 @@
 """Wordpiece vectors → one vector for each spaCy token."""
 
-from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Tuple, cast
 
 from thinc.api import Model, Ops
@@ -8,19 +7,9 @@ from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..types import Floats, TokenRows
 from .encode import EncodedDocs
+from .unsaved import Unsaved
 
 _GRADIENT = "gradient"
-
-
-@dataclass(frozen=True)
-class GradFactor:
-    """A setting of a layer. It is not a plain number, which Thinc would save with the
-    weights, and which would then win over what a config says.
-
-    value (float): What gradients are multiplied by.
-    """
-
-    value: float
 
 
 def pool_tokens(
@@ -43,14 +32,14 @@ def pool_tokens(
         forward,
         init=init,
         layers=[pooling],
-        attrs={_GRADIENT: GradFactor(grad_factor)},
+        attrs={_GRADIENT: Unsaved(grad_factor)},
     )
 
 
 def grad_factor_of(model: Model[EncodedDocs, Any]) -> float:
     """RETURNS (float): What a layer of `pool_tokens` multiplies the gradient by."""
-    setting: GradFactor = model.attrs[_GRADIENT]
-    return setting.value
+    factor: float = model.attrs[_GRADIENT].value
+    return factor
 
 
 def forward(

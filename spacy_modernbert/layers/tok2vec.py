@@ -19,6 +19,7 @@ from .kept import KeptVectors
 from .passes import PoolPass, pool_passes
 from .plan import Plan
 from .pool import grad_factor_of, pool_rows
+from .unsaved import Unsaved
 
 # Docs to `(n_tokens, width)` for each.
 Tok2Vec = Model[List[Doc], List[Floats2d]]
@@ -51,15 +52,9 @@ class EncodedDocList(List[Doc]):
         self.vectors = vectors
 
 
+# Tells which layers are those of `modernbert_tok2vec`. A name would not: loading gives
+# a layer the name of the one that was saved.
 _MARK = "modernbert_tok2vec"
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Tells which layers are those of `modernbert_tok2vec`. A name would not: loading
-    gives a layer the name of the one that was saved. Nor would a plain value, which
-    Thinc would save.
-    """
 
 
 class OneWord(List[Doc]):
@@ -94,7 +89,7 @@ def modernbert_tok2vec(
         init=init,
         dims={"nO": None},
         layers=[encode, pool],
-        attrs={_MARK: Mark()},
+        attrs={_MARK: Unsaved(True)},
     )
 
 
