@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple, cast
 
-import srsly
 import typer
 from spacy.language import Language
 from spacy.scorer import Scorer
@@ -25,7 +24,7 @@ from spacy_modernbert.doc_files import read_docs
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 from spacy_modernbert.pipelines import CONFIG, find_encoder_blocks
 
-from .machine import describe_machine, list_versions
+from .figures import write_figures
 from .markdown import make_table
 
 Quantization = Optional[Dict[str, int]]
@@ -120,16 +119,14 @@ def main(
             )
         )
         msg.text(f"{name}: F {f:.2f}, {sum(differing)} entities differ")
-    result = {
-        "command": f"python -m benchmarks.agreement {pipeline} {data}",
-        "machine": {**describe_machine(), **list_versions()},
-        "n_documents": len(reference),
-        "rows": [asdict(row) for row in rows],
-        "not run": refused,
-    }
     path = output or RESULTS / f"agreement-{pipeline.parent.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    srsly.write_json(path, result)
+    write_figures(
+        path,
+        f"python -m benchmarks.agreement {pipeline} {data}",
+        n_documents=len(reference),
+        rows=[asdict(row) for row in rows],
+        **{"not run": refused},
+    )
     print(to_markdown(rows))
     for reason in refused:
         msg.text(reason)

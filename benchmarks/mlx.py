@@ -8,12 +8,9 @@ and writes `benchmarks/mlx.json` with the machine and the versions. MLX's Linux 
 multiplies matrices at 2 GFLOP/s: there, only the ratios tell anything.
 """
 
-import json
-import platform
 import time
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Dict, List, Mapping, Sequence
@@ -22,7 +19,6 @@ import mlx.core as mx
 import numpy as np
 import typer
 
-from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder import mlx_model
 from spacy_modernbert.encoder.availability import find_memory, look_for
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
@@ -30,10 +26,10 @@ from spacy_modernbert.encoder.mlx_encoder import MLXEncoder
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
+from .figures import write_figures
 from .markdown import make_table
 
 RESULTS = Path(__file__).parent / "mlx.json"
-PACKAGES = ("spacy-modernbert", "mlx", "numpy")
 SMALL = ModernBertConfig.from_dict(
     {
         "model_type": "modernbert",
@@ -54,14 +50,8 @@ def main(base: bool = False, repeats: int = 3) -> None:
     config = ModernBertConfig() if base else SMALL
     on_gpu = mx.default_device().type == mx.gpu
     results: Dict[str, Any] = {
-        "machine": {
-            "processor": look_for("cpu").device,
-            "device": look_for("mlx").device,
-            "memory": find_memory("mlx"),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
+        "device": look_for("mlx").device,
+        "memory": find_memory("mlx"),
         "shape": {
             "layers": config.num_hidden_layers,
             "width": config.hidden_size,
@@ -75,7 +65,8 @@ def main(base: bool = False, repeats: int = 3) -> None:
     }
     if base or on_gpu:
         results["wordpieces_per_second"] = measure_speed(config, repeats)
-    write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+    command = f"python -m benchmarks.mlx --repeats {repeats}{' --base' * base}"
+    write_figures(RESULTS, command, **results)
     _print_table(results["saved"])
     _print_table([results["peak_mb_of_sliding_layers"]])
     _print_table(results.get("wordpieces_per_second", []))
