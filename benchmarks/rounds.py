@@ -2,8 +2,8 @@
 
 Every peer has a process of its own. All are started and loaded, one after another;
 then each does one pass in each round, while the others wait. In the first round, the
-vectors of each are compared with those of the first peer, which is the reference; who
-disagrees is not timed.
+vectors of each are compared with those of the reference: the first peer, or one that is
+started before, for its vectors alone. Who disagrees is not timed.
 """
 
 import tempfile
@@ -100,38 +100,69 @@ def run_rounds(
     """
     measured = [Measured(point) for point in points]
     running: Dict[int, Process] = {}
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
+        folder = Path(name)
         try:
-            wanted = _find_wanted(reference, points, patience, Path(folder), tell)
+            wanted = _find_wanted(reference, points, patience, folder, tell)
+            judge = _Judge(reference, wanted, refuse)
             for i, row in enumerate(measured):
                 process = _start(row, patience, tell)
                 if process is not None:
                     running[i] = process
-            in_round = 0
+            for i, process in running.items():
+                _run_first(measured[i], process, patience, judge, folder / f"{i}.npy")
+            _count_first_passes(measured)
+            _end_those_done(measured, running, patience, tell)
             while running:
                 for i, process in running.items():
-                    row = measured[i]
-                    first = in_round == 0
-                    is_compared = first and _encodes_as(reference, row.point)
-                    save = Path(folder) / f"{i}.npy" if is_compared else None
-                    _take_pass(row, process, patience, first, save)
-                    if save is not None and not row.why_not:
-                        wanted = _check(row, save, wanted, row.point == reference)
-                        if refuse and row.parity is not None:
-                            row.why_not = objection(row.parity, row.precision)
-                if in_round == 0:
-                    _count_first_passes(measured)
-                for i, process in list(running.items()):
-                    row = measured[i]
-                    if row.why_not or patience.is_enough(row.seconds):
-                        tell(_describe(row))
-                        process.end()
-                        del running[i]
-                in_round += 1
+                    _run_one(measured[i], process, patience)
+                _end_those_done(measured, running, patience, tell)
         finally:
             for process in running.values():
                 process.end()
     return measured
+
+
+@dataclass
+class _Judge:
+    """Compares vectors with the right ones.
+
+    reference (Optional[Point]): The point whose vectors are right. None compares
+        nothing.
+    wanted (Any): The right vectors. None until the reference has given them, or if it
+        fails.
+    refuse (bool): Whether who disagrees is left out.
+    """
+
+    reference: Optional[Point]
+    wanted: Any
+    refuse: bool
+
+    def is_for(self, point: Point) -> bool:
+        """RETURNS (bool): Whether there is something to compare: matrix products encode
+        nothing.
+        """
+        return self.reference is not None and point.job == self.reference.job
+
+    def judge(self, row: Measured, found: Any) -> None:
+        """Compare vectors, or take those of the reference.
+
+        row (Measured): Is told what comes out.
+        found (NDArray): Its vectors.
+        """
+        if row.point == self.reference:
+            self.wanted = found
+            return
+        if self.wanted is None:
+            row.why_not = "not timed: the reference failed, nothing to compare with"
+            return
+        try:
+            row.parity = compare(found, self.wanted)
+        except ValueError as error:
+            row.why_not = str(error)
+            return
+        if self.refuse:
+            row.why_not = objection(row.parity, row.precision)
 
 
 def _find_wanted(
@@ -161,11 +192,6 @@ def _find_wanted(
         process.end()
 
 
-def _encodes_as(reference: Optional[Point], point: Point) -> bool:
-    """Whether there is something to compare: matrix products encode nothing."""
-    return reference is not None and point.job == reference.job
-
-
 def _start(
     row: Measured, patience: Patience, tell: Callable[[str], None]
 ) -> Optional[Process]:
@@ -182,24 +208,51 @@ def _start(
     return process
 
 
-def _take_pass(
-    row: Measured,
-    process: Process,
-    patience: Patience,
-    first: bool,
-    save: Optional[Path],
+def _run_first(
+    row: Measured, process: Process, patience: Patience, judge: _Judge, save: Path
 ) -> None:
+    """Make the first pass of a peer, and have its vectors judged."""
+    is_compared = judge.is_for(row.point)
     try:
-        answer = process.take_pass(patience.timeout, save)
+        answer = process.take_pass(patience.timeout, save if is_compared else None)
     except Failed as reason:
         row.why_not = str(reason)
         return
-    if first:
-        row.first, row.growth, row.peak = (
-            answer[key] for key in ("seconds", "growth", "peak")
-        )
-    else:
-        row.seconds.append(answer["seconds"])
+    row.first, row.growth, row.peak = (
+        answer[key] for key in ("seconds", "growth", "peak")
+    )
+    if is_compared:
+        judge.judge(row, np.load(save))
+        save.unlink()
+
+
+def _run_one(row: Measured, process: Process, patience: Patience) -> None:
+    """Make one of the later passes of a peer."""
+    try:
+        answer = process.take_pass(patience.timeout, None)
+    except Failed as reason:
+        row.why_not = str(reason)
+        return
+    row.seconds.append(answer["seconds"])
+
+
+def _end_those_done(
+    measured: Sequence[Measured],
+    running: Dict[int, Process],
+    patience: Patience,
+    tell: Callable[[str], None],
+) -> None:
+    """End the processes of peers that have made enough passes, or cannot go on.
+
+    measured (Sequence[Measured]): All peers.
+    running (Dict[int, Process]): Their processes. Those that end are taken out.
+    """
+    for i, process in list(running.items()):
+        row = measured[i]
+        if row.why_not or patience.is_enough(row.seconds):
+            tell(_describe(row))
+            process.end()
+            del running[i]
 
 
 def _count_first_passes(measured: Sequence[Measured]) -> None:
@@ -215,22 +268,6 @@ def _count_first_passes(measured: Sequence[Measured]) -> None:
         if firsts and min(firsts) > _COUNTS:
             for row, first in zip(rows, firsts, strict=True):
                 row.seconds.append(first)
-
-
-def _check(row: Measured, save: Path, wanted: Any, is_reference: bool) -> Any:
-    """RETURNS (np.ndarray): The right vectors."""
-    found = np.load(save)
-    save.unlink()
-    if is_reference:
-        return found
-    if wanted is None:
-        row.why_not = "not timed: the reference failed, nothing to compare with"
-        return None
-    try:
-        row.parity = compare(found, wanted)
-    except ValueError as error:
-        row.why_not = str(error)
-    return wanted
 
 
 def _describe(row: Measured) -> str:
