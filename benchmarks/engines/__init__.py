@@ -6,13 +6,10 @@ import importlib
 from pathlib import Path
 from typing import Callable, Dict, List, Sequence
 
-import numpy as np
-import numpy.typing as npt
+from spacy_modernbert.types import Floats
 
 from ..documents import Ids
 from ..points import OURS, Peer
-
-Floats = npt.NDArray[np.floating]
 
 # Documents in, their last hidden states out: for each `(length, width)`, on the host,
 # so that whatever a device was asked to do is done when it returns.

@@ -5,9 +5,11 @@ import warnings
 from pathlib import Path
 from typing import List, Sequence
 
+from spacy_modernbert.types import Floats
+
 from ..documents import Ids
 from ..points import Peer, Unavailable
-from . import Encode, Floats
+from . import Encode
 
 _OPSET = 17
 

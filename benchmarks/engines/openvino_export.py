@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 from typing import Any, List, Sequence
 
+from spacy_modernbert.types import Floats
+
 from ..documents import Ids
 from ..points import Peer, Unavailable
-from . import Encode, Floats
+from . import Encode
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 

@@ -8,11 +8,11 @@ import numpy as np
 from spacy_modernbert.encoder.availability import look_for
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
-from spacy_modernbert.types import pack
+from spacy_modernbert.types import Floats, pack
 
 from ..documents import Ids
 from ..points import Peer, Unavailable
-from . import Encode, Floats
+from . import Encode
 
 # The default of a pipeline.
 MAX_BATCH_WORDPIECES = 16384

@@ -8,10 +8,11 @@ import torch
 from transformers import ModernBertModel
 
 from spacy_modernbert.encoder.transfer import to_host
+from spacy_modernbert.types import Floats
 
 from ..documents import Ids
 from ..points import Peer, Unavailable
-from . import Encode, Floats
+from . import Encode
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -4,12 +4,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional
 
-import numpy as np
-import numpy.typing as npt
+from spacy_modernbert.types import Floats
 
 from ..points import Point
-
-Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)

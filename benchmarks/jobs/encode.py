@@ -6,11 +6,12 @@ from typing import List
 import numpy as np
 
 from spacy_modernbert.encoder.checkpoint import load_config
+from spacy_modernbert.types import Floats
 
 from ..documents import draw_documents
 from ..engines import make_encode
 from ..points import Point
-from . import Floats, Job
+from . import Job
 
 # Enough for every library to start its threads and to choose its kernels. It takes
 # a sliding window, two documents, and lengths that no block size divides.

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
-import numpy as np
-import numpy.typing as npt
 from spacy.language import Language
 from spacy.training import Example
 
-from ..points import OURS, Peer
+from spacy_modernbert.types import Floats
 
-Floats = npt.NDArray[np.floating]
+from ..points import OURS, Peer
 
 PIPELINES: Dict[str, str] = {
     OURS: "ours",

@@ -7,9 +7,10 @@ import spacy
 
 from spacy_modernbert.encoder.availability import look_for
 from spacy_modernbert.layers.encode import find_layers, get_shim
+from spacy_modernbert.types import Floats
 
 from ..points import Peer, Unavailable
-from . import Floats, Pipeline, make_examples
+from . import Pipeline, make_examples
 from .fake import make_instant
 
 

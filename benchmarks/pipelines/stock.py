@@ -7,8 +7,10 @@ from typing import Any, Dict
 
 import spacy
 
+from spacy_modernbert.types import Floats
+
 from ..points import Peer, Unavailable
-from . import Floats, Pipeline, make_examples
+from . import Pipeline, make_examples
 from .fake import draw_vectors
 
 SPANS: Dict[str, Dict[str, Any]] = {
