@@ -7,7 +7,6 @@ from .documents import draw_lengths
 from .peers import as_fake, in_8_bits, list_ours_as_chosen, list_stock_pipelines
 from .results import Results, Section
 from .session import Session
-from .texts import read_corpus, write_texts
 
 LABELS = 6
 
@@ -32,10 +31,8 @@ def run(
         title = f"A mixed batch of {len(drawn)} documents"
         session.add(results, _measure(session, title, texts))
     for name in corpora:
-        found = read_corpus(name, session.corpora, n_documents or 1000)
-        path = write_texts(session.store / f"{name}-{len(found)}.json", found)
-        title = f"{name}, {len(found)} documents"
-        session.add(results, _measure(session, title, path))
+        title, texts = session.corpus_texts(name, n_documents)
+        session.add(results, _measure(session, title, texts))
     return results
 
 
@@ -67,9 +64,7 @@ def run_host(session: Session, n_documents: Optional[int]) -> Results:
         path = session.made_texts([300])
         title = "One document of 300 wordpieces"
     else:
-        found = read_corpus("litbank", session.corpora, n_documents or 1000)
-        path = write_texts(session.store / f"litbank-{len(found)}.json", found)
-        title = f"litbank, {len(found)} documents"
+        title, path = session.corpus_texts("litbank", n_documents)
     folder, _ = session.checkpoint()
     peers = [list_ours_as_chosen(session.device)[0]]
     peers += list_stock_pipelines(session.device)[:1]

@@ -111,6 +111,17 @@ class Session:
         name = f"texts-{len(lengths)}-{sum(lengths)}.json"
         return write_texts(self.store / name, texts)
 
+    def corpus_texts(self, corpus: str, n_documents: Optional[int]) -> Tuple[str, Path]:
+        """Take the texts of a corpus.
+
+        corpus (str): "litbank" or "craft".
+        n_documents (Optional[int]): How many to take; None for all.
+        RETURNS (Tuple[str, Path]): A title, and a file with the texts.
+        """
+        texts = read_corpus(corpus, self.corpora, n_documents)
+        path = write_texts(self.store / f"{corpus}-{len(texts)}.json", texts)
+        return f"{corpus}, {len(texts)} documents", path
+
     def measure(
         self,
         job: str,

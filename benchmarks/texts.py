@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -20,12 +20,12 @@ _CONVERTERS: Dict[str, Callable[[Path], ConvertedCorpus]] = {
 }
 
 
-def read_corpus(name: str, folder: Path, n_documents: int) -> List[str]:
+def read_corpus(name: str, folder: Path, n_documents: Optional[int]) -> List[str]:
     """Read the texts of a corpus.
 
     name (str): "litbank" or "craft".
     folder (Path): Where its archive lies, under a name that begins with that.
-    n_documents (int): How many to take, from the first one on.
+    n_documents (Optional[int]): How many to take, from the first one on; None for all.
     RETURNS (List[str]): The texts.
     RAISES (FileNotFoundError): If there is no archive.
     """
@@ -57,6 +57,16 @@ def generate_texts() -> List[str]:
     return [document.text for document in generate("any", [stage], seed=[0])]
 
 
+def read_tokenizer(path: Path) -> Tokenizer:
+    """RETURNS (Tokenizer): That of a `tokenizer.json`. It gives all wordpieces of a
+    text, and no others, whatever the file says.
+    """
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
 def make_text(tokenizer: Path, length: int, seed: int = 0) -> str:
     """Make a text of as many wordpieces as wanted.
 
@@ -65,7 +75,7 @@ def make_text(tokenizer: Path, length: int, seed: int = 0) -> str:
     seed (int): For the choice of the words.
     RETURNS (str): Sentences of random words, each a single wordpiece.
     """
-    model = Tokenizer.from_file(str(tokenizer))
+    model = read_tokenizer(tokenizer)
     words = sorted(
         word[1:] for word in model.get_vocab() if re.fullmatch("Ġ[a-z]{2,}", word)
     )

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from spacy_modernbert.encoder.checkpoint import TOKENIZER
 
 from ..pipelines import PROBE, make_pipeline
 from ..points import Point
 from ..recognizer import calibrate, draw_weights, share_in_entities
+from ..texts import read_tokenizer
 from . import Job
 
 
@@ -37,8 +37,7 @@ def make(point: Point) -> Job:
         return sum(len(doc.ents) for doc in nlp.pipe(texts))
 
     list(nlp.pipe([PROBE, texts[0][:1000]]))
-    tokenizer = Tokenizer.from_file(str(Path(point.folder) / TOKENIZER))
-    tokenizer.no_truncation()
+    tokenizer = read_tokenizer(Path(point.folder) / TOKENIZER)
     lengths = [len(tokenizer.encode(text)) for text in texts]
     limit = pipeline.limit or max(lengths)
     n_truncated = sum(length > limit for length in lengths)

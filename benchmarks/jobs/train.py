@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Dict
 
 from spacy.training import Example
-from tokenizers import Tokenizer
 
 from spacy_modernbert.encoder.checkpoint import TOKENIZER
 
 from ..devices import wait_for
 from ..pipelines import PROBE, make_pipeline
 from ..points import Point
+from ..texts import read_tokenizer
 from . import Job
 
 # Of so many words, one is an entity.
@@ -42,7 +42,7 @@ def make(point: Point) -> Job:
         wait_for(point.peer.device)
         return losses
 
-    tokenizer = Tokenizer.from_file(str(Path(point.folder) / TOKENIZER))
+    tokenizer = read_tokenizer(Path(point.folder) / TOKENIZER)
     return Job(
         run=run,
         vectors=lambda losses: probed,

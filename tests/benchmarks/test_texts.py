@@ -17,10 +17,16 @@ from ..util import make_checkpoint
 def test_texts_have_the_wordpieces_that_were_asked_for(
     tmp_path: Path, length: int
 ) -> None:
+    """Even if the tokenizer truncates and pads."""
     tokenizer = make_checkpoint(tmp_path / "tiny") / "tokenizer.json"
     text = make_text(tokenizer, length)
-    assert len(Tokenizer.from_file(str(tokenizer)).encode(text)) == length
-    assert text == make_text(tokenizer, length)
+    model = Tokenizer.from_file(str(tokenizer))
+    assert len(model.encode(text)) == length
+    model.enable_truncation(16)
+    model.enable_padding(length=512)
+    limited = tmp_path / "limited.json"
+    model.save(str(limited))
+    assert text == make_text(limited, length)
 
 
 def test_the_mixed_batch_is_always_the_same() -> None:
