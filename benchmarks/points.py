@@ -17,7 +17,8 @@ class Peer:
     name (str): What it is called in tables.
     engine (str): What runs it: a name in `engines.ENGINES` or `pipelines.PIPELINES`.
     device (str): "cpu", "cuda" or "mps". For our own engine, the backend.
-    precision (str): What matrices are multiplied in: "float32", "bfloat16" or "int8".
+    precision (str): What matrices are multiplied in: "float32", "bfloat16", "float16"
+        or "int8".
     options (Mapping[str, Any]): What else the engine wants to know. JSON.
     """
 

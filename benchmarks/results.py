@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping
 
 from spacy_modernbert.atomic import write_text
 
@@ -77,9 +77,12 @@ class Results:
             ],
         }
 
-    def to_markdown(self) -> str:
-        """RETURNS (str): The machine, the versions and the tables."""
-        head = self.to_json()
+    def to_markdown(self, head: Mapping[str, Any]) -> str:
+        """Describe the results for people.
+
+        head (Mapping[str, Any]): What `to_json` gave.
+        RETURNS (str): The machine, the versions and the tables.
+        """
         settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
         lines = [
             f"# {self.title}",
@@ -100,9 +103,10 @@ class Results:
         folder (Path): Where to.
         RETURNS (Path): The Markdown.
         """
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+        data = self.to_json()
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         write_text(folder / f"{self.name}.json", text)
-        write_text(folder / f"{self.name}.md", self.to_markdown())
+        write_text(folder / f"{self.name}.md", self.to_markdown(data))
         return folder / f"{self.name}.md"
 
 
