@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO, Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from spacy.language import Language
-from thinc.api import Model
 from tqdm.auto import tqdm
 from wasabi import row
 
@@ -233,15 +232,9 @@ def count_trained(nlp: Language) -> Callable[[], int]:
     """
     # Imported only when a pipeline is trained: any config that names a logger imports
     # this file.
-    from .layers.encode import find_layers, get_shim
+    from .layers.encode import find_in_pipeline, get_shim
 
-    models = [getattr(pipe, "model", None) for _, pipe in nlp.pipeline]
-    shims = [
-        get_shim(layer)
-        for model in models
-        if isinstance(model, Model)
-        for layer in find_layers(model)
-    ]
+    shims = [get_shim(layer) for _, layer in find_in_pipeline(nlp)]
     return lambda: sum(shim.trained_wordpieces for shim in shims)
 
 

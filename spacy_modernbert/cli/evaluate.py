@@ -16,7 +16,7 @@ from spacy.language import Language
 from spacy.scorer import Scorer
 from spacy.training import Corpus, Example
 from spacy.util import get_package_version, load_model
-from thinc.api import Model, fix_random_seed
+from thinc.api import fix_random_seed
 from wasabi import msg
 
 from ..atomic import check_outputs, write_text
@@ -30,7 +30,7 @@ from ..evaluation.report import FEW_TO_COMPARE, chance, render_report
 from ..evaluation.resampling import Resampling
 from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
-from ..layers.encode import find_layers, get_shim
+from ..layers.encode import find_in_pipeline, get_shim
 from ..pipelines import find_pipeline
 from ..span_getters import LongContextSpans
 from ..types import Ints
@@ -288,14 +288,12 @@ def find_cutter(nlp: Language) -> Optional[Tuple[str, WindowCutter]]:
         does, and how; None if there is no encoder of this package, or one with another
         span getter.
     """
-    for name, pipe in nlp.pipeline:
-        model = getattr(pipe, "model", None)
-        for layer in find_layers(model) if isinstance(model, Model) else ():
-            get_spans = layer.attrs["get_spans"]
-            if isinstance(get_spans, LongContextSpans):
-                tokenizer = get_shim(layer).loaded.tokenizer
-                cutter = WindowCutter(tokenizer, get_spans.window, get_spans.overlap)
-                return name, cutter
+    for name, layer in find_in_pipeline(nlp):
+        get_spans = layer.attrs["get_spans"]
+        if isinstance(get_spans, LongContextSpans):
+            tokenizer = get_shim(layer).loaded.tokenizer
+            cutter = WindowCutter(tokenizer, get_spans.window, get_spans.overlap)
+            return name, cutter
     return None
 
 

@@ -1,8 +1,9 @@
 """Docs → wordpiece vectors."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, List, Optional, Sequence, Tuple, cast
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, cast
 
+from spacy.language import Language
 from spacy.tokens import Doc
 from thinc.api import Model
 
@@ -129,6 +130,19 @@ def bind(model: Model[List[Doc], Any]) -> None:
 def get_shim(layer: Model) -> EncoderShim:
     """RETURNS (EncoderShim): The shim of a layer that has an encoder."""
     return cast(EncoderShim, layer.shims[0])
+
+
+def find_in_pipeline(nlp: Language) -> Iterator[Tuple[str, Model]]:
+    """The layers of a pipeline that have an encoder.
+
+    nlp (Language): The pipeline.
+    YIELDS (Tuple[str, Model]): The name of the component, and the layer.
+    """
+    for name, pipe in nlp.pipeline:
+        model = getattr(pipe, "model", None)
+        if isinstance(model, Model):
+            for layer in find_layers(model):
+                yield name, layer
 
 
 def find_layers(model: Model) -> List[Model]:
