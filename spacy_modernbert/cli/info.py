@@ -38,6 +38,7 @@ from ..encoder.quantize import QuantizedTensors
 from ..encoder.sentences import resolve_pooling
 from ..encoder.weights import count_weights
 from ..errors import Errors, Missing
+from ..layers.shim import read_config
 from ..pipelines import (
     ENCODER_FOLDER,
     EncoderBlock,
@@ -250,13 +251,11 @@ def _find_encoder(component: Path) -> Optional[ModernBertConfig]:
     try:
         model = srsly.read_msgpack(component / "model")
         shims = [data for node in model["shims"] for data in node if data]
-        messages = [srsly.msgpack_loads(data) for data in shims]
-        configs = [each["config"] for each in messages if each.get("config")]
+        return next(filter(None, map(read_config, shims)), None)
     except Exception as error:  # a damaged file can raise any
         raise ValueError(
             Errors.BAD_PIPELINE_MODEL.format(path=component / "model", error=error)
         ) from error
-    return ModernBertConfig.from_dict(configs[0]) if configs else None
 
 
 def _describe_encoder(

@@ -385,6 +385,19 @@ class EncoderShim(Shim):
         )
 
 
+def read_config(data: bytes) -> Optional[ModernBertConfig]:
+    """Read the config of the encoder from the bytes of a shim.
+
+    data (bytes): What `to_bytes` of any shim gave, in msgpack.
+    RETURNS (Optional[ModernBertConfig]): The config; None if there is no encoder in
+        them.
+    RAISES (ValueError): If it is not that of a ModernBERT that can be run.
+    """
+    message = srsly.msgpack_loads(data)
+    is_here = message.get("encoder") == _HERE
+    return ModernBertConfig.from_dict(message["config"]) if is_here else None
+
+
 @contextmanager
 def encoders_apart() -> Iterator[None]:
     """Within this context, the bytes of a model leave out its encoders, which the
