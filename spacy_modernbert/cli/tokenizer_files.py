@@ -19,6 +19,5 @@ def read_fitting_tokenizer(folder: Path, config: ModernBertConfig) -> str:
     """
     tokenizer_json = read_tokenizer_json(folder)
     source = str(folder / TOKENIZER)
-    tokenizer = WordpieceTokenizer.from_json(tokenizer_json, source)
-    tokenizer.check_fits(config.vocab_size, source)
+    WordpieceTokenizer.from_json(tokenizer_json, source, config.vocab_size)
     return tokenizer_json

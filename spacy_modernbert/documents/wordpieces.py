@@ -100,23 +100,38 @@ class WordpieceTokenizer:
 
     @classmethod
     def from_json(
-        cls, text: str, source: str = "the text given"
+        cls,
+        text: str,
+        source: str = "the text given",
+        vocab_size: Optional[int] = None,
     ) -> "WordpieceTokenizer":
         """Make a tokenizer from the text of a `tokenizer.json`.
 
         text (str): The text.
         source (str): What messages call it.
+        vocab_size (Optional[int]): The rows of an encoder's embedding table, which has
+            to have a vector for each wordpiece.
         RETURNS (WordpieceTokenizer): The tokenizer.
-        RAISES (ValueError): If it is not a tokenizer this package can use.
+        RAISES (ValueError): If it is not a tokenizer this package can use, or has more
+            wordpieces than the encoder.
         """
         try:
-            return cls(Tokenizer.from_str(text))
+            tokenizer = cls(Tokenizer.from_str(text))
         except ValueError:
             raise
         except Exception as error:  # the Rust side raises bare Exceptions
             raise ValueError(
                 Errors.BAD_TOKENIZER_JSON.format(source=source, reason=error)
             ) from error
+        if vocab_size is not None and tokenizer.vocab_size > vocab_size:
+            raise ValueError(
+                Errors.TOKENIZER_TOO_LARGE.format(
+                    source=source,
+                    largest=tokenizer.vocab_size - 1,
+                    vocab_size=vocab_size,
+                )
+            )
+        return tokenizer
 
     def to_json(self) -> str:
         """RETURNS (str): The text of a `tokenizer.json` that gives this tokenizer."""
@@ -138,20 +153,6 @@ class WordpieceTokenizer:
         known = self._tokenizer.get_vocab(with_added_tokens=True).values()
         # What is put around a text has ids of its own in a `tokenizer.json`.
         return max([*known, *self.prefix_ids, *self.suffix_ids]) + 1
-
-    def check_fits(self, vocab_size: int, source: str) -> None:
-        """Check that an encoder has a vector for each wordpiece.
-
-        vocab_size (int): The rows of its embedding table.
-        source (str): What a message calls the tokenizer.
-        RAISES (ValueError): If it has fewer rows than there are wordpieces.
-        """
-        if self.vocab_size > vocab_size:
-            raise ValueError(
-                Errors.TOKENIZER_TOO_LARGE.format(
-                    source=source, largest=self.vocab_size - 1, vocab_size=vocab_size
-                )
-            )
 
     def __call__(self, texts: Sequence[str]) -> List[Wordpieces]:
         """Tokenize whole texts, in one batch.

@@ -353,8 +353,9 @@ class EncoderShim(Shim):
         source: str,
     ) -> None:
         # The source is of the tokenizer, for messages.
-        tokenizer = WordpieceTokenizer.from_json(tokenizer_json, source)
-        tokenizer.check_fits(config.vocab_size, source)
+        tokenizer = WordpieceTokenizer.from_json(
+            tokenizer_json, source, config.vocab_size
+        )
         encoder = self._make_encoder(config, tensors, to_train=False)
         self._loaded = LoadedEncoder(encoder, tokenizer, tokenizer_config)
         self._forget()

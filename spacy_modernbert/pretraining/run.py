@@ -102,9 +102,9 @@ class Pretraining:
         _check_lengths(settings.phases, self._config)
         self._tokenizer_json = read_tokenizer_json(source)
         self._tokenizer_config = read_tokenizer_config(source)
-        path = str(source / TOKENIZER)
-        self._tokenizer = WordpieceTokenizer.from_json(self._tokenizer_json, path)
-        self._tokenizer.check_fits(self._config.vocab_size, path)
+        self._tokenizer = WordpieceTokenizer.from_json(
+            self._tokenizer_json, str(source / TOKENIZER), self._config.vocab_size
+        )
         self._masking = make_masking(
             self._tokenizer,
             Tokenizer.from_str(self._tokenizer_json),

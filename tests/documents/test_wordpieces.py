@@ -347,17 +347,15 @@ def test_ids_that_leave_out_billions():
     vocab = data["model"]["vocab"]
     # One that no merge makes.
     vocab["Ġ"] = 2**32 - 1
-    tokenizer = WordpieceTokenizer.from_json(json.dumps(data))
-    assert tokenizer.vocab_size == 2**32
+    assert WordpieceTokenizer.from_json(json.dumps(data)).vocab_size == 2**32
     with pytest.raises(ValueError, match=r"^a file has .* up to 4294967295"):
-        tokenizer.check_fits(400, "a file")
+        WordpieceTokenizer.from_json(json.dumps(data), "a file", 400)
 
 
 def test_special_ids_that_are_in_no_vocabulary():
     data = json.loads(byte_level().to_str())
     special = data["post_processor"]["special_tokens"]["[SEP]"]
     special["ids"] = [4000]
-    tokenizer = WordpieceTokenizer.from_json(json.dumps(data))
-    assert tokenizer.suffix_ids == (4000,)
+    assert WordpieceTokenizer.from_json(json.dumps(data)).suffix_ids == (4000,)
     with pytest.raises(ValueError, match=r"^a file has .* up to 4000\b"):
-        tokenizer.check_fits(400, "a file")
+        WordpieceTokenizer.from_json(json.dumps(data), "a file", 400)
