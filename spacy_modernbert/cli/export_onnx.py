@@ -16,7 +16,6 @@ from ..encoder.availability import require
 from ..encoder.backend import make_reference
 from ..encoder.checkpoint import (
     CONFIG,
-    dump_json,
     load_config,
     open_tensors,
     read_tokenizer_config,
@@ -25,6 +24,7 @@ from ..encoder.checkpoint import (
 from ..encoder.comparing import Parity, compare
 from ..encoder.config import ModernBertConfig
 from ..encoder.hub import resolve
+from ..encoder.json_files import dump_json
 from ..errors import Errors
 from ..pipelines import (
     ENCODER_FOLDER,

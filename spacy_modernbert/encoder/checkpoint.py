@@ -21,7 +21,8 @@ import numpy.typing as npt
 from ..atomic import check_replaceable, replacing_folder, sync, write_file
 from ..errors import Errors
 from ..types import Floats
-from .config import ModernBertConfig, read_json_file
+from .config import ModernBertConfig
+from .json_files import dump_json, read_json_file
 from .quantize import (
     LAYOUT,
     QuantizedTensors,
@@ -524,10 +525,3 @@ def _portable(tokenizer_config: Mapping[str, Any]) -> Dict[str, Any]:
     if isinstance(portable.get("extra_special_tokens"), list):
         portable["additional_special_tokens"] = portable.pop("extra_special_tokens")
     return portable
-
-
-def dump_json(data: Mapping[str, Any]) -> bytes:
-    """RETURNS (bytes): What a JSON file of a checkpoint holds."""
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    # Half of a surrogate pair, which JSON can name, has no UTF-8.
-    return text.encode("utf8", "backslashreplace")

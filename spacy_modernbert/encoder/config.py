@@ -295,21 +295,6 @@ class ModernBertConfig:
         return dict(sorted(data.items()))
 
 
-def read_json_file(path: Path) -> Any:
-    """Read a JSON file of a checkpoint.
-
-    path (Path): The file.
-    RETURNS (Any): The contents.
-    RAISES (ValueError): If it is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            Errors.CHECKPOINT_BAD_JSON.format(path=path, why=error)
-        ) from error
-
-
 def every_n(layer_types: Tuple[str, ...]) -> Optional[int]:
     """The old dialect's word for a list of layer types.
 

@@ -11,7 +11,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Dict, List, Mapping
 
 from ..errors import Errors
-from .config import ModernBertConfig, read_json_file
+from .config import ModernBertConfig
+from .json_files import read_json_file
 
 POOLINGS = ("auto", "cls", "mean")
 
