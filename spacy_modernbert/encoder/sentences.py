@@ -14,7 +14,7 @@ from ..errors import Errors
 from .config import ModernBertConfig
 from .json_files import read_json_file
 
-POOLINGS = ("auto", "cls", "mean")
+POOLINGS = ("cls", "mean")
 
 MODULES = "modules.json"
 POOLING_CONFIG = "1_Pooling/config.json"  # where it always is; `MODULES` says so
@@ -79,9 +79,10 @@ def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
     RAISES (ValueError): If there is no such pooling, or the checkpoint asks for one
         that is neither.
     """
-    if pooling not in POOLINGS:
+    known = ("auto", *POOLINGS)
+    if pooling not in known:
         raise ValueError(
-            Errors.UNKNOWN_POOLING.format(value=pooling, known=", ".join(POOLINGS))
+            Errors.UNKNOWN_POOLING.format(value=pooling, known=", ".join(known))
         )
     if pooling != "auto":
         return pooling
@@ -90,7 +91,7 @@ def resolve_pooling(pooling: str, config: ModernBertConfig) -> str:
     if not found:
         found = extras.get("classifier_pooling") or "cls"
         message = Errors.UNSUPPORTED_CLASSIFIER_POOLING
-    if found not in POOLINGS[1:]:
+    if found not in POOLINGS:
         raise ValueError(message.format(found=found))
     return str(found)
 
