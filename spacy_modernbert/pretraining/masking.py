@@ -1,7 +1,7 @@
 """Masking wordpieces, which a model is to predict."""
 
 from dataclasses import dataclass
-from typing import Iterator, Tuple
+from typing import Iterator
 
 import numpy as np
 
@@ -81,20 +81,3 @@ class Masking:
             targets,
         )
         return MaskedBatch(PackedBatch(ids, batch.cu_seqlens), positions, targets)
-
-
-def unigram_baseline(
-    train: Ints, targets: Ints, vocab_size: int
-) -> Tuple[float, float]:
-    """How well masked wordpieces are predicted by the frequency of each alone.
-
-    train (Ints): Wordpieces to count.
-    targets (Ints): The masked wordpieces.
-    vocab_size (int): How many there are; each is counted once more than it occurs.
-    RETURNS (Tuple[float, float]): The cross-entropy in nats, and the accuracy of
-        always predicting the most frequent one.
-    """
-    counts = np.bincount(train, minlength=vocab_size) + 1
-    shares = counts / counts.sum()
-    loss = float(-np.log(shares[targets]).mean())
-    return loss, float((targets == counts.argmax()).mean())

@@ -3,7 +3,7 @@ sequences, and from short pieces of them.
 """
 
 from dataclasses import dataclass, replace
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -105,3 +105,20 @@ def shorten_context(
         before + shift,
         masked.targets,
     )
+
+
+def unigram_baseline(
+    train: Ints, targets: Ints, vocab_size: int
+) -> Tuple[float, float]:
+    """How well masked wordpieces are predicted by the frequency of each alone.
+
+    train (Ints): Wordpieces to count.
+    targets (Ints): The masked wordpieces.
+    vocab_size (int): How many there are; each is counted once more than it occurs.
+    RETURNS (Tuple[float, float]): The cross-entropy in nats, and the accuracy of
+        always predicting the most frequent one.
+    """
+    counts = np.bincount(train, minlength=vocab_size) + 1
+    shares = counts / counts.sum()
+    loss = float(-np.log(shares[targets]).mean())
+    return loss, float((targets == counts.argmax()).mean())

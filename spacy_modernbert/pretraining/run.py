@@ -40,13 +40,14 @@ from ..raw_texts import read_texts
 from ..types import PackedBatch
 from .mask_token import make_masking
 from .masked_lm import MaskedLM
-from .masking import MaskedBatch, unigram_baseline
+from .masking import MaskedBatch
 from .optimizers import make_optimizers
 from .probe import (
     MaskedLMScores,
     evaluate_masked,
     mask_texts,
     shorten_context,
+    unigram_baseline,
 )
 from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize

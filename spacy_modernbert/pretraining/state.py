@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, NoReturn, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -150,5 +150,5 @@ def _tensors(model: nn.Module, optimizers: Optimizers) -> Iterator[Tuple[str, Te
                     yield f"{moment}.{name}", optimizer.state[parameter][moment]
 
 
-def _refuse(path: Path, why: str) -> None:
+def _refuse(path: Path, why: str) -> NoReturn:
     raise ValueError(Errors.PRETRAINING_OTHER_STATE.format(path=path, why=why))

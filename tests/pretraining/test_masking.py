@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_modernbert.pretraining.masking import MaskedBatch, Masking, unigram_baseline
+from spacy_modernbert.pretraining.masking import MaskedBatch, Masking
 from spacy_modernbert.types import PackedBatch
 
 SPECIAL = np.array([0, 1, 2, 3, 4])
@@ -49,10 +49,3 @@ def test_parts():
     ]
     assert found == [([0, 1, 2], [1], [10]), ([5, 6, 7, 8], [0, 3], [50, 80])]
     assert len(list(masked.parts(9))) == 1
-
-
-def test_unigram_baseline():
-    loss, accuracy = unigram_baseline(np.array([2, 2, 2]), np.array([2, 0]), 3)
-    # Each is counted once more: shares 1/6, 1/6, 4/6.
-    assert loss == pytest.approx(-(np.log(4 / 6) + np.log(1 / 6)) / 2)
-    assert accuracy == 0.5

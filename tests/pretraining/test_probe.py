@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 
 from spacy_modernbert.pretraining.masking import Masking
-from spacy_modernbert.pretraining.probe import mask_texts
+from spacy_modernbert.pretraining.probe import mask_texts, unigram_baseline
 from spacy_modernbert.pretraining.sequences import TokenizedTexts
 
 MASKING = Masking(0.3, 4, np.arange(5), 300)
@@ -31,3 +32,10 @@ def test_short_texts_are_masked_beside_long_ones():
 
 def test_short_texts_alone():
     assert mask([30, 7], length=64) == [(0, 32), (1, 9)]
+
+
+def test_unigram_baseline():
+    loss, accuracy = unigram_baseline(np.array([2, 2, 2]), np.array([2, 0]), 3)
+    # Each is counted once more: shares 1/6, 1/6, 4/6.
+    assert loss == pytest.approx(-(np.log(4 / 6) + np.log(1 / 6)) / 2)
+    assert accuracy == 0.5
