@@ -1,1 +1,1 @@
-"""Doc ⇄ wordpieces: tokenization, windows, pooling. NumPy only."""
+"""Doc ⇄ wordpieces: tokenization, windows, pooling, in NumPy and without torch."""
