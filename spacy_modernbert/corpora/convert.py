@@ -36,11 +36,16 @@ class ConvertedCorpus:
     report: ConversionReport
 
     def write(self, folder: Path) -> None:
-        """Write `train.spacy`, `dev.spacy` and `test.spacy`.
+        """Write a `.spacy` file for each split. A file appears whole or not at all,
+        and the same documents give the same bytes.
 
         folder (Path): Where to; made if it does not exist.
+        RAISES (OSError): If it cannot be written.
         """
-        write_docbins(self.splits, folder)
+        for split, docs in self.splits.items():
+            docbin = DocBin(attrs=DOCBIN_ATTRS, store_user_data=True, docs=docs)
+            with replacing(folder / f"{split}.spacy") as fresh:
+                fresh.write_bytes(docbin.to_bytes())
 
 
 def convert(
@@ -67,20 +72,6 @@ def convert(
         bar = tqdm(names, desc=f"{name} {split}", unit="doc", disable=None)
         docs[split], reports[split] = _convert_split(nlp, labels, map(read, bar))
     return ConvertedCorpus(docs, ConversionReport(name, reports))
-
-
-def write_docbins(splits: Mapping[str, Iterable[Doc]], folder: Path) -> None:
-    """Write a `.spacy` file for each split. A file appears whole or not at all,
-    and the same documents give the same bytes.
-
-    splits (Mapping[str, Iterable[Doc]]): The documents of each split.
-    folder (Path): Where to; made if it does not exist.
-    RAISES (OSError): If it cannot be written.
-    """
-    for split, docs in splits.items():
-        content = DocBin(attrs=DOCBIN_ATTRS, store_user_data=True, docs=docs).to_bytes()
-        with replacing(folder / f"{split}.spacy") as fresh:
-            fresh.write_bytes(content)
 
 
 def _convert_split(
