@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
@@ -33,7 +32,6 @@ from ..encoder.config import ModernBertConfig
 from ..encoder.head import init_head, open_head
 from ..encoder.hub import resolve
 from ..encoder.out_of_memory import watch_memory
-from ..encoder.protocol import EncoderOutOfMemory
 from ..encoder.weights import count_weights
 from ..errors import Errors
 from ..raw_texts import read_texts
@@ -91,6 +89,7 @@ class Pretraining:
             (`state.safetensors`) and the log (`log.jsonl`). If a state is there, the
             run is resumed from it.
         RAISES (ValueError): If something that is named cannot be used.
+        RAISES (EncoderOutOfMemory): If the device has too little memory.
         """
         backend, dtype = _choose(settings)
         self.settings = settings
@@ -100,6 +99,7 @@ class Pretraining:
         if same_place(source, output / ENCODER):
             raise ValueError(Errors.PRETRAINING_ONTO_START.format(folder=source))
         self._config = load_config(source)
+        self._n_weights = count_weights(self._config)
         _check_lengths(settings.phases, self._config)
         self._tokenizer_json = read_tokenizer_json(source)
         self._tokenizer_config = read_tokenizer_config(source)
@@ -156,8 +156,8 @@ class Pretraining:
         """Take the steps that are left.
 
         YIELDS (StepReport): Each step, when it was taken.
-        RAISES (ValueError): If a loss or a gradient is not finite, or the device has
-            too little memory.
+        RAISES (ValueError): If a loss or a gradient is not finite.
+        RAISES (EncoderOutOfMemory): If the device has too little memory.
         """
         settings = self.settings
         schedule = WarmupStableDecay(
@@ -180,14 +180,14 @@ class Pretraining:
         """RETURNS (Optional[MaskedLMScores]): How well masked wordpieces of held-out
         texts are predicted, in sequences as long as those of the phase that the run is
         in; None if there are no texts.
-        RAISES (ValueError): If they are so short that no wordpiece is masked, or the
-            device has too little memory.
+        RAISES (ValueError): If they are so short that no wordpiece is masked.
+        RAISES (EncoderOutOfMemory): If the device has too little memory.
         """
         if self._dev is None:
             return None
         length = self._phase_at(max(0, self.step - 1)).length
         batches = self._mask_dev(self._dev, length)
-        with self._watch_memory(self._describe_evaluation(length)):
+        with watch_memory(self._device, self._describe_evaluation(length)):
             return evaluate_masked(self.model, batches)
 
     def probe(self) -> Optional[Dict[str, Any]]:
@@ -196,6 +196,7 @@ class Pretraining:
         RETURNS (Optional[Dict[str, Any]]): JSON-serializable; None if there are no
             held-out texts.
         RAISES (ValueError): As for `evaluate`.
+        RAISES (EncoderOutOfMemory): As for `evaluate`.
         """
         if self._dev is None:
             return None
@@ -206,7 +207,7 @@ class Pretraining:
         loss, accuracy = unigram_baseline(counted, targets, self._config.vocab_size)
         scores = {"unigram": MaskedLMScores(loss, accuracy, targets.size)}
         special = (self._dev.prefix, self._dev.suffix)
-        with self._watch_memory(self._describe_evaluation(longest)):
+        with watch_memory(self._device, self._describe_evaluation(longest)):
             scores[str(longest)] = evaluate_masked(self.model, batches)
             if longest > _SHORT_CONTEXT:
                 short = [shorten_context(b, _SHORT_CONTEXT, *special) for b in batches]
@@ -245,7 +246,7 @@ class Pretraining:
         RETURNS (MaskedLM): The model, with the weights of the checkpoint.
         """
         config = self._config
-        with self._watch_memory(self._describe_weights()):
+        with watch_memory(self._device, self._describe_weights()):
             return MaskedLM.from_tensors(
                 config,
                 open_tensors(self.source, config),
@@ -256,7 +257,7 @@ class Pretraining:
 
     def _resume(self) -> None:
         """Take the weights and the step from the state that was saved."""
-        with self._watch_memory(self._describe_weights()):
+        with watch_memory(self._device, self._describe_weights()):
             self.step, self.has_other_texts = load_state(
                 self.output / STATE, self.model, self._optimizers, self._digests
             )
@@ -297,14 +298,14 @@ class Pretraining:
         for optimizer in self._optimizers:  # of a step that failed half-way
             optimizer.zero_grad(set_to_none=True)
         for part in masked.parts(self.settings.max_batch_wordpieces):
-            with self._watch_memory(self._describe_pass(part.batch)):
+            with watch_memory(self._device, self._describe_pass(part.batch)):
                 recompute = self._recomputes(part.batch.total)
                 part_loss, part_correct = self.model.score(part, recompute)
                 (part_loss / n_masked).backward()
             loss += part_loss.detach()
             n_correct += part_correct
         clip = self.settings.grad_clip
-        with self._watch_memory(self._describe_weights()):
+        with watch_memory(self._device, self._describe_weights()):
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
@@ -332,17 +333,6 @@ class Pretraining:
         n_trained = config.num_hidden_layers
         return recomputes(setting, config, self._device, n_trained, total)
 
-    @contextmanager
-    def _watch_memory(self, message: str) -> Iterator[None]:
-        """message (str): What to say where the device has too little memory.
-        RAISES (ValueError): If it has.
-        """
-        try:
-            with watch_memory(self._device, message):
-                yield
-        except EncoderOutOfMemory as error:
-            raise ValueError(message) from error
-
     def _describe_pass(self, batch: PackedBatch) -> str:
         """RETURNS (str): What to do where it is too large for the device."""
         return Errors.PRETRAINING_OUT_OF_MEMORY.format(
@@ -368,7 +358,7 @@ class Pretraining:
         """
         return Errors.PRETRAINING_WEIGHTS_OUT_OF_MEMORY.format(
             device=self._device,
-            n_weights=count_weights(self._config),
+            n_weights=self._n_weights,
             saved=self._describe_saved(),
         )
 

@@ -293,14 +293,14 @@ def test_too_little_memory(paths, tmp_path, monkeypatch):
     next(run.steps())
     run.save()
     monkeypatch.setattr(run.model, "score", refuse_memory)
-    with pytest.raises(ValueError, match=r"(?s)max_batch_wordpieces lower.*step 1 is"):
+    with pytest.raises(MemoryError, match=r"(?s)max_batch_wordpieces lower.*step 1 is"):
         next(run.steps())
 
 
 def test_too_little_memory_for_the_weights(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(MaskedLM, "from_tensors", refuse_memory)
     with pytest.raises(
-        ValueError, match=r"weights of the encoder.*No step has been saved"
+        MemoryError, match=r"weights of the encoder.*No step has been saved"
     ):
         Pretraining(make_settings(paths), tmp_path)
 
@@ -309,13 +309,13 @@ def test_too_little_memory_for_the_optimizer(paths, tmp_path, monkeypatch):
     """Whose moments are made with the first step, and read where a run goes on."""
     with monkeypatch.context() as patched:
         patched.setattr(torch.optim.AdamW, "step", refuse_memory)
-        with pytest.raises(ValueError, match="the state of the optimizer"):
+        with pytest.raises(MemoryError, match="the state of the optimizer"):
             next(Pretraining(make_settings(paths), tmp_path).steps())
     run = Pretraining(make_settings(paths), tmp_path)
     next(run.steps())
     run.save()
     monkeypatch.setattr(torch, "zeros_like", refuse_memory)
-    with pytest.raises(ValueError, match="the state of the optimizer"):
+    with pytest.raises(MemoryError, match="the state of the optimizer"):
         Pretraining(make_settings(paths), tmp_path)
 
 
@@ -323,7 +323,7 @@ def test_too_little_memory_for_the_optimizer(paths, tmp_path, monkeypatch):
 def test_too_little_memory_to_ask(paths, tmp_path, monkeypatch, name):
     run = Pretraining(make_settings(paths), tmp_path)
     monkeypatch.setattr(run.model, "score", refuse_memory)
-    with pytest.raises(ValueError, match="make sequences shorter"):
+    with pytest.raises(MemoryError, match="make sequences shorter"):
         getattr(run, name)()
 
 
