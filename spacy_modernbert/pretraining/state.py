@@ -21,10 +21,13 @@ _STEP = "step"
 _DIGEST = "digest"
 _TEXTS = "texts"
 
-_ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
-_MUON_MOMENTS = ("momentum_buffer",)
-# What the names of saved moments begin with.
-_MOMENT_PREFIXES = tuple(f"{name}." for name in (*_ADAM_MOMENTS, *_MUON_MOMENTS))
+# What optimizers keep of each parameter. The count of AdamW is of steps that had a
+# gradient, which may be fewer than those of the run.
+_COUNT = "step"
+_OF_ADAMW = ("exp_avg", "exp_avg_sq", _COUNT)
+_OF_MUON = ("momentum_buffer",)
+# What the names of it begin with in the file.
+_KEPT_PREFIXES = tuple(f"{name}." for name in (*_OF_ADAMW, *_OF_MUON))
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def digest_texts(ids: Sequence[Ints]) -> Words:
 def save_state(
     path: Path, model: nn.Module, optimizers: Optimizers, step: int, digests: Digests
 ) -> None:
-    """Write the weights, the optimizers' moments and the number of steps. The file is
+    """Write the weights, what the optimizers keep and the number of steps. The file is
     written beside its place and then renamed.
 
     path (Path): Where to write.
@@ -110,10 +113,10 @@ def load_state(
     if not np.array_equal(entries[_DIGEST].read(), digests.encoder):
         _refuse(path, "the config, tokenizer or weights that it began with differ")
     step = int(entries[_STEP].read()[0])
-    # If there are no moments, no step has had anything to learn from yet.
-    if any(key.startswith(_MOMENT_PREFIXES) for key in entries):
+    # If they have kept nothing, no step has had anything to learn from yet.
+    if any(key.startswith(_KEPT_PREFIXES) for key in entries):
         for optimizer in optimizers:
-            _init_moments(optimizer, step)
+            _init_kept(optimizer)
     with torch.no_grad():
         for key, tensor in _tensors(model, optimizers):
             if key not in entries:
@@ -125,29 +128,32 @@ def load_state(
     return step, not np.array_equal(entries[_TEXTS].read(), digests.texts)
 
 
-def _init_moments(optimizer: torch.optim.Optimizer, step: int) -> None:
+def _init_kept(optimizer: torch.optim.Optimizer) -> None:
     """Make what an optimizer makes with its first step."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            state = {key: torch.zeros_like(parameter) for key in _moments(optimizer)}
-            if isinstance(optimizer, torch.optim.AdamW):
-                # On the parameter's device, as a fused step needs it.
-                device = parameter.device
-                state["step"] = torch.tensor(float(step), device=device)
-            optimizer.state[parameter] = state
+            optimizer.state[parameter] = {
+                # On the parameter's device, as a fused step needs the count, too.
+                key: torch.zeros((), device=parameter.device)
+                if key == _COUNT
+                else torch.zeros_like(parameter)
+                for key in _kept_by(optimizer)
+            }
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> Tuple[str, ...]:
-    return _MUON_MOMENTS if isinstance(optimizer, Muon) else _ADAM_MOMENTS
+def _kept_by(optimizer: torch.optim.Optimizer) -> Tuple[str, ...]:
+    return _OF_MUON if isinstance(optimizer, Muon) else _OF_ADAMW
 
 
 def _tensors(model: nn.Module, optimizers: Optimizers) -> Iterator[Tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
         yield f"weights.{name}", parameter
         for optimizer in optimizers:
-            for moment in _moments(optimizer):
+            for key in _kept_by(optimizer):
                 if parameter in optimizer.state:
-                    yield f"{moment}.{name}", optimizer.state[parameter][moment]
+                    # A view: arrays without axes get one when they are written.
+                    kept = torch.atleast_1d(optimizer.state[parameter][key])
+                    yield f"{key}.{name}", kept
 
 
 def _refuse(path: Path, why: str) -> NoReturn:

@@ -187,6 +187,25 @@ def test_a_state_of_before_anything_was_learned(paths, tmp_path, monkeypatch):
     assert len(list(resumed.steps())) == 9
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_steps_without_a_gradient_do_not_count_for_adamw(
+    paths, tmp_path, monkeypatch, optimizer
+):
+    """By its own count, it corrects its moments for having begun at 0."""
+    told = make_settings(paths, optimizer=optimizer)
+    run = Pretraining(told, tmp_path)
+    with monkeypatch.context() as patch:
+        nothing = replace(run._masking, special_ids=np.arange(run._config.vocab_size))
+        patch.setattr(run, "_masking", nothing)
+        next(run.steps())
+    for _ in islice(run.steps(), 2):
+        pass
+    run.save()
+    resumed = Pretraining(told, tmp_path)
+    rest = [report.loss for report in run.steps()]
+    assert [report.loss for report in resumed.steps()] == pytest.approx(rest, rel=1e-5)
+
+
 def test_the_state_of_another_tokenizer(paths, tmp_path):
     """Of which the shapes say nothing."""
     folder = tmp_path / "start"
