@@ -54,12 +54,17 @@ class Chart:
     line: str = ""
 
 
-def linear_axis(values: Sequence[float], *, from_zero: bool = True) -> Axis:
+def linear_axis(
+    values: Sequence[float], *, from_zero: bool = True, whole: bool = False
+) -> Axis:
     """RETURNS (Axis): From 0, or without `from_zero` from a round number, to a round
-    number. It holds all values.
+    number. It holds all values. With `whole`, all ticks are whole numbers, as what is
+    counted is.
     """
     low, high = (0.0 if from_zero else min(values)), max(values)
     step = _round_up((high - low) / _TICKS)
+    if whole:
+        step = float(math.ceil(step))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(step * i for i in range(first, max(last, first + 1) + 1))
     return Axis(ticks[0], ticks[-1], ticks)
@@ -70,7 +75,7 @@ def length_axis(values: Sequence[float]) -> Axis:
     a linear one where they are of the same order.
     """
     if max(values) < _LOG_FROM * min(values):
-        return linear_axis(values, from_zero=False)
+        return linear_axis(values, from_zero=False, whole=True)
     low, high = math.floor(math.log2(min(values))), math.ceil(math.log2(max(values)))
     every = math.ceil((high - low + 1) / (_TICKS + 2))
     ticks = tuple(float(2**power) for power in range(low, high + 1, every))

@@ -182,7 +182,7 @@ def draw_curve(curve: Sequence[Mapping[str, float]], name: str) -> Optional[Char
     """
     if not curve:
         return None
-    steps = linear_axis([each["step"] for each in curve])
+    steps = linear_axis([each["step"] for each in curve], whole=True)
     values = [each[name] for each in curve]
     # A score is a sum by `score_weights`, which may be more than 1.
     is_share = name == "score" and max(values) <= 1

@@ -34,6 +34,18 @@ def test_a_logarithmic_axis():
     assert not axis.is_log and axis.ticks == (2000, 2200, 2400, 2600, 2800, 3000)
 
 
+@pytest.mark.parametrize("lengths", [[101, 102], [7, 7, 9], [250]])
+def test_lengths_are_named_once(lengths):
+    """A length is a whole number: between two, there is nothing to name."""
+    ticks = length_axis(lengths).ticks
+    assert all(tick.is_integer() for tick in ticks) and len(set(ticks)) == len(ticks)
+
+
+def test_steps_are_named_once():
+    ticks = linear_axis([0, 1, 2], whole=True).ticks
+    assert ticks == (0, 1, 2)
+
+
 @given(
     st.lists(st.floats(0, 1e9), min_size=1).filter(lambda v: not 0 < max(v) < 1e-9),
     st.booleans(),
