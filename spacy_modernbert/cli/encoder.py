@@ -1,11 +1,11 @@
 """`python -m spacy modernbert encoder`: a checkpoint to start training from."""
 
-import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Iterable, Iterator, List, Optional
 
+import numpy as np
 import typer
 from tokenizers import (
     Tokenizer,
@@ -197,14 +197,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def _thin_out(texts: List[str]) -> Iterator[str]:
-    """From the whole corpus, evenly: its documents may be sorted by length."""
-    step = max(1, -(-sum(map(len, texts)) // _MAX_CHARACTERS))
-    pieces = (
-        text[start : start + _PIECE]
-        for text in texts
-        for start in range(0, len(text), _PIECE)
-    )
-    return itertools.islice(pieces, 0, None, step)
+    """From the whole corpus, since its documents may be sorted by length; and by lot,
+    since every other one may be in another language.
+    """
+    pieces = [(text, start) for text in texts for start in range(0, len(text), _PIECE)]
+    share = min(1.0, _MAX_CHARACTERS / sum(map(len, texts)))
+    n_drawn = max(1, int(share * len(pieces)))
+    drawn = np.random.default_rng(0).choice(len(pieces), n_drawn, replace=False)
+    for i in np.sort(drawn):
+        text, start = pieces[i]
+        yield text[start : start + _PIECE]
 
 
 def _describe_sizes(name: str, sizes: Path) -> str:

@@ -97,10 +97,21 @@ def test_a_tokenizer_is_learned_from_all_over_a_large_corpus(monkeypatch):
     monkeypatch.setattr(module, "_MAX_CHARACTERS", 30)
     monkeypatch.setattr(module, "_PIECE", 10)
     texts = [f"{i:010}" for i in range(10)]
-    assert list(module._thin_out(texts)) == texts[::4]
+    found = list(module._thin_out(texts))
+    assert len(found) == 3 and found == sorted(set(found) & set(texts))
     assert list(module._thin_out(texts[:3])) == texts[:3]
     # A text may be as long as all of them.
-    assert list(module._thin_out(["".join(texts)])) == texts[::4]
+    assert list(module._thin_out(["".join(texts)])) == found
+
+
+def test_a_tokenizer_is_learned_from_both_of_two_languages(monkeypatch):
+    """Whose texts take turns."""
+    module = sys.modules[make_checkpoint.__module__]
+    monkeypatch.setattr(module, "_MAX_CHARACTERS", 500)
+    texts = 500 * ["0", "1"]
+    found = "".join(module._thin_out(texts))
+    assert len(found) == 500
+    assert 200 < found.count("0") < 300
 
 
 def test_transformers_reads_it(fresh):
