@@ -858,6 +858,11 @@ class Errors:
         "There is a checkpoint in '{folder}' already. Give another folder for the "
         "output, or --force to replace it."
     )
+    SIZE_ONTO_FOLDER = (
+        "'{name}' is a folder here, and would be copied onto itself. For a fresh "
+        "encoder of that size, remove or move the folder, or run the command in "
+        "another one."
+    )
     NO_TOKENIZER_CORPUS = (
         "A fresh encoder learns its tokenizer from a corpus, but there is no such file "
         "(--corpus is {path}). Give a .spacy, .jsonl or .txt file, or a folder of "

@@ -91,18 +91,28 @@ def encoder(
     """
     sizes = SIZES if configs is None else configs
     size = sizes / f"{name}.json"
+    is_word, is_there = Path(name).name == name, Path(name).exists()
+    is_size = is_word and size.is_file()
     # A single word is not taken for a hub id, which has an owner as well.
-    is_word = Path(name).name == name and not Path(name).exists()
+    is_copy = is_there or not is_word
     try:
+        if is_size and is_there and same_place(Path(name), output):
+            raise ValueError(Errors.SIZE_ONTO_FOLDER.format(name=name))
         if (output / CONFIG).exists() and not force:
             raise ValueError(Errors.CHECKPOINT_EXISTS.format(folder=output))
-        check_revision(str(size) if is_word else name, revision)
-        if is_word and size.is_file():
-            make_checkpoint(size, output, corpus, seed)
-        elif is_word:
-            raise ValueError(_describe_sizes(name, sizes))
-        else:
+        check_revision(name if is_copy else str(size), revision)
+        if is_copy:
+            if is_size:
+                msg.info(
+                    f"'{name}' is a folder here, and is copied. For a fresh encoder of "
+                    "that size, move the folder, or run the command in another one."
+                )
+            _say_what_is_not_used(corpus, configs, seed)
             copy_checkpoint(name, revision, output)
+        elif is_size:
+            make_checkpoint(size, output, corpus, seed)
+        else:
+            raise ValueError(_describe_sizes(name, sizes))
         config = load_config(output)
     except (OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
@@ -207,6 +217,16 @@ def _thin_out(texts: List[str]) -> Iterator[str]:
     for i in np.sort(drawn):
         text, start = pieces[i]
         yield text[start : start + _PIECE]
+
+
+def _say_what_is_not_used(
+    corpus: Optional[Path], configs: Optional[Path], seed: int
+) -> None:
+    given = {"--corpus": corpus, "--configs": configs, "--seed": seed}
+    unused = [name for name, value in given.items() if value]
+    if unused:
+        names = ", ".join(unused)
+        msg.info(f"{names}: not used. A copy keeps its own tokenizer and weights.")
 
 
 def _describe_sizes(name: str, sizes: Path) -> str:

@@ -84,12 +84,34 @@ def test_it_is_a_command_of_spacy(corpus, fresh, tmp_path):
 
 
 def test_a_folder_of_the_name_of_a_size(corpus, checkpoint, tmp_path, monkeypatch):
-    """Is what is meant."""
+    """Is what is meant, and that is said where it could be the size."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(checkpoint, tmp_path / "tiny")
-    for name in ("tiny", "./tiny"):
-        make(name, tmp_path / "out", corpus, "--force")
+    for name, said in (("tiny", True), ("./tiny", False)):
+        found = done(run(name, "out", "--corpus", corpus, "--force"))
         assert load_config(tmp_path / "out") == load_config(checkpoint)
+        assert ("'tiny' is a folder here, and is copied. For" in found) == said
+
+
+def test_a_size_in_the_place_of_a_folder_of_its_name(corpus, tmp_path, monkeypatch):
+    """Nothing would be made, whatever the corpus is now."""
+    monkeypatch.chdir(tmp_path)
+    make("tiny", "tiny", corpus)
+    before = contents(tmp_path / "tiny")
+    (tmp_path / "other.txt").write_text("Some other words.")
+    for options in ([], ["--force"]):
+        found = failed(run("tiny", "tiny", "--corpus", "other.txt", *options))
+        assert "copied onto itself" in found and "remove or move the folder" in found
+    assert contents(tmp_path / "tiny") == before
+
+
+def test_options_that_a_copy_has_no_use_for(corpus, fresh, tmp_path):
+    found = done(run(fresh, tmp_path / "a", "--corpus", corpus, "--seed", 1))
+    assert "--corpus, --seed: not used. A copy keeps its own tokenizer" in found
+    found = done(run(fresh, tmp_path / "b", "--configs", tmp_path))
+    assert "--configs: not used." in found
+    assert "not used" not in done(run(fresh, tmp_path / "c"))
+    assert contents(tmp_path / "a") == contents(fresh)
 
 
 def test_a_tokenizer_is_learned_from_all_over_a_large_corpus(monkeypatch):
