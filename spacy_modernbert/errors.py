@@ -626,7 +626,7 @@ class Errors:
         "config file, such as --pretraining.learn_rate 0.0005."
     )
     PRETRAINING_EXPORT_EXISTS = (
-        "There is a checkpoint in '{folder}' already, and this run is a new one. "
+        "There is a checkpoint in '{folder}' already, which this run did not export. "
         "Export to another folder, or remove that one."
     )
     PRETRAINING_STATE_GONE = (

@@ -17,7 +17,7 @@ from ..encoder.checkpoint import CONFIG as CHECKPOINT_CONFIG
 from ..encoder.checkpoint import check_folder
 from ..errors import Errors
 from ..pipelines import CONFIG, read_config
-from ..pretraining.log import LOG, cut_log, is_log, write_log
+from ..pretraining.log import LOG, cut_log, is_export, is_log, log_export, write_log
 from ..pretraining.settings import STATE, PretrainingSettings
 from .locks import locked
 
@@ -91,8 +91,6 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     if export is not None:
         check_folder(export)
         _check_export(export, run)
-        if not run.step and (export / CHECKPOINT_CONFIG).exists():
-            raise ValueError(Errors.PRETRAINING_EXPORT_EXISTS.format(folder=export))
     if not run.step:
         _check_no_others(output / CONFIG, output / LOG)
         if (output / ENCODER / CHECKPOINT_CONFIG).exists():
@@ -124,6 +122,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
         _take_probe(run)
         if export is not None:
             run.export(export, dtype="F16")
+            log_export(output / LOG, run.step, export)
             msg.good(f"Wrote {export}, in float16")
     msg.good(f"Wrote {output / ENCODER} after {run.step:,} steps")
 
@@ -166,6 +165,9 @@ def _check_export(export: Path, run: "Pretraining") -> None:
     for folder, message in taken.items():
         if same_place(export, folder):
             raise ValueError(message.format(folder=export))
+    is_own = run.step and is_export(export, run.output / LOG)
+    if (export / CHECKPOINT_CONFIG).exists() and not is_own:
+        raise ValueError(Errors.PRETRAINING_EXPORT_EXISTS.format(folder=export))
 
 
 def _say_what_is_left(run: "Pretraining") -> None:

@@ -56,9 +56,10 @@ def test_a_run(folder):
     dtypes = read_entries(folder / "small" / "model.safetensors").values()
     assert {entry.dtype for entry in dtypes} == {"F16"}
     log = read_jsonl(folder / "out" / "log.jsonl")
-    assert [record["step"] for record in log] == [2, 4, 4]
+    assert [record["step"] for record in log] == [2, 4, 4, 4]
     assert all(np.isfinite(record["dev_loss"]) for record in log[:2])
-    assert log[-1]["probe"]["unigram"]["n_masked"] > 0
+    assert log[2]["probe"]["unigram"]["n_masked"] > 0
+    assert log[3]["export"] == str((folder / "small").resolve())
 
 
 def test_it_goes_on(folder):
@@ -236,9 +237,28 @@ def test_an_export_of_another_run_is_not_replaced(folder):
     found = failed(run(folder, "--export", folder / "export"))
     assert "There is a checkpoint in" in found
     assert (folder / "export" / "model.safetensors").read_bytes() == before
-    shutil.rmtree(folder / "export")
-    for _ in range(2):  # its own is
-        done(run(folder, "--export", folder / "export"))
+    done(run(folder))
+    # Nor when the run goes on, or is done.
+    found = failed(run(folder, "--export", folder / "export"))
+    assert "There is a checkpoint in" in found
+    assert (folder / "export" / "model.safetensors").read_bytes() == before
+
+
+def test_an_export_of_the_run_is_replaced(folder):
+    """By one of a later step, too, and wherever the folders have been moved."""
+    export = ("--export", folder / "export")
+    for steps in (2, 2, 4):
+        done(run(folder, "--pretraining.phases.short.steps", steps, *export))
+    exported = (folder / "export" / "model.safetensors").read_bytes()
+    (folder / "export").rename(folder / "moved")
+    done(run(folder, "--export", folder / "moved"))
+    # What another run has put in its place since is not of this one.
+    other = ("--pretraining.seed", "1", "--export", folder / "other")
+    done(invoke("pretrain", folder / "run.cfg", folder / "out2", *other))
+    shutil.rmtree(folder / "moved")
+    (folder / "other").rename(folder / "moved")
+    assert "did not export" in failed(run(folder, "--export", folder / "moved"))
+    assert (folder / "moved" / "model.safetensors").read_bytes() != exported
 
 
 def test_the_folder_of_the_run_is_no_place_to_export_to(folder):
