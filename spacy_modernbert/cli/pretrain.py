@@ -36,6 +36,8 @@ _OF_THE_MACHINE = frozenset(
         "evaluate_wordpieces",
     )
 )
+# What the state has digests of, wherever it is now.
+_DIGESTED = frozenset(("encoder", "revision", "train", "dev"))
 
 
 def pretrain(
@@ -103,12 +105,15 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     with locked(output / _LOCK, output):
         run.check_unchanged()
         cut_log(output / LOG, run.step)
-        if run.step:
+        if run.resumed is not None:
             changes = list(_find_changes(settings, output / CONFIG))
-            if run.has_other_texts:
+            if run.resumed.has_other_train:
                 changes.append(f"{settings.train} has other texts than before")
             _check_not_in_vain(run, changes)
             _say_what_is_left(run)
+            # Nothing is learned from them.
+            if run.resumed.has_other_dev:
+                changes.append("the held-out texts are others than before")
             for change in changes:
                 msg.warn(f"From here on, {change}.")
             # The run may have been stopped after it wrote the state, but before this.
@@ -202,7 +207,7 @@ def _find_changes(settings: PretrainingSettings, path: Path) -> Iterator[str]:
         return
     for field in fields(settings):
         old, new = (getattr(each, field.name) for each in (before, settings))
-        if old != new and field.name not in _OF_THE_MACHINE:
+        if old != new and field.name not in _OF_THE_MACHINE | _DIGESTED:
             yield f"{field.name} is {new} and was {old}"
 
 

@@ -50,7 +50,14 @@ from .probe import (
 from .schedule import WarmupStableDecay
 from .sequences import TokenizedTexts, stream, tokenize
 from .settings import STATE, Phase, PretrainingSettings
-from .state import Digests, digest_encoder, digest_texts, load_state, save_state
+from .state import (
+    Digests,
+    Resumed,
+    digest_encoder,
+    digest_texts,
+    load_state,
+    save_state,
+)
 
 ENCODER = "encoder"
 
@@ -126,13 +133,17 @@ class Pretraining:
             (config_json, self._tokenizer_json), self.model.tensors()
         )
         self._train = self._tokenize(settings.train)
-        self._digests = Digests(encoder_digest, digest_texts(self._train.ids))
-        # Whether the steps before those of this process learned from other ones.
-        self.has_other_texts = False
+        self._dev = self._tokenize(settings.dev) if settings.dev else None
+        self._digests = Digests(
+            encoder_digest,
+            digest_texts(self._train.ids),
+            digest_texts(self._dev.ids if self._dev is not None else ()),
+        )
+        # None for a run that begins.
+        self.resumed: Optional[Resumed] = None
         self._found = _stamp(output / STATE)
         if self._found is not None:
-            self._resume()
-        self._dev = self._tokenize(settings.dev) if settings.dev else None
+            self.resumed = self._resume()
         if self._dev is not None:
             # If there is nothing to predict, fail now and not after hours.
             for phase in settings.phases:
@@ -255,13 +266,14 @@ class Pretraining:
                 dtype,
             )
 
-    def _resume(self) -> None:
+    def _resume(self) -> Resumed:
         """Take the weights and the step from the state that was saved."""
         with watch_memory(self._device, self._describe_weights()):
-            self.step, self.has_other_texts = load_state(
+            resumed = load_state(
                 self.output / STATE, self.model, self._optimizers, self._digests
             )
-            self._saved = self.step
+        self.step = self._saved = resumed.step
+        return resumed
 
     def _tokenize(self, path: str) -> TokenizedTexts:
         tokenized = tokenize(read_texts(Path(path).expanduser()), self._tokenizer)

@@ -18,8 +18,6 @@ from .optimizers import Muon
 Optimizers = Sequence[torch.optim.Optimizer]
 
 _STEP = "step"
-_DIGEST = "digest"
-_TEXTS = "texts"
 
 # What optimizers keep of each parameter. The count of AdamW is of steps that had a
 # gradient, which may be fewer than those of the run.
@@ -35,11 +33,27 @@ class Digests:
     """Fingerprints of what a run was given: SHA-256, each `(8,)` uint32.
 
     encoder (Words): Of the encoder that it began with.
-    texts (Words): Of the wordpieces that it learns from.
+    train (Words): Of the wordpieces that it learns from.
+    dev (Words): Of those that are held out.
     """
 
     encoder: Words
-    texts: Words
+    train: Words
+    dev: Words
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a state says of the steps before.
+
+    step (int): How many were taken.
+    has_other_train (bool): Whether other texts were learned from.
+    has_other_dev (bool): Whether other texts were held out.
+    """
+
+    step: int
+    has_other_train: bool
+    has_other_dev: bool
 
 
 def digest_encoder(texts: Iterable[str], tensors: Mapping[str, Any]) -> Words:
@@ -82,8 +96,7 @@ def save_state(
     """
     tensors: Dict[str, Any] = {
         _STEP: np.array([step], np.float32),
-        _DIGEST: digests.encoder,
-        _TEXTS: digests.texts,
+        **vars(digests),
     }
     for key, tensor in _tensors(model, optimizers):
         tensors[key] = tensor.detach().cpu().numpy()
@@ -94,23 +107,26 @@ def save_state(
 
 def load_state(
     path: Path, model: nn.Module, optimizers: Optimizers, digests: Digests
-) -> Tuple[int, bool]:
+) -> Resumed:
     """Read what `save_state` wrote into a model and its optimizers.
 
     path (Path): The file.
     model (nn.Module): A model of the same shape.
     optimizers (Sequence[torch.optim.Optimizer]): What steps the model's parameters.
     digests (Digests): Of what this run is given.
-    RETURNS (Tuple[int, bool]): The steps that were taken, and whether other texts were
-        learned from.
+    RETURNS (Resumed): What it says of the steps before.
     RAISES (ValueError): If the file is damaged, not a saved state, or that of another
         model or optimizer.
     """
     entries = read_entries(path)
-    for key in (_STEP, _DIGEST, _TEXTS):
+    for key in (_STEP, *vars(digests)):
         if key not in entries:
             raise ValueError(Errors.PRETRAINING_NO_STATE.format(path=path, key=key))
-    if not np.array_equal(entries[_DIGEST].read(), digests.encoder):
+    is_other = {
+        key: not np.array_equal(entries[key].read(), digest)
+        for key, digest in vars(digests).items()
+    }
+    if is_other["encoder"]:
         _refuse(path, "the config, tokenizer or weights that it began with differ")
     step = int(entries[_STEP].read()[0])
     # If they have kept nothing, no step has had anything to learn from yet.
@@ -125,7 +141,7 @@ def load_state(
                 shapes = f"{entries[key].shape} and not {tuple(tensor.shape)}"
                 _refuse(path, f"{key} has shape {shapes}")
             tensor.copy_(torch.from_numpy(entries[key].read()))
-    return step, not np.array_equal(entries[_TEXTS].read(), digests.texts)
+    return Resumed(step, is_other["train"], is_other["dev"])
 
 
 def _init_kept(optimizer: torch.optim.Optimizer) -> None:

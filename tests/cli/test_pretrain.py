@@ -94,6 +94,32 @@ def test_it_goes_on_with_other_texts(folder):
     assert f"with other settings: {more}" in failed(run(folder))
 
 
+def test_the_same_by_other_paths(folder):
+    """As from another folder, or on another machine."""
+    done(run(folder))
+    (folder / "moved").mkdir()
+    for name in ("encoder", "train.jsonl"):
+        shutil.move(folder / name, folder / "moved" / name)
+    options = ["--pretraining.encoder", folder / "moved" / "encoder"]
+    for name in ("train", "dev"):
+        options += [f"--pretraining.{name}", folder / "moved" / "train.jsonl"]
+    found = done(run(folder, *options, "--export", folder / "export"))
+    assert "nothing is trained" in found and "From here on" not in found
+
+
+def test_other_held_out_texts(folder):
+    """They are told of, and keep nobody from what was learned without them."""
+    dev = ("--pretraining.dev", folder / "dev.jsonl")
+    (folder / "dev.jsonl").write_text(json.dumps({"text": "A text of some words."}))
+    done(run(folder, *dev))
+    message = "the held-out texts are others than before"
+    assert message not in done(run(folder, *dev))
+    (folder / "dev.jsonl").write_text(json.dumps({"text": "Another text of words."}))
+    found = done(run(folder, *dev, "--export", folder / "export"))
+    assert f"From here on, {message}." in found
+    load_config(folder / "export")
+
+
 def test_a_section_that_is_there_twice(folder):
     config = folder / "run.cfg"
     short = "[pretraining.phases.short]\nsteps = 1\n"

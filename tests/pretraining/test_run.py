@@ -232,7 +232,7 @@ def test_the_state_of_other_weights(paths, tmp_path):
         Pretraining(other, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["step", "digest", "texts"])
+@pytest.mark.parametrize("key", ["step", "encoder", "train", "dev"])
 def test_a_file_that_is_no_state(paths, tmp_path, key):
     told = make_settings(paths)
     Pretraining(told, tmp_path).save()
