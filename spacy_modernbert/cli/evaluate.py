@@ -21,6 +21,7 @@ from wasabi import msg
 
 from ..atomic import check_outputs, write_text
 from ..doc_files import find_doc_files, read_docs
+from ..encoder.checkpoint import check_is_no_run
 from ..errors import Errors
 from ..evaluation.curve import find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
@@ -180,11 +181,12 @@ def _find_files(corpora: Sequence[Optional[Path]], log: Optional[Path]) -> List[
 
 def _find(pipeline: str) -> Path:
     """RETURNS (Path): The folder of a pipeline, which may be within a package.
-    RAISES (ValueError): If there is none.
+    RAISES (ValueError): If there is none, or it is what `pretrain` writes.
     """
     folder = find_pipeline(pipeline)
     if folder is None:
         raise ValueError(Errors.NO_PIPELINE.format(value=pipeline))
+    check_is_no_run(folder)
     return folder
 
 

@@ -16,6 +16,7 @@ from ..encoder.availability import require
 from ..encoder.backend import make_reference
 from ..encoder.checkpoint import (
     CONFIG,
+    check_is_no_run,
     load_config,
     open_tensors,
     read_tokenizer_config,
@@ -122,6 +123,7 @@ def open_checkpoint(
     blocks = find_encoder_blocks(pipeline_config)
     chosen = [each for each in blocks if component in (None, each.component)]
     if len(chosen) != 1:
+        check_is_no_run(pipeline)
         found = ", ".join(each.component for each in blocks) or "none"
         raise ValueError(
             Errors.PIPELINE_ENCODERS.format(folder=source, value=component, found=found)

@@ -31,8 +31,8 @@ from ..encoder.backend import (
     resolve_settings,
 )
 from ..encoder.checkpoint import CONFIG as CHECKPOINT_CONFIG
+from ..encoder.checkpoint import check_is_no_run, open_tensors
 from ..encoder.checkpoint import load_config as load_encoder_config
-from ..encoder.checkpoint import open_tensors
 from ..encoder.config import ModernBertConfig
 from ..encoder.quantize import QuantizedTensors
 from ..encoder.sentences import resolve_pooling
@@ -207,6 +207,7 @@ def _find(name: str) -> Callable[[], None]:
     """RETURNS (Callable[[], None]): Prints what there is of a name."""
     pipeline, folder = find_pipeline(name), Path(os.path.expanduser(name))
     if pipeline is not None:
+        check_is_no_run(pipeline)
         return partial(_print_pipeline, pipeline)
     if (folder / CHECKPOINT_CONFIG).is_file():
         return partial(_print_checkpoint, folder)

@@ -26,7 +26,7 @@ from ..encoder.util import make_masked_lm
 from ..hub import answer_with
 from ..pipelines import make_nlp, start, train
 from ..scripts import run_python, succeeded
-from ..util import contents, make_tokenizer
+from ..util import contents, make_tokenizer, require
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 TEXTS = ["The ship is called Brailo.", "", "naïve  \n\n[SEP] 蛇 👩‍🚀"]
@@ -234,6 +234,19 @@ def test_copy_what_was_pretrained(fresh, tmp_path):
     assert "is the output of `modernbert pretrain`" in " ".join(found.split())
     with pytest.raises(ValueError, match="is the output of"):
         load_embedder(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("command", ["info", "evaluate", "export-onnx"])
+def test_what_was_pretrained_elsewhere(command, corpus, fresh, tmp_path):
+    """Where a pipeline is asked for, too, the message names the checkpoint."""
+    if command == "export-onnx":
+        require("onnx", reason="needs the extra onnx")
+    shutil.copytree(fresh, tmp_path / "run" / "encoder")
+    (tmp_path / "run" / "config.cfg").write_text("[pretraining]\nseed = 0\n")
+    others = {"info": [], "evaluate": [corpus], "export-onnx": [tmp_path / "out"]}
+    found = failed(invoke(command, tmp_path / "run", *others[command]))
+    assert "is the output of `modernbert pretrain`" in found
+    assert "".join(f"Its checkpoint is '{tmp_path}".split()) in "".join(found.split())
 
 
 def test_special_wordpieces_are_those_of_its_tokenizer(corpus, tmp_path):
