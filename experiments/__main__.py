@@ -113,6 +113,13 @@ def table(
 
 
 def _check_corpus(name: str) -> None:
+    # Records are named after it.
+    if Path(name).name != name:
+        msg.fail(
+            f"A corpus is the name of a folder of corpus/ and no path, but --corpus is "
+            f"{name}. Put the folder there, and give its name.",
+            exits=1,
+        )
     for split in SPLITS:
         path = Path("corpus") / name / f"{split}.spacy"
         if path.is_file():

@@ -44,6 +44,19 @@ def test_no_corpus(here):
         assert how in failed(run("run", "windows", *arguments))
 
 
+@pytest.mark.parametrize("corpus", ["sub/litbank", "litbank/", "corpus/litbank"])
+def test_a_corpus_is_named_and_not_a_path(corpus, here, monkeypatch):
+    """The record would lie in a folder within, where no table looks for it."""
+    monkeypatch.setattr(
+        "experiments.__main__.run_cell", lambda *_: pytest.fail("in vain")
+    )
+    folder = here / "corpus" / corpus
+    if not folder.exists():
+        shutil.copytree(here / "corpus" / "litbank", folder)
+    found = failed(run("run", "windows", "--corpus", corpus, "--results", "results"))
+    assert f"no path, but --corpus is {corpus}" in found
+
+
 def test_half_of_a_corpus(here, monkeypatch):
     """It is noticed before anything is trained, on whatever corpus."""
     monkeypatch.setattr(
