@@ -82,6 +82,21 @@ PROBE = """
 """
 
 
+# How far things reach beyond what they are in.
+BEYOND = """
+  found.wide = document.documentElement.scrollWidth - innerWidth;
+  document.querySelectorAll("details").forEach((each) => { each.open = true; });
+  found.beyond = [[".t", ".block"], [".chip", "li"], [".filter label", "fieldset"]]
+    .map(([selector, around]) => {
+      const rights = [...document.querySelectorAll(selector)].map((each) => [
+        each.getBoundingClientRect(), each.closest(around)?.getBoundingClientRect(),
+      ]);
+      const inner = rights.filter(([each, outer]) => each.width && outer);
+      return [inner.length > 0,
+        inner.every(([each, outer]) => each.right <= outer.right + 1)];
+    });
+"""
+
 # In many documents, of which the first 25 are shown.
 STEPS = """
   const $ = (selector) => document.querySelector(selector);
@@ -589,6 +604,24 @@ def test_in_a_browser(browser, docs, width, tmp_path):
     assert found["off"] == [True, False, False, False, False, False, True]
     assert "1 of 3 documents, 5 errors" in found["shown"]
     assert found["listed"] == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_long_labels(browser, width, tmp_path):
+    """Wherever they are, they are seen whole: nothing hides what is too long."""
+    one, two = (
+        f"BiologicalProcess_{name}RegulationOfTranscriptionFactorBinding"
+        for name in ("Positive", "Negative")
+    )
+    words = "p53 and p53 with p53"
+    gold = [(0, 1, one), (2, 3, one)]
+    found = [(0, 1, two), (2, 3, one), (4, 5, two)]
+    docs = [score(words, gold, found, "first")]
+    seen = look(
+        browser, tmp_path, render_report(make_data(docs), docs), width, probe=BEYOND
+    )
+    assert seen["wide"] <= 0
+    assert seen["beyond"] == [[True, True]] * 3
 
 
 @pytest.fixture(scope="module")
