@@ -9,6 +9,7 @@ from wasabi import msg
 
 from spacy_modernbert.atomic import write_text
 from spacy_modernbert.corpora.splits import SPLITS
+from spacy_modernbert.paths import expanding
 
 from .cells import EXPERIMENTS, SEEDS, STEPS, cells_of
 from .run import Settings, is_done, read_record, run_cell
@@ -24,6 +25,7 @@ _STEPS = 300
 
 
 @app.command()
+@expanding
 def run(
     experiment: str = typer.Argument(
         ..., help=f"One of: {', '.join(EXPERIMENTS)}", show_default=False

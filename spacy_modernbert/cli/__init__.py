@@ -3,6 +3,7 @@
 import typer
 from spacy.cli._util import app as spacy_app
 
+from ..paths import expanding
 from .console import replace_unknown_characters
 from .convert import convert
 from .embed import embed
@@ -11,7 +12,6 @@ from .evaluate import evaluate
 from .export_onnx import export_onnx
 from .info import info
 from .lengths import lengths
-from .paths import expanding
 from .pretrain import pretrain
 
 app = typer.Typer(name="modernbert", help="ModernBERT for spaCy", no_args_is_help=True)

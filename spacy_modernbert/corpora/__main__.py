@@ -8,6 +8,7 @@ import typer
 from wasabi import msg
 
 from ..atomic import write_text
+from ..paths import expanding
 from .convert import ConvertedCorpus
 from .craft import convert_craft
 from .litbank import convert_litbank
@@ -32,18 +33,21 @@ SEED = typer.Option(0, min=0, help="The same seed gives the same corpus")
 
 
 @app.command()
+@expanding
 def litbank(output: Path = OUTPUT, source: Path = SOURCE["litbank"]) -> None:
     """Convert LitBank: literary entities in brat's standoff format."""
     _write(lambda: convert_litbank(source), output)
 
 
 @app.command()
+@expanding
 def craft(output: Path = OUTPUT, source: Path = SOURCE["craft"]) -> None:
     """Convert CRAFT: biomedical concepts in Knowtator's XML."""
     _write(lambda: convert_craft(source), output)
 
 
 @app.command()
+@expanding
 def pretraining(
     output: Path = typer.Argument(  # noqa: B008
         ..., help="Folder for train.jsonl and dev.jsonl", show_default=False
@@ -72,18 +76,21 @@ def pretraining(
 
 
 @app.command()
+@expanding
 def roster(output: Path = OUTPUT, seed: int = SEED) -> None:
     """Generate the roster corpus, with documents of 300 to 2,000 words."""
     _write(lambda: make_roster(SHORT, seed), output)
 
 
 @app.command()
+@expanding
 def roster_long(output: Path = OUTPUT, seed: int = SEED) -> None:
     """Generate the roster corpus, with documents of up to 8,192 wordpieces."""
     _write(lambda: make_roster(LONG, seed), output)
 
 
 @app.command()
+@expanding
 def roster_tiny(output: Path = OUTPUT, seed: int = SEED) -> None:
     """Generate a roster corpus that is just large enough to try everything."""
     _write(lambda: make_roster(TINY, seed), output)

@@ -4,8 +4,12 @@ import shutil
 
 import pytest
 
-from ..commands import done, invoke
-from ..util import make_checkpoint, make_text, require
+from experiments.__main__ import app as experiments
+from spacy_modernbert.corpora.__main__ import app as corpora
+
+from .commands import done, failed, invoke
+from .corpora.util import write_craft
+from .util import make_checkpoint, make_text, require
 
 PRETRAINING = """
 [pretraining]
@@ -74,3 +78,30 @@ def test_the_home_folder(name, home):
         assert (home / output).is_file()
     # No folder of that name.
     assert list((home.parent / "elsewhere").iterdir()) == []
+
+
+def test_the_home_folder_of_corpora(home):
+    write_craft(home / "source")
+    done(invoke("craft", "~/craft", "--source=~/source", app=corpora))
+    done(invoke("roster-tiny", "~/roster", app=corpora))
+    for output in ("craft", "roster"):
+        assert (home / output / "report.json").is_file()
+    assert list((home.parent / "elsewhere").iterdir()) == []
+    # The others are as these.
+    callbacks = [command.callback for command in corpora.registered_commands]
+    assert all(hasattr(callback, "__wrapped__") for callback in callbacks)
+
+
+def test_the_home_folder_of_experiments(home, monkeypatch):
+    seen = []
+
+    def run_cell(cell, settings):
+        seen.append((settings.encoder, settings.results, settings.work))
+        raise LookupError("stopped")
+
+    monkeypatch.setattr("experiments.__main__.run_cell", run_cell)
+    monkeypatch.setattr("experiments.__main__._check_corpus", lambda _: None)
+    monkeypatch.setattr("experiments.__main__.is_done", lambda *_: False)
+    folders = ["--encoder=~/encoder", "--results=~/results", "--work=~/work"]
+    failed(invoke("run", "windows", *folders, app=experiments))
+    assert seen == [(home / "encoder", home / "results", home / "work")]
