@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Mapping
 
 import typer
 from wasabi import msg
@@ -71,7 +71,7 @@ def pretraining(
     for name, texts in (("train", corpus.train), ("dev", corpus.dev)):
         n_characters = sum(len(each.text) for each in texts)
         msg.text(f"{name}: {len(texts)} works, {n_characters:,} characters")
-    msg.text(f"{corpus.n_cut} annotated passages were cut out of their works.")
+    _print_cuts(corpus.cuts)
     msg.good(f"Wrote train.jsonl and dev.jsonl to {output}")
 
 
@@ -94,6 +94,19 @@ def roster_long(output: Path = OUTPUT, seed: int = SEED) -> None:
 def roster_tiny(output: Path = OUTPUT, seed: int = SEED) -> None:
     """Generate a roster corpus that is just large enough to try everything."""
     _write(lambda: make_roster(TINY, seed), output)
+
+
+def _print_cuts(cuts: Mapping[str, int]) -> None:
+    missing = [name for name, n_works in cuts.items() if not n_works]
+    n_cut = len(cuts) - len(missing)
+    msg.text(f"{n_cut} of {len(cuts)} annotated passages were cut out of their works.")
+    if missing:
+        # Right where the novels are not here; elsewhere, they would be learned.
+        msg.warn(
+            f"None of the works has the words of the passages of {', '.join(missing)}. "
+            "If one of these novels is here, in other words or under another name, "
+            "take it out: LitBank tests on it."
+        )
 
 
 def _write(make: Callable[[], ConvertedCorpus], output: Path) -> None:

@@ -45,14 +45,15 @@ class RawCorpus:
 
     train (Tuple[RawText, ...]): What to learn from.
     dev (Tuple[RawText, ...]): Whole works that are held out.
-    n_cut (int): How many passages were cut out of the works.
+    cuts (Mapping[str, int]): For each passage that is tested on, by the name of its
+        novel, out of how many works it was cut.
 
-    Invariant: no work is in both.
+    Invariant: no work is in both `train` and `dev`.
     """
 
     train: Tuple[RawText, ...]
     dev: Tuple[RawText, ...]
-    n_cut: int
+    cuts: Mapping[str, int]
 
     def write(self, output: Path) -> None:
         """Write `train.jsonl` and `dev.jsonl`, a text a line, as `spacy pretrain` reads
@@ -79,14 +80,14 @@ def gather_raw_texts(novels: Path, passages: Path, articles: Path) -> RawCorpus:
     RAISES (FileNotFoundError): If something is missing.
     RAISES (ValueError): If a passage is not found in its novel.
     """
-    works, n_cut = _read_novels(novels, passages)
+    works, cuts = _read_novels(novels, passages)
     papers = _read_articles(articles)
     train: List[RawText] = []
     dev: List[RawText] = []
     for texts, every in ((works, _HELD_OUT_NOVELS), (papers, _HELD_OUT_ARTICLES)):
         for i, each in enumerate(texts):
             (dev if i % every == every - 1 else train).append(each)
-    return RawCorpus(tuple(train), tuple(dev), n_cut)
+    return RawCorpus(tuple(train), tuple(dev), cuts)
 
 
 def cut_out(text: str, passage: str, name: str) -> str:
@@ -109,14 +110,14 @@ def cut_out(text: str, passage: str, name: str) -> str:
     return text[:start] + text[end:]
 
 
-def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], int]:
+def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], Dict[str, int]]:
     texts = load_files(novels, (_NOVEL.format("*"),))
     held_out = {
         source: (passage, _letters(passage))
         for source, passage in _read_held_out(passages).items()
     }
     works = []
-    n_cut = 0
+    cuts = dict.fromkeys(held_out, 0)
     for name in _names(texts):
         text = decode(texts, _NOVEL.format(name))
         letters = _letters(text)
@@ -124,9 +125,9 @@ def _read_novels(novels: Path, passages: Path) -> Tuple[List[RawText], int]:
             # The novel may have another name here than in LitBank.
             if source == name or wanted in letters:
                 text = cut_out(text, passage, source)
-                n_cut += 1
+                cuts[source] += 1
         works.append(RawText(name, text))
-    return works, n_cut
+    return works, cuts
 
 
 def _read_held_out(passages: Path) -> Dict[str, str]:

@@ -63,7 +63,8 @@ def test_what_is_tested_on_is_left_out(checkouts, tmp_path):
     arguments = ["pretraining", tmp_path / "out", "--novels", litbank]
     arguments += ["--passages", litbank, "--articles", craft]
     found = done(invoke(*arguments, app=app))
-    assert "20 annotated passages were cut out" in found
+    assert "20 of 20 annotated passages were cut out" in found
+    assert "None of the works" not in found
     texts = {}
     for name in ("train", "dev"):
         for line in read_jsonl(tmp_path / "out" / f"{name}.jsonl"):
@@ -85,9 +86,34 @@ def test_a_novel_of_another_name(checkouts, tmp_path):
     novels = litbank / "original"
     (novels / f"{name}.txt").rename(novels / "renamed.txt")
     corpus = gather_raw_texts(litbank, litbank, craft)
-    assert corpus.n_cut == 20
+    assert set(corpus.cuts.values()) == {1} and len(corpus.cuts) == 20
     (text,) = (each.text for each in corpus.train + corpus.dev if each.id == "renamed")
     assert text.startswith("Before.") and "This is of" not in text
+
+
+def test_passages_of_no_novel_here(checkouts, tmp_path):
+    """A novel may be absent, or there in words that are not quite those of LitBank."""
+    litbank, craft = checkouts
+    absent, changed = sorted(LITBANK["test"][:2])
+    novels = litbank / "original"
+    (novels / f"{absent}.txt").unlink()
+    text = (novels / f"{changed}.txt").read_text().replace("This is", "That is")
+    (novels / f"{changed}.txt").unlink()
+    (novels / "renamed.txt").write_text(text)
+    # Another novel is there twice.
+    (novels / "twice.txt").write_text((novels / f"{LITBANK['dev'][0]}.txt").read_text())
+    arguments = ["pretraining", tmp_path / "out", "--novels", litbank]
+    arguments += ["--passages", litbank, "--articles", craft]
+    result = invoke(*arguments, app=app)
+    assert "18 of 20 annotated passages were cut out" in done(result)
+    told = "".join(result.output.split())
+    assert f"ofthepassagesof{absent},{changed}" in told
+    texts = {
+        line["meta"]["id"]: line["text"]
+        for name in ("train", "dev")
+        for line in read_jsonl(tmp_path / "out" / f"{name}.jsonl")
+    }
+    assert "This is of" not in texts["twice"] + texts[LITBANK["dev"][0]]
 
 
 def test_what_is_missing(checkouts, tmp_path):
@@ -134,7 +160,8 @@ def test_real_texts(tmp_path):
         raw_corpus("litbank-entities.tar.xz"),
         raw_corpus("craft.tar.xz"),
     )
-    assert corpus.n_cut == len(LITBANK["dev"]) + len(LITBANK["test"]) == 20
+    assert set(corpus.cuts) == {*LITBANK["dev"], *LITBANK["test"]}
+    assert len(corpus.cuts) == 20 and set(corpus.cuts.values()) == {1}
     assert (len(corpus.train), len(corpus.dev)) == (153, 7)
     assert not {each.id for each in corpus.train} & {each.id for each in corpus.dev}
     everything = ascii_letters("".join(each.text for each in corpus.train + corpus.dev))
