@@ -8,7 +8,7 @@ The oracle for the numbers is transformers' `ModernBertModel`.
 
 import itertools
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import mlx.core as mx
@@ -300,7 +300,7 @@ def feed_forward(
     RETURNS (mx.array): `(total, width)`.
     """
     value, gate = mx.split(linear(within(weights, "Wi"), x), 2, axis=-1)
-    gated = dropout(_find_geglu()(value, gate), config.mlp_dropout)
+    gated = dropout(geglu(value, gate), config.mlp_dropout)
     return linear(within(weights, "Wo"), gated)
 
 
@@ -308,16 +308,10 @@ def geglu(value: mx.array, gate: mx.array) -> mx.array:
     """value, gate (mx.array): `(total, intermediate_size)`.
     RETURNS (mx.array): Of the same shape: `gelu(value) * gate`.
     """
+    # Not by `mx.compile`, and so not by `mlx.nn.gelu`: what a thread has compiled goes
+    # with the thread, by which some releases of MLX end the process
+    # (https://github.com/ml-explore/mlx/issues/3619, /4347).
     return value * (1 + mx.erf(value / 2**0.5)) / 2 * gate
-
-
-@cache
-def _find_geglu() -> Callable[[mx.array, mx.array], mx.array]:
-    # One kernel instead of seven. Not on the CPU, where MLX would need a C++ compiler,
-    # and a second, to make it.
-    if mx.default_device().type == mx.gpu:
-        return mx.compile(geglu, shapeless=True)
-    return geglu
 
 
 def norm(weights: Weights, x: mx.array, config: ModernBertConfig) -> mx.array:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -433,6 +434,14 @@ def test_threads(oracle):
         # Each way back in whatever thread is free.
         list(pool.map(lambda pair: pair[0](pair[1]), zip(ways, d_outs, strict=True)))
     assert_gradients(encoder, gradients)
+
+
+def test_nothing_is_compiled_for_a_gpu(oracle, monkeypatch):
+    """In some releases, the process ends with the first thread that has compiled."""
+    encoder = load(oracle)
+    monkeypatch.setattr(mx, "default_device", lambda: SimpleNamespace(type=mx.gpu))
+    monkeypatch.setattr(mx, "compile", lambda *args, **kwargs: pytest.fail("compiled"))
+    encoder.encode(draw_batch([5]))
 
 
 # Interruptions
