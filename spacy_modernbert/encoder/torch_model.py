@@ -37,6 +37,10 @@ _keep_attention = partial(
 # From two widths, and whether there is a bias.
 Project = Callable[[int, int, bool], Projection]
 
+# Where the weights of a norm get wrong gradients if what enters it needs none: on MPS
+# before torch 2.13 (https://github.com/pytorch/pytorch/issues/183825).
+_NORMS_NEED_GRADIENT = ("mps",)
+
 
 class Embeddings(nn.Module):
     """The vectors that enter the first layer, normed."""
@@ -189,6 +193,8 @@ class ModernBert(nn.Module):
                 x = self.embeddings(ids)
                 for layer in islice(self.layers, self.frozen_layers):
                     x = layer(x, plan)
+            if torch.is_grad_enabled() and ids.device.type in _NORMS_NEED_GRADIENT:
+                x.requires_grad_()
         layers = zip(self.layers, self.layer_types, strict=True)
         on_host = ids.device.type == "cpu"
         for layer, layer_type in islice(layers, self.frozen_layers, None):

@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spacy_modernbert.encoder import attention, checkpointing, torch_encoder
+from spacy_modernbert.encoder import (
+    attention,
+    checkpointing,
+    torch_encoder,
+    torch_model,
+)
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpointing import recomputes
 from spacy_modernbert.encoder.config import SLIDING, ModernBertConfig
@@ -190,6 +195,26 @@ def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
     # Of the final norm: what enters it, its weights, a mean and a deviation a row.
     width = oracle.config.hidden_size
     assert kept[-1] <= 4 * (len(ids) * (width + 2) + 2 * width)
+
+
+def test_what_enters_the_first_trained_norm_needs_a_gradient(oracle, ids, monkeypatch):
+    """On MPS, torch's norms get wrong gradients without."""
+    monkeypatch.setattr(torch_model, "_NORMS_NEED_GRADIENT", ("cpu",))
+    entered = []
+
+    def note(norm, inputs):
+        entered.append(inputs[0].requires_grad)
+
+    batch = PackedBatch.of([ids])
+    for frozen in (1, oracle.config.num_hidden_layers):
+        encoder = load(oracle, frozen_layers=frozen)
+        model = encoder._model
+        norms = [*(layer.attn_norm for layer in model.layers), model.final_norm]
+        with norms[frozen].register_forward_pre_hook(note):
+            out, backprop = encoder.encode_train(batch)
+            np.testing.assert_array_equal(encoder.encode(batch), out)
+        backprop(out)
+    assert entered == [True, False] * 2
 
 
 def test_auto_counts_what_is_trained(oracle, ids, monkeypatch):
