@@ -147,10 +147,12 @@ def attend_by_queries(
 
     query, key, value (Tensor): `(heads, length, head_dim)`.
     dropout (float): Probability by which an attention weight is dropped.
-    n_queries (int): How many queries.
+    n_queries (int): How many queries, at most.
     RETURNS (Tensor): `(heads, length, head_dim)`.
     """
-    parts = query.split(n_queries, dim=1)
+    # In parts of one size: for few queries in half precision, torch 2.8 to 2.10 writes
+    # beyond its memory on MPS (https://github.com/pytorch/pytorch/issues/174861).
+    parts = query.tensor_split(-(-query.shape[1] // n_queries), dim=1)
     if len(parts) > 1 and not dropout and torch.is_grad_enabled():
         return torch.cat(
             [
