@@ -208,7 +208,7 @@ class TorchEncoder:
         n_layers = self.config.num_hidden_layers
         message = Errors.STEP_OUT_OF_MEMORY.format(device=self._device)
         try:
-            with watch_memory(self._device, message), _current(self._device):
+            with _current(self._device), watch_memory(self._device, message):
                 take_step(self._model.named_parameters(), n_layers, settings, state)
         finally:
             # Some have changed even if the step was interrupted.
@@ -262,7 +262,7 @@ class TorchEncoder:
         message = Errors.DEVICE_OUT_OF_MEMORY.format(
             device=self._device, total=batch.total, n_seqs=batch.n_seqs
         )
-        with watch_memory(self._device, message), _current(self._device):
+        with _current(self._device), watch_memory(self._device, message):
             yield
 
     @contextmanager

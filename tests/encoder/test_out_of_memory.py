@@ -2,12 +2,13 @@
 
 import gc
 import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
-from spacy_modernbert.encoder import torch_steps
+from spacy_modernbert.encoder import out_of_memory, torch_encoder, torch_steps
 from spacy_modernbert.encoder.attention import ATTENTION
 from spacy_modernbert.encoder.config import FULL
 from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
@@ -103,6 +104,35 @@ def test_other_errors_are_left_alone(encoder, batch, monkeypatch):
     with pytest.raises(RuntimeError, match="same dtype") as caught:
         encoder.encode(batch)
     assert not isinstance(caught.value, MemoryError)
+
+
+def test_memory_is_freed_in_turn(encoder, batch, monkeypatch):
+    """On MPS, while no other thread uses the device."""
+    is_inside, freed = False, []
+
+    @contextmanager
+    def current(device):
+        nonlocal is_inside
+        is_inside = True
+        try:
+            yield
+        finally:
+            is_inside = False
+
+    def refuse_all(*args):
+        raise ERRORS[0]
+
+    monkeypatch.setattr(torch_encoder, "_current", current)
+    monkeypatch.setattr(out_of_memory, "_free_cache", lambda _: freed.append(is_inside))
+    monkeypatch.setattr(torch_encoder, "take_step", refuse_all)
+    refuse(monkeypatch, refuse_all)
+    for run in (
+        lambda: encoder.encode(batch),
+        lambda: encoder.step(StepSettings(0.01), StepState({}, {}, {}, {})),
+    ):
+        with pytest.raises(EncoderOutOfMemory):
+            run()
+    assert freed == [True, True]
 
 
 def test_a_step(encoder, batch, monkeypatch):
