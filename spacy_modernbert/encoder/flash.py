@@ -10,7 +10,7 @@ import importlib
 import inspect
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -129,7 +129,7 @@ def _attend(
 
 
 def _attend_by_4(
-    function: Callable[..., Tuple[Tensor, Optional[Tensor]]],
+    function: Callable[..., Union[Tensor, Tuple[Tensor, Optional[Tensor]]]],
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -137,7 +137,7 @@ def _attend_by_4(
     longest: int,
     window: Tuple[int, int],
 ) -> Tensor:
-    attended, _ = function(
+    output = function(
         query,
         key,
         value,
@@ -147,4 +147,5 @@ def _attend_by_4(
         max_seqlen_k=longest,
         window_size=(None, None) if window == EVERYTHING else window,
     )
-    return attended
+    # With what the backward pass needs or, as flash-attn has it, alone.
+    return output[0] if isinstance(output, tuple) else output

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from spacy_modernbert.encoder import flash
+from spacy_modernbert.encoder import flash, torch_encoder
 from spacy_modernbert.encoder.attention import (
     FLASH_ATTENTION,
     AttentionPlan,
@@ -103,6 +103,15 @@ def test_the_fourth_is_taken_to_predict_on_hopper(hopper, monkeypatch, package, 
     assert find(torch.bfloat16, 256).name == "torch"
 
 
+def test_the_fourth_may_give_no_more_than_is_asked_for(hopper, monkeypatch):
+    attended = torch.zeros(5, 2, 64)
+    package = SimpleNamespace(flash_attn_varlen_func=lambda *args, **kwargs: attended)
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", package)
+    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace())
+    found = attend_both_ways(find(torch.bfloat16, 64))
+    assert all(each is attended for each in found)
+
+
 @pytest.mark.parametrize("error", [ImportError, AttributeError, TypeError])
 def test_a_fourth_that_is_broken(hopper, monkeypatch, error):
     """As beside another version of what it compiles by."""
@@ -171,8 +180,6 @@ def test_none_in_a_torch_without_windows(ampere, monkeypatch):
 
 
 def load_with_kernel(oracle, monkeypatch, kernel, **changes):
-    from spacy_modernbert.encoder import torch_encoder
-
     monkeypatch.setattr(
         torch_encoder, "find_flash_attention", lambda *args, to_train: kernel
     )
