@@ -5,7 +5,7 @@ The oracle for the numbers is transformers' `ModernBertModel`.
 
 import threading
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from typing import (
     Any,
     Callable,
@@ -95,10 +95,7 @@ class TorchEncoder:
         self._checkpointing = gradient_checkpointing
         dtype = _DTYPES[precision]
         self._rounds = counts_shapes(device, dtype, quantization is not None)
-        self._flash, self._flash_to_train = (
-            find_flash_attention(device, dtype, config.head_dim, to_train=to_train)
-            for to_train in (False, True)
-        )
+        self._flash = self._find_flash(to_train=False)
         project = partial(
             Projection, dtype=dtype, prepare=cast if quantization is None else quantize
         )
@@ -311,6 +308,15 @@ class TorchEncoder:
             raise ValueError(
                 Errors.PRECISION_CANNOT_TRAIN.format(value=self._precision)
             )
+
+    @cached_property
+    def _flash_to_train(self) -> Optional[FlashAttention]:
+        # Only where it trains: to import torch's own takes seconds.
+        return self._find_flash(to_train=True)
+
+    def _find_flash(self, *, to_train: bool) -> Optional[FlashAttention]:
+        dtype, head_dim = _DTYPES[self._precision], self.config.head_dim
+        return find_flash_attention(self._device, dtype, head_dim, to_train=to_train)
 
     def _predict(self, batch: PackedBatch) -> Tensor:
         """RETURNS (Tensor): `(total, width)`, the last hidden state, on the device."""

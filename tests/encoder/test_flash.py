@@ -204,6 +204,21 @@ def test_as_without_it(oracle, monkeypatch, batch):
         assert_close(found[1][name], tensor, name)
 
 
+def test_that_to_train_is_looked_for_where_it_trains(oracle, monkeypatch, batch):
+    asked = []
+    monkeypatch.setattr(
+        torch_encoder,
+        "find_flash_attention",
+        lambda *args, to_train: asked.append(to_train),
+    )
+    encoder = load(oracle)
+    encoder.encode(batch)
+    assert asked == [False]
+    for _ in range(2):
+        encoder.encode_train(batch)
+    assert asked == [False, True]
+
+
 def test_not_where_attention_drops_out(oracle, monkeypatch, batch):
     calls = []
 
