@@ -79,7 +79,8 @@ class TorchEncoder:
         quantization (Optional[Mapping[str, Any]]): None, or on CPU `{"bits": 8}`, with
             which it can only predict.
         gradient_checkpointing (Union[bool, str]): True, False, or "auto": where a
-            pass would keep more than 2 GiB of activations.
+            pass would keep more activations than 2 GiB or, on CUDA, than half of the
+            memory that is free.
         frozen_layers (int): How many of the lowest layers are not trained, at most all.
             If there are any, the embeddings are not trained either. What is frozen gets
             no gradient, and nothing is kept for one.
@@ -170,7 +171,12 @@ class TorchEncoder:
             ids, plan = self._place(batch, kernel)
             n_trained = self.config.num_hidden_layers - self._model.frozen_layers
             recompute = recomputes(
-                self._checkpointing, self.config, self._device, n_trained, batch.total
+                self._checkpointing,
+                self.config,
+                self._device,
+                _DTYPES[self._precision],
+                n_trained,
+                batch.total,
             )
             hidden = self._model(ids, plan, recompute)[: batch.total]
             output = to_host(hidden.detach())

@@ -98,7 +98,7 @@ class Pretraining:
         RAISES (ValueError): If something that is named cannot be used.
         RAISES (EncoderOutOfMemory): If the device has too little memory.
         """
-        backend, dtype = _choose(settings)
+        backend, self._dtype = _choose(settings)
         self.settings = settings
         self.output = output
         self._device = torch.device(backend)
@@ -125,8 +125,8 @@ class Pretraining:
         self.had_head = head is not None
         # Before anything may find the memory full: its error tells what is saved.
         self.step = self._saved = 0
-        self.model = self._make_model(head, dtype)
-        self._optimizers = make_optimizers(self.model, settings, dtype)
+        self.model = self._make_model(head)
+        self._optimizers = make_optimizers(self.model, settings, self._dtype)
         config_json = json.dumps(self._config.to_dict(), sort_keys=True)
         # Of the weights that were read, before a state takes their place.
         encoder_digest = digest_encoder(
@@ -248,12 +248,9 @@ class Pretraining:
             dtype=dtype,
         )
 
-    def _make_model(
-        self, head: Optional[Mapping[str, Any]], dtype: torch.dtype
-    ) -> MaskedLM:
+    def _make_model(self, head: Optional[Mapping[str, Any]]) -> MaskedLM:
         """head (Optional[Mapping[str, NDArray]]): The head of the checkpoint; None to
             draw one.
-        dtype (torch.dtype): What matrices are multiplied in.
         RETURNS (MaskedLM): The model, with the weights of the checkpoint.
         """
         config = self._config
@@ -263,7 +260,7 @@ class Pretraining:
                 open_tensors(self.source, config),
                 init_head(config, self.settings.seed) if head is None else head,
                 self._device,
-                dtype,
+                self._dtype,
             )
 
     def _resume(self) -> Resumed:
@@ -310,8 +307,9 @@ class Pretraining:
         for optimizer in self._optimizers:  # of a step that failed half-way
             optimizer.zero_grad(set_to_none=True)
         for part in masked.parts(self.settings.max_batch_wordpieces):
-            with watch_memory(self._device, self._describe_pass(part.batch)):
-                recompute = self._recomputes(part.batch.total)
+            recompute = self._recomputes(part.batch.total)
+            message = self._describe_pass(part.batch, recompute)
+            with watch_memory(self._device, message):
                 part_loss, part_correct = self.model.score(part, recompute)
                 (part_loss / n_masked).backward()
             loss += part_loss.detach()
@@ -341,18 +339,23 @@ class Pretraining:
         return mean, share
 
     def _recomputes(self, total: int) -> bool:
-        setting, config = self.settings.gradient_checkpointing, self._config
-        n_trained = config.num_hidden_layers
-        return recomputes(setting, config, self._device, n_trained, total)
+        return recomputes(
+            self.settings.gradient_checkpointing,
+            self._config,
+            self._device,
+            self._dtype,
+            self._config.num_hidden_layers,
+            total,
+        )
 
-    def _describe_pass(self, batch: PackedBatch) -> str:
+    def _describe_pass(self, batch: PackedBatch, recompute: bool) -> str:
         """RETURNS (str): What to do where it is too large for the device."""
         return Errors.PRETRAINING_OUT_OF_MEMORY.format(
             device=self._device,
             total=batch.total,
             n_seqs=batch.n_seqs,
             max_batch_wordpieces=self.settings.max_batch_wordpieces,
-            checkpointing=self._recomputes(batch.total),
+            checkpointing=recompute,
             saved=self._describe_saved(),
         )
 
