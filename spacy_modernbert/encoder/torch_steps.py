@@ -54,9 +54,12 @@ def take_step(
         scale = lr_scale(name, n_layers, settings.layer_lr_decay)
         learn_rate = settings.learn_rate * scale
         due.append(_Due(name, parameter, parameter.grad, n_steps, learn_rate))
+    if not due:
+        return
     # Before anything is changed: there may be too little memory for it.
     for each in due:
         _make_room(each, settings, state)
+    scratch = _make_scratch(due) if settings.rectified else None
     for each in due:
         state.n_steps[each.name] = each.n_steps
         each.weights.grad = None
@@ -64,8 +67,8 @@ def take_step(
             each.gradient.add_(each.weights, alpha=settings.L2)
         if settings.grad_clip:
             _clip(each.gradient, settings.grad_clip)
-    if settings.rectified:
-        _step_radam(due, settings, state)
+    if scratch is not None:
+        _step_radam(due, settings, state, scratch)
     elif settings.has_moments:
         _step_adam(due, settings, state)
     else:
@@ -90,6 +93,12 @@ def _make_room(due: _Due, settings: StepSettings, state: StepState) -> None:
         _moments(due, state)
     if state.averages is not None:
         _recall(state.averages, due, due.weights.shape)
+
+
+def _make_scratch(due: List[_Due]) -> Tensor:
+    """RETURNS (Tensor): As long as the largest weight."""
+    longest = max(each.weights.numel() for each in due)
+    return torch.empty(longest, device=due[0].weights.device)
 
 
 def _moments(due: _Due, state: StepState) -> Tuple[Tensor, Tensor]:
@@ -144,7 +153,9 @@ def _step_adam(due: List[_Due], settings: StepSettings, state: StepState) -> Non
         )
 
 
-def _step_radam(due: List[_Due], settings: StepSettings, state: StepState) -> None:
+def _step_radam(
+    due: List[_Due], settings: StepSettings, state: StepState, scratch: Tensor
+) -> None:
     for each in due:
         mom1, mom2 = _moments(each, state)
         mom1.lerp_(each.gradient, 1 - settings.b1)
@@ -152,7 +163,8 @@ def _step_radam(due: List[_Due], settings: StepSettings, state: StepState) -> No
         mom2.addcmul_(each.gradient, each.gradient, value=1 - settings.b2)
         scale, is_adaptive = radam_scale(each.n_steps, settings.b1, settings.b2)
         if is_adaptive:
-            root = mom2.sqrt().add_(settings.eps)
+            root = scratch[: mom2.numel()].view_as(mom2)
+            torch.sqrt(mom2, out=root).add_(settings.eps)
             each.weights.addcdiv_(mom1, root, value=-scale * each.learn_rate)
         else:
             each.weights.add_(mom1, alpha=-scale * each.learn_rate)

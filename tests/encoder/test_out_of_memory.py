@@ -1,12 +1,14 @@
 """A batch too large for the device: a clear error, nothing kept, nothing changed."""
 
 import gc
+import itertools
 import weakref
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_modernbert.encoder import out_of_memory, torch_encoder, torch_steps
 from spacy_modernbert.encoder.attention import ATTENTION
@@ -133,6 +135,52 @@ def test_memory_is_freed_in_turn(encoder, batch, monkeypatch):
         with pytest.raises(EncoderOutOfMemory):
             run()
     assert freed == [True, True]
+
+
+class AllocateUpTo(TorchDispatchMode):
+    """Refuses memory for one more array than so many, unless it is a small one."""
+
+    def __init__(self, n_arrays, least):
+        super().__init__()
+        self.n_left, self.least = n_arrays, least
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        given = [*args, *(kwargs or {}).values()]
+        known = {t.untyped_storage().data_ptr() for t in given if torch.is_tensor(t)}
+        if (
+            torch.is_tensor(out)
+            and out.numel() >= self.least
+            and out.untyped_storage().data_ptr() not in known
+        ):
+            self.n_left -= 1
+            if self.n_left < 0:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return out
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_a_step_takes_its_memory_first(encoder, batch, rectified):
+    """Whatever it gets no memory for, nothing has changed."""
+    settings = StepSettings(0.01, 0.9, 0.999, L2=0.01, grad_clip=1, rectified=rectified)
+    state = StepState({}, {}, {}, {})
+    d_out = np.ones((batch.total, encoder.config.hidden_size), np.float32)
+    for _ in range(6):  # RAdam takes a root from its fifth step on
+        encoder.encode_train(batch)[1](d_out)
+        before = {name: w.copy() for name, w in encoder.tensors().items()}
+        gradients = {name: g.copy() for name, g in gradients_of(encoder).items()}
+        n_steps = dict(state.n_steps)
+        for n_arrays in itertools.count():
+            try:
+                with AllocateUpTo(n_arrays, encoder.config.hidden_size):
+                    encoder.step(settings, state)
+                break
+            except EncoderOutOfMemory:
+                assert state.n_steps == n_steps
+                for name, gradient in gradients_of(encoder).items():
+                    np.testing.assert_array_equal(gradient, gradients[name])
+                    np.testing.assert_array_equal(encoder.tensors()[name], before[name])
+    assert set(state.n_steps.values()) == {6}
 
 
 def test_a_step(encoder, batch, monkeypatch):
