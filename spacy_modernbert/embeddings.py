@@ -210,7 +210,8 @@ class Embedder:
         vectors = np.zeros((pooling.n_docs, self.width), np.float32)
 
         def add(batch: PackedBatch, start: int) -> None:
-            pooling.add(self.encoder.encode(batch), start, vectors)
+            part = pooling.within(batch, start)
+            part.add(self.encoder.encode_tokens(batch, part.rows), vectors)
 
         run_passes(plan.batches, self._budget, add)
         return vectors

@@ -17,7 +17,7 @@ from spacy.vocab import Vocab
 from transformers import AutoModel, AutoTokenizer
 
 from spacy_modernbert.embeddings import load_embedder, make_doc
-from spacy_modernbert.types import PackedBatch
+from spacy_modernbert.types import PackedBatch, TokenRows
 
 from .pipelines import change_settings
 from .util import (
@@ -421,9 +421,9 @@ def test_batches_are_packed(checkpoint):
     batches = []
 
     class Encoder(CountingEncoder):
-        def encode(self, batch: PackedBatch):
+        def encode_tokens(self, batch: PackedBatch, rows: TokenRows):
             batches.append(batch)
-            return super().encode(batch)
+            return super().encode_tokens(batch, rows)
 
     object.__setattr__(embedder, "encoder", Encoder(embedder.encoder))
     embedder.embed(TEXTS)

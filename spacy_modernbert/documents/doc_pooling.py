@@ -17,11 +17,39 @@ from typing import List, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..types import Floats, Ints
+from ..types import Floats, Ints, PackedBatch, TokenRows, lay_ranges
 from .alignment import Alignment
 from .windows import Window, token_owners
 
 Counts = npt.NDArray[np.float64]
+
+# So many rows of a window have a mean of their own: few results, each of few enough
+# rows for a GPU to make all of them at a time, and for float32 to add them up.
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class PassPooling:
+    """What the rows of a pass contribute to vectors of Docs: means of some of them.
+
+    rows (TokenRows): The rows of each mean, counted from the start of the pass.
+    shares (Floats): `(n_means,)` float32, the weight of each.
+    docs (Ints): `(n_means,)` rising, the Doc of each.
+    """
+
+    rows: TokenRows
+    shares: Floats
+    docs: Ints
+
+    def add(self, means: Floats, doc_vectors: Floats) -> None:
+        """Add to the vectors what the pass contributes.
+
+        means (Floats): `(n_means, width)` float32.
+        doc_vectors (Floats): `(n_docs, width)`. Changed.
+        """
+        firsts = np.flatnonzero(np.diff(self.docs, prepend=-1))
+        sums = np.add.reduceat(self.shares[:, None] * means, firsts)
+        doc_vectors[self.docs[firsts]] += sums
 
 
 @dataclass(frozen=True)
@@ -32,8 +60,8 @@ class DocPooling:
     bounds (Ints): `(n_docs + 1,)` int64: the rows of Doc `i` are
         `[bounds[i], bounds[i + 1])`. A Doc without rows has a vector of zeros.
 
-    Invariants: `bounds` rises from 0 to `total`, and the weights of a Doc with rows sum
-    to 1.
+    Invariants: `bounds` rises from 0 to `total`, the weights of a Doc with rows sum to
+    1, and in a window, those that are not 0 are the same.
     """
 
     weights: Floats
@@ -44,21 +72,23 @@ class DocPooling:
         """RETURNS (int): The number of Docs."""
         return int(self.bounds.size) - 1
 
-    def add(self, vectors: Floats, start: int, doc_vectors: Floats) -> None:
-        """Add to the vectors what some rows of the output contribute.
+    def within(self, batch: PackedBatch, start: int) -> PassPooling:
+        """Find what a part of the output contributes.
 
-        vectors (Floats): `(n_rows, width)`, the rows from `start` on.
-        start (int): The first of them.
-        doc_vectors (Floats): `(n_docs, width)`. Changed.
+        batch (PackedBatch): What it was made of: whole windows, at least one.
+        start (int): The first of its rows.
+        RETURNS (PassPooling): Its part.
         """
-        end = start + vectors.shape[0]
-        first = int(np.searchsorted(self.bounds, start, side="right")) - 1
-        last = int(np.searchsorted(self.bounds, end, side="left"))
-        for doc in range(first, last):
-            low = max(start, int(self.bounds[doc]))
-            high = min(end, int(self.bounds[doc + 1]))
-            part = vectors[low - start : high - start]
-            doc_vectors[doc] += self.weights[low:high] @ part
+        n_blocks = -(-batch.lengths // _BLOCK)
+        blocks = lay_ranges(np.zeros_like(n_blocks), n_blocks)
+        firsts = np.repeat(batch.cu_seqlens[:-1], n_blocks) + _BLOCK * blocks
+        weights = self.weights[start : start + batch.total]
+        counts = np.add.reduceat((weights > 0).astype(np.int32), firsts)
+        return PassPooling(
+            TokenRows(np.flatnonzero(weights).astype(np.int32), counts),
+            np.add.reduceat(weights, firsts),
+            np.searchsorted(self.bounds, start + firsts, side="right") - 1,
+        )
 
 
 def plan_doc_pooling(

@@ -14,8 +14,10 @@ import numpy as np
 from spacy.errors import Warnings as SpacyWarnings
 from spacy.tokens import Doc
 from thinc.api import Model
+from thinc.layers.reduce_mean import forward as forward_mean
 
 from ..documents.doc_pooling import plan_doc_pooling
+from ..encoder.pooling import pool_means
 from ..encoder.sentences import resolve_pooling
 from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
@@ -55,20 +57,26 @@ def predict_with_doc_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
     """
     encode, pool = model.layers
     loaded = get_shim(encode).loaded
-    config = loaded.encoder.config
+    encoder = loaded.encoder
     pooling = plan_doc_pooling(
         plan.windows,
         plan.window_lengths,
         len(loaded.tokenizer.prefix_ids),
-        resolve_pooling("auto", config),
+        resolve_pooling("auto", encoder.config),
     )
-    doc_vectors = np.zeros((pooling.n_docs, config.hidden_size), np.float32)
+    doc_vectors = np.zeros((pooling.n_docs, encoder.config.hidden_size), np.float32)
 
     def pool_pass(batch: PackedBatch, rows: TokenRows, start: int) -> Floats:
-        output = loaded.encoder.encode(batch)
-        pooling.add(output, start, doc_vectors)
-        pooled, _ = pool_rows(pool, output, rows, False)
-        return model.ops.to_numpy(pooled)
+        part = pooling.within(batch, start)
+        if pool.layers[0]._func is forward_mean:
+            means = encoder.encode_tokens(batch, TokenRows.concat([rows, part.rows]))
+            vectors, means = np.split(means, [rows.lengths.size])
+        else:
+            output = encoder.encode(batch)
+            vectors = model.ops.to_numpy(pool_rows(pool, output, rows, False)[0])
+            means = pool_means(output, part.rows)
+        part.add(means, doc_vectors)
+        return vectors
 
     vectors = run_plan(model, plan, pool_pass)
     # Copies: with a view, a Doc that is kept would keep the vectors of all others.

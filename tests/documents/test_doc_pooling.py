@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from spacy_modernbert.documents.alignment import Alignment
 from spacy_modernbert.documents.doc_pooling import plan_doc_pooling
 from spacy_modernbert.documents.windows import Window, cut_windows
+from spacy_modernbert.encoder.pooling import pool_means
+from spacy_modernbert.types import pack
 
 N_PREFIX, N_SPECIAL = 1, 2
 
@@ -57,10 +59,10 @@ def test_two_windows():
 
 
 @st.composite
-def docs(draw):
-    capacity = draw(st.integers(1, 12))
+def docs(draw, longest=12):
+    capacity = draw(st.integers(1, longest))
     overlap = draw(st.integers(0, capacity - 1))
-    sizes = draw(st.lists(st.integers(0, 40), max_size=5))
+    sizes = draw(st.lists(st.integers(0, 4 * longest), max_size=5))
     return [cut(size, capacity, overlap) for size in sizes], sizes
 
 
@@ -96,16 +98,22 @@ def test_each_wordpiece_once(drawn):
     assert row == mean.weights.size == cls.weights.size
 
 
-@given(docs(), st.integers(1, 30))
-def test_bit_by_bit(drawn, step):
-    """Wherever the output is divided, the vectors are the same."""
+@given(docs(longest=200), st.integers(1, 300), st.sampled_from(["mean", "cls"]))
+def test_pass_by_pass(drawn, most, kind):
+    """Whatever windows a pass has, the vectors are the same."""
     windows, sizes = drawn
-    pooling = plan(windows, "mean")
+    pooling = plan(windows, kind)
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(pooling.weights.size, 3)).astype(np.float32)
     found = np.zeros((len(sizes), 3), np.float32)
-    for start in range(0, len(vectors), step):
-        pooling.add(vectors[start : start + step], start, found)
+    start = 0
+    for batch in pack([np.zeros(n, int) for n in lengths_of(windows)], most):
+        part = pooling.within(batch, start)
+        hidden = vectors[start : start + batch.total]
+        part.add(pool_means(hidden, part.rows), found)
+        assert part.rows.lengths.max() <= 64
+        start += batch.total
+    assert start == len(vectors)
     for doc, (low, high) in enumerate(
         zip(pooling.bounds[:-1], pooling.bounds[1:], strict=True)
     ):

@@ -16,6 +16,7 @@ from spacy.vocab import Vocab
 from spacy_modernbert import components
 from spacy_modernbert.embeddings import load_embedder
 from spacy_modernbert.encoder.sentences import resolve_pooling
+from spacy_modernbert.layers import doc_vectors
 from spacy_modernbert.layers.doc_vectors import EXTENSION, use_doc_vector
 from spacy_modernbert.layers.encode import get_shim
 
@@ -113,6 +114,19 @@ def test_no_second_pass(nlp):
     passes = count_passes(nlp.get_pipe("modernbert_ner").model)
     list(nlp.pipe(TEXTS))
     assert len(passes.encoded) == 1
+
+
+def test_hidden_states_stay_on_the_device(nlp, wanted, monkeypatch):
+    """But for a pooling layer that is Thinc's."""
+    encoder = get_shim(layer_of(nlp)).loaded.encoder
+    encode, encoded = encoder.encode, []
+    monkeypatch.setattr(encoder, "encode", lambda batch: encoded.append(encode(batch)))
+    assert_vectors(nlp.pipe(TEXTS), wanted)
+    assert not encoded
+    monkeypatch.setattr(encoder, "encode", encode)
+    monkeypatch.setattr(encoder, "encode_tokens", None)
+    monkeypatch.setattr(doc_vectors, "forward_mean", None)
+    assert_vectors(nlp.pipe(TEXTS), wanted)
 
 
 def test_only_empty_docs(nlp):
