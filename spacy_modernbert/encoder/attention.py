@@ -98,9 +98,7 @@ def plan_attention(
     return AttentionPlan(
         spans=list(itertools.pairwise(cu_seqlens)),
         rotations={
-            layer_type: make_rotation(
-                positions, config.rope_theta(layer_type), config.head_dim
-            )
+            layer_type: make_rotation(positions, config.rope_periods(layer_type))
             for layer_type in set(config.layer_types)
         },
         blocks=blocks,

@@ -4,23 +4,25 @@ half-and-half layout of transformers' `ModernBertRotaryEmbedding`.
 
 from typing import Any, Tuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from .transfer import to_device
 
 Rotation = Tuple[Tensor, Tensor]
 
 
-def make_rotation(positions: Tensor, theta: float, head_dim: int) -> Rotation:
+def make_rotation(positions: Tensor, periods: npt.NDArray[np.float32]) -> Rotation:
     """The angles of some positions. Float32: just below position 8,192, an angle in
     bfloat16 can be off by more than two turns.
 
     positions (Tensor): `(total,)`, counted from the start of each sequence.
-    theta (float): The base.
-    head_dim (int): The width of a head.
+    periods (npt.NDArray[np.float32]): `rope_periods` of the config.
     RETURNS (Rotation): Cosine and sine, each `(total, 1, 1, head_dim / 2)` float32.
     """
-    steps = torch.arange(0, head_dim, 2, dtype=torch.int64, device=positions.device)
-    frequencies = 1.0 / theta ** (steps.float() / head_dim)
+    frequencies = to_device(np.float32(1.0) / periods, positions.device)
     angles = (positions.float()[:, None] * frequencies)[:, None, None]
     return angles.cos(), angles.sin()
 

@@ -77,7 +77,8 @@ def test_add_and_norm(dtype, width, has_bias):
 def test_rotate(dtype, n_heads, head_dim):
     qkv = draw(9, 3, n_heads, head_dim, dtype=dtype)
     positions = torch.tensor([0, 1, 2, 0, 5, 100, 4000, 8190, 8191], device=DEVICE)
-    rotation = rope.make_rotation(positions, 160_000.0, head_dim)
+    steps = np.arange(0, head_dim, 2, dtype=np.float32)
+    rotation = rope.make_rotation(positions, 160_000.0 ** (steps / head_dim))
     wanted = rope.rotate_(qkv.float().clone(), rotation)
     found = triton_kernels.rotate_(qkv.clone(), rotation)
     assert torch.equal(found[:, 2], qkv[:, 2])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.config import FULL, ModernBertConfig
 from spacy_modernbert.encoder.rope import make_rotation, rotate
 from spacy_modernbert.encoder.weights import (
     expected_shapes,
@@ -96,7 +96,7 @@ def test_matching_keys_make_a_wordpiece_look_at_its_like(initializer_range, dist
         np.random.default_rng(0).standard_normal((500, 256)).astype(np.float32)
     )
     query, key, _ = (inputs @ weight.T).view(500, 3, 4, 64).unbind(1)
-    there = make_rotation(torch.full((500,), distance), 160000.0, 64)
+    there = make_rotation(torch.full((500,), distance), config.rope_periods(FULL))
     turned = rotate(key[:, None], there)[:, 0]
     scores = torch.einsum("ihd,jhd->hij", query, turned) / 8
     like = scores.softmax(-1).diagonal(dim1=1, dim2=2)
