@@ -143,7 +143,7 @@ def resolve_settings(
         quantization=quantization,
         heed_variable=heed_variable,
     )
-    # Encoders check these, too, but only here is it known who chose the backend.
+    # Only here, where it is known who chose the backend. Encoders are given the result.
     with naming_variable(heed_variable):
         precision = resolve_precision(precision, backend)
         require_quantization(quantization, backend, precision)

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
-from .backend import resolve_precision
 from .config import ModernBertConfig
 from .mlx_model import Dropout, Weights, embed, norm, plan_attention, run_layer, within
 from .mlx_steps import take_step
@@ -61,7 +60,7 @@ class MLXEncoder:
         config: ModernBertConfig,
         tensors: Mapping[str, Any],
         *,
-        precision: str = "auto",
+        precision: str = "float32",
         quantization: Optional[Mapping[str, Any]] = None,
         frozen_layers: int = 0,
     ):
@@ -69,8 +68,8 @@ class MLXEncoder:
         tensors (Mapping[str, Any]): The weights, NumPy's or MLX's, each read once. If
             they are `QuantizedTensors`, those that are quantized stay as they are
             unless `quantization` asks for others.
-        precision (str): "auto", "float32", "bfloat16" or "float16": what is computed
-            in. The weights that are trained and saved are float32 in any case.
+        precision (str): "float32", "bfloat16" or "float16": what is computed in. The
+            weights that are trained and saved are float32 in any case.
         quantization (Optional[Mapping[str, Any]]): `{"bits": 8, "group_size": 64}`, to
             quantize weights that are not yet, or in another way; None to take all as
             they are.
@@ -82,7 +81,7 @@ class MLXEncoder:
         self.config = config
         self.device = f"mlx:{mx.default_device().type.name}"
         self._precision = precision
-        self._dtype = _DTYPES[resolve_precision(precision, "mlx")]
+        self._dtype = _DTYPES[precision]
         self._quantization = quantization
         self._frozen_layers = frozen_layers
         self._shapes = expected_shapes(config)

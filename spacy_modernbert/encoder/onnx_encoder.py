@@ -13,7 +13,6 @@ import onnxruntime as ort
 from ..errors import Errors
 from ..types import Floats, PackedBatch
 from .availability import find_onnx_provider, multiplies_int8
-from .backend import require_quantization, resolve_precision
 from .config import ModernBertConfig
 from .onnx_graph import CU_SEQLENS, INPUT_IDS, OUTPUT, build_graph
 from .onnx_quantized import quantize_graph, quantize_weights
@@ -34,23 +33,18 @@ class OnnxEncoder(PredictingEncoder[ort.InferenceSession]):
         config: ModernBertConfig,
         tensors: Mapping[str, Any],
         *,
-        precision: str = "auto",
+        precision: str = "float32",
         quantization: Optional[Mapping[str, Any]] = None,
     ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Any]): The weights, each read once and copied.
-        precision (str): "auto" or "float32"; on a GPU, and by CoreML, "float16".
+        precision (str): "float32"; on a GPU, and by CoreML, "float16".
         quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`: weights of
             8 bits, and what is multiplied with them rounded to as many.
-        RAISES (ValueError): If ONNX Runtime has no such precision here, or quantizes
-            in no such way.
         """
-        self._precision = resolve_precision(precision, self.backend)
-        require_quantization(quantization, self.backend, self._precision)
+        self._precision = precision
         self._is_quantized = quantization is not None
-        self._provider = find_onnx_provider(
-            self._precision, quantized=self._is_quantized
-        )
+        self._provider = find_onnx_provider(precision, quantized=self._is_quantized)
         # Asked now, since the thread that makes the session may have another GPU.
         on_cuda = self._provider == "CUDAExecutionProvider"
         self._gpu = current_gpu() if on_cuda else 0

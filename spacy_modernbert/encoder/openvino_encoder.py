@@ -13,7 +13,6 @@ import openvino as ov
 
 from ..types import Floats, PackedBatch
 from .availability import has_amx
-from .backend import require_quantization, resolve_precision
 from .config import ModernBertConfig
 from .openvino_batch import BlockShape, group_by_length, make_inputs
 from .openvino_graph import Graph
@@ -92,18 +91,14 @@ class OpenVinoEncoder(PredictingEncoder[ov.CompiledModel]):
         config: ModernBertConfig,
         tensors: Mapping[str, Any],
         *,
-        precision: str = "auto",
+        precision: str = "float32",
         quantization: Optional[Mapping[str, Any]] = None,
     ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Any]): The weights, each read once and copied.
-        precision (str): "auto", "float32" or "bfloat16".
+        precision (str): "float32" or, if the processor has it, "bfloat16".
         quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`.
-        RAISES (ValueError): If the processor has no such precision, or OpenVINO no such
-            quantization.
         """
-        precision = resolve_precision(precision, self.backend)
-        require_quantization(quantization, self.backend, precision)
         self._types = ElementTypes.of(
             config, precision, quantized=quantization is not None
         )

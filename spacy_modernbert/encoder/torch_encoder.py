@@ -25,7 +25,6 @@ from torch import Tensor
 from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
 from .attention import AttentionPlan, plan_attention
-from .backend import require_quantization
 from .checkpointing import recomputes
 from .config import ModernBertConfig
 from .flash import FlashAttention, find_flash_attention
@@ -84,9 +83,7 @@ class TorchEncoder:
         frozen_layers (int): How many of the lowest layers are not trained, at most all.
             If there are any, the embeddings are not trained either. What is frozen gets
             no gradient, and nothing is kept for one.
-        RAISES (ValueError): If the device has no such quantization.
         """
-        require_quantization(quantization, device.type, precision)
         self.config = config
         self.can_train = precision != "float16" and quantization is None
         self.device = str(device)

@@ -174,22 +174,22 @@ HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIE
 )
 def test_precisions(oracle, encoder, precision, hint, monkeypatch):
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: HAS_BFLOAT16)
-    other = OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
+    other = load(oracle, "openvino", precision)
     assert other._types == ElementTypes(hint, F32, quantized=False, group_size=0)
     batch = draw_batch([1, 130, 300])
     assert_near(other.encode(batch), encoder.encode(batch), 0.999)
 
 
-def test_precisions_that_are_not_there(oracle, encoder, monkeypatch):
+def test_precisions_that_are_not_there(oracle, monkeypatch):
     """OpenVINO would not say that it computes in another one."""
     for precision in ["float16"] + ["bfloat16"] * (not HAS_BFLOAT16):
         with pytest.raises(ValueError, match=f"no precision '{precision}' here"):
-            OpenVinoEncoder(encoder.config, state(oracle), precision=precision)
+            load(oracle, "openvino", precision)
     # What the processor can do, and what OpenVINO makes of it, may differ.
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: True)
     wanted = "bfloat16" if HAS_BFLOAT16 else "float32"
     assert resolve_precision("auto", "openvino") == wanted
-    OpenVinoEncoder(encoder.config, state(oracle), precision="auto")
+    load(oracle, "openvino", "auto")
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ def test_a_row_of_zeros_is_quantized(oracle, encoder):
 
 
 @pytest.mark.parametrize("quantization", [{"bits": 4}, {"bits": 8, "group_size": 32}])
-def test_quantizations_of_others(oracle, encoder, quantization):
+def test_quantizations_of_others(oracle, quantization):
     with pytest.raises(ValueError, match=r"'openvino' has no quantization .*'bits': 8"):
-        OpenVinoEncoder(encoder.config, state(oracle), quantization=quantization)
+        load(oracle, "openvino", quantization=quantization)
 
 
 # Weights

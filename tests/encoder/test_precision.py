@@ -13,14 +13,12 @@ from spacy_modernbert.encoder import (
     quantized_linear,
     tiled_attention,
 )
-from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.quantized_linear import (
     multiply_int8,
     quantize,
     quantize_rows,
 )
 from spacy_modernbert.encoder.steps import StepSettings, StepState
-from spacy_modernbert.encoder.torch_encoder import TorchEncoder
 from spacy_modernbert.types import PackedBatch
 
 from ..util import gradients_of
@@ -248,12 +246,6 @@ def test_what_only_predicts(oracle, precision, quantization, message):
 def test_quantizations_of_other_backends(oracle, quantization):
     with pytest.raises(ValueError, match="backend 'cpu' has no quantization"):
         load(oracle, "cpu", "float32", quantization=quantization)
-
-
-def test_no_quantization_on_a_gpu(oracle):
-    config = ModernBertConfig.from_dict(oracle.config.to_dict())
-    with pytest.raises(ValueError, match=r"'cuda' has no quantization.*'bits': 8"):
-        TorchEncoder(config, {}, device=torch.device("cuda"), quantization=INT8)
 
 
 # Rows of int8
