@@ -8,7 +8,7 @@ import typer
 from wasabi import msg
 
 from spacy_modernbert.encoder.checkpoint import TOKENIZER
-from spacy_modernbert.encoder.config import SIZES
+from spacy_modernbert.encoder.config import SIZES_FOLDER
 
 from . import accuracy as accuracy_part
 from . import embeddings as embeddings_part
@@ -26,7 +26,7 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def _check_shape(shape: str) -> str:
-    known = sorted(path.stem for path in SIZES.glob("*.json"))
+    known = sorted(path.stem for path in SIZES_FOLDER.glob("*.json"))
     if shape not in known:
         raise typer.BadParameter(f"{shape} is not one of {', '.join(known)}")
     return shape

@@ -22,7 +22,7 @@ from wasabi import msg
 
 from spacy_modernbert.doc_files import read_docs
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
-from spacy_modernbert.pipelines import CONFIG, find_encoder_blocks
+from spacy_modernbert.pipelines import PIPELINE_CONFIG, find_encoder_blocks
 
 from .figures import write_figures
 from .markdown import make_table
@@ -89,7 +89,7 @@ def main(
     """Compare what a pipeline finds on each backend."""
     # The variable would win over each backend that is asked for.
     os.environ.pop(BACKEND_VARIABLE, None)
-    if not find_encoder_blocks(load_config(pipeline / CONFIG)):
+    if not find_encoder_blocks(load_config(pipeline / PIPELINE_CONFIG)):
         msg.fail(f"{pipeline} has no encoder that a backend runs.", exits=1)
     rows: List[Agreement] = []
     refused: List[str] = []
@@ -137,7 +137,7 @@ def load(
     folder: Path, backend: str, precision: str, quantization: Quantization
 ) -> Language:
     """RETURNS (Language): A saved pipeline, all of its encoders run in another way."""
-    config = load_config(folder / CONFIG)
+    config = load_config(folder / PIPELINE_CONFIG)
     for block in find_encoder_blocks(config):
         settings = cast(Dict[str, Any], block.settings)
         settings.update(backend=backend, precision=precision, quantization=quantization)

@@ -11,7 +11,7 @@ from spacy_modernbert.encoder.checkpoint import (
     TOKENIZER_CONFIG,
     save_checkpoint,
 )
-from spacy_modernbert.encoder.config import SIZES, ModernBertConfig
+from spacy_modernbert.encoder.config import SIZES_FOLDER, ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 
 # Of what a projection makes of normed vectors. The published recipe comes to 0.55 in
@@ -32,7 +32,7 @@ def make_checkpoint(
     texts (Sequence[str]): The texts.
     RETURNS (ModernBertConfig): Its config.
     """
-    config = ModernBertConfig.from_dict(_read(SIZES / f"{shape}.json"))
+    config = ModernBertConfig.from_dict(_read(SIZES_FOLDER / f"{shape}.json"))
     deviation = _DEVIATION * config.hidden_size**-0.5
     config = replace(config, initializer_range=deviation)
     tokenizer_config = None

@@ -18,7 +18,7 @@ from benchmarks.process import make_environment
 from spacy_modernbert.atomic import write_text
 from spacy_modernbert.corpora.splits import SPLITS
 from spacy_modernbert.encoder.checkpoint import (
-    CONFIG,
+    CONFIG_FILE,
     TOKENIZER,
     load_config,
     read_tokenizer_config,
@@ -269,7 +269,7 @@ def _name_sources(cell: Cell, settings: Settings) -> Dict[str, Optional[str]]:
 
 
 def _digest_shape(encoder: Path) -> str:
-    return digest([encoder / name for name in (CONFIG, TOKENIZER)])
+    return digest([encoder / name for name in (CONFIG_FILE, TOKENIZER)])
 
 
 def digest(paths: Sequence[Path]) -> str:

@@ -15,7 +15,7 @@ from thinc.api import Config
 from .errors import Errors
 from .span_getters import LONG_CONTEXT_SPANS
 
-CONFIG = "config.cfg"
+PIPELINE_CONFIG = "config.cfg"
 
 # Where a component keeps its encoder, beside its own files.
 ENCODER_FOLDER = "encoder"
@@ -59,7 +59,7 @@ def find_pipeline(name: str) -> Optional[Path]:
     RAISES (ValueError): If the package cannot be imported.
     """
     folder = Path(os.path.expanduser(name))
-    if (folder / CONFIG).is_file():
+    if (folder / PIPELINE_CONFIG).is_file():
         return folder
     return _find_in_package(name) if is_package(name) else None
 
@@ -75,7 +75,8 @@ def _find_in_package(name: str) -> Optional[Path]:
         spec = find_spec(module)
     places = (spec and spec.submodule_search_locations) or ()
     # A package keeps its data in a folder that is named by its version.
-    found = sorted(each for place in places for each in Path(place).glob(f"*/{CONFIG}"))
+    pattern = f"*/{PIPELINE_CONFIG}"
+    found = sorted(each for place in places for each in Path(place).glob(pattern))
     if not found:
         return None
     # As `spacy.load` does: it registers what the config names, if that is its own.
@@ -115,7 +116,7 @@ def read_pipeline_config(folder: Path) -> Config:
     RETURNS (Config): The config, interpolated.
     RAISES (ValueError): If it is not sound.
     """
-    return read_config(folder / CONFIG, message=Errors.BAD_PIPELINE_CONFIG)
+    return read_config(folder / PIPELINE_CONFIG, message=Errors.BAD_PIPELINE_CONFIG)
 
 
 def check_revision(source: str, revision: Optional[str]) -> None:

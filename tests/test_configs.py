@@ -26,7 +26,7 @@ from spacy_modernbert.encoder.checkpoint import (
     open_tensors,
     save_checkpoint,
 )
-from spacy_modernbert.encoder.config import SIZES, ModernBertConfig
+from spacy_modernbert.encoder.config import SIZES_FOLDER, ModernBertConfig
 from spacy_modernbert.encoder.weights import (
     count_weights,
     init_tensors,
@@ -41,7 +41,7 @@ RECIPES = sorted((ROOT / "configs").glob("*.cfg"))
 # What is measured against: these do not have our encoder.
 BASELINES = {"cnn", "spacy-transformers"}
 OURS = [path for path in RECIPES if path.stem not in BASELINES]
-SIZE_FILES = sorted(SIZES.glob("*.json"))
+SIZE_FILES = sorted(SIZES_FOLDER.glob("*.json"))
 PROJECT = srsly.read_yaml(ROOT / "project.yml")
 
 all_recipes = pytest.mark.parametrize(
@@ -251,7 +251,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name):
-    path = SIZES / f"{name}.json"
+    path = SIZES_FOLDER / f"{name}.json"
     config = ModernBertConfig.from_dict(json.loads(path.read_text(encoding="utf8")))
     n_weights = count_weights(config)
     assert PUBLISHED[name] == (

@@ -11,7 +11,7 @@ from ..atomic import same_place
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.backend import make_reference
 from ..encoder.checkpoint import (
-    CONFIG,
+    CONFIG_FILE,
     INDEX,
     TENSORS,
     load_config,
@@ -120,7 +120,7 @@ def check_place(source: Path, output: Path, *, force: bool) -> None:
     """
     if same_place(output, source):
         raise ValueError(Errors.CONVERT_ONTO_ITSELF.format(folder=output))
-    if (output / CONFIG).exists() and not force:
+    if (output / CONFIG_FILE).exists() and not force:
         raise ValueError(Errors.CHECKPOINT_EXISTS.format(folder=output))
 
 

@@ -20,7 +20,7 @@ from wasabi import msg
 
 from ..atomic import same_place
 from ..encoder.checkpoint import (
-    CONFIG,
+    CONFIG_FILE,
     check_folder,
     load_config,
     open_tensors,
@@ -28,7 +28,7 @@ from ..encoder.checkpoint import (
     read_tokenizer_config,
     save_checkpoint,
 )
-from ..encoder.config import SIZES, ModernBertConfig
+from ..encoder.config import SIZES_FOLDER, ModernBertConfig
 from ..encoder.hub import resolve
 from ..encoder.weights import (
     count_weights,
@@ -89,7 +89,7 @@ def encoder(
     """Put a checkpoint in place to start training from: a fresh one of a given size,
     or a copy of one on the disk or on the Hugging Face hub.
     """
-    sizes = SIZES if configs is None else configs
+    sizes = SIZES_FOLDER if configs is None else configs
     size = sizes / f"{name}.json"
     is_word, is_there = Path(name).name == name, Path(name).exists()
     is_size = is_word and size.is_file()
@@ -98,7 +98,7 @@ def encoder(
     try:
         if is_size and is_there and same_place(Path(name), output):
             raise ValueError(Errors.SIZE_ONTO_FOLDER.format(name=name))
-        if (output / CONFIG).exists() and not force:
+        if (output / CONFIG_FILE).exists() and not force:
             raise ValueError(Errors.CHECKPOINT_EXISTS.format(folder=output))
         check_revision(name if is_copy else str(size), revision)
         if is_copy:

@@ -15,7 +15,7 @@ from ..atomic import replacing_folder, write_file
 from ..encoder.availability import require
 from ..encoder.backend import make_reference
 from ..encoder.checkpoint import (
-    CONFIG,
+    CONFIG_FILE,
     check_is_no_run,
     load_config,
     open_tensors,
@@ -164,7 +164,7 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
     tokenizer_config = read_tokenizer_config(folder)
     with replacing_folder(output, _OWN_FILES) as fresh:
         model = write_model(fresh, config, tensors, bits)
-        write_file(fresh / CONFIG, dump_json(config.to_dict()))
+        write_file(fresh / CONFIG_FILE, dump_json(config.to_dict()))
         write_tokenizer(fresh, config, tokenizer_json, tokenizer_config)
         found, wanted = _run_both(model, config, tensors)
         parity = compare(found, wanted)

@@ -30,8 +30,7 @@ from ..encoder.backend import (
     resolve_precision,
     resolve_settings,
 )
-from ..encoder.checkpoint import CONFIG as CHECKPOINT_CONFIG
-from ..encoder.checkpoint import check_is_no_run, open_tensors
+from ..encoder.checkpoint import CONFIG_FILE, check_is_no_run, open_tensors
 from ..encoder.checkpoint import load_config as load_encoder_config
 from ..encoder.config import ModernBertConfig
 from ..encoder.quantize import QuantizedTensors
@@ -209,7 +208,7 @@ def _find(name: str) -> Callable[[], None]:
     if pipeline is not None:
         check_is_no_run(pipeline)
         return partial(_print_pipeline, pipeline)
-    if (folder / CHECKPOINT_CONFIG).is_file():
+    if (folder / CONFIG_FILE).is_file():
         return partial(_print_checkpoint, folder)
     raise ValueError(Errors.NO_PIPELINE.format(value=name))
 

@@ -13,10 +13,9 @@ from tqdm.auto import tqdm
 from wasabi import msg
 
 from ..atomic import same_place, write_text
-from ..encoder.checkpoint import CONFIG as CHECKPOINT_CONFIG
-from ..encoder.checkpoint import check_folder
+from ..encoder.checkpoint import CONFIG_FILE, check_folder
 from ..errors import Errors
-from ..pipelines import CONFIG, read_config
+from ..pipelines import PIPELINE_CONFIG, read_config
 from ..pretraining.log import LOG, cut_log, is_export, is_log, log_export, write_log
 from ..pretraining.settings import STATE, PretrainingSettings
 from .locks import locked
@@ -61,7 +60,7 @@ def pretrain(
         overrides = parse_config_overrides(context.args)
         if not config.is_file():
             raise ValueError(Errors.NO_CONFIG.format(path=config))
-        if same_place(config, output / CONFIG):
+        if same_place(config, output / PIPELINE_CONFIG):
             raise ValueError(Errors.PRETRAINING_CONFIG_IN_OUTPUT.format(path=config))
         loaded = read_config(config, overrides)
         _run(loaded, output, export)
@@ -94,8 +93,8 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
         check_folder(export)
         _check_export(export, run)
     if not run.step:
-        _check_no_others(output / CONFIG, output / LOG)
-        if (output / ENCODER / CHECKPOINT_CONFIG).exists():
+        _check_no_others(output / PIPELINE_CONFIG, output / LOG)
+        if (output / ENCODER / CONFIG_FILE).exists():
             raise ValueError(
                 Errors.PRETRAINING_STATE_GONE.format(
                     folder=output / ENCODER, state=STATE
@@ -106,7 +105,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
         run.check_unchanged()
         cut_log(output / LOG, run.step)
         if run.resumed is not None:
-            changes = list(_find_changes(settings, output / CONFIG))
+            changes = list(_find_changes(settings, output / PIPELINE_CONFIG))
             if run.resumed.has_other_train:
                 changes.append(f"{settings.train} has other texts than before")
             _check_not_in_vain(run, changes)
@@ -122,7 +121,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
             msg.info(f"{run.source} has no MLM head: a new one is initialized.")
         if not run.is_done:
             told = Config({"pretraining": config["pretraining"]})
-            write_text(output / CONFIG, told.to_str())
+            write_text(output / PIPELINE_CONFIG, told.to_str())
         _take_steps(run)
         _take_probe(run)
         if export is not None:
@@ -171,7 +170,7 @@ def _check_export(export: Path, run: "Pretraining") -> None:
         if same_place(export, folder):
             raise ValueError(message.format(folder=export))
     is_own = run.step and is_export(export, run.output / LOG)
-    if (export / CHECKPOINT_CONFIG).exists() and not is_own:
+    if (export / CONFIG_FILE).exists() and not is_own:
         raise ValueError(Errors.PRETRAINING_EXPORT_EXISTS.format(folder=export))
 
 

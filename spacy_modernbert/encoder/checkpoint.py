@@ -46,10 +46,10 @@ from .tensor_files import (
 )
 from .weights import HEAD_PREFIX, expected_shapes
 
-CONFIG = "config.json"
+CONFIG_FILE = "config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
-SPECIAL_TOKENS = "special_tokens_map.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 TENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -83,7 +83,7 @@ def load_config(folder: Path) -> ModernBertConfig:
     RAISES (ValueError): If `config.json` is absent, not JSON, or not that of a
         ModernBERT that can be run.
     """
-    data = read_json(folder, CONFIG)
+    data = read_json(folder, CONFIG_FILE)
     return ModernBertConfig.from_dict({**data, **read_sentence_pooling(folder)})
 
 
@@ -114,7 +114,7 @@ def check_is_no_run(folder: Path) -> None:
     checkpoint in it.
     """
     encoder = folder / "encoder"
-    if (folder / _PIPELINE_CONFIG).is_file() and (encoder / CONFIG).is_file():
+    if (folder / _PIPELINE_CONFIG).is_file() and (encoder / CONFIG_FILE).is_file():
         message = Errors.CHECKPOINT_IS_RUN.format(folder=folder, encoder=encoder)
         raise ValueError(message)
 
@@ -124,7 +124,7 @@ def check_is_no_pipeline(folder: Path) -> None:
     `modernbert pretrain`, with encoders in it.
     """
     check_is_no_run(folder)
-    found = sorted(path.parent for path in folder.glob(f"*/*/{CONFIG}"))
+    found = sorted(path.parent for path in folder.glob(f"*/*/{CONFIG_FILE}"))
     if found and (folder / _PIPELINE_CONFIG).is_file():
         encoders = ", ".join(f"'{path}'" for path in found)
         raise ValueError(
@@ -157,7 +157,7 @@ def read_tokenizer_config(folder: Path) -> Optional[Dict[str, Any]]:
     RAISES (ValueError): If either is not a JSON object.
     """
     found: Dict[str, Any] = {}
-    for file_name in (SPECIAL_TOKENS, TOKENIZER_CONFIG):
+    for file_name in (SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG):
         if (folder / file_name).is_file():
             found.update(read_json(folder, file_name))
     # It would name remote code.
@@ -271,7 +271,7 @@ def write_checkpoint(
                 head[name] if name in head else encoder[name.removeprefix(HEAD_PREFIX)]
             ),
         )
-    write_file(folder / CONFIG, dump_json(data))
+    write_file(folder / CONFIG_FILE, dump_json(data))
     write_tokenizer(folder, config, tokenizer_json, tokenizer_config)
     shapes, arrays, layout = _lay_out(shapes, tensors)
     write_tensors(folder / TENSORS, shapes, arrays, dtype=dtype, layout=layout)

@@ -22,7 +22,7 @@ from ..checks import is_int, is_number
 from ..errors import Errors
 
 # Of fresh encoders, a `config.json` each; `base` and `large` are as published.
-SIZES = Path(__file__).parent / "sizes"
+SIZES_FOLDER = Path(__file__).parent / "sizes"
 
 FULL = "full_attention"
 SLIDING = "sliding_attention"
@@ -65,7 +65,7 @@ _DIALECT_KEYS = frozenset(
     ]
 )
 
-_SIZES = (
+_SIZE_KEYS = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -88,7 +88,7 @@ _TOKEN_IDS = ("pad_token_id", "cls_token_id", "sep_token_id")
 
 
 _RULES: Tuple[Tuple[Tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (_SIZES, lambda v: is_int(v) and v > 0, "a positive integer"),
+    (_SIZE_KEYS, lambda v: is_int(v) and v > 0, "a positive integer"),
     (_POSITIVE, lambda v: is_number(v) and 0 < v < _TOO_LARGE, "a positive number"),
     (_DROPOUTS, lambda v: is_number(v) and 0 <= v < 1, "a number from 0 up to 1"),
     (_FLAGS, lambda v: isinstance(v, bool), "true or false"),
@@ -399,7 +399,7 @@ def _default(data: Mapping[str, Any], key: str, default: Any) -> Any:
 
 def _tidy(key: str, value: Any) -> Any:
     """JSON writers disagree on 1 and 1.0: one number, one type."""
-    if key in _SIZES:
+    if key in _SIZE_KEYS:
         return _whole(value)
     if key in _POSITIVE + _DROPOUTS and is_int(value) and abs(value) < _TOO_LARGE:
         return float(value)

@@ -10,9 +10,9 @@ from typing import List, Optional, Union
 
 from ..errors import Errors
 from .checkpoint import (
-    CONFIG,
+    CONFIG_FILE,
     INDEX,
-    SPECIAL_TOKENS,
+    SPECIAL_TOKENS_FILE,
     TENSORS,
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -23,10 +23,10 @@ from .sentences import MODULES, POOLING_CONFIG
 
 # All that is fetched from the hub.
 _HUB_FILES = [
-    CONFIG,
+    CONFIG_FILE,
     TOKENIZER,
     TOKENIZER_CONFIG,
-    SPECIAL_TOKENS,
+    SPECIAL_TOKENS_FILE,
     "model*.safetensors",
     INDEX,
     MODULES,
@@ -70,7 +70,7 @@ def resolve_tokenizer(name: Union[str, Path]) -> Path:
     path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
-    folder = _resolve(name, None, [CONFIG, TOKENIZER])
+    folder = _resolve(name, None, [CONFIG_FILE, TOKENIZER])
     if not (folder / TOKENIZER).is_file():
         check_is_no_pipeline(folder)
     return folder
@@ -126,7 +126,7 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
     # every one of them is an OSError.
     try:
         # First the config: no weights are fetched of what is not ModernBERT.
-        load_config(fetch([CONFIG]))
+        load_config(fetch([CONFIG_FILE]))
         return fetch(files)
     except errors.HFValidationError as err:
         message = Errors.CHECKPOINT_NO_FOLDER.format(path=Path(name).absolute())
@@ -150,7 +150,7 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
 
 def _is_whole(folder: Path, files: List[str]) -> bool:
     """RETURNS (bool): Whether the files that every checkpoint needs are there."""
-    needed = [[name] for name in (CONFIG, TOKENIZER) if name in files]
+    needed = [[name] for name in (CONFIG_FILE, TOKENIZER) if name in files]
     if INDEX in files:
         needed.append([TENSORS, INDEX])
     return all(any((folder / name).is_file() for name in names) for names in needed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ..pipelines import CONFIG
+from ..pipelines import PIPELINE_CONFIG
 
 # What `spacy-modernbert.ProgressLogger.v1` writes beside the pipelines of a run: a line
 # for each evaluation.
@@ -62,7 +62,7 @@ def find_log(pipeline: str) -> Optional[Path]:
     """
     folder = Path(pipeline)
     # A folder of another kind may have the name of a package.
-    is_pipeline = (folder / CONFIG).is_file()
+    is_pipeline = (folder / PIPELINE_CONFIG).is_file()
     return folder.resolve().parent / LOG_NAME if is_pipeline else None
 
 

@@ -18,7 +18,7 @@ from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 from spacy_modernbert.embeddings import load_embedder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
-from spacy_modernbert.encoder.config import SIZES
+from spacy_modernbert.encoder.config import SIZES_FOLDER
 from spacy_modernbert.encoder.quantize import QuantizedTensors
 
 from ..commands import done, failed, invoke
@@ -251,7 +251,7 @@ def test_what_was_pretrained_elsewhere(command, corpus, fresh, tmp_path):
 
 def test_special_wordpieces_are_those_of_its_tokenizer(corpus, tmp_path):
     """Whatever the size says: it may be the config of a published checkpoint."""
-    size = json.loads((SIZES / "base.json").read_text())
+    size = json.loads((SIZES_FOLDER / "base.json").read_text())
     size.update(hidden_size=24, intermediate_size=16, num_hidden_layers=2)
     (tmp_path / "narrow.json").write_text(json.dumps(size))
     out = tmp_path / "out"
@@ -473,7 +473,7 @@ def test_wrong(wrong, corpus, fresh, tmp_path):
     if wrong in (no_tokenizer, no_tensors, truncated_tensors):
         shutil.copytree(fresh, tmp_path / "x")
     (name, *options), message = wrong(tmp_path, corpus)
-    message = message.replace("{sizes}", str(SIZES))
+    message = message.replace("{sizes}", str(SIZES_FOLDER))
     shutil.copytree(fresh, tmp_path / "there")
     before = sorted(tmp_path.rglob("*"))
     for output in (tmp_path / "not-there", tmp_path / "there"):

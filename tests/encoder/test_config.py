@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig
 from transformers import ModernBertConfig as HfConfig
 
-from spacy_modernbert.encoder.config import SIZES, ModernBertConfig, every_n
+from spacy_modernbert.encoder.config import SIZES_FOLDER, ModernBertConfig, every_n
 
 from ..scripts import run_script
 
@@ -292,7 +292,7 @@ def test_other_models_are_named(model_type, remedy):
 
 
 def test_shipped_base_is_the_published_one():
-    data = json.loads((SIZES / "base.json").read_text())
+    data = json.loads((SIZES_FOLDER / "base.json").read_text())
     hf = HfConfig().to_dict()
     for key, value in data.items():
         if key not in ("architectures", "torch_dtype", "classifier_pooling"):
