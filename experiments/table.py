@@ -74,12 +74,21 @@ def _describe_machines(records: Sequence[Record]) -> List[str]:
 
 
 def _find_corpora(experiment: Experiment, records: Sequence[Record]) -> List[str]:
-    """Those of the experiment, and then those that somebody added: a cell may stand in
-    experiments of other corpora, too.
-    """
-    known = {corpus for each in EXPERIMENTS.values() for corpus in each.corpora}
+    """Those of the experiment, and then those that somebody added."""
     found = dict.fromkeys(record["corpus"] for record in records)
-    return [*experiment.corpora, *(each for each in found if each not in known)]
+    added = (each for each in found if _is_added(each, experiment, records))
+    return list(dict.fromkeys([*experiment.corpora, *added]))
+
+
+def _is_added(corpus: str, experiment: Experiment, records: Sequence[Record]) -> bool:
+    """Whether an experiment was run on a corpus: not so where its cells are those of
+    another experiment, which is on that corpus.
+    """
+    elsewhere = [each for each in EXPERIMENTS.values() if corpus in each.corpora]
+    others = {cell for each in elsewhere for cell in each.cells}
+    of_corpus = [record for record in records if record["corpus"] == corpus]
+    own = [cell for cell in experiment.cells if cell not in others]
+    return any(_is_of(record, cell) for record in of_corpus for cell in own)
 
 
 def _make_table(variants: Sequence[Cell], records: Sequence[Record]) -> List[str]:

@@ -1,6 +1,7 @@
 """A whole experiment, for a moment."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.machine import describe_machine
-from experiments.cells import EXPERIMENTS, REFERENCE, STOCK, Cell
+from experiments.cells import EXPERIMENTS, FROZEN, REFERENCE, STOCK, Cell
 from experiments.run import (
     Settings,
     check_machine,
@@ -88,6 +89,11 @@ def test_the_digest_of_a_recipe_is_that_of_its_settings(tmp_path):
     assert first != make(
         changed.replace("dev = 1", "dev = null").replace("{paths.dev", "{paths.train")
     )
+    # Nor is how long texts may be.
+    first = make("[nlp]\nafter_creation = null\n")
+    block = '[nlp]\n\n[nlp.after_creation]\n@callbacks = "{}"\nmax_length = 2\n'
+    assert first == make(block.format("spacy-modernbert.max_length.v1"))
+    assert first != make(block.format("mine.v1"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs os.wait4")
@@ -291,6 +297,27 @@ def test_the_page_has_all_seeds_and_corpora(settings):
     assert page.count(line) == 2 * n_experiments == 10
     assert page.index("### litbank") < page.index("### mine")
     assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
+
+
+def test_the_corpora_of_a_table(settings):
+    """Those that it was run on, but not where another one shares the cell."""
+    values = {"encoder_digest": "0123456789abcdef", "threads": 2, "steps": 3}
+    values.update(train_seconds=60.0, train_peak_mb=1000, machine={"processor": "x"})
+    for cell, corpus, f in (
+        (FROZEN, "litbank", 0.1),
+        (FROZEN, "roster", 0.2),
+        (replace(REFERENCE, window=512), "roster", 0.3),
+    ):
+        cell = replace(cell, corpus=corpus)
+        test = {"f": f, "p": f, "r": f}
+        write_record(settings, cell, **asdict(cell), **values, test=test)
+    _, *tables = make_page(settings.results).split("\n## ")
+    found = {table.split("\n")[0]: re.findall(r"### (.*)", table) for table in tables}
+    assert found == {
+        EXPERIMENTS["windows"].title: ["roster"],
+        EXPERIMENTS["frozen"].title: ["litbank"],
+        EXPERIMENTS["lookup"].title: ["roster"],
+    }
 
 
 def test_twice_the_steps(settings):
