@@ -125,7 +125,7 @@ def main(
         f"python -m benchmarks.agreement {pipeline} {data}",
         n_documents=len(reference),
         rows=[asdict(row) for row in rows],
-        **{"not run": refused},
+        not_run=refused,
     )
     print(to_markdown(rows))
     for reason in refused:

@@ -626,7 +626,8 @@ class Errors:
         "config file, such as --pretraining.learn_rate 0.0005."
     )
     PRETRAINING_EXPORT_EXISTS = (
-        "There is a checkpoint in '{folder}' already, which this run did not export. "
+        "There is a checkpoint in '{folder}' already, and the log of this run does not "
+        "say that it was exported. "
         "Export to another folder, or remove that one."
     )
     PRETRAINING_STATE_GONE = (

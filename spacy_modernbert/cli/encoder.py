@@ -93,16 +93,17 @@ def encoder(
     size = sizes / f"{name}.json"
     is_word, is_there = Path(name).name == name, Path(name).exists()
     is_size = is_word and size.is_file()
+    is_both = is_size and Path(name).is_dir()
     # A single word is not taken for a hub id, which has an owner as well.
     is_copy = is_there or not is_word
     try:
-        if is_size and is_there and same_place(Path(name), output):
+        if is_both and same_place(Path(name), output):
             raise ValueError(Errors.SIZE_ONTO_FOLDER.format(name=name))
         if (output / CONFIG_FILE).exists() and not force:
             raise ValueError(Errors.CHECKPOINT_EXISTS.format(folder=output))
         check_revision(name if is_copy else str(size), revision)
         if is_copy:
-            if is_size:
+            if is_both:
                 msg.info(
                     f"'{name}' is a folder here, and is copied. For a fresh encoder of "
                     "that size, move the folder, or run the command in another one."
@@ -226,7 +227,7 @@ def _say_what_is_not_used(
     unused = [name for name, value in given.items() if value]
     if unused:
         names = ", ".join(unused)
-        msg.info(f"{names}: not used. A copy keeps its own tokenizer and weights.")
+        msg.info(f"A copy keeps its own tokenizer and weights: {names} is not used.")
 
 
 def _describe_sizes(name: str, sizes: Path) -> str:

@@ -37,7 +37,7 @@ from ..encoder.quantize import QuantizedTensors
 from ..encoder.sentences import resolve_pooling
 from ..encoder.weights import count_weights
 from ..errors import Errors, Missing
-from ..layers.shim import read_config
+from ..layers.shim import read_encoder_config
 from ..pipelines import (
     ENCODER_FOLDER,
     EncoderBlock,
@@ -251,11 +251,12 @@ def _find_encoder(component: Path) -> Optional[ModernBertConfig]:
     try:
         model = srsly.read_msgpack(component / "model")
         shims = [data for node in model["shims"] for data in node if data]
-        return next(filter(None, map(read_config, shims)), None)
+        config = next(filter(None, map(read_encoder_config, shims)), None)
     except Exception as error:  # a damaged file can raise any
         raise ValueError(
             Errors.BAD_PIPELINE_MODEL.format(path=component / "model", error=error)
         ) from error
+    return None if config is None else ModernBertConfig.from_dict(config)
 
 
 def _describe_encoder(

@@ -35,7 +35,7 @@ _OF_THE_MACHINE = frozenset(
         "evaluate_wordpieces",
     )
 )
-# What the state has digests of, wherever it is now.
+# Told by digests in the state, and not by name: they may have been moved.
 _DIGESTED = frozenset(("encoder", "revision", "train", "dev"))
 
 
@@ -110,11 +110,11 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
                 changes.append(f"{settings.train} has other texts than before")
             _check_not_in_vain(run, changes)
             _say_what_is_left(run)
-            # Nothing is learned from them.
-            if run.resumed.has_other_dev:
-                changes.append("the held-out texts are others than before")
             for change in changes:
                 msg.warn(f"From here on, {change}.")
+            # Nothing is learned from these.
+            if run.resumed.has_other_dev:
+                msg.warn("The held-out texts are others than before.")
             # The run may have been stopped after it wrote the state, but before this.
             run.export(output / ENCODER)
         elif not run.had_head:

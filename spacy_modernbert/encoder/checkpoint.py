@@ -24,7 +24,7 @@ from ..types import Floats
 from .config import ModernBertConfig
 from .json_files import dump_json, read_json_file
 from .quantize import (
-    LAYOUT,
+    MLX_LAYOUT,
     QuantizedTensors,
     describe_quantization,
     open_quantized,
@@ -56,7 +56,8 @@ INDEX = "model.safetensors.index.json"
 # Usual names of the mask token, for a checkpoint that does not name its own.
 MASK_TOKENS = ("[MASK]", "<mask>")
 
-# Marks the folder of a pipeline, whose components' folders may hold checkpoints.
+# Marks the folder of a pipeline, whose components' folders may hold checkpoints. As in
+# `pipelines.py`, which imports this room and not the other way.
 _PIPELINE_CONFIG = "config.cfg"
 
 # What a folder may hold that `save_checkpoint` replaces.
@@ -350,7 +351,7 @@ def _lay_out(
     is.
     """
     if isinstance(tensors, QuantizedTensors):
-        return *stored_tensors(tensors), LAYOUT
+        return *stored_tensors(tensors), MLX_LAYOUT
     return shapes, tensors, "pt"
 
 

@@ -69,7 +69,8 @@ class MLXEncoder:
             they are `QuantizedTensors`, those that are quantized stay as they are
             unless `quantization` asks for others.
         precision (str): "float32", "bfloat16" or "float16": what is computed in. The
-            weights that are trained and saved are float32 in any case.
+            weights that are trained and saved are float32 in any case. As for the
+            quantization, `make_encoder` checks it.
         quantization (Optional[Mapping[str, Any]]): `{"bits": 8, "group_size": 64}`, to
             quantize weights that are not yet, or in another way; None to take all as
             they are.

@@ -38,7 +38,8 @@ class OnnxEncoder(PredictingEncoder[ort.InferenceSession]):
     ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Any]): The weights, each read once and copied.
-        precision (str): "float32"; on a GPU, and by CoreML, "float16".
+        precision (str): "float32"; on a GPU, and by CoreML, "float16". As for the
+            quantization, `make_encoder` checks it.
         quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`: weights of
             8 bits, and what is multiplied with them rounded to as many.
         """

@@ -96,7 +96,8 @@ class OpenVinoEncoder(PredictingEncoder[ov.CompiledModel]):
     ):
         """config (ModernBertConfig): The config.
         tensors (Mapping[str, Any]): The weights, each read once and copied.
-        precision (str): "float32" or, if the processor has it, "bfloat16".
+        precision (str): "float32" or, if the processor has it, "bfloat16". As for the
+            quantization, `make_encoder` checks it.
         quantization (Optional[Mapping[str, Any]]): None, or `{"bits": 8}`.
         """
         self._types = ElementTypes.of(

@@ -42,7 +42,7 @@ DEFAULT_GROUP_SIZE = 64
 _CHUNK = 1 << 20
 
 # That of MLX, whose checkpoints are all of a model with a head.
-LAYOUT = "mlx"
+MLX_LAYOUT = "mlx"
 
 
 @dataclass(frozen=True)

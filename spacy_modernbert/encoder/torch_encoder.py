@@ -91,7 +91,7 @@ class TorchEncoder:
         self._precision = precision
         self._quantization = quantization
         self._checkpointing = gradient_checkpointing
-        dtype = _DTYPES[precision]
+        self._dtype = dtype = _DTYPES[precision]
         self._rounds = counts_shapes(device, dtype, quantization is not None)
         self._flash = self._find_flash(to_train=False)
         project = partial(
@@ -171,7 +171,7 @@ class TorchEncoder:
                 self._checkpointing,
                 self.config,
                 self._device,
-                _DTYPES[self._precision],
+                self._dtype,
                 n_trained,
                 batch.total,
             )
@@ -318,7 +318,7 @@ class TorchEncoder:
         return self._find_flash(to_train=True)
 
     def _find_flash(self, *, to_train: bool) -> Optional[FlashAttention]:
-        dtype, head_dim = _DTYPES[self._precision], self.config.head_dim
+        dtype, head_dim = self._dtype, self.config.head_dim
         return find_flash_attention(self._device, dtype, head_dim, to_train=to_train)
 
     def _predict(self, batch: PackedBatch) -> Tensor:

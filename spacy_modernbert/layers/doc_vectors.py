@@ -14,7 +14,6 @@ import numpy as np
 from spacy.errors import Warnings as SpacyWarnings
 from spacy.tokens import Doc
 from thinc.api import Model
-from thinc.layers.reduce_mean import forward as forward_mean
 
 from ..documents.doc_pooling import plan_doc_pooling
 from ..encoder.pooling import pool_means
@@ -23,7 +22,7 @@ from ..errors import Errors
 from ..types import Floats, PackedBatch, TokenRows
 from .encode import get_shim, plan_docs
 from .plan import Plan
-from .pool import pool_rows
+from .pool import pool_rows, pools_means
 from .tok2vec import DocVectors, EncodedDocList, Tok2Vec, find_tok2vec, run_plan
 
 EXTENSION = "modernbert_vector"
@@ -68,7 +67,7 @@ def predict_with_doc_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
 
     def pool_pass(batch: PackedBatch, rows: TokenRows, start: int) -> Floats:
         part = pooling.within(batch, start)
-        if pool.layers[0]._func is forward_mean:
+        if pools_means(pool):
             means = encoder.encode_tokens(batch, TokenRows.concat([rows, part.rows]))
             vectors, means = np.split(means, [rows.lengths.size])
         else:

@@ -3,6 +3,7 @@
 from typing import Any, Callable, List, Optional, Tuple, cast
 
 from thinc.api import Model, Ops
+from thinc.layers.reduce_mean import forward as forward_mean
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..types import Floats, TokenRows
@@ -34,6 +35,13 @@ def pool_tokens(
         layers=[pooling],
         attrs={_GRADIENT: Unsaved(grad_factor)},
     )
+
+
+def pools_means(model: Model[EncodedDocs, Any]) -> bool:
+    """RETURNS (bool): Whether a layer of `pool_tokens` takes the mean of the wordpieces
+    of a token, as `Encoder.encode_tokens` does where the hidden state is.
+    """
+    return model.layers[0]._func is forward_mean
 
 
 def grad_factor_of(model: Model[EncodedDocs, Any]) -> float:

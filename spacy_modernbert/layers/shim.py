@@ -386,17 +386,15 @@ class EncoderShim(Shim):
         )
 
 
-def read_config(data: bytes) -> Optional[ModernBertConfig]:
+def read_encoder_config(data: bytes) -> Optional[Dict[str, Any]]:
     """Read the config of the encoder from the bytes of a shim.
 
     data (bytes): What `to_bytes` of any shim gave, in msgpack.
-    RETURNS (Optional[ModernBertConfig]): The config; None if there is no encoder in
-        them.
-    RAISES (ValueError): If it is not that of a ModernBERT that can be run.
+    RETURNS (Optional[Dict[str, Any]]): What `ModernBertConfig.from_dict` takes; None if
+        there is no encoder in them.
     """
-    message = srsly.msgpack_loads(data)
-    is_here = message.get("encoder") == _HERE
-    return ModernBertConfig.from_dict(message["config"]) if is_here else None
+    message: Dict[str, Any] = srsly.msgpack_loads(data)
+    return message["config"] if message.get("encoder") == _HERE else None
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 from thinc.layers.chain import forward as forward_chain
 from thinc.layers.chain import init as init_chain
-from thinc.layers.reduce_mean import forward as forward_mean
 from thinc.types import Floats2d
 
 from ..errors import Errors
@@ -18,7 +17,7 @@ from .encode import EncodedDocs, get_shim, plan_docs
 from .kept import KeptVectors
 from .passes import PoolPass, pool_passes
 from .plan import Plan
-from .pool import grad_factor_of, pool_rows
+from .pool import grad_factor_of, pool_rows, pools_means
 from .unsaved import Unsaved
 
 # Docs to `(n_tokens, width)` for each.
@@ -201,10 +200,9 @@ def predict_vectors(model: Tok2Vec, plan: Plan) -> DocVectors:
     encode, pool = model.layers
     shim = get_shim(encode)
     encoder = shim.loaded.encoder
-    pooling = pool.layers[0]
 
     def pool_pass(batch: PackedBatch, rows: TokenRows, start: int) -> Floats:
-        if pooling._func is forward_mean:
+        if pools_means(pool):
             return encoder.encode_tokens(batch, rows)
         pooled, _ = pool_rows(pool, encoder.encode(batch), rows, False)
         return model.ops.to_numpy(pooled)
