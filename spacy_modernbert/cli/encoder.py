@@ -227,7 +227,7 @@ def _say_what_is_not_used(
     unused = [name for name, value in given.items() if value]
     if unused:
         names = ", ".join(unused)
-        msg.info(f"A copy keeps its own tokenizer and weights: {names} is not used.")
+        msg.info(f"A copy keeps its own tokenizer and weights. Not used: {names}")
 
 
 def _describe_sizes(name: str, sizes: Path) -> str:

@@ -28,7 +28,7 @@ def test_a_backend_is_the_one_of_its_row(
     DocBin(docs=[example.reference for example in examples]).to_disk(data)
     done(invoke(trained, data, "--output", output, app=APP))
     found = json.loads(output.read_text())
-    assert found["not run"] == []
+    assert found["not_run"] == []
     assert [(row["backend"], row["precision"]) for row in found["rows"]] == [
         ("cpu", "float32")
     ]

@@ -107,10 +107,13 @@ def test_a_size_in_the_place_of_a_folder_of_its_name(corpus, tmp_path, monkeypat
 
 def test_options_that_a_copy_has_no_use_for(corpus, fresh, tmp_path):
     found = done(run(fresh, tmp_path / "a", "--corpus", corpus, "--seed", 1))
-    assert "--corpus, --seed: not used. A copy keeps its own tokenizer" in found
+    assert (
+        "A copy keeps its own tokenizer and weights. Not used: --corpus, --seed"
+        in found
+    )
     found = done(run(fresh, tmp_path / "b", "--configs", tmp_path))
-    assert "--configs: not used." in found
-    assert "not used" not in done(run(fresh, tmp_path / "c"))
+    assert "Not used: --configs" in found
+    assert "Not used" not in done(run(fresh, tmp_path / "c"))
     assert contents(tmp_path / "a") == contents(fresh)
 
 
