@@ -16,6 +16,7 @@ from thinc.api import Config
 from benchmarks.machine import describe_machine, list_versions
 from benchmarks.process import make_environment
 from spacy_modernbert.atomic import write_text
+from spacy_modernbert.callbacks import MAX_LENGTH
 from spacy_modernbert.corpora.splits import SPLITS
 from spacy_modernbert.encoder.checkpoint import (
     CONFIG_FILE,
@@ -34,9 +35,6 @@ Record = Dict[str, Any]
 
 _EVALUATIONS = 6
 _WARMUP = 0.1
-
-# The callback that recipes let long texts in by.
-_MAX_LENGTH = "spacy-modernbert.max_length.v1"
 
 
 @dataclass(frozen=True)
@@ -290,7 +288,7 @@ def digest_recipe(path: Path) -> str:
     """
     settings = Config().from_disk(path, interpolate=False)
     nlp = settings.get("nlp", {})
-    if (nlp.get("after_creation") or {}).get("@callbacks") == _MAX_LENGTH:
+    if (nlp.get("after_creation") or {}).get("@callbacks") == MAX_LENGTH:
         nlp["after_creation"] = None
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode("utf8")).hexdigest()[:16]

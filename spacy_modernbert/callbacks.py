@@ -7,6 +7,8 @@ from spacy.language import Language
 from .checks import is_int
 from .errors import Errors
 
+MAX_LENGTH = "spacy-modernbert.max_length.v1"
+
 
 def max_length_v1(max_length: int) -> Callable[[Language], Language]:
     """Create a callback for `[nlp.after_creation]` that lets a pipeline read texts of

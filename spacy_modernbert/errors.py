@@ -627,8 +627,7 @@ class Errors:
     )
     PRETRAINING_EXPORT_EXISTS = (
         "There is a checkpoint in '{folder}' already, and the log of this run does not "
-        "say that it was exported. "
-        "Export to another folder, or remove that one."
+        "say that it was exported. Export to another folder, or remove that one."
     )
     PRETRAINING_STATE_GONE = (
         "There is an encoder in '{folder}' already, but no {state} to resume the run "

@@ -5,7 +5,7 @@ from spacy.training import Corpus
 from spacy.util import load_model_from_config, registry
 from thinc.api import Config
 
-from spacy_modernbert.callbacks import max_length_v1
+from spacy_modernbert.callbacks import MAX_LENGTH, max_length_v1
 
 from .util import ROOT
 
@@ -29,7 +29,7 @@ def nlp():
 
 
 def test_it_is_registered():
-    assert registry.callbacks.get("spacy-modernbert.max_length.v1") is max_length_v1
+    assert registry.callbacks.get(MAX_LENGTH) is max_length_v1
 
 
 def test_long_texts_are_read(nlp, tmp_path):

@@ -92,7 +92,7 @@ def _run(config: Config, output: Path, export: Optional[Path]) -> None:
     if export is not None:
         check_folder(export)
         _check_export(export, run)
-    if not run.step:
+    if run.resumed is None:
         _check_no_others(output / PIPELINE_CONFIG, output / LOG)
         if (output / ENCODER / CONFIG_FILE).exists():
             raise ValueError(
@@ -169,7 +169,7 @@ def _check_export(export: Path, run: "Pretraining") -> None:
     for folder, message in taken.items():
         if same_place(export, folder):
             raise ValueError(message.format(folder=export))
-    is_own = run.step and is_export(export, run.output / LOG)
+    is_own = run.resumed is not None and is_export(export, run.output / LOG)
     if (export / CONFIG_FILE).exists() and not is_own:
         raise ValueError(Errors.PRETRAINING_EXPORT_EXISTS.format(folder=export))
 
