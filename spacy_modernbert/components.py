@@ -384,15 +384,16 @@ def import_compiled(name: str) -> Optional[ModuleType]:
     """Import a module whose functions Numba compiles.
 
     name (str): "decoder" or "learner".
-    RETURNS (Optional[ModuleType]): The module; None if Numba is not installed, does not
-        support the NumPy that is, or is broken, which is warned of.
+    RETURNS (Optional[ModuleType]): The module; None if Numba is not installed, or it is
+        but cannot be imported, which is warned of.
     """
     try:
         import numba  # noqa: F401
-    except ImportError:
-        return None
-    except Exception as error:  # such as OSError, if its compiler cannot be loaded
-        warnings.warn(Warnings.NUMBA_BROKEN.format(error=error), stacklevel=2)
+    except Exception as error:
+        # Such as ImportError, with a NumPy that it does not support, or OSError, if its
+        # compiler cannot be loaded.
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "numba"):
+            warnings.warn(Warnings.NUMBA_BROKEN.format(error=error), stacklevel=2)
         return None
     return import_module(f".{name}", __package__)
 

@@ -56,21 +56,20 @@ class Errors:
 
     # span_getters
     BAD_WINDOW = (
-        "The window of a span getter must be a whole number of wordpieces, at least "
-        "{minimum}, but it is {value!r}. The default is 8192."
+        "The window must be a whole number of wordpieces, at least {minimum}, but it "
+        "is {value!r}. The default is 8192."
     )
     BAD_OVERLAP = (
-        "The overlap of a span getter must be a whole number of wordpieces, at least "
-        "0 and less than the window ({window}), but it is {value!r}. The default is "
-        "512."
+        "The overlap of windows must be a whole number of wordpieces, at least 0 and "
+        "less than the window ({window}), but it is {value!r}. The default is 512."
     )
     WINDOW_OVER_LIMIT = (
-        "The span getter's window of {window} wordpieces is more than this model can "
-        "take, which is {limit}. Set window to {limit} or less."
+        "The window of {window} wordpieces is more than this model can take, which is "
+        "{limit}. Set window to {limit} or less."
     )
     BATCH_UNDER_WINDOW = (
         "max_batch_wordpieces is {value}, less than one window of {window} wordpieces. "
-        "Set max_batch_wordpieces to {window} or more, or shorten get_spans.window."
+        "Set max_batch_wordpieces to {window} or more, or shorten the window."
     )
     BATCH_UNDER_LEAST = (
         "max_batch_wordpieces is {value}, less than any window holds. Set it to "
@@ -140,16 +139,20 @@ class Errors:
     PRECISION_UNAVAILABLE = (
         "The backend {backend!r} has no precision {value!r} here. Use one of: {known}."
     )
+    QUANTIZED_PRECISION = (
+        "With quantization, the backend {backend!r} multiplies in float32 only, but "
+        "the precision is {value!r}. Set precision to 'float32' or 'auto', or "
+        "quantization to null."
+    )
     QUANTIZATION_UNAVAILABLE = (
         "The backend {backend!r} has no quantization {value} here. Set quantization to "
-        "{known}; or set another backend: 'cpu', 'openvino' and 'onnx' have "
-        "{{'bits': 8}}, and 'mlx' has every quantization."
+        "{known}; or set another backend: {others}."
     )
     DEVICE_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
         "wordpieces in {n_seqs} windows. If there are several windows, set "
-        "max_batch_wordpieces lower. If there is only one, shorten get_spans.window or "
-        "free memory on the device; training also takes less with "
+        "max_batch_wordpieces lower. If there is only one, shorten the window or free "
+        "memory on the device; training also takes less with "
         "gradient_checkpointing = true or frozen_layers."
     )
     STEP_OUT_OF_MEMORY = (
@@ -492,9 +495,9 @@ class Errors:
 
     # corpora/
     CORPUS_SOURCE_MISSING = (
-        "There is no corpus at {source}. Run `spacy project assets . --extra` to "
-        "download the corpora, or give the folder of a git checkout or a tar archive "
-        "of one."
+        "There is no corpus at {source}. Run `python -m spacy project assets . "
+        "--extra` to download the corpora, or give the folder of a git checkout or a "
+        "tar archive of one."
     )
     CORPUS_FILES_MISSING = (
         "There is no file {pattern} in {source}. It should be a checkout of the "
@@ -507,7 +510,7 @@ class Errors:
     )
     CORPUS_BAD_ARCHIVE = (
         "Cannot read {source} as a tar archive: {error}. If a download was cut short, "
-        "delete the file and run `spacy project assets . --extra` again."
+        "delete the file and run `python -m spacy project assets . --extra` again."
     )
     CORPUS_NOT_UTF8 = (
         "The file {path} of the corpus is not UTF-8: {error}. Fetch the corpus again."
@@ -574,10 +577,10 @@ class Errors:
     )
 
     # pretraining/
-    NO_TEXT = "{path} holds no text. Give a file with at least one."
+    NO_TEXT = "There is no text in {path}. Give a file with at least one."
     EMPTY_TEXTS = (
-        "{path} holds no text that the tokenizer turns into wordpieces. Give a file "
-        "with at least one."
+        "There is no text in {path} that the tokenizer turns into wordpieces. Give a "
+        "file with at least one."
     )
     NOTHING_MASKED = (
         "The held-out texts in {path} ({n_texts} in all) are so short that none of "
@@ -654,10 +657,8 @@ class Errors:
     PRETRAINING_OUT_OF_MEMORY = (
         "The device {device} has too little memory left for a pass of {total} "
         "wordpieces in {n_seqs} sequences. If there are several sequences, set "
-        "max_batch_wordpieces lower (it is {max_batch_wordpieces}). To keep less for "
-        "the gradient, set gradient_checkpointing = true (it was {checkpointing} for "
-        "this pass). Otherwise make sequences shorter (length in "
-        "[pretraining.phases]). {saved}"
+        "max_batch_wordpieces lower (it is {max_batch_wordpieces}). If there is only "
+        "one, {advice}make sequences shorter (length in [pretraining.phases]). {saved}"
     )
     PRETRAINING_EVALUATION_OUT_OF_MEMORY = (
         "The device {device} has too little memory left to evaluate held-out texts in "
@@ -710,6 +711,12 @@ class Errors:
     NO_CONFIG = (
         "There is no config file {path}. docs/pretraining.md shows one, and "
         "configs/pretraining/ of the project has more."
+    )
+    NO_PIPELINE_OR_CHECKPOINT = (
+        "There is no pipeline and no checkpoint {value!r}: neither a folder with a "
+        "config.cfg or a config.json, nor an installed package. Give the folder that "
+        "nlp.to_disk() or `spacy train` wrote, such as training/model-best, or that of "
+        "an encoder."
     )
     NO_PIPELINE = (
         "There is no pipeline {value!r}: neither a folder with a config.cfg nor an "
@@ -938,10 +945,7 @@ class Missing:
         "Otherwise reinstall the library: pip install --force-reinstall --no-deps "
         "{library}."
     )
-    NUMBA = (
-        "spaCy's own. The compiled one is many times faster: "
-        'pip install "spacy-modernbert[fast]".'
-    )
+    NUMBA = 'Numba is not installed. Install it: pip install "spacy-modernbert[fast]".'
 
 
 class Warnings:
@@ -964,8 +968,8 @@ class Warnings:
     # components
     NUMBA_BROKEN = (
         "Numba is installed, but cannot be imported ({error}). spaCy's own code "
-        "decodes and trains instead, which is many times slower. Reinstall Numba: pip "
-        "install --force-reinstall numba."
+        "decodes and trains instead, which is many times slower. Install a Numba that "
+        'fits: pip install --force-reinstall "spacy-modernbert[fast]".'
     )
 
     # layers/

@@ -1,69 +1,94 @@
-"""The commands that the README, `docs/`, `project.yml` and errors show have the options
-that they are given there.
+"""The commands that the pages, `project.yml` and errors show have the options that they
+are given there.
 """
 
 import re
 from dataclasses import fields
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Set, Tuple
 
+import click
 import pytest
 import srsly
 import typer
 
+import benchmarks.__main__ as benchmarks
+import experiments.__main__ as experiments
+import spacy_modernbert.corpora.__main__ as corpora
 from spacy_modernbert import errors
 from spacy_modernbert.cli import app
 from spacy_modernbert.pretraining.settings import PretrainingSettings
 
 from .util import ROOT
 
-PREFIX = "python -m spacy modernbert "
-COMMANDS = typer.main.get_command(app).commands
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# How each is called, after `python -m `.
+PROGRAMS = {
+    "spacy modernbert": typer.main.get_command(app),
+    "spacy_modernbert.corpora": typer.main.get_command(corpora.app),
+    "experiments": typer.main.get_command(experiments.app),
+    "benchmarks": typer.main.get_command(benchmarks.app),
+}
+COMMANDS = PROGRAMS["spacy modernbert"].commands
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "spacy_modernbert" / "README.md",
+]
 
 
-def find_commands(text: str) -> Iterator[str]:
-    """YIELDS (str): What follows `PREFIX`, each time, in a text with code in it: up to
-    the end of the line, or of the code within a line.
+def find_commands(text: str) -> Iterator[Tuple[str, str]]:
+    """YIELDS (Tuple[str, str]): A program and what follows its name, each time, in a
+    text with code in it: up to the end of the line, or of the code within a line.
     """
     text = text.replace("\\\n", " ")
     # In prose, code may go on in the next line.
     text = re.sub(r"(?<!`)`[^`]+`(?!`)", lambda m: " ".join(m[0].split()), text)
-    for match in re.finditer(re.escape(PREFIX) + r"([^`\n]*)", text):
-        yield match[1].split("  #")[0]
+    names = "|".join(map(re.escape, PROGRAMS))
+    for match in re.finditer(rf"python -m ({names}) ([^`\n]*)", text):
+        yield match[1], match[2].split("  #")[0]
 
 
-def shown() -> List[Tuple[str, str]]:
-    """RETURNS (List[Tuple[str, str]]): Where there is a command, and the command."""
-    found = [
-        (page.name, command)
-        for page in PAGES
-        for command in find_commands(page.read_text(encoding="utf8"))
-    ]
+def shown() -> List[Tuple[str, str, str]]:
+    """RETURNS (List[Tuple[str, str, str]]): Where there is a command, its program, and
+    what follows.
+    """
+    texts = [(page.name, page.read_text(encoding="utf8")) for page in PAGES]
     for step in srsly.read_yaml(ROOT / "project.yml")["commands"]:
-        for script in step["script"]:
-            found += [("project.yml", command) for command in find_commands(script)]
+        texts += [("project.yml", script) for script in step["script"]]
     for room in (errors.Errors, errors.Warnings, errors.Missing):
-        for message in vars(room).values():
-            if isinstance(message, str):
-                found += [("errors.py", each) for each in find_commands(message)]
-    return found
+        messages = [each for each in vars(room).values() if isinstance(each, str)]
+        texts += [("errors.py", message) for message in messages]
+    return [(place, *each) for place, text in texts for each in find_commands(text)]
+
+
+def known_options(command: click.Command, words: Sequence[str]) -> Set[str]:
+    """RETURNS (Set[str]): The options of a command, and those of the commands within it
+    that are named.
+    """
+    known = {
+        option
+        for parameter in command.params
+        for option in [*parameter.opts, *parameter.secondary_opts]
+    }
+    for name, inner in getattr(command, "commands", {}).items():
+        if name in words:
+            known |= known_options(inner, words)
+    return known
 
 
 def test_they_are_found():
-    places = {place for place, _ in shown()}
+    places = {place for place, _, _ in shown()}
     assert places >= {"README.md", "backends.md", "project.yml", "errors.py"}
-    assert {command.split()[0] for _, command in shown()} == set(COMMANDS)
+    assert {program for _, program, _ in shown()} == set(PROGRAMS)
+    names = {words.split()[0] for _, name, words in shown() if "modernbert" in name}
+    assert names >= set(COMMANDS)
 
 
-@pytest.mark.parametrize(("place", "command"), shown())
-def test_they_have_these_options(place, command):
-    name, *words = command.split()
-    known = {
-        option
-        for parameter in COMMANDS[name].params
-        for option in [*parameter.opts, *parameter.secondary_opts]
-    }
-    if name == "pretrain":  # takes its settings as options, too
+@pytest.mark.parametrize(("place", "program", "command"), shown())
+def test_they_have_these_options(place, program, command):
+    words = command.split()
+    known = known_options(PROGRAMS[program], words)
+    if words[0] == "pretrain":  # takes its settings as options, too
         known |= {f"--pretraining.{each.name}" for each in fields(PretrainingSettings)}
     options = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert options <= known

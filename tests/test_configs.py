@@ -290,10 +290,11 @@ def test_pretraining(path):
 def test_project():
     assert set(PROJECT["vars"]) >= {"corpus", "config", "encoder", "backend", "gpu_id"}
     names = [command["name"] for command in PROJECT["commands"]]
-    assert set(PROJECT["workflows"]["train"]) <= set(names)
+    for steps in PROJECT["workflows"].values():
+        assert set(steps) <= set(names)
     for command in PROJECT["commands"]:
         assert command["help"] and command["script"]
-        assert command.get("deps") or command["name"] == "corpus"
+        assert command.get("deps") or command["name"] in ("corpus", "corpora")
     default = PROJECT["vars"]
     assert (ROOT / "configs" / f"{default['config']}.cfg").is_file()
     assert (ROOT / default["encoder"] / "model.safetensors").is_file()

@@ -314,9 +314,12 @@ def test_without_numba(trained, monkeypatch):
         components.import_compiled.cache_clear()
 
 
-def test_with_a_broken_numba(trained, monkeypatch, tmp_path):
+@pytest.mark.parametrize("error", [OSError, ImportError])
+def test_with_a_broken_numba(error, trained, monkeypatch, tmp_path):
+    """An ImportError is what it raises with a NumPy that it does not support."""
     expected = entities(spacy.load(trained).pipe(TEXTS))
-    (tmp_path / "numba.py").write_text("raise OSError('no shared object file')")
+    script = f"raise {error.__name__}('no shared object file')"
+    (tmp_path / "numba.py").write_text(script)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     components.import_compiled.cache_clear()

@@ -28,6 +28,7 @@ TEXT = "\n".join(page.read_text(encoding="utf8") for page in PAGES)
 # And those that lie beside what they are about.
 ALL_PAGES = [
     *PAGES,
+    ROOT / "CHANGELOG.md",
     *(
         page
         for room in ("assets", "benchmarks", "experiments", "spacy_modernbert")
@@ -47,6 +48,14 @@ def anchors(page):
     text = re.sub(r"^( *)```.*?^\1```$", "", page, flags=re.MULTILINE | re.DOTALL)
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_index_of_the_api_is_whole():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf8")
+    index = re.findall(r"\]\(#([^)]+)\)", page.split("\n## ")[0])
+    missing = set(anchors(page)) - set(index)
+    # Methods are found below their class, and the page has a heading, too.
+    assert {each for each in missing if not each.startswith("embedder")} == {"api"}
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,10 @@ def open_checkpoint(
     chosen = [each for each in blocks if component in (None, each.component)]
     if len(chosen) != 1:
         check_is_no_run(pipeline)
-        found = ", ".join(each.component for each in blocks) or "none"
+        if not blocks:
+            message = Errors.PIPELINE_WITHOUT_ENCODER.format(pipeline=source)
+            raise ValueError(message)
+        found = ", ".join(each.component for each in blocks)
         raise ValueError(
             Errors.PIPELINE_ENCODERS.format(folder=source, value=component, found=found)
         )

@@ -199,7 +199,15 @@ def _print_choice() -> None:
     else:
         msg.text(f"{BACKEND_VARIABLE} is not set. It would win over every config.")
     msg.divider("Decoder of modernbert_ner")
-    msg.text("compiled with Numba" if import_compiled("decoder") else Missing.NUMBA)
+    msg.text(_describe_decoder())
+
+
+def _describe_decoder() -> str:
+    if import_compiled("decoder"):
+        return "compiled with Numba."
+    # Where it is installed, but broken, a warning says so.
+    advice = "" if get_package_version("numba") else f" {Missing.NUMBA}"
+    return f"spaCy's own, many times slower than the compiled one.{advice}"
 
 
 def _find(name: str) -> Callable[[], None]:
@@ -210,7 +218,7 @@ def _find(name: str) -> Callable[[], None]:
         return partial(_print_pipeline, pipeline)
     if (folder / CONFIG_FILE).is_file():
         return partial(_print_checkpoint, folder)
-    raise ValueError(Errors.NO_PIPELINE.format(value=name))
+    raise ValueError(Errors.NO_PIPELINE_OR_CHECKPOINT.format(value=name))
 
 
 def _print_checkpoint(folder: Path) -> None:

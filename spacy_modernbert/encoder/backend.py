@@ -1,5 +1,6 @@
 """The switch that picks an encoder."""
 
+import json
 import os
 from contextlib import contextmanager
 from typing import (
@@ -220,17 +221,19 @@ def require_quantization(
     if quantization is None:
         return
     if not _quantizes(backend, quantization):
-        known = "null" if backend in ("cuda", "mps") else "null or {'bits': 8}"
+        known = [q for q in (None, {"bits": 8}) if _quantizes(backend, q)]
+        others = [each for each in BACKENDS[1:] if _quantizes(each, quantization)]
         raise ValueError(
             Errors.QUANTIZATION_UNAVAILABLE.format(
-                backend=backend, value=dict(quantization), known=known
+                backend=backend,
+                value=dict(quantization),
+                known=" or ".join(map(json.dumps, known)),
+                others=", ".join(map(repr, others)),
             )
         )
     if backend == "onnx" and precision != "float32":
         raise ValueError(
-            Errors.PRECISION_UNAVAILABLE.format(
-                backend=backend, value=precision, known="float32, with quantization"
-            )
+            Errors.QUANTIZED_PRECISION.format(backend=backend, value=precision)
         )
 
 

@@ -355,7 +355,7 @@ class Pretraining:
             total=batch.total,
             n_seqs=batch.n_seqs,
             max_batch_wordpieces=self.settings.max_batch_wordpieces,
-            checkpointing=recompute,
+            advice="" if recompute else "set gradient_checkpointing = true, or ",
             saved=self._describe_saved(),
         )
 

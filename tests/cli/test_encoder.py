@@ -368,7 +368,7 @@ def truncated_corpus(folder, corpus):
 
 def no_text(folder, corpus):
     (folder / "x.txt").write_text(" \n")
-    return ["tiny", "--corpus", folder / "x.txt"], "x.txt holds no text"
+    return ["tiny", "--corpus", folder / "x.txt"], "There is no text in"
 
 
 def no_docs(folder, corpus):

@@ -202,7 +202,7 @@ def no_tensors(folder, checkpoint):
 def pipeline_without_encoder(folder, checkpoint):
     (folder / "x").mkdir()
     (folder / "x" / "config.cfg").write_text("[nlp]\n")
-    return [folder / "x", folder / "out"], "with --component: none"
+    return [folder / "x", folder / "out"], "has an encoder of this package"
 
 
 def component_of_a_checkpoint(folder, checkpoint):

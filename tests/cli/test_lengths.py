@@ -82,7 +82,7 @@ def test_a_folder(docs, texts, checkpoint, tmp_path):
     [
         (["absent.spacy"], "absent.spacy"),
         (["mini"], "no .spacy files in the folder mini"),
-        (["blank.txt"], "blank.txt holds no text"),
+        (["blank.txt"], "no text in blank.txt"),
         (["bad.spacy"], "bad.spacy cannot be read as a .spacy file"),
         (["texts.jsonl", "--tokenizer", "./absent"], "absent"),
         (["texts.jsonl", "--output", "."], "Is a directory"),

@@ -116,7 +116,8 @@ def test_quantizations_of_each_backend(name, quantization, precision, has):
     if has:
         require_quantization(quantization, name, precision)
     else:
-        with pytest.raises(ValueError, match=f"The backend '{name}' has no"):
+        message = "multiplies in float32 only" if name == "onnx" else "has no quantiz"
+        with pytest.raises(ValueError, match=f"backend '{name}' {message}"):
             require_quantization(quantization, name, precision)
 
 
@@ -191,8 +192,15 @@ def test_auto_passes_by_what_has_no_such_quantization(monkeypatch, name):
     assert resolve_backend("auto", to_train=False) == name
     encoder = make_encoder(CONFIG, TENSORS, quantization={"bits": 8})
     assert encoder.device == "cpu"
-    with pytest.raises(ValueError, match=r"Set quantization to null; or .* 'cpu'"):
+    message = "Set quantization to null; .*backend: 'mlx', 'cpu', 'openvino', 'onnx'"
+    with pytest.raises(ValueError, match=message):
         require_quantization({"bits": 8}, name, "float32")
+
+
+def test_no_backend_is_advised_that_lacks_the_quantization():
+    """Least of all the one that was set."""
+    with pytest.raises(ValueError, match=r"to null or {\"bits\": 8}; .*: 'mlx'\.$"):
+        require_quantization({"bits": 4}, "cpu", "float32")
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnx"])
