@@ -767,6 +767,16 @@ class Errors:
         "{place} is a .spacy file, not one with a text in each line. Write the texts "
         'of its Docs to a .jsonl file first, as {{"text": …}} in each line.'
     )
+    LINES_COMPRESSED = (
+        "{place} is compressed. Give its texts to standard input instead, such as: "
+        "zcat texts.jsonl.gz | python -m spacy modernbert embed - vectors.npy "
+        "--text-key text."
+    )
+    LINES_ARE_JSON = (
+        "The first line of {place} is a JSON object (its keys: {keys}), but lines are "
+        "read as texts. Say which key has the text, with --text-key; if the objects "
+        'themselves are the texts, write each as {{"text": …}} to a .jsonl file.'
+    )
     LINE_NOT_JSON = (
         "Line {number} of {place} is not a JSON object ({error}). Correct the line; if "
         "the input is plain text, name it .txt, and leave out --text-key."

@@ -1,6 +1,7 @@
 """Texts from a file or from standard input, one at a time and in order."""
 
 import json
+import re
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ STDIN = "-"
 
 JSONL = (".jsonl", ".ndjson")
 _DEFAULT_KEY = "text"
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,15 @@ class TextSource:
         YIELDS (Dict[str, Any]): The object of a line of JSONL; `{"text": …}` for a line
             of text. Empty lines of JSONL are left out; an empty line of text is a text.
         RAISES (ValueError): If a line is not UTF-8, not a JSON object, or has no text
-            under the key. The message has the number of the line.
+            under the key: the message has the number of the line. Or if lines are taken
+            for texts, and the first is a JSON object.
         """
         with self._open() as stream:
             for number, raw in enumerate(stream, start=1):
                 line = self._decode(raw, number)
                 if self.key is None:
+                    if number == 1:
+                        self._check_is_no_object(line)
                     yield {_DEFAULT_KEY: line}
                 elif line.strip():
                     yield self._parse(line, self.key, number)
@@ -76,7 +83,19 @@ class TextSource:
             return nullcontext(sys.stdin.buffer)
         return open(self.place, "rb")
 
+    def _check_is_no_object(self, line: str) -> None:
+        """Keys and quotes would become part of each text."""
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(record, dict):
+            keys = ", ".join(map(repr, record)) or "none"
+            raise ValueError(Errors.LINES_ARE_JSON.format(place=self.place, keys=keys))
+
     def _decode(self, raw: bytes, number: int) -> str:
+        if number == 1 and raw.startswith(_GZIP):
+            raise ValueError(Errors.LINES_COMPRESSED.format(place=self.place))
         try:
             # A byte order mark is no part of the first text.
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -106,7 +125,7 @@ class TextSource:
                 Errors.LINE_WITHOUT_KEY.format(**where, key=key, keys=keys)
             )
         text = record[key]
-        if not isinstance(text, str) or any("\ud800" <= c <= "\udfff" for c in text):
+        if not isinstance(text, str) or SURROGATES.search(text):
             raise ValueError(
                 Errors.LINE_WITHOUT_TEXT.format(**where, key=key, value=repr(text)[:60])
             )

@@ -17,7 +17,6 @@ import importlib.util
 import io
 import json
 import os
-import re
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 
 from ..atomic import move_file, sync, write_text
 from ..errors import Errors
+from ..text_files import SURROGATES
 from ..types import Floats
 
 FORMATS = (".npy", ".jsonl", ".parquet")
@@ -43,8 +43,6 @@ _LOCK = "lock"
 
 # Rows of Parquet that are in memory at a time.
 _ROWS = 4096
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def check_output(output: Path, *, text_key: Optional[str], force: bool) -> None:
@@ -295,7 +293,7 @@ def _dump(record: Dict[str, Any]) -> str:
     """RETURNS (str): An object as JSON that can be written in UTF-8."""
     text = json.dumps(record, ensure_ascii=False)
     # Half of a surrogate pair, as in a text that was cut inside one, has no UTF-8.
-    return json.dumps(record) if _SURROGATES.search(text) else text
+    return json.dumps(record) if SURROGATES.search(text) else text
 
 
 def _write_parquet(

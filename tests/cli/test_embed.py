@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import gzip
 import importlib.util
 import json
 import os
@@ -609,6 +610,30 @@ def test_bad_lines(run, tmp_path, line, message, monkeypatch):
     result = run(path, tmp_path / "out.npy")
     assert re.search(message, failed(result))
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("in.json", b'{"body": "a", "id": 1}\n', "(its keys: 'body', 'id')"),
+        ("-", b'{"text": "a"}\n{"text": "b"}\n', "Say which key has the text"),
+        ("in.jsonl.gz", gzip.compress(b'{"text": "a"}\n'), "zcat texts.jsonl.gz |"),
+        ("-", gzip.compress(b"a\n"), "is compressed"),
+    ],
+)
+def test_lines_that_are_no_texts(run, tmp_path, name, data, message):
+    """Vectors of them would be of no use, and nothing would say so."""
+    path = name if name == "-" else tmp_path / name
+    if name != "-":
+        path.write_bytes(data)
+    assert message in failed(run(path, tmp_path / "out.npy", input=data))
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_texts_in_braces(run, tmp_path):
+    (tmp_path / "in.txt").write_text('{a}\n{"text": "b"}\n')
+    done(run(tmp_path / "in.txt", tmp_path / "out.npy"))
+    assert len(np.load(tmp_path / "out.npy")) == 2
 
 
 def test_wrong_output(run, text_file, tmp_path, monkeypatch):
