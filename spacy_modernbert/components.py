@@ -153,7 +153,7 @@ class ModernBertNER(EntityRecognizer):
             added to.
         RETURNS (Dict[str, float]): The losses.
         """
-        from .layers.listeners import pass_on_nothing
+        from .layers.listeners import sure_to_answer
         from .layers.products import multiply_by_torch
 
         if not self.moves.n_moves:
@@ -165,9 +165,8 @@ class ModernBertNER(EntityRecognizer):
         examples = list(examples)
         learner = import_compiled("learner")
         if learner is None or not learner.update(self, examples, drop, sgd, losses):
-            super().update(examples, drop=drop, sgd=sgd, losses=losses)
-            if not any(map(self.moves.has_gold, examples)):
-                pass_on_nothing(self.model.layers[0], [each.x for each in examples])
+            with sure_to_answer(self.model.layers[0], [each.x for each in examples]):
+                super().update(examples, drop=drop, sgd=sgd, losses=losses)
         return losses
 
     def predict(self, docs: Iterable[Doc]) -> Any:

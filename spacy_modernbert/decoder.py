@@ -34,6 +34,7 @@ from thinc.layers.chain import forward as chain_forward
 from thinc.layers.linear import forward as linear_forward
 from thinc.layers.list2array import forward as list2array_forward
 
+from .errors import Errors
 from .transitions import (
     BEGIN,
     IOB_BEGIN,
@@ -129,6 +130,7 @@ def predict_entities(pipe: Parser, docs: Sequence[Doc]) -> Optional[List[DocEnti
     docs (Sequence[Doc]): The Docs.
     RETURNS (Optional[List[DocEntities]]): Their entities; None if the stock parser has
         to decode these Docs. Nothing is encoded then.
+    RAISES (ValueError): If there are other vectors than those of the tokens.
     """
     if not is_covered(pipe) or not any(len(doc) for doc in docs):
         return None
@@ -139,8 +141,25 @@ def predict_entities(pipe: Parser, docs: Sequence[Doc]) -> Optional[List[DocEnti
     # Before encoding, which takes long: they belong to the actions.
     weights = read_weights(pipe.model)
     hidden = hidden_vectors(pipe.model.layers[0], docs)
+    check_rows(pipe, hidden, tokens)
     spans = decode(hidden, weights, tokens, actions)
     return split_spans(spans, docs, labels)
+
+
+def check_rows(pipe: Parser, hidden: np.ndarray, tokens: Tokens) -> None:
+    """Check that each token has a vector, before compiled code reads one for each.
+
+    pipe (Parser): The recognizer.
+    hidden (np.ndarray): One row for each vector.
+    tokens (Tokens): The tokens.
+    RAISES (ValueError): If there are more vectors than tokens, or fewer.
+    """
+    if len(hidden) != len(tokens.iob):
+        raise ValueError(
+            Errors.OTHER_TOKENS.format(
+                component=pipe.name, n_rows=len(hidden), n_tokens=len(tokens.iob)
+            )
+        )
 
 
 def are_entities(scores: Sequence[Any]) -> bool:

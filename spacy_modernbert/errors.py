@@ -449,6 +449,11 @@ class Errors:
         "The component '{component}' has no labels to learn. Call nlp.initialize() "
         "with examples first, or load a trained pipeline."
     )
+    OTHER_TOKENS = (
+        "The component '{component}' was given {n_rows} vectors for {n_tokens} tokens. "
+        "Another component has merged or split tokens after their vectors were made: "
+        "put it before the one that makes them, or after '{component}'."
+    )
     NO_DOC_VECTOR = (
         "The component '{component}' has set_doc_vector = true, but its model has "
         "{n_encoders} encoders of its own, and it takes exactly one to make the "

@@ -42,7 +42,7 @@ from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from .decoder import is_covered
+from .decoder import check_rows, is_covered
 from .layers.listeners import pass_on_nothing
 from .transitions import (
     BEGIN,
@@ -166,6 +166,7 @@ def update(
         pass_on_nothing(tok2vec, docs)
         return True
     hidden, backprop_tok2vec = tok2vec(docs, is_train=True)
+    check_rows(pipe, hidden, tokens)
     sums = Sums(lower.predict(hidden), lower.get_param("b"))
     gradient = Sums(np.zeros_like(sums.products), np.zeros_like(sums.bias))
     losses[pipe.name] += _learn(starts, n_moves, sums, tokens, gold, actions, gradient)

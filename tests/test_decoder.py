@@ -98,6 +98,17 @@ def test_tok2vec_of_another_shape():
     assert_same(pipe, [make_doc(rng, 10)])
 
 
+@pytest.mark.parametrize("n_rows", [9, 11])
+def test_docs_with_other_vectors(n_rows):
+    """As where tokens were merged after they were made: nothing is read beyond them."""
+    rng = np.random.default_rng(0)
+    doc = make_doc(rng, 10)
+    doc.tensor = np.zeros((n_rows, doc.tensor.shape[1]), dtype=np.float32)
+    message = f"given {n_rows} vectors for 10 tokens"
+    with pytest.raises(ValueError, match=message):
+        decoder.predict_entities(make_pipe(rng), [doc])
+
+
 def test_empty_docs_of_no_width():
     """As spacy-transformers gives them."""
     rng = np.random.default_rng(0)

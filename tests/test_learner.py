@@ -165,6 +165,18 @@ def test_stretches_of_one_token():
         assert losses["modernbert_ner"] > 0
 
 
+@pytest.mark.parametrize("n_rows", [9, 11])
+def test_docs_with_other_vectors(n_rows):
+    """As where tokens were merged after they were made: nothing is changed."""
+    rng = np.random.default_rng(0)
+    pipe, example = make_pipe(rng), make_example(rng, 10, presets="plain")
+    width = example.predicted.tensor.shape[1]
+    example.predicted.tensor = np.zeros((n_rows, width), dtype=np.float32)
+    with pytest.raises(ValueError, match=f"given {n_rows} vectors for 10 tokens"):
+        learner.update(pipe, [example], 0.0, None, {})
+    assert not pipe.model.get_ref("lower").has_grad("W")
+
+
 def test_an_empty_doc_among_others():
     rng = np.random.default_rng(0)
     examples = [make_example(rng, n, presets="plain") for n in (0, 9, 0)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import spacy
+from spacy.tokens import Span
 from spacy.util import fix_random_seed
 
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
@@ -173,9 +174,18 @@ def test_a_replaced_listener_has_the_vectors_of_docs(checkpoint, tmp_path):
         np.testing.assert_allclose(loaded(doc.text).vector, doc.vector, atol=1e-5)
 
 
+def last_token(doc):
+    """spaCy does not learn from it in a stretch of several tokens."""
+    return Span(doc, len(doc) - 1, len(doc), "PERSON")
+
+
 @pytest.mark.parametrize("use_upper", [False, True])  # by which spaCy's update learns
-def test_the_last_listener_has_nothing_to_learn(checkpoint, use_upper):
+@pytest.mark.parametrize("known", [None, last_token])
+def test_the_last_listener_has_nothing_to_learn(
+    checkpoint, use_upper, known, monkeypatch
+):
     """What the others learned reaches the encoder nevertheless."""
+    monkeypatch.setattr("random.uniform", lambda *_: 2)  # tokens of a stretch
     tagger = {
         "factory": "tagger",
         "model": {
@@ -186,18 +196,20 @@ def test_the_last_listener_has_nothing_to_learn(checkpoint, use_upper):
     }
     ner = {**ner_config(LISTENER), "factory": "modernbert_ner"}
     ner["model"] = {**ner["model"], "use_upper": use_upper}
+    ner["update_with_oracle_cut_size"] = 4
     nlp = nlp_of(
         transformer={"factory": "transformer", "model": shared_config(checkpoint)},
         tagger=tagger,
         ner=ner,
     )
-    examples = make_examples(nlp, 3)
+    examples = [each for each in make_examples(nlp, 8) if len(each.x) % 2 == 0]
     for example in examples:
         for token in example.reference:
             token.tag_ = "LONG" if len(token) > 4 else "SHORT"
     optimizer = nlp.initialize(lambda: examples)
     for example in examples:
-        example.reference.set_ents([], default="missing")
+        ents = [known(example.reference)] if known else []
+        example.reference.set_ents(ents, default="missing")
     before = {name: array.copy() for name, array in weights(nlp, "transformer").items()}
     # The first step only reaches the tagger, whose weights are zeros before.
     for _ in range(2):

@@ -110,7 +110,7 @@ def _attend_back(ctx: Any, d_output: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         q, k, v, d_out = (
             pad_rows(x[:, head], tiles.n_rows) for x in (query, key, value, d_output)
         )
-        d_k, d_v = torch.zeros(2, *k.shape, dtype=torch.float32)
+        d_k, d_v = k.new_zeros(2, *k.shape, dtype=torch.float32)
         for rows in tiles.rows():
             weights = _weigh(q[rows], k, length, scores)
             d_weights = torch.mm(d_out[rows], v.T, out=d_scores[: len(weights)])

@@ -28,7 +28,7 @@ def to_host(x: Tensor) -> npt.NDArray:
     # Into memory that cannot be paged out, which the GPU writes to by itself: several
     # times as fast. torch keeps it for the next one when this array is gone.
     try:
-        host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+        host = torch.empty(x.shape, dtype=x.dtype, device="cpu", pin_memory=True)
     except RuntimeError:  # there is little of it: ordinary memory will do
         return x.cpu().numpy()
     host.copy_(x, non_blocking=True)

@@ -1,6 +1,7 @@
 """Listeners of a shared encoder, of spaCy's `tok2vec` and of spacy-transformers."""
 
-from typing import Any, Sequence
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Sequence
 
 import numpy as np
 from spacy.tokens import Doc
@@ -19,6 +20,36 @@ def pass_on_nothing(tok2vec: Model, docs: Sequence[Doc]) -> None:
     if any(_is_awaited(node, docs) for node in tok2vec.walk()):
         hidden, backprop = tok2vec(docs, is_train=True)
         backprop(np.zeros_like(hidden))
+
+
+@contextmanager
+def sure_to_answer(tok2vec: Model, docs: Sequence[Doc]) -> Iterator[None]:
+    """Within this context, a component learns from a batch. If it turns out to have
+    nothing to learn, which spaCy's update does not tell, it passes that on.
+
+    tok2vec (Model): The first layer of a parser model.
+    docs (Sequence[Doc]): The Docs of the batch.
+    """
+    answered: List[bool] = []
+
+    def noting(backprop: Any) -> Any:
+        def answer(d_outputs: Any) -> Any:
+            answered.append(True)
+            return backprop(d_outputs)
+
+        return answer
+
+    awaited = [node for node in tok2vec.walk() if _is_awaited(node, docs)]
+    own = [node._backprop for node in awaited]
+    for node, backprop in zip(awaited, own, strict=True):
+        node._backprop = noting(backprop)
+    try:
+        yield
+    finally:
+        for node, backprop in zip(awaited, own, strict=True):
+            node._backprop = backprop
+    if not answered:
+        pass_on_nothing(tok2vec, docs)
 
 
 def _is_awaited(node: Any, docs: Sequence[Doc]) -> bool:

@@ -1,5 +1,6 @@
 """The Thinc Shim that owns an Encoder: where it comes from, its steps, its bytes."""
 
+import json
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -285,11 +286,13 @@ class EncoderShim(Shim):
             message = {"encoder": _APART, "identity": identity}
         else:
             encoder = self._loaded.encoder
+            # JSON stays JSON: msgpack has no integer as large as the length that
+            # transformers writes for a tokenizer without a limit.
             message = {
                 "encoder": _HERE,
-                "config": encoder.config.to_dict(),
+                "config": json.dumps(encoder.config.to_dict()),
                 "tokenizer": self._loaded.tokenizer.to_json(),
-                "tokenizer_config": self._loaded.tokenizer_config,
+                "tokenizer_config": json.dumps(self._loaded.tokenizer_config),
                 "tensors": tensors_to_bytes(encoder.tensors(), encoder.config),
             }
         return srsly.msgpack_dumps(message)
@@ -306,12 +309,12 @@ class EncoderShim(Shim):
         is_apart = message["encoder"] == _APART
         self._identity = message["identity"] if is_apart else None
         if message["encoder"] == _HERE:
-            config = ModernBertConfig.from_dict(message["config"])
+            config = ModernBertConfig.from_dict(json.loads(message["config"]))
             self._set(
                 config,
                 tensors_from_bytes(message["tensors"], config),
                 message["tokenizer"],
-                message["tokenizer_config"],
+                json.loads(message["tokenizer_config"]),
                 "the tokenizer of the serialized encoder",
             )
         return self
@@ -394,7 +397,7 @@ def read_encoder_config(data: bytes) -> Optional[Dict[str, Any]]:
         there is no encoder in them.
     """
     message: Dict[str, Any] = srsly.msgpack_loads(data)
-    return message["config"] if message.get("encoder") == _HERE else None
+    return json.loads(message["config"]) if message.get("encoder") == _HERE else None
 
 
 @contextmanager

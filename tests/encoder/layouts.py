@@ -82,7 +82,8 @@ def make(layout: Layout, folder: Path) -> ModernBertModel:
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": 8192,
+        # What transformers writes where there is no limit.
+        "model_max_length": int(1e30),
         "model_input_names": ["input_ids", "attention_mask"],
         **layout.special,
     }

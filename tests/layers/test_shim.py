@@ -1,5 +1,7 @@
 import copy
+import json
 import pickle
+import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -224,6 +226,22 @@ def test_bytes(shim):
     assert other.to_bytes() == shim.to_bytes()
 
 
+def test_bytes_of_numbers_that_msgpack_lacks(checkpoint, tmp_path):
+    """Such as the length that transformers writes for a tokenizer without a limit."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(checkpoint, folder)
+    for name in ("config.json", "tokenizer_config.json"):
+        settings = json.loads((folder / name).read_text(encoding="utf8"))
+        settings["model_max_length"] = int(1e30)
+        (folder / name).write_text(json.dumps(settings), encoding="utf8")
+    shim = EncoderShim(EncoderSettings(name=str(folder), backend="cpu"))
+    shim.start()
+    other = EncoderShim(shim.settings).from_bytes(shim.to_bytes())
+    assert other.loaded.tokenizer_config["model_max_length"] == int(1e30)
+    assert other.loaded.encoder.config == shim.loaded.encoder.config
+    assert pickle.loads(pickle.dumps(shim)).to_bytes() == shim.to_bytes()
+
+
 def test_bytes_of_nothing(shim):
     empty = EncoderShim(EncoderSettings(name="nowhere")).to_bytes()
     shim.from_bytes(empty)
@@ -242,7 +260,7 @@ def test_bytes_without_the_encoder(shim):
 
 def test_damaged_bytes(shim):
     data = shim.to_bytes()
-    at = data.index(b"model_type") + len(b"model_type") + 1
+    at = data.index(b"modernbert", data.index(b"model_type"))
     with pytest.raises(ValueError, match="modernbexx"):
         shim.from_bytes(data[:at] + b"modernbexx" + data[at + 10 :])
 
