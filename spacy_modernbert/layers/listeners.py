@@ -39,7 +39,7 @@ def sure_to_answer(tok2vec: Model, docs: Sequence[Doc]) -> Iterator[None]:
 
         return answer
 
-    awaited = [node for node in tok2vec.walk() if _is_awaited(node, docs)]
+    awaited: List[Any] = [n for n in tok2vec.walk() if _is_awaited(n, docs)]
     own = [node._backprop for node in awaited]
     for node, backprop in zip(awaited, own, strict=True):
         node._backprop = noting(backprop)
