@@ -2,7 +2,7 @@
 
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Dict, List, Sequence
 
 from benchmarks.markdown import make_table
 
@@ -21,6 +21,11 @@ _HEADER = (
     "recipe", "encoder", "window", "seeds", "F", "P", "R", "steps", "minutes",
     "peak GB",
 )  # fmt: skip
+
+# What differs between records that are not of one mean. The first records do not say
+# the latter.
+_MADE_BY = ("encoder_digest", "recipe_digest")
+_MADE_BY_TOO = ("shape_digest", "corpus_digest")
 
 
 def make_page(results: Path) -> str:
@@ -109,15 +114,29 @@ def _is_of(record: Record, variant: Cell) -> bool:
 
 
 def _group(records: Sequence[Record]) -> List[List[Record]]:
-    """Group the records that go into one mean: those with the same encoder, the same
-    settings and, unless time sets it, the same number of steps.
-    """
-    groups: Dict[Any, List[Record]] = {}
+    """Group the records that go into one mean."""
+    groups: List[List[Record]] = []
     for record in records:
-        steps = None if record["budget"] == "time" else record["steps"]
-        made_by = (record.get("encoder_digest"), record.get("recipe_digest"), steps)
-        groups.setdefault(made_by, []).append(record)
-    return list(groups.values())
+        for group in groups:
+            if all(_is_alike(record, each) for each in group):
+                group.append(record)
+                break
+        else:
+            groups.append([record])
+    return groups
+
+
+def _is_alike(one: Record, other: Record) -> bool:
+    """RETURNS (bool): Whether two records of a variant have the same encoder, the same
+    settings, the same documents and, unless time sets it, the same number of steps.
+    """
+    if one["budget"] != "time" and one["steps"] != other["steps"]:
+        return False
+    if any(one.get(key) != other.get(key) for key in _MADE_BY):
+        return False
+    return all(
+        one[key] == other[key] for key in _MADE_BY_TOO if key in one and key in other
+    )
 
 
 def _describe(cell: Cell, record: Record) -> List[str]:

@@ -241,14 +241,21 @@ def test_an_encoder_that_is_not_there(settings):
         is_done(cell, replace(settings, encoder=settings.work / "absent"))
 
 
-def test_no_mean_of_two_encoders_or_recipes(settings):
-    values = {
+@pytest.fixture
+def values():
+    """What a record of anything has."""
+    return {
+        "steps": 3,
+        "encoder_digest": "0123456789abcdef",
         "train_seconds": 60.0,
         "train_peak_mb": 1000,
         "test": {"f": 0.5, "p": 0.5, "r": 0.5},
         "machine": {"processor": "x"},
         "threads": 2,
     }
+
+
+def test_no_mean_of_two_encoders_or_recipes(settings, values):
     made = [
         (0, "aaaaaaaa", 3, "mine"),
         (1, "bbbbbbbb", 3, "mine"),
@@ -258,15 +265,12 @@ def test_no_mean_of_two_encoders_or_recipes(settings):
     ]
     for seed, encoder_digest, steps, recipe_digest in made:
         cell = replace(REFERENCE, corpus="litbank", seed=seed)
-        write_record(
-            settings,
-            cell,
-            **asdict(cell),
-            steps=steps,
-            encoder_digest=encoder_digest,
-            recipe_digest=recipe_digest,
-            **values,
-        )
+        of_seed = {
+            "steps": steps,
+            "encoder_digest": encoder_digest,
+            "recipe_digest": recipe_digest,
+        }
+        write_record(settings, cell, **asdict(cell), **{**values, **of_seed})
     page, _, _ = make_page(settings.results).partition("### craft")
     table = page[page.index("### litbank") :].partition("\n## ")[0]
     lines = [
@@ -276,16 +280,20 @@ def test_no_mean_of_two_encoders_or_recipes(settings):
     assert [table.count(line) for line in lines] == [1, 1, 2]
 
 
-def test_the_page_has_all_seeds_and_corpora(settings):
-    values = {
-        "steps": 3,
-        "encoder_digest": "0123456789abcdef",
-        "train_seconds": 60.0,
-        "train_peak_mb": 1000,
-        "test": {"f": 0.5, "p": 0.5, "r": 0.5},
-        "machine": {"processor": "x"},
-        "threads": 2,
-    }
+@pytest.mark.parametrize("key", ["corpus_digest", "shape_digest"])
+def test_no_mean_of_two_corpora_or_shapes(settings, values, key):
+    """As far as records say of which they are."""
+    fresh = replace(REFERENCE, weights="random", corpus="litbank")
+    for seed, digests in enumerate(({key: "one"}, {key: "other"}, {key: "one"}, {})):
+        cell = replace(fresh, seed=seed)
+        write_record(settings, cell, **asdict(cell), **values, **digests)
+    page = make_page(settings.results)
+    table = page[page.index("### litbank") :].partition("\n## ")[0]
+    seeds = [line.split("|")[4].strip() for line in table.splitlines()[4:]]
+    assert seeds == ["3", "1"]
+
+
+def test_the_page_has_all_seeds_and_corpora(settings, values):
     for corpus, seed in (("litbank", 7), ("mine", 8)):
         cell = replace(REFERENCE, corpus=corpus, seed=seed)
         write_record(settings, cell, **asdict(cell), **values)
@@ -299,18 +307,16 @@ def test_the_page_has_all_seeds_and_corpora(settings):
     assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
 
 
-def test_the_corpora_of_a_table(settings):
+def test_the_corpora_of_a_table(settings, values):
     """Those that it was run on, but not where another one shares the cell."""
-    values = {"encoder_digest": "0123456789abcdef", "threads": 2, "steps": 3}
-    values.update(train_seconds=60.0, train_peak_mb=1000, machine={"processor": "x"})
     for cell, corpus, f in (
         (FROZEN, "litbank", 0.1),
         (FROZEN, "roster", 0.2),
         (replace(REFERENCE, window=512), "roster", 0.3),
     ):
         cell = replace(cell, corpus=corpus)
-        test = {"f": f, "p": f, "r": f}
-        write_record(settings, cell, **asdict(cell), **values, test=test)
+        values["test"] = {"f": f, "p": f, "r": f}
+        write_record(settings, cell, **asdict(cell), **values)
     _, *tables = make_page(settings.results).split("\n## ")
     found = {table.split("\n")[0]: re.findall(r"### (.*)", table) for table in tables}
     assert found == {
