@@ -90,7 +90,8 @@ def is_done(cell: Cell, settings: Settings) -> bool:
     record = read_record(cell, settings.results)
     if record is None:
         return False
-    made = {"steps": count_steps(cell, settings), **_name_sources(cell, settings)}
+    steps = count_steps(cell, settings, record.get("few_steps_seconds"))
+    made = {"steps": steps, **_name_sources(cell, settings)}
     return all(record.get(key, value) == value for key, value in made.items())
 
 
@@ -101,11 +102,12 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
     settings (Settings): Where everything is.
     RETURNS (Record): JSON-serializable.
     RAISES (subprocess.CalledProcessError): If training or testing fails.
-    RAISES (LookupError): If the budget is a time and what it is measured by is missing,
-        or the records that are there are of another machine.
+    RAISES (LookupError): If the budget is a time and what it is measured by is missing
+        or says too little, or the records that are there are of another machine.
     """
     check_machine(settings)
-    steps = count_steps(cell, settings)
+    few_seconds = time_few_steps(cell, settings) if cell.budget == "time" else None
+    steps = count_steps(cell, settings, few_seconds)
     # As they are now: training takes a while.
     sources = _name_sources(cell, settings)
     output = settings.work / cell.name
@@ -128,6 +130,7 @@ def run_cell(cell: Cell, settings: Settings) -> Record:
         "threads": settings.threads,
         "train_command": shlex.join(train),
         "test_command": shlex.join(test),
+        "few_steps_seconds": few_seconds,
         "train_seconds": round(seconds, 1),
         "train_peak_mb": round(peak_mb),
         "train_wordpieces": read_wordpieces(output / LOG_NAME),
@@ -153,12 +156,62 @@ def read_wordpieces(log: Path) -> Optional[int]:
     return wordpieces
 
 
-def count_steps(cell: Cell, settings: Settings) -> int:
+def time_few_steps(cell: Cell, settings: Settings) -> float:
+    """Train for as few steps as there are evaluations. This takes about as long as all
+    of a training that does not grow with its steps: it starts, and it evaluates and
+    saves as often as any other.
+
+    cell (Cell): The pipeline, with a budget of time.
+    settings (Settings): Where everything is.
+    RETURNS (float): The seconds.
+    RAISES (subprocess.CalledProcessError): If training fails.
+    RAISES (LookupError): If what the budget is measured by is missing.
+    """
+    find_times(cell, settings)
+    output = settings.work / f"{cell.name}-few-steps"
+    command = make_train_command(cell, settings, _EVALUATIONS, output)
+    seconds, _ = _run(command, settings.threads)
+    return round(seconds, 1)
+
+
+def count_steps(
+    cell: Cell, settings: Settings, few_seconds: Optional[float] = None
+) -> int:
     """How many steps a cell takes. With a budget of time: as many as fit into the time
     of the reference, at the pace at which the same recipe took its equal steps.
+
+    cell (Cell): The cell.
+    settings (Settings): Where the records are.
+    few_seconds (Optional[float]): What `time_few_steps` found: steps are paced by what
+        the others took beyond these. None if it is not known, as of the first records:
+        then the pace has a share of the start and the evaluations in it.
+    RETURNS (int): The steps.
+    RAISES (LookupError): If the budget is a time, and what it is measured by is missing
+        or says too little.
     """
     if cell.budget in TIMES:
         return max(1, round(TIMES[cell.budget] * settings.steps))
+    reference, paced = find_times(cell, settings)
+    few, seconds = (0, 0.0) if few_seconds is None else (_EVALUATIONS, few_seconds)
+    if paced["steps"] <= few or paced["train_seconds"] <= seconds:
+        raise LookupError(
+            f"The pace of {cell.name} cannot be told: {paced['steps']} steps took "
+            f"{paced['train_seconds']} seconds, and {few} took {seconds}. Give more "
+            "--steps."
+        )
+    pace = (paced["train_seconds"] - seconds) / (paced["steps"] - few)
+    return max(1, round(few + (reference["train_seconds"] - seconds) / pace))
+
+
+def find_times(cell: Cell, settings: Settings) -> Tuple[Record, Record]:
+    """Find what a budget of time is measured by.
+
+    cell (Cell): The cell that has it.
+    settings (Settings): Where the records are.
+    RETURNS (Tuple[Record, Record]): Those of the reference, and of the same recipe in
+        equal steps.
+    RAISES (LookupError): If one of them is missing.
+    """
     needed = [
         replace(REFERENCE, corpus=cell.corpus, seed=cell.seed),
         replace(cell, budget="steps"),
@@ -171,8 +224,7 @@ def count_steps(cell: Cell, settings: Settings) -> int:
             )
     reference, paced = (read_record(each, settings.results) for each in needed)
     assert reference is not None and paced is not None
-    pace = paced["train_seconds"] / paced["steps"]
-    return max(1, round(reference["train_seconds"] / pace))
+    return reference, paced
 
 
 def check_machine(settings: Settings) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.machine import describe_machine
+from experiments import run as RUN
 from experiments.cells import EXPERIMENTS, FROZEN, REFERENCE, STOCK, Cell
 from experiments.run import (
     Settings,
@@ -186,6 +187,58 @@ def test_steps_in_the_same_time(settings):
     paced = replace(timed, budget="steps")
     write_done(settings, paced, train_seconds=15.0)
     assert count_steps(timed, settings) == 12
+
+
+def write_times(settings, timed, reference, paced):
+    """What a budget of time is measured by, in seconds."""
+    others = replace(REFERENCE, corpus=timed.corpus, seed=timed.seed)
+    write_done(settings, others, train_seconds=reference)
+    write_done(settings, replace(timed, budget="steps"), train_seconds=paced)
+
+
+def test_what_does_not_grow_with_the_steps_is_no_pace(settings):
+    """A training that starts, evaluates and saves in 10 seconds, and takes one more for
+    each step, has 50 steps in a minute."""
+    settings = replace(settings, steps=20)
+    timed = Cell("cnn", None, budget="time", corpus="litbank")
+    write_times(settings, timed, reference=60.0, paced=30.0)
+    assert count_steps(timed, settings, few_seconds=16.0) == 50
+    # Where that is not known, as by the first records.
+    assert count_steps(timed, settings) == 40
+    write_done(replace(settings, steps=40), timed)
+    assert is_done(timed, settings)
+    write_done(replace(settings, steps=40), timed, few_steps_seconds=16.0)
+    assert not is_done(timed, settings)
+    write_done(replace(settings, steps=50), timed, few_steps_seconds=16.0)
+    assert is_done(timed, settings)
+    with pytest.raises(LookupError, match="Give more --steps"):
+        count_steps(timed, settings, few_seconds=30.0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.wait4")
+def test_a_cell_of_equal_time(settings, monkeypatch):
+    """Its overhead is measured first, and is in the record."""
+    timed = Cell("cnn", None, budget="time", corpus="litbank")
+    settings = replace(settings, steps=20, threads=2)
+    run, asked = RUN._run, []
+    monkeypatch.setattr(RUN, "check_machine", lambda settings: None)
+
+    def timed_run(command, threads):
+        asked.append(command)
+        is_few = "few-steps" in " ".join(command)
+        return (16.0, 0.0) if is_few else run(command, threads)
+
+    monkeypatch.setattr(RUN, "_run", timed_run)
+    with pytest.raises(LookupError, match="litbank-mini-pretrained-8192"):
+        run_cell(timed, settings)
+    assert not asked
+    write_times(settings, timed, reference=20.0, paced=30.0)
+    record = run_cell(timed, settings)
+    assert (record["few_steps_seconds"], record["steps"]) == (16.0, 10)
+    assert is_done(timed, settings)
+    few, full, _ = asked
+    steps = full.index("--training.max_steps") + 1
+    assert (few[steps], full[steps]) == ("6", "10")
 
 
 def test_one_folder_for_each_machine(settings):
