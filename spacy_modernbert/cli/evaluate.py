@@ -283,20 +283,35 @@ def score_as_spacy(prediction: Prediction) -> Dict[str, Any]:
 
 
 def find_cutter(nlp: Language) -> Optional[Tuple[str, WindowCutter]]:
-    """Find how a pipeline cuts documents into windows.
+    """Find how a pipeline cuts documents into windows for what finds entities.
 
     nlp (Language): The pipeline.
-    RETURNS (Optional[Tuple[str, WindowCutter]]): The name of the first component that
-        does, and how; None if there is no encoder of this package, or one with another
-        span getter.
+    RETURNS (Optional[Tuple[str, WindowCutter]]): The name of the component that has the
+        encoder, and how; if there are several, of the one that entities are found by,
+        or else of the first. None if there is no encoder of this package, or one with
+        another span getter.
     """
-    for name, layer in find_in_pipeline(nlp):
-        get_spans = layer.attrs["get_spans"]
-        if isinstance(get_spans, LongContextSpans):
-            tokenizer = get_shim(layer).loaded.tokenizer
-            cutter = WindowCutter(tokenizer, get_spans.window, get_spans.overlap)
-            return name, cutter
-    return None
+    found = min(
+        find_in_pipeline(nlp),
+        key=lambda pair: not _serves_entities(nlp, pair[0]),
+        default=None,
+    )
+    if found is None:
+        return None
+    name, layer = found
+    get_spans = layer.attrs["get_spans"]
+    if not isinstance(get_spans, LongContextSpans):
+        return None
+    tokenizer = get_shim(layer).loaded.tokenizer
+    return name, WindowCutter(tokenizer, get_spans.window, get_spans.overlap)
+
+
+def _serves_entities(nlp: Language, name: str) -> bool:
+    """RETURNS (bool): Whether a component, or one that listens to it, sets entities."""
+    listeners = getattr(nlp.get_pipe(name), "listening_components", [])
+    return any(
+        "doc.ents" in nlp.get_pipe_meta(each).assigns for each in (name, *listeners)
+    )
 
 
 def print_tables(evaluation: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
 from spacy_modernbert.cli.evaluate import (
+    find_cutter,
     load,
     predict,
     score_as_spacy,
@@ -20,8 +21,18 @@ from spacy_modernbert.cli.evaluate import (
 )
 
 from ..commands import done, failed, invoke
-from ..pipelines import add_own_code, shared_nlp, start
-from ..util import make_examples, make_text, require
+from ..pipelines import (
+    LISTENER,
+    add_own_code,
+    make_stock_examples,
+    ner_config,
+    nlp_of,
+    shared_config,
+    shared_nlp,
+    start,
+    stock_model,
+)
+from ..util import make_examples, make_text, require, tok2vec_config
 
 # `cli.evaluate` is the function.
 COMMAND = sys.modules[predict.__module__]
@@ -175,6 +186,27 @@ def test_a_shared_encoder(checkpoint, data, tmp_path):
     edges = evaluation["slices"]["edge"]
     total = evaluation["overall"]["gold"]
     assert edges and sum(each["gold"] for each in edges) == total > 0
+
+
+def test_the_encoder_that_entities_are_found_by(checkpoint):
+    """Others may cut documents before it, and elsewhere."""
+    require("spacy_transformers")
+    taggers = {
+        "transformer": {"factory": "transformer", "model": shared_config(checkpoint)},
+        "tagger": {"factory": "tagger", "model": stock_model("tagger", LISTENER)},
+    }
+    own = tok2vec_config(checkpoint, window=32, overlap=8)
+    inline = {"factory": "tagger", "model": stock_model("tagger", own)}
+    shared = {"transformer": taggers["transformer"], "ner": ner_config(LISTENER)}
+    for blocks, wanted in (
+        ({**taggers, "ner": ner_config(own)}, ("ner", 32)),
+        ({"tagger": inline, **shared}, ("transformer", 64)),
+        ({"tagger": inline}, ("tagger", 32)),
+    ):
+        nlp = nlp_of(**blocks)
+        nlp.initialize(lambda nlp=nlp: make_stock_examples(nlp))
+        name, cutter = find_cutter(nlp)
+        assert (name, cutter.window) == wanted
 
 
 def test_another_span_getter(trained, data, tmp_path):
