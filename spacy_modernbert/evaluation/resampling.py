@@ -10,7 +10,17 @@ https://aclanthology.org/C00-2137.
 """
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, Iterator, Optional, Sequence, Union
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -134,12 +144,13 @@ def bootstrap(sets: Sequence[Ints], resampling: Resampling) -> Iterator[Interval
     resampling (Resampling): How to draw.
     YIELDS (Intervals): Where the scores of each lie, as far as that can be said.
     """
+    firsts, times = _find_alike(sets)
     for some in _group(sets):
-        counts = np.concatenate(some, axis=1).astype(np.float64)
-        draws = _draw_documents(len(counts), resampling)
-        totals = np.concatenate([times @ counts for times in draws])
-        for each, drawn in zip(some, _ungroup(totals), strict=True):
-            yield _find_intervals(each, drawn)
+        counts = _stack(some, firsts)
+        draws = _draw_documents(times, resampling)
+        totals = np.concatenate([drawn @ counts for drawn in draws])
+        for each, of_draws in zip(some, _ungroup(totals), strict=True):
+            yield _find_intervals(each, of_draws)
 
 
 def compare(
@@ -152,17 +163,15 @@ def compare(
     resampling (Resampling): How to draw.
     YIELDS (Comparison): How those of each compare.
     """
+    firsts, times = _find_alike([*ones, *others])
     for some, theirs in zip(_group(ones), _group(others), strict=True):
-        one, other = (
-            np.concatenate(each, axis=1).astype(np.float64) for each in (some, theirs)
-        )
-        drawn = [
-            (times @ one, times @ other)
-            for times in _draw_documents(len(one), resampling)
+        one, other = _stack(some, firsts), _stack(theirs, firsts)
+        pairs = [
+            (drawn @ one, drawn @ other) for drawn in _draw_documents(times, resampling)
         ]
-        totals, their_totals = map(np.concatenate, zip(*drawn, strict=True))
+        totals, their_totals = map(np.concatenate, zip(*pairs, strict=True))
         # What the one gains when documents change sides, the other loses.
-        swaps = _draw_swaps(len(one), resampling)
+        swaps = _draw_swaps(times, resampling)
         gained = np.concatenate([swapped @ (other - one) for swapped in swaps])
         drawn_of_each = map(_ungroup, (totals, their_totals, gained))
         for counts, their_counts, *found in zip(
@@ -224,6 +233,29 @@ def _group(sets: Sequence[Ints]) -> Iterator[Sequence[Ints]]:
         yield sets[start : start + _SETS]
 
 
+def _find_alike(sets: Sequence[Ints]) -> Tuple[Ints, Ints]:
+    """Find documents with the same counts in all sets. It makes no difference which of
+    them is drawn, so they are drawn together: of many short documents, most are alike.
+
+    RETURNS (Tuple[Ints, Ints]): `(n,)`, `(n,)` the first document of each kind, in
+        order, and how many there are of it.
+    """
+    kinds: Ints = np.zeros(len(sets[0]), dtype=np.int64)
+    for column in (column for each in sets for column in each.T):
+        # A number for each pair of a kind so far and a count, from 0 on again.
+        pairs = kinds * (column.max() + 1) + column
+        kinds = np.unique(pairs, return_inverse=True)[1]
+    _, firsts, times = np.unique(kinds, return_index=True, return_counts=True)
+    order = np.argsort(firsts)
+    return firsts[order], times[order]
+
+
+def _stack(sets: Sequence[Ints], firsts: Ints) -> Floats:
+    """RETURNS (Floats): `(n, n_sets * 3)` the counts of a document of each kind."""
+    counts: List[Ints] = [each[firsts] for each in sets]
+    return np.concatenate(counts, axis=1).astype(np.float64)
+
+
 def _ungroup(totals: Floats) -> Iterator[Floats]:
     """`(samples, 3)` of each set, of `(samples, n_sets * 3)`."""
     return iter(np.split(totals, totals.shape[1] // 3, axis=1))
@@ -240,21 +272,34 @@ def _difference(one: Numbers, other: Numbers) -> Floats:
     return f_scores(one) - f_scores(other)
 
 
-def _draw_documents(n_docs: int, resampling: Resampling) -> Iterator[Floats]:
-    """How often each document is drawn, `(n, n_docs)` at a time: as floating point,
-    whose products of matrices are fast, and exact for whole numbers.
+def _draw_documents(times: Ints, resampling: Resampling) -> Iterator[Floats]:
+    """How often documents of each kind are drawn, `(n, n_kinds)` at a time: as floating
+    point, whose products of matrices are fast, and exact for whole numbers.
+
+    times (Ints): `(n_kinds,)` how many documents there are of each.
+    """
+    rng = np.random.default_rng(resampling.seed)
+    n_docs = int(times.sum())
+    for n in _blocks(resampling.samples):
+        drawn = rng.multinomial(n_docs, times / n_docs, size=n)
+        yield drawn.astype(np.float64)
+
+
+def _draw_swaps(times: Ints, resampling: Resampling) -> Iterator[Floats]:
+    """How many documents of each kind change sides, `(n, n_kinds)` at a time.
+
+    times (Ints): `(n_kinds,)` how many there are of each.
     """
     rng = np.random.default_rng(resampling.seed)
     for n in _blocks(resampling.samples):
-        times = rng.multinomial(n_docs, np.full(n_docs, 1 / n_docs), size=n)
-        yield times.astype(np.float64)
-
-
-def _draw_swaps(n_docs: int, resampling: Resampling) -> Iterator[Floats]:
-    """Which documents change sides, `(n, n_docs)` at a time."""
-    rng = np.random.default_rng(resampling.seed)
-    for n in _blocks(resampling.samples):
-        yield rng.integers(0, 2, size=(n, n_docs)).astype(np.float64)
+        size = (n, len(times))
+        # Of one document, a coin says the same, and sooner.
+        swapped = (
+            rng.binomial(times, 0.5, size=size)
+            if (times > 1).any()
+            else rng.integers(0, 2, size=size)
+        )
+        yield swapped.astype(np.float64)
 
 
 def _blocks(samples: int) -> Iterator[int]:

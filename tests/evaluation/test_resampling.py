@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,19 +71,17 @@ def test_intervals(docs):
 
 
 def test_several_at_once(monkeypatch):
-    """Each as if it were alone, however many share the draws."""
-    monkeypatch.setattr("spacy_modernbert.evaluation.resampling._SETS", 3)
+    """The same draws serve all, however many are multiplied at once."""
     rng = np.random.default_rng(0)
     found, gold = rng.integers(0, 9, (2, 8, 12, 1))
     correct = np.minimum(found, gold) // 2
     sets = list(np.concatenate([correct, gold, found], axis=2))
     sets[1][2:] = 0  # little to say of
     sets[2][:] = 0
-    alone = [intervals_of(each) for each in sets]
-    assert list(bootstrap(sets, FEW)) == alone
     others = sets[::-1]
-    pairs = [compare_two(*pair) for pair in zip(sets, others, strict=True)]
-    assert list(compare(sets, others, FEW)) == pairs
+    at_once = list(bootstrap(sets, FEW)), list(compare(sets, others, FEW))
+    monkeypatch.setattr("spacy_modernbert.evaluation.resampling._SETS", 3)
+    assert (list(bootstrap(sets, FEW)), list(compare(sets, others, FEW))) == at_once
 
 
 def test_bootstrap_against_a_loop():
@@ -100,6 +100,40 @@ def test_bootstrap_against_a_loop():
         assert (interval.low, interval.high) == pytest.approx(
             np.quantile(scores, [0.025, 0.975]), abs=0.02
         )
+
+
+def test_many_documents_that_are_alike():
+    """Draws take as much memory as there are kinds of documents."""
+    kinds = [Counts(), Counts(1, 1, 1), Counts(0, 1, 0), Counts(0, 1, 1)]
+    docs = np.repeat(to_array(kinds), 50_000, axis=0)
+    others = docs[::-1].copy()
+    tracemalloc.start()
+    intervals, compared = intervals_of(docs), compare_two(docs, others)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
+    # By the normal distribution, as of so many.
+    recall = intervals.recall
+    assert (recall.low + recall.high) / 2 == pytest.approx(1 / 3, abs=2e-4)
+    wanted = 2 * 1.96 * (1 / 3 * 2 / 3 / 150_000) ** 0.5
+    assert recall.high - recall.low == pytest.approx(wanted, rel=0.2)
+    assert compared.difference == 0 and compared.p_value == 1
+
+
+def test_documents_that_differ_are_drawn_one_by_one():
+    """So the figures of a corpus of long documents are what they have been."""
+    docs = to_array([Counts(i % 5, 5 + i, 6) for i in range(20)])
+    drawn = np.random.default_rng(0).multinomial(20, np.full(20, 1 / 20), size=200)
+    wanted = np.quantile(f_scores(drawn @ docs), [0.025, 0.975])
+    found = intervals_of(docs, Resampling(samples=200)).f_score
+    assert [found.low, found.high] == wanted.tolist()
+    others = docs - [0, 0, 1]
+    swapped = np.random.default_rng(0).integers(0, 2, (200, 20)) @ (others - docs)
+    one, other = f_scores(docs.sum(0)), f_scores(others.sum(0))
+    differences = f_scores(docs.sum(0) + swapped) - f_scores(others.sum(0) - swapped)
+    as_large = np.sum(np.abs(differences) >= abs(one - other) - 1e-12)
+    compared = compare_two(docs, others, Resampling(samples=200))
+    assert compared.p_value == (as_large + 1) / 201
 
 
 @pytest.mark.parametrize("counts", [Counts(3, 5, 5), Counts(0, 0, 5), Counts()])
@@ -140,7 +174,10 @@ def test_comparing_a_label_of_one_document():
 
 def test_randomization_by_hand():
     """With two documents, four ways to swap can be listed: two of them are as extreme
-    as what was observed, so p is about one half."""
+    as what was observed, so p is about one half. So it is where the two are alike."""
+    alike = [to_array([Counts(n, 5, 5)] * 2) for n in (4, 1)]
+    p_value = compare_two(*alike, Resampling(samples=4000)).p_value
+    assert p_value == pytest.approx(0.5, abs=0.03)
     one = to_array([Counts(5, 5, 5), Counts(4, 5, 5)])
     other = to_array([Counts(3, 5, 5), Counts(1, 5, 5)])
     comparison = compare_two(one, other, Resampling(samples=4000))
