@@ -23,11 +23,11 @@ from ..atomic import check_outputs, write_text
 from ..doc_files import find_doc_files, read_docs
 from ..encoder.checkpoint import check_is_no_run
 from ..errors import Errors
-from ..evaluation.curve import find_log, read_curve, read_performance
+from ..evaluation.curve import Point, find_log, read_curve, read_performance
 from ..evaluation.documents import ScoredDoc, read_examples
 from ..evaluation.edges import WindowCutter
 from ..evaluation.modes import MODES
-from ..evaluation.report import FEW_TO_COMPARE, chance, render_report
+from ..evaluation.report import chance, doubts, render_report, show_score
 from ..evaluation.resampling import Resampling
 from ..evaluation.slices import read_seen
 from ..evaluation.summary import summarize, summarize_comparison
@@ -112,25 +112,23 @@ def evaluate(
         "gpu_id": gpu_id,
         "code": code,
     }
+    pipelines = [each for each in (pipeline, compare) if each is not None]
+    outputs = (output, report)
     try:
         resampling = Resampling(samples, seed)
-        read = _find_files([data, train], log)
-        folders = [_find(each) for each in (pipeline, compare) if each is not None]
-        logs = [find_log(each) for each in (pipeline, compare) if each is not None]
-        check_outputs((output, report), (*read, log, code, *logs), folders)
+        folders = _check_paths(pipelines, [data, train], log, code, outputs)
         import_code(code)
         fix_random_seed(seed)
         setup_gpu(gpu_id, silent=True)
         # Errors of the inputs come up now, and not after the pipeline has run.
         seen = read_seen(read_docs(train)) if train else None
-        curve = read_curve(log or logs[0])
-        if log is not None and not curve:
-            raise ValueError(Errors.NO_CURVE.format(path=log))
+        curve = _read_curve(log, pipeline)
         nlp, *others = map(load, folders)
         prediction = predict(nlp, data)
-        docs = score_docs(prediction)
+        docs = read_examples(prediction.examples, prediction.distances)
         _check_annotated(docs, prediction, data)
         _check_found(docs, pipeline)
+        comparison = [_compare(other, data, docs, resampling) for other in others]
         evaluation = {
             "command": _name_command(pipeline, data, options),
             "pipeline": pipeline,
@@ -141,29 +139,65 @@ def evaluate(
             **summarize(docs, resampling, seen),
             "learning_curve": list(map(asdict, curve)),
             "performance": read_performance(prediction.nlp.meta),
-            "comparison": {
-                "pipeline": compare,
-                **_compare(others[0], data, docs, resampling),
-            }
-            if others
-            else None,
+            "comparison": {"pipeline": compare, **comparison[0]} if others else None,
         }
         scores = score_as_spacy(prediction)
         try:
-            if output is not None:
-                # What `spacy evaluate` writes is at the top, by its names.
-                metrics = {**scores, "evaluation": evaluation}
-                write_text(output, json.dumps(metrics, indent=2, default=float) + "\n")
-            if report is not None:
-                write_text(report, render_report(evaluation, docs))
+            _write(scores, evaluation, docs, outputs)
         finally:
             # Where a file cannot be written, the scores are not lost.
             print_tables(evaluation)
     except (ImportError, MemoryError, OSError, ValueError) as error:
         msg.fail(str(error), exits=1)
-    for path in (output, report):
+    for path in outputs:
         if path is not None:
             msg.good(f"Wrote {path}")
+
+
+def _check_paths(
+    pipelines: Sequence[str],
+    corpora: Sequence[Optional[Path]],
+    log: Optional[Path],
+    code: Optional[Path],
+    outputs: Sequence[Optional[Path]],
+) -> List[Path]:
+    """RETURNS (List[Path]): The folders of the pipelines.
+    RAISES (ValueError): If something is given and does not exist, or an output would
+        take the place of an input.
+    RAISES (OSError): If an output cannot be written.
+    """
+    read = _find_files(corpora, log)
+    folders = list(map(_find, pipelines))
+    logs = map(find_log, pipelines)
+    check_outputs(outputs, (*read, log, code, *logs), folders)
+    return folders
+
+
+def _read_curve(log: Optional[Path], pipeline: str) -> Sequence[Point]:
+    """RETURNS (Sequence[Point]): The learning curve by a log or, if none is given, by
+    that of the pipeline, which need not be there.
+    RAISES (ValueError): If the log that is given has none.
+    """
+    curve = read_curve(log or find_log(pipeline))
+    if log is not None and not curve:
+        raise ValueError(Errors.NO_CURVE.format(path=log))
+    return curve
+
+
+def _write(
+    scores: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    docs: Sequence[ScoredDoc],
+    outputs: Tuple[Optional[Path], Optional[Path]],
+) -> None:
+    """Write the metrics and the report, as far as they are asked for."""
+    output, report = outputs
+    if output is not None:
+        # What `spacy evaluate` writes is at the top, by its names.
+        metrics = {**scores, "evaluation": evaluation}
+        write_text(output, json.dumps(metrics, indent=2, default=float) + "\n")
+    if report is not None:
+        write_text(report, render_report(evaluation, docs))
 
 
 def _find_files(corpora: Sequence[Optional[Path]], log: Optional[Path]) -> List[Path]:
@@ -249,11 +283,6 @@ def _run(
     return time.perf_counter() - start
 
 
-def score_docs(prediction: Prediction) -> List[ScoredDoc]:
-    """RETURNS (List[ScoredDoc]): The documents that have annotations, matched."""
-    return read_examples(prediction.examples, prediction.distances)
-
-
 def _check_annotated(
     docs: Sequence[ScoredDoc], prediction: Prediction, data: Path
 ) -> None:
@@ -328,7 +357,7 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
                 name,
                 f"{row['gold']:,}",
                 f"{row['found']:,}",
-                *(f"{100 * row[key]:.2f}" for key in "prf"),
+                *(show_score(row, key, _percent) for key in "prf"),
                 " – ".join(f"{100 * end:.2f}" for end in row["f_interval"] or ()),
             )
             for name, row in rows
@@ -339,7 +368,7 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
     )
     msg.table(
         [
-            (mode, *(f"{100 * evaluation['modes'][mode][key]:.2f}" for key in "prf"))
+            (mode, *(_percent(evaluation["modes"][mode][key]) for key in "prf"))
             for mode in MODES
         ],
         header=("mode", "P", "R", "F"),
@@ -352,26 +381,31 @@ def print_tables(evaluation: Mapping[str, Any]) -> None:
 
 def _describe_comparison(evaluation: Mapping[str, Any]) -> str:
     comparison = evaluation["comparison"]
+    other = comparison["other"]
+    against = f"Against {comparison['pipeline']}, "
+    if comparison["difference"] is None:
+        return f"{against}which finds {other['found']:,}. There are no true entities."
     difference = f"{100 * comparison['difference']:+.2f}"
-    f_score = f"{100 * comparison['other']['f']:.2f}"
-    shown = f"Against {comparison['pipeline']}, with F {f_score}: {difference} points"
+    shown = f"{against}with F {_percent(other['f'])}: {difference} points"
     if comparison["p_value"] is None:
         return (
             f"{shown}. With entities in at most one document, it cannot be said "
             "whether that is chance."
         )
     low, high = (f"{100 * comparison[key]:+.2f}" for key in ("low", "high"))
-    told = f"{shown} ({low} to {high}), p {chance(comparison['p_value'])}"
-    n_docs = evaluation["documents"]
-    if n_docs < FEW_TO_COMPARE:
-        told += f". Of {n_docs} documents, neither the interval nor p says much"
-    return told
+    told = f"{shown} ({low} to {high}), p {chance(comparison['p_value'])}. "
+    return (told + doubts(comparison)).rstrip()
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
 
 
 def _compare(
     other: Language, data: Path, docs: Sequence[ScoredDoc], resampling: Resampling
 ) -> Dict[str, Any]:
-    others = score_docs(predict(other, data))
+    prediction = predict(other, data)
+    others = read_examples(prediction.examples, prediction.distances)
     return summarize_comparison(docs, others, resampling)
 
 

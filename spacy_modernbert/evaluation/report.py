@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -28,7 +28,13 @@ _FEW_ENTITIES = 30
 
 # Of fewer documents than these, resampling sees too little of how documents differ to
 # compare two pipelines.
-FEW_TO_COMPARE = 10
+_FEW_TO_COMPARE = 10
+
+# What a score is of nothing without. Of nothing, it is 0, as spaCy's is.
+_SCORED = {"p": "found", "r": "gold", "f": "gold"}
+
+# What stands in the place of a score of nothing.
+_NO_SCORE = "–"
 
 # What the text of the report says of each kind.
 EXPLANATIONS: Mapping[Kind, str] = {
@@ -58,7 +64,13 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        pct=percent, num=number, signed=signed, chance=chance, breakable=breakable
+        pct=percent,
+        num=number,
+        signed=signed,
+        chance=chance,
+        breakable=breakable,
+        score=show_score,
+        doubts=doubts,
     )
     environment.tests.update(small=is_small)
     page = environment.get_template("report.html.jinja")
@@ -79,7 +91,6 @@ def render_report(data: Mapping[str, Any], docs: Sequence[ScoredDoc]) -> str:
         has_many=len(data["labels"]) > _MANY_LABELS,
         few_documents=_FEW_DOCUMENTS,
         few_entities=_FEW_ENTITIES,
-        few_to_compare=FEW_TO_COMPARE,
         matrix=make_matrix(data["confusion"]),
         length_chart=draw_lengths(data["per_document"]),
         score_chart=draw_curve(data["learning_curve"], "score"),
@@ -146,6 +157,21 @@ def is_small(row: Mapping[str, Any]) -> bool:
     return bool(row["documents"] < _FEW_DOCUMENTS or row["gold"] < _FEW_ENTITIES)
 
 
+def doubts(comparison: Mapping[str, Any]) -> str:
+    """RETURNS (str): What a comparison says little of, by as many documents as it has:
+    intervals are of those that have entities, p is of those in which pipelines differ.
+    Empty if there are enough.
+    """
+    n_scored = comparison["documents_scored"]
+    if n_scored < _FEW_TO_COMPARE:
+        return f"Of {n_scored} documents, neither the interval nor p says much."
+    n_differing = comparison["documents_better"] + comparison["documents_worse"]
+    if n_differing < _FEW_TO_COMPARE:
+        noun = "document" if n_differing == 1 else "documents"
+        return f"They differ in {n_differing} {noun}, of which p says little."
+    return ""
+
+
 def describe_pair(gold: str, found: str) -> str:
     """RETURNS (str): In words what a cell of the confusion matrix is of."""
     if not gold:
@@ -207,6 +233,22 @@ def draw_curve(curve: Sequence[Mapping[str, float]], name: str) -> Optional[Char
 def percent(value: float) -> str:
     """RETURNS (str): A share in percent, without the sign."""
     return f"{100 * value:.1f}"
+
+
+def show_score(
+    row: Mapping[str, Any], key: str, show: Callable[[float], str] = percent
+) -> str:
+    """Show a score of a row.
+
+    row (Mapping[str, Any]): Counts and scores.
+    key (str): Which: "p", "r" or "f".
+    show (Callable[[float], str]): How to show a number.
+    RETURNS (str): The score, or a dash where the row has none of what it is of: true
+        entities or, for precision, entities that were found.
+    """
+    # Modes count pairs.
+    is_of_nothing = row.get(_SCORED[key]) == 0
+    return _NO_SCORE if is_of_nothing else show(row[key])
 
 
 def whole_percent(value: float) -> str:

@@ -75,7 +75,9 @@ class Intervals:
     """Where the scores of some documents lie.
 
     precision, recall, f_score (Optional[Interval]): Where each lies; None where at most
-        one document has anything to score, which does not tell how much is chance.
+        one document has anything to score, which does not tell how much is chance. That
+        of F is None, too, where the reference has no entities: F is 0 whatever is
+        found.
     """
 
     precision: Optional[Interval]
@@ -87,17 +89,18 @@ class Intervals:
 class Comparison:
     """The F of one pipeline against that of another, on the same documents.
 
-    difference (float): The F of the one less that of the other.
+    difference (Optional[float]): The F of the one less that of the other. None where
+        the reference has no entities: both are 0 whatever is found.
     interval (Optional[Interval]): Where that difference lies, by paired bootstrap.
     p_value (Optional[float]): How often a difference at least this large, in either
         direction, arises if for each document it is left to chance which of the two
         pipelines its entities are attributed to.
 
     With entities in one document or none, it cannot be said what is chance, and the
-    last two are None.
+    last two are None. So they are where the difference is.
     """
 
-    difference: float
+    difference: Optional[float]
     interval: Optional[Interval]
     p_value: Optional[float]
 
@@ -192,7 +195,7 @@ def _find_intervals(counts: Ints, totals: Floats) -> Intervals:
     return Intervals(
         precision=find(precisions, _FOUND),
         recall=find(recalls, _GOLD),
-        f_score=find(f_scores, _GOLD, _FOUND),
+        f_score=find(f_scores, _GOLD, _FOUND) if counts[:, _GOLD].any() else None,
     )
 
 
@@ -208,6 +211,8 @@ def _compare(
     gained (Floats): `(samples, 3)`, what the one gains where some change sides.
     """
     whole, other_whole = one.sum(axis=0), other.sum(axis=0)
+    if not whole[_GOLD] and not other_whole[_GOLD]:
+        return Comparison(None, None, None)
     observed = float(_difference(whole, other_whole))
     if not _tells_of_chance(np.hstack((one, other))):
         return Comparison(observed, None, None)

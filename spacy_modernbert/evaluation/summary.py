@@ -172,7 +172,8 @@ def summarize_comparison(
     others (Sequence[ScoredDoc]): The same, with what the other found.
     resampling (Resampling): How to test.
     RETURNS (Dict[str, Any]): The scores of the other, the difference overall and by
-        label, and in how many documents which of the two is better.
+        label, in how many documents there are entities, true ones or found ones, and in
+        how many which of the two is better.
     """
     labels = list_labels([*docs, *others])
     ones, theirs = (_count_each(each, labels) for each in (docs, others))
@@ -180,17 +181,21 @@ def summarize_comparison(
         list(map(to_array, ones)), list(map(to_array, theirs)), resampling
     )
     one, other = ones[0], theirs[0]
+    pairs = list(zip(one, other, strict=True))
     return {
         "other": sum(other, Counts()).to_dict(),
         **overall.to_dict(),
-        "documents_better": sum(
-            _rank(a) > _rank(b) for a, b in zip(one, other, strict=True)
-        ),
-        "documents_worse": sum(
-            _rank(a) < _rank(b) for a, b in zip(one, other, strict=True)
-        ),
+        "documents_scored": sum(a + b != Counts() for a, b in pairs),
+        "documents_better": sum(_rank(a) > _rank(b) for a, b in pairs),
+        "documents_worse": sum(_rank(a) < _rank(b) for a, b in pairs),
         "labels": {
-            label: comparison.to_dict()
-            for label, comparison in zip(labels, by_label, strict=True)
+            label: {
+                **comparison.to_dict(),
+                "found": sum(each.found for each in mine),
+                "other_found": sum(each.found for each in their),
+            }
+            for label, comparison, mine, their in zip(
+                labels, by_label, ones[1:], theirs[1:], strict=True
+            )
         },
     }

@@ -17,8 +17,8 @@ from spacy_modernbert.cli.evaluate import (
     load,
     predict,
     score_as_spacy,
-    score_docs,
 )
+from spacy_modernbert.evaluation.documents import read_examples
 
 from ..commands import done, failed, invoke
 from ..pipelines import (
@@ -381,6 +381,36 @@ def test_a_comparison_by_one_document(ruler, tmp_path):
     )
 
 
+def test_entities_that_are_found_and_never_true(ruler, tmp_path):
+    """Nothing is told of how well: spaCy's score of nothing is 0."""
+    data = write_docs(tmp_path / "a.spacy", *[(["Ann", "Bob"], "PLACE")] * 2)
+    result = run(ruler, data, "--samples", 2)
+    done(result)
+    rows = [line.split() for line in result.output.splitlines()]
+    assert ["PERSON", "0", "2", "0.00", "–", "–"] in rows
+    assert ["PLACE", "2", "0", "–", "0.00", "0.00"] in [row[:6] for row in rows]
+    docs = []
+    for words in (["Ann"], ["Bob"], ["Ann"]):
+        docs.append(Doc(spacy.blank("en").vocab, words=words))
+        docs[-1].set_ents([], default="outside")
+    DocBin(docs=docs, attrs=["ENT_IOB", "ENT_TYPE"]).to_disk(data)
+    found = done(run(ruler, data, "--compare", ruler, "--samples", 2))
+    told = f"Against {ruler}, which finds 2. There are no true entities."
+    assert told in " ".join(found.split())
+
+
+def test_a_comparison_by_few_documents(ruler, tmp_path):
+    """Those that have no entities do not tell of chance."""
+    docs = [(["Ann", "goes"], "PERSON")] * 3 + [(["Bob"], "PERSON")] * 20
+    data = write_docs(tmp_path / "a.spacy", *docs)
+    found = done(run(ruler, data, "--compare", ruler, "--samples", 2))
+    told = "Of 3 documents, neither the interval nor p says much."
+    assert told in " ".join(found.split())
+    data = write_docs(tmp_path / "b.spacy", *docs[:3] * 4)
+    found = done(run(ruler, data, "--compare", ruler, "--samples", 2))
+    assert "They differ in 0 documents, of which p says little." in found
+
+
 def test_the_home_folder(ruler, tmp_path, monkeypatch):
     """Which a shell fills in, but not in `--compare=~/pipeline`."""
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -541,11 +571,15 @@ def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
             token.is_sent_start = True
         return doc
 
-    wanted = score_docs(predict(load(pipeline), data))
+    def score(folder):
+        prediction = predict(load(folder), data)
+        return read_examples(prediction.examples, prediction.distances)
+
+    wanted = score(pipeline)
     Language.component("break_everywhere", func=break_everywhere)
     nlp.add_pipe("break_everywhere")
     nlp.to_disk(tmp_path / "behind")
-    found = score_docs(predict(load(tmp_path / "behind"), data))
+    found = score(tmp_path / "behind")
     for doc, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(doc.distances, other.distances)
         assert doc.matches == other.matches
@@ -553,7 +587,7 @@ def test_cuts_are_those_that_the_encoder_made(pipeline, data, tmp_path):
     nlp.remove_pipe("break_everywhere")
     nlp.add_pipe("break_everywhere", first=True)
     nlp.to_disk(tmp_path / "before")
-    others = score_docs(predict(load(tmp_path / "before"), data))
+    others = score(tmp_path / "before")
     assert any(
         (doc.distances != other.distances).any()
         for doc, other in zip(others, wanted, strict=True)

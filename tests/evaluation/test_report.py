@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -13,6 +14,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from spacy_modernbert.evaluation.documents import read_examples
+from spacy_modernbert.evaluation.matching import Match
 from spacy_modernbert.evaluation.report import (
     breakable,
     chance,
@@ -259,16 +261,25 @@ SHOW_ALL = """
 """
 
 
+FEW = Resampling(samples=20)
+
+
+def find_nothing(docs):
+    """The same documents, as of a pipeline that finds no entities."""
+    return [
+        replace(doc, matches=tuple(Match(mention, None) for mention in doc.gold))
+        for doc in docs
+    ]
+
+
 def make_data(docs, **changes):
-    few = Resampling(samples=20)
-    others = [score("u v w x", [(0, 1, "A")], [], doc.id) for doc in docs]
     return {
         "command": "python -m spacy modernbert evaluate <pipeline> data.spacy",
         "pipeline": "<pipeline>",
         "data": "data.spacy",
         "versions": {"spacy": "3.8"},
         "window": {"window": 8192, "overlap": 512},
-        **summarize(docs, few, {"u": {"A"}}),
+        **summarize(docs, FEW, {"u": {"A"}}),
         "learning_curve": [
             {"step": 0, "score": 0.1, "loss": 5.0},
             {"step": 10, "score": 0.5, "loss": 1.0},
@@ -276,7 +287,7 @@ def make_data(docs, **changes):
         "performance": {"ents_f": 0.25},
         "comparison": {
             "pipeline": "other",
-            **summarize_comparison(docs, others, few),
+            **summarize_comparison(docs, find_nothing(docs), FEW),
         },
         **changes,
     }
@@ -418,6 +429,41 @@ def test_a_comparison_by_few_documents(docs):
     assert told in render_report(make_data(docs), docs)
     enough = [*docs, *docs, *docs, *docs]
     assert "says much" not in render_report(make_data(enough), enough)
+    # What has no entities does not count, nor what both find.
+    nothing = score("u v w x", [], [], "nothing")
+    alike = score("u v w x", [(0, 1, "A")], [(0, 1, "A")], "alike")
+    for more, few in (
+        (nothing, told),
+        (alike, "They differ in 2 documents, of which p says little."),
+    ):
+        many = [*docs, *[more] * 9]
+        data = make_data(many)
+        others = [*find_nothing(docs), *[more] * 9]
+        data["comparison"].update(summarize_comparison(many, others, FEW))
+        assert few in render_report(data, many)
+
+
+def test_a_label_that_is_never_true():
+    """Nothing is told of how well it is found, and how often it is, of both."""
+    docs = [score("u v w", [(1, 2, "B")], [(0, 1, "A"), (1, 2, "B")]) for _ in "ab"]
+    html = render_report(make_data(docs), docs)
+    row, *_ = re.findall(r'<th scope="row" title="A".*?</tr>', html, re.DOTALL)
+    cells = re.findall(r'<td class="n[^>]*>([^<]*)<', row)
+    assert cells == ["0", "2", "0.0", "–", "–"] and 'class="range"' not in row
+    compared = html[html.index("Against other") :]
+    assert 'colspan="3">no true ones; found 2, by the other 0</td>' in compared
+    # Nor of a slice.
+    (row,) = re.findall(r"<th[^>]*>seen in training<.*?</tr>", html, re.DOTALL)
+    cells = re.findall(r'<td class="n[^>]*>([^<]*)<', row)
+    assert cells == ["2", "0", "2", "0.0", "–", "–"]
+
+
+def test_a_reference_without_entities():
+    docs = [score("u v w", [], [(0, 1, "A"), (1, 2, "B")]) for _ in "ab"]
+    html = render_report(make_data(docs), docs)
+    assert "There are no true entities. 4 were found, and 0 by the other." in html
+    tiles = re.findall(r'<div class="value">(.*?)</div>', html)
+    assert tiles == ["–", "0.0", "–", "0"]
 
 
 def test_matrix():

@@ -65,7 +65,8 @@ def test_intervals(docs):
         scores = [0.0, *(getattr(doc, name) for doc in docs)]
         assert 0 <= interval.low <= interval.high <= max(scores) + 1e-9
     scores = [doc.f_score for doc in docs if doc.gold or doc.found]
-    assert (intervals.f_score is None) == (len(scores) < 2)
+    told = len(scores) > 1 and any(doc.gold for doc in docs)
+    assert (intervals.f_score is not None) == told
     if intervals.f_score and len(scores) == len(docs):
         assert intervals.f_score.low >= min(scores) - 1e-9
 
@@ -163,13 +164,20 @@ def test_comparing_a_label_of_one_document():
         to_array([each, *nothing]) for each in (Counts(5, 5, 5), Counts(0, 5))
     )
     assert compare_two(one, other) == Comparison(1.0, None, None)
-    assert compare_two(to_array(nothing), to_array(nothing)) == Comparison(
-        0, None, None
-    )
     # Here, the other found something in a second one.
     other[3] = [0, 0, 2]
     found = compare_two(one, other)
     assert found.interval == Interval(0.0, 1.0) and found.p_value > 0.1
+
+
+def test_a_label_that_the_reference_does_not_have():
+    """F is 0, whether one of them is found in its place, or a hundred."""
+    one, other = (to_array([Counts(0, 0, n)] * 20) for n in (1, 9))
+    assert compare_two(one, other) == Comparison(None, None, None)
+    intervals = intervals_of(one)
+    assert intervals.f_score is None and intervals.precision == Interval(0.0, 0.0)
+    nothing = to_array([Counts()] * 20)
+    assert compare_two(nothing, nothing) == Comparison(None, None, None)
 
 
 def test_randomization_by_hand():
@@ -192,13 +200,16 @@ def test_comparisons_are_of_both_sides(docs, others):
     n = min(len(docs), len(others))
     one, other = to_array(docs[:n]), to_array(others[:n])
     forth, back = compare_two(one, other), compare_two(other, one)
+    if not any(doc.gold for doc in (*docs[:n], *others[:n])):
+        assert forth == back == Comparison(None, None, None)
+        return
     assert forth.difference == pytest.approx(-back.difference)
     assert forth.p_value == back.p_value
     told = np.count_nonzero(np.hstack((one, other)).any(axis=1)) > 1
     assert (forth.p_value is not None) == (forth.interval is not None) == told
     if told:
         assert 1 / 301 <= forth.p_value <= 1
-    told = np.count_nonzero(one.any(axis=1)) > 1
+    told = np.count_nonzero(one.any(axis=1)) > 1 and one[:, 1].any()
     assert compare_two(one, one).p_value == (1.0 if told else None)
 
 

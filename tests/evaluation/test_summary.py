@@ -67,6 +67,9 @@ def test_comparison():
     assert (comparison["documents_better"], comparison["documents_worse"]) == (2, 0)
     assert comparison["labels"]["A"]["difference"] == 0.0
     assert comparison["labels"]["B"]["difference"] == 0.5
+    assert comparison["documents_scored"] == 3
+    found = [comparison["labels"]["B"][key] for key in ("found", "other_found")]
+    assert found == [3, 1]
 
 
 def test_the_better_of_two_documents_without_entities():
