@@ -1,6 +1,7 @@
 """Documents as HTML: displaCy's view of entities, where right and wrong ones differ."""
 
 import json
+import re
 import unicodedata
 from bisect import bisect_right
 from html import escape
@@ -29,6 +30,10 @@ CLASSES: Dict[Kind, str] = {kind: f"k{i}" for i, kind in enumerate(Kind)}
 # a block out only when it comes into view.
 _CHUNK = 3000
 
+# What to cut after: from so many characters on, from twice as many on, and from three
+# times as many on. Not every language has spaces.
+_CUTS = (re.compile("\n"), re.compile("[\n 。！？]"), re.compile("(?s:.)"))
+
 # What HTML calls a language that is not known. spaCy has a code for it, and would have
 # all of it read from the left.
 ANY_LANGUAGE = ""
@@ -36,6 +41,9 @@ _MULTI_LANGUAGE = "xx"
 
 # Unicode's classes of the characters that have a direction of their own.
 _STRONG = {"L": "ltr", "R": "rtl", "AL": "rtl"}
+
+# A line that ends in an entity: the style shows the sign of it.
+_LINE_END = "<b></b><br>"
 
 _MARK = '<mark class="e {kinds}" data-m="{matches}" tabindex="-1">{text}{tags}</mark>'
 # By its role, the title is what is read out instead of the sign.
@@ -48,7 +56,8 @@ def render_doc(doc: ScoredDoc) -> List[str]:
     Each entity is a `mark`, with a sign and a label for what became of it. Entities
     that overlap are one `mark`. In it, a true entity is in a `u`, and one that was
     found is between an empty `i` and an empty `s`, which the style turns into brackets.
-    The attribute `data-m` lists the matches in it, as JSON: see `describe_match`.
+    An empty `b` is where a line ends, of which the style makes a sign, too. The
+    attribute `data-m` lists the matches in it, as JSON: see `describe_match`.
 
     doc (ScoredDoc): The document.
     RETURNS (List[str]): Its HTML, in blocks of about the same length.
@@ -153,19 +162,24 @@ def explain(doc: Doc, match: Match) -> str:
 def _inner(doc: Doc, text: str, group: Sequence[Match], start: int, end: int) -> str:
     """The text of a mark. Where spans differ, with elements that tell them apart."""
     if len(group) == 1 and group[0].kind not in (Kind.BOUNDARY, Kind.BOTH):
-        return escape(text[start:end])
+        return _escape(text[start:end])
     gold = [_chars(doc, each.gold) for each in group if each.gold]
     found = [_chars(doc, each.found) for each in group if each.found]
     bounds = sorted({start, end, *(at for span in (*gold, *found) for at in span)})
     parts = []
     for low, high in pairwise(bounds):
-        part = escape(text[low:high])
+        part = _escape(text[low:high])
         if any(s <= low and high <= e for s, e in gold):
             part = f"<u>{part}</u>"
         opening = "<i></i>" * sum(s == low for s, _ in found)
         closing = "<s></s>" * sum(e == high for _, e in found)
         parts.append(f"{opening}{part}{closing}")
     return "".join(parts)
+
+
+def _escape(text: str) -> str:
+    """RETURNS (str): A text as HTML, in which its lines are seen."""
+    return escape(text).replace("\n", _LINE_END)
 
 
 def _chars(doc: Doc, mention: Mention) -> Tuple[int, int]:
@@ -177,7 +191,7 @@ def _chunks(
     text: str, entities: Sequence[Dict]
 ) -> Iterator[Tuple[int, int, Sequence[Dict]]]:
     """Cut a text at line ends that are in no entity; in a long text without them, after
-    a space.
+    a space or the stop of a sentence that no space follows, or anywhere.
 
     text (str): The text.
     entities (Sequence[Dict]): What is marked in it, in order. No two overlap.
@@ -199,11 +213,10 @@ def _chunks(
 
 
 def _next_cut(text: str, at: int, is_inside: Callable[[int], bool]) -> int:
-    spaced = at + _CHUNK
-    while True:
-        found = text.find("\n", at, spaced) + 1 or text.find(" ", max(at, spaced)) + 1
-        if not found:
-            return len(text)
-        if not is_inside(found):
-            return found
-        at = found
+    for i, cut in enumerate(_CUTS, start=1):
+        end = at + _CHUNK if i < len(_CUTS) else len(text)
+        for found in cut.finditer(text, at, end):
+            if not is_inside(found.end()):
+                return found.end()
+        at = end
+    return len(text)

@@ -23,7 +23,7 @@ from spacy_modernbert.evaluation.highlight import (
 )
 from spacy_modernbert.evaluation.matching import Kind
 
-from .toys import examples_st, make_example, score
+from .toys import NLP, examples_st, make_example, score
 
 
 class Text(HTMLParser):
@@ -133,6 +133,39 @@ def test_long_documents_without_line_ends_come_in_blocks():
     assert len(blocks) > 3
     assert visible("".join(blocks)) == doc.doc.text.strip()
     assert sum(len(Text(block).marks) for block in blocks) == len(ents)
+
+
+@pytest.mark.parametrize("stop", "。あ")
+def test_long_documents_without_spaces_come_in_blocks(stop):
+    """They are cut behind sentences or, where there are none, anywhere but in what is
+    marked."""
+    words = ["文" * 9, "名" * 5, stop] * 4000
+    docs = [Doc(NLP.vocab, words=words, spaces=[False] * len(words)) for _ in "ab"]
+    for doc in docs:
+        doc.ents = [Span(doc, 3 * i, 3 * i + 2, "X") for i in range(4000)]
+    (scored,) = read_examples([Example(*docs)])
+    blocks = render_doc(scored)
+    texts = [visible(block) for block in blocks]
+    assert len(blocks) > 5 and "".join(texts) == docs[0].text
+    assert sum(len(Text(block).marks) for block in blocks) == 4000
+    assert max(map(len, texts)) < 10_000
+    if stop == "。":
+        assert all(text.endswith(stop) for text in texts)
+
+
+def test_a_long_document_with_a_space_at_its_end_comes_in_blocks():
+    (doc,) = read_examples([make_example(["文" * 50_000, "x"], [], [])])
+    assert len(render_doc(doc)) > 5
+
+
+def test_lines_within_an_entity_are_seen():
+    words = ["New", "\n", "York", "\n"]
+    (doc,) = read_examples([make_example(words, [(0, 3, "GPE")], [(0, 2, "GPE")])])
+    (html,) = render_doc(doc)
+    assert "<u> York</u>" in html and html.count("<b></b><br>") == 1
+    (doc,) = read_examples([make_example(words, [(0, 3, "GPE")], [(0, 3, "GPE")])])
+    (html,) = render_doc(doc)
+    assert "New <b></b><br> York<small" in html
 
 
 def test_blocks_take_no_time_of_each_other(monkeypatch):
