@@ -24,13 +24,11 @@ from spacy_modernbert.doc_files import read_docs
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 from spacy_modernbert.pipelines import PIPELINE_CONFIG, find_encoder_blocks
 
-from .figures import write_figures
+from .figures import RESULTS, write_figures
 from .markdown import make_table
 
 Quantization = Optional[Dict[str, int]]
 Entities = Set[Tuple[int, int, str]]
-
-RESULTS = Path("metrics/benchmarks")
 
 GROUP = {"group_size": 64}
 VARIANTS: List[Tuple[str, str, Quantization]] = [

@@ -6,8 +6,8 @@ Token vectors are drawn at random and given, so that no encoder is timed: the ro
 "from vectors" are all that `modernbert_ner` does between the encoder and the entities,
 the rows "from hidden" leave out the layer that makes 64 numbers of a token vector. One
 thread, one process, medians; before anything is timed, both have to find the same
-entities. Writes `benchmarks/decoder.json`; or with `--output`, such as
-`results/MACHINE/decoder.json`, from where `python -m benchmarks targets` takes it.
+entities. Prints a table and writes it as JSON, by default to where `python -m
+benchmarks targets` looks for it.
 """
 
 from . import one_thread  # noqa: F401
@@ -31,10 +31,9 @@ from wasabi import msg
 from spacy_modernbert import decoder
 from spacy_modernbert.components import ModernBertNER
 
-from .figures import write_figures
+from .figures import output_option, write_figures
 from .recognizer import calibrate, draw_weights
 
-RESULTS = Path(__file__).parent / "decoder.json"
 WIDTH = 768
 HIDDEN_WIDTH = 64
 PIECES = 2
@@ -48,7 +47,10 @@ SHAPE = {
 
 
 def main(
-    n_docs: int = 4, length: int = 5000, repeats: int = 9, output: Path = RESULTS
+    n_docs: int = 4,
+    length: int = 5000,
+    repeats: int = 9,
+    output: Path = output_option("decoder.json"),  # noqa: B008
 ) -> None:
     """Time both for 1, 6 and 18 labels, print a table and write the results."""
     rows = [
@@ -58,8 +60,8 @@ def main(
     ]
     write_figures(
         output,
-        "python -m benchmarks.decoder"
-        + ("" if output == RESULTS else " --output OUTPUT"),
+        f"python -m benchmarks.decoder --n-docs {n_docs} --length {length} "
+        f"--repeats {repeats}",
         workload={
             "docs": n_docs,
             "tokens": n_docs * length,

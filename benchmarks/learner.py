@@ -5,7 +5,7 @@
 Token vectors are drawn at random and given, so that no encoder is timed: this is all
 that `modernbert_ner` does in a step of training beside its encoder, without that of the
 optimizer. One thread, one process, medians; before anything is timed, both have to find
-the same loss. Writes `benchmarks/learner.json`.
+the same loss. Prints a table and writes it as JSON.
 """
 
 from . import one_thread  # noqa: F401
@@ -26,20 +26,25 @@ from wasabi import msg
 from spacy_modernbert.components import ModernBertNER
 
 from .decoder import SHAPE, make_docs, make_pipe, timed
-from .figures import write_figures
+from .figures import output_option, write_figures
 from .recognizer import IN_ENTITIES
 
-RESULTS = Path(__file__).parent / "learner.json"
 # Tokens of an entity.
 LENGTH = 2
 
 
-def main(n_docs: int = 3, length: int = 5000, repeats: int = 5) -> None:
+def main(
+    n_docs: int = 3,
+    length: int = 5000,
+    repeats: int = 5,
+    output: Path = output_option("learner.json"),  # noqa: B008
+) -> None:
     """Time both for 1, 6 and 18 labels, print a table and write the results."""
     rows = [measure(n_labels, n_docs, length, repeats) for n_labels in (1, 6, 18)]
     write_figures(
-        RESULTS,
-        "python -m benchmarks.learner",
+        output,
+        f"python -m benchmarks.learner --n-docs {n_docs} --length {length} "
+        f"--repeats {repeats}",
         workload={
             "docs": n_docs,
             "tokens": n_docs * length,
@@ -58,7 +63,7 @@ def main(n_docs: int = 3, length: int = 5000, repeats: int = 5) -> None:
         aligns=["r"] * len(rows[0]),
         divider=True,
     )
-    msg.good(f"Wrote {RESULTS}")
+    msg.good(f"Wrote {output}")
 
 
 def measure(n_labels: int, n_docs: int, length: int, repeats: int) -> Dict[str, Any]:

@@ -4,8 +4,8 @@
     python -m benchmarks.mlx --base      # the shape of ModernBERT-base: on a Mac
 
 Random weights. Each pair is timed in turns in one process, medians. Prints Markdown,
-and writes `benchmarks/mlx.json` with the machine and the versions. MLX's Linux wheel
-multiplies matrices at 2 GFLOP/s: there, only the ratios tell anything.
+and writes JSON with the machine and the versions. MLX's Linux wheel multiplies matrices
+at 2 GFLOP/s: there, only the ratios tell anything.
 """
 
 import time
@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 import mlx.core as mx
 import numpy as np
 import typer
+from wasabi import msg
 
 from spacy_modernbert.encoder import mlx_model
 from spacy_modernbert.encoder.availability import find_memory, look_for
@@ -26,10 +27,9 @@ from spacy_modernbert.encoder.mlx_encoder import MLXEncoder
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
-from .figures import write_figures
+from .figures import output_option, write_figures
 from .markdown import make_table
 
-RESULTS = Path(__file__).parent / "mlx.json"
 SMALL = ModernBertConfig.from_dict(
     {
         "model_type": "modernbert",
@@ -45,7 +45,11 @@ LENGTHS = (512, 1024, 2048, 4096)
 RAGGED = (40, 60, 80, 100, 120, 160, 265, 512)  # 8 documents, 1,337 of 4,096 padded
 
 
-def main(base: bool = False, repeats: int = 3) -> None:
+def main(
+    base: bool = False,
+    repeats: int = 3,
+    output: Path = output_option("mlx.json"),  # noqa: B008
+) -> None:
     """Measure, print Markdown and write the results."""
     config = ModernBertConfig() if base else SMALL
     on_gpu = mx.default_device().type == mx.gpu
@@ -66,10 +70,11 @@ def main(base: bool = False, repeats: int = 3) -> None:
     if base or on_gpu:
         results["wordpieces_per_second"] = measure_speed(config, repeats)
     command = f"python -m benchmarks.mlx --repeats {repeats}{' --base' * base}"
-    write_figures(RESULTS, command, **results)
+    write_figures(output, command, **results)
     _print_table(results["saved"])
     _print_table([results["peak_mb_of_sliding_layers"]])
     _print_table(results.get("wordpieces_per_second", []))
+    msg.good(f"Wrote {output}")
 
 
 def measure_windows(config: ModernBertConfig, repeats: int) -> Dict[str, Any]:

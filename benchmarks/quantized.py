@@ -4,7 +4,7 @@
 
 `assets/modernbert-mini` (or `--model FOLDER`) is converted as by `modernbert convert`,
 and compared as there: by the hidden states of some text, and of random wordpieces.
-Prints a table and writes `benchmarks/quantized.json`.
+Prints a table and writes it as JSON.
 """
 
 from dataclasses import asdict
@@ -23,9 +23,8 @@ from spacy_modernbert.cli.convert import (
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.encoder.quantize import Scheme
 
-from .figures import write_figures
+from .figures import output_option, write_figures
 
-RESULTS = Path(__file__).parent / "quantized.json"
 GROUP_SIZE = 64
 
 
@@ -36,13 +35,14 @@ def main(
         exists=True,
         file_okay=False,
     ),
+    output: Path = output_option("quantized.json"),  # noqa: B008
 ) -> None:
     """Measure 8 and 4 bits, print a table and write the results."""
     rows = [measure(model, Scheme(bits, GROUP_SIZE)) for bits in (8, 4)]
-    write_figures(RESULTS, f"python -m benchmarks.quantized --model {model}", rows=rows)
+    write_figures(output, f"python -m benchmarks.quantized --model {model}", rows=rows)
     names = list(rows[0])
     msg.table([[f"{row[name]:.5g}" for name in names] for row in rows], header=names)
-    msg.good(f"Wrote {RESULTS}")
+    msg.good(f"Wrote {output}")
 
 
 def measure(model: Path, scheme: Scheme) -> Dict[str, Any]:

@@ -7,7 +7,7 @@
 An encoder that answers at once, with numbers drawn beforehand, stands in for a real
 one; everything else is as it is for users: texts in, Docs with entities out, one
 thread. The times of the stages are those of the median run. The first run
-shows what a text with words never seen before costs. Writes `benchmarks/stages.json`.
+shows what a text with words never seen before costs. Prints a table and writes JSON.
 """
 
 from . import one_thread  # noqa: F401
@@ -39,12 +39,11 @@ from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.layers import encode, plan, tok2vec
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
-from .figures import write_figures
+from .figures import output_option, write_figures
 from .markdown import make_table
 from .pipelines.fake import make_instant
 from .recognizer import calibrate, draw_weights, share_in_entities
 
-RESULTS = Path(__file__).parent / "stages.json"
 WIDTH = 768
 LABELS = (6, 18)
 
@@ -54,13 +53,19 @@ CORPUS = typer.Argument(
 TOKENIZER = typer.Option(..., help="A tokenizer.json", exists=True, dir_okay=False)
 
 
-def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -> None:
+def main(
+    corpus: Path = CORPUS,
+    tokenizer: Path = TOKENIZER,
+    repeats: int = 5,
+    output: Path = output_option("stages.json"),  # noqa: B008
+) -> None:
     """Time the stages for 6 and 18 labels, print a table and write the results."""
     texts = read_texts(corpus)
     rows = [measure(texts, tokenizer, n_labels, repeats) for n_labels in LABELS]
     write_figures(
-        RESULTS,
-        f"python -m benchmarks.stages {corpus} --tokenizer {tokenizer}",
+        output,
+        f"python -m benchmarks.stages {corpus} --tokenizer {tokenizer} "
+        f"--repeats {repeats}",
         workload={
             "corpus": corpus.name,
             "docs": len(texts),
@@ -72,7 +77,7 @@ def main(corpus: Path = CORPUS, tokenizer: Path = TOKENIZER, repeats: int = 5) -
         runs=rows,
     )
     print(to_markdown(rows))
-    msg.good(f"Wrote {RESULTS}")
+    msg.good(f"Wrote {output}")
 
 
 def to_markdown(rows: List[Dict[str, Any]]) -> str:

@@ -148,8 +148,8 @@ def int8_gain(parts: Parts) -> Found:
 
 def decoded_tokens(parts: Parts) -> Found:
     """RETURNS (Found): What `python -m benchmarks.decoder` found for 6 labels: beside
-    the other parts, or else where it writes by default, if that was on the processor
-    that the other parts are of.
+    the other parts, or else in what comes with the project, if that was on the
+    processor that the other parts are of.
     """
     path = Path(__file__).with_name("decoder.json")
     results = parts.get("decoder")
