@@ -215,7 +215,10 @@ def embeddings(context: typer.Context) -> None:
 def targets(context: typer.Context) -> None:
     """The targets of the package, and whether the results reach them."""
     session: Session = context.obj
-    print(write_targets(session.output))
+    try:
+        print(write_targets(session.output))
+    except ValueError as error:
+        msg.fail(str(error), exits=1)
 
 
 @app.command("all")

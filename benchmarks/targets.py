@@ -43,6 +43,7 @@ def write_targets(folder: Path) -> str:
 
     folder (Path): With the JSON of parts.
     RETURNS (str): A table, which is also written to `targets.md` there.
+    RAISES (ValueError): If the parts are of several machines or numbers of threads.
     """
     parts = {
         path.stem: json.loads(path.read_text(encoding="utf8"))
@@ -51,7 +52,8 @@ def write_targets(folder: Path) -> str:
     lines = [
         "# Targets",
         "",
-        "2 threads, base shape; where a line says nothing else, on the CPU. Ours is",
+        f"{_name_threads(parts)}base shape; where a line says nothing else, on the "
+        "CPU. Ours is",
         "the quickest of the backends that were measured, in the precision that a line",
         "names; if it names none, in float32 or bfloat16.",
         "",
@@ -64,6 +66,39 @@ def write_targets(folder: Path) -> str:
     text = "\n".join(lines) + "\n"
     write_text(folder / "targets.md", text)
     return text
+
+
+def _name_threads(parts: Parts) -> str:
+    """RETURNS (str): How many threads the parts had, `host` left out, which has one, as
+    its lines say. Empty if there are no parts.
+    RAISES (ValueError): If they differ, or the parts are of several machines.
+    """
+    # Of other files, and of other shapes, no figure is looked up.
+    made = {
+        name: part
+        for name, part in parts.items()
+        if "-base-" in name and "settings" in part
+    }
+    machines = [part["machine"] for part in made.values()]
+    threads = {
+        part["settings"]["threads"]
+        for name, part in made.items()
+        if not name.startswith("host-")
+    }
+    if len(threads) > 1 or not all(is_alike(machines[0], each) for each in machines):
+        lines = [f"{name}: {_name_run(part)}" for name, part in made.items()]
+        raise ValueError(
+            "These are not of one machine, or of one number of threads. Give each a "
+            "folder of its own: --output.\n" + "\n".join(lines)
+        )
+    return "".join(f"{n} threads, " for n in threads)
+
+
+def _name_run(part: Dict[str, Any]) -> str:
+    """RETURNS (str): The machine and the threads of a part."""
+    machine = part["machine"]
+    names = " ".join([machine["processor"], *machine["flags"]])
+    return f"{names}, {part['settings']['threads']} threads"
 
 
 def _describe(target: Target, found: Found) -> List[str]:

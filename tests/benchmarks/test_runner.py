@@ -16,7 +16,7 @@ from benchmarks.rounds import Patience, run_rounds
 from benchmarks.session import Session
 from spacy_modernbert.encoder.backend import BACKEND_VARIABLE
 
-from ..commands import done, invoke
+from ..commands import done, failed, invoke
 from ..util import ROOT, make_checkpoint
 
 REFERENCE = Peer("reference", OURS)  # transformers is slow to import
@@ -212,6 +212,32 @@ def test_targets_that_were_not_measured_say_so(tmp_path: Path) -> None:
     assert any("not measured yet" in line for line in lines)
     # A figure is of the quickest backend, which need not be the one that auto takes.
     assert not [line for line in lines if "auto" in line]
+
+
+def write_parts(folder: Path, **threads: int) -> None:
+    """Parts that found nothing, by their names and threads."""
+    machine = {"flags": [], "processor": "one"}
+    for name, n in threads.items():
+        part = {"machine": machine, "settings": {"threads": n}, "sections": []}
+        (folder / f"{name}-base-cpu.json").write_text(json.dumps(part))
+
+
+def test_targets_name_the_threads_of_the_parts(tmp_path: Path) -> None:
+    write_parts(tmp_path, encoder=4, training=4, host=1)
+    done(invoke("--output", tmp_path, "targets", app=app))
+    assert "\n4 threads, base shape" in (tmp_path / "targets.md").read_text()
+
+
+def test_targets_are_of_one_machine_and_number_of_threads(tmp_path: Path) -> None:
+    write_parts(tmp_path, encoder=4, training=2)
+    found = failed(invoke("--output", tmp_path, "targets", app=app))
+    assert "folder of its own" in found and "training-base-cpu: one, 2 threads" in found
+    write_parts(tmp_path, training=4)
+    path = tmp_path / "training-base-cpu.json"
+    path.write_text(path.read_text().replace("one", "other"))
+    found = failed(invoke("--output", tmp_path, "targets", app=app))
+    assert "training-base-cpu: other" in found
+    assert not (tmp_path / "targets.md").exists()
 
 
 def test_what_nothing_takes_by_itself_has_targets_of_its_own(tmp_path: Path) -> None:
