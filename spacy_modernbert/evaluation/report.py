@@ -168,7 +168,7 @@ def doubts(comparison: Mapping[str, Any]) -> str:
     n_differing = comparison["documents_better"] + comparison["documents_worse"]
     if n_differing < _FEW_TO_COMPARE:
         noun = "document" if n_differing == 1 else "documents"
-        return f"They differ in {n_differing} {noun}, of which p says little."
+        return f"They differ in {n_differing} {noun} only, so p says little."
     return ""
 
 

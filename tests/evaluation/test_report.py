@@ -434,7 +434,7 @@ def test_a_comparison_by_few_documents(docs):
     alike = score("u v w x", [(0, 1, "A")], [(0, 1, "A")], "alike")
     for more, few in (
         (nothing, told),
-        (alike, "They differ in 2 documents, of which p says little."),
+        (alike, "They differ in 2 documents only, so p says little."),
     ):
         many = [*docs, *[more] * 9]
         data = make_data(many)
