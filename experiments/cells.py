@@ -23,6 +23,8 @@ class Cell:
     weights (Optional[str]): What the encoder starts from: "pretrained"; "random", as
         `modernbert encoder` makes it; "drawn", as transformers draws it, so that keys
         do not match queries; None if the recipe has no encoder.
+    trains_encoder (bool): Whether the encoder is trained, where the recipe does it, or
+        only what is above it.
     window (Optional[int]): In wordpieces; None if the recipe has windows of its own.
     budget (str): "steps": as many steps as its peers. "time": as many as fit into the
         time that the reference took. Or another of `TIMES`: a part or a multiple of the
@@ -36,6 +38,7 @@ class Cell:
 
     recipe: str
     weights: Optional[str] = "pretrained"
+    trains_encoder: bool = True
     window: Optional[int] = None
     budget: str = "steps"
     average: bool = True
@@ -45,9 +48,14 @@ class Cell:
     @property
     def variant(self) -> str:
         """RETURNS (str): What is trained, without corpus and seed."""
-        window = None if self.window is None else str(self.window)
-        average = None if self.average else "last"
-        parts = [self.recipe, self.weights, window, average, f"equal-{self.budget}"]
+        parts = [
+            self.recipe,
+            self.weights,
+            None if self.trains_encoder else "frozen",
+            None if self.window is None else str(self.window),
+            None if self.average else "last",
+            f"equal-{self.budget}",
+        ]
         return "-".join(part for part in parts if part)
 
     @property
@@ -155,8 +163,14 @@ EXPERIMENTS: Dict[str, Experiment] = {
     ),
     "lookup": Experiment(
         "Names that are explained elsewhere, up to 2,000 words away",
-        # An encoder that is not trained does not learn to look names up.
-        (*_look_up("roster"), FROZEN),
+        (
+            *_look_up("roster"),
+            # An encoder that is not trained does not learn to look names up.
+            Cell("roster", trains_encoder=False, window=8192),
+            # These two read documents in any order, and not short ones first.
+            FROZEN,
+            REFERENCE,
+        ),
         corpora=("roster",),
     ),
     "lookup-far": Experiment(

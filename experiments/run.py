@@ -284,6 +284,8 @@ def make_train_command(
         schedule = "training.optimizer.learn_rate"
         options[f"{schedule}.warmup_steps"] = round(steps * _WARMUP)
         options[f"{schedule}.total_steps"] = steps
+    if not cell.trains_encoder:
+        options["components.modernbert_ner.model.tok2vec.grad_factor"] = 0.0
     if cell.window is not None:
         options["variables.window"] = cell.window
         options["variables.overlap"] = OVERLAPS[cell.window]

@@ -107,10 +107,14 @@ def _make_table(variants: Sequence[Cell], records: Sequence[Record]) -> List[str
 
 
 def _is_of(record: Record, variant: Cell) -> bool:
-    keys = ("recipe", "weights", "window", "budget")
-    # The first records do not have it.
-    average = record.get("average", True) == variant.average
-    return average and all(record[key] == getattr(variant, key) for key in keys)
+    for key in ("recipe", "weights", "window", "budget"):
+        if record[key] != getattr(variant, key):
+            return False
+    # The first records do not have these.
+    return all(
+        record.get(key, True) == getattr(variant, key)
+        for key in ("average", "trains_encoder")
+    )
 
 
 def _group(records: Sequence[Record]) -> List[List[Record]]:
@@ -142,6 +146,7 @@ def _is_alike(one: Record, other: Record) -> bool:
 def _describe(cell: Cell, record: Record) -> List[str]:
     recipe = cell.recipe + _BUDGETS[cell.budget]
     recipe += "" if cell.average else ", last step"
+    recipe += "" if cell.trains_encoder else ", encoder not trained"
     weights = cell.weights or ""
     if cell.weights == "pretrained":
         weights += f" ({record['encoder_digest'][:6]})"

@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from spacy.util import dot_to_object
+from thinc.api import Config
 
 from benchmarks.machine import describe_machine
 from experiments import run as RUN
@@ -137,6 +139,18 @@ def test_weights_of_the_last_step(settings):
     option = command.index("--training.optimizer.use_averages")
     assert json.loads(command[option + 1]) is False
     assert replace(STOCK, average=False).name != STOCK.name
+
+
+def test_an_encoder_that_is_not_trained(settings):
+    """By a setting that the recipe has."""
+    cell = Cell("roster", trains_encoder=False, window=8192, corpus="roster")
+    command = make_train_command(cell, settings, 3, settings.work)
+    option = command.index("--components.modernbert_ner.model.tok2vec.grad_factor")
+    assert command[option + 1] == "0.0"
+    name = command[option].removeprefix("--")
+    recipe = Config().from_disk(settings.recipes / "roster.cfg", interpolate=False)
+    assert dot_to_object(recipe, name) == 1.0
+    assert cell.name != replace(cell, trains_encoder=True).name
 
 
 def test_random_weights(settings, tmp_path):
@@ -352,10 +366,11 @@ def test_the_page_has_all_seeds_and_corpora(settings, values):
         write_record(settings, cell, **asdict(cell), **values)
     (settings.results / "NOTE.md").write_text("On two cores.\n")
     page = make_page(settings.results)
-    # In each experiment that it is compared in, for two corpora.
-    n_experiments = sum(REFERENCE in each.cells for each in EXPERIMENTS.values())
+    # In each experiment that has it, for its own corpora and for any that was added.
+    having = [each for each in EXPERIMENTS.values() if REFERENCE in each.cells]
+    on_litbank = [each for each in having if "litbank" in each.corpora]
     line = "| mini | pretrained (012345) | 8,192 | 1 | 50.0 |"
-    assert page.count(line) == 2 * n_experiments == 10
+    assert page.count(line) == len(on_litbank) + len(having) == 11
     assert page.index("### litbank") < page.index("### mine")
     assert page.startswith("# Experiments\n\nOn two cores.\n\nTest documents")
 
