@@ -13,7 +13,7 @@ from spacy_modernbert.encoder import availability, backend
 from spacy_modernbert.encoder.availability import BACKENDS
 
 from .pipelines import train_ner
-from .util import make_checkpoint, skip_unless_here
+from .util import make_checkpoint, make_text, skip_unless_here, some_entities
 
 # What a user has set is for pipelines, and no test needs a model hub.
 os.environ.pop(backend.BACKEND_VARIABLE, None)
@@ -93,6 +93,7 @@ def roster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """A pipeline on disk that has learned some entities. Not to be changed."""
     nlp = train_ner(checkpoint)
+    some_entities(nlp.pipe([make_text(0)]))
     folder = tmp_path_factory.mktemp("pipelines") / "trained"
     nlp.to_disk(folder)
     return folder

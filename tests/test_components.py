@@ -333,7 +333,7 @@ def test_saved_over_itself(checkpoint, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "nlp")
     nlp = spacy.load(tmp_path / "nlp")
     nlp.to_disk(tmp_path / "nlp")
-    wanted = entities(nlp.pipe(TEXTS))
+    wanted = some_entities(nlp.pipe(TEXTS))
     assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
     examples = make_examples(nlp, 4)
     optimizer = nlp.resume_training()
@@ -530,7 +530,7 @@ def test_backend_when_loading(trained):
         nlp = spacy.load(trained, config=config)
         assert shim_of(nlp).settings.backend == "auto"
         assert settings_of(nlp) == {**settings_of(saved), "backend": "auto"}
-        assert entities(nlp.pipe(TEXTS)) == entities(saved.pipe(TEXTS))
+        assert entities(nlp.pipe(TEXTS)) == some_entities(saved.pipe(TEXTS))
 
 
 def test_wrong_settings_when_loading(trained):

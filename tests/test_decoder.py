@@ -16,7 +16,7 @@ from thinc.api import Model
 from spacy_modernbert import components
 from spacy_modernbert.components import ModernBertNER
 
-from .util import entities, make_example, make_text, require
+from .util import entities, make_example, make_text, require, some_entities
 
 require("numba", reason="The decoder is compiled with Numba.")
 
@@ -259,8 +259,7 @@ def pipelines(trained, monkeypatch):
 
 def test_trained(pipelines):
     stock, fast, calls = pipelines
-    expected = entities(stock.pipe(TEXTS))
-    assert any(expected)
+    expected = some_entities(stock.pipe(TEXTS))
     assert entities(fast.pipe(TEXTS)) == expected
     assert entities([fast(text) for text in TEXTS]) == expected
     assert len(calls) == 1 + len(TEXTS)
@@ -291,7 +290,7 @@ def test_evaluate(pipelines):
 
 def test_in_two_processes(pipelines):
     stock, fast, _ = pipelines
-    expected = entities(stock.pipe(TEXTS))
+    expected = some_entities(stock.pipe(TEXTS))
     found = entities(fast.pipe(TEXTS, n_process=2, batch_size=3))
     assert found == expected
 
@@ -308,14 +307,14 @@ def test_training_goes_on(pipelines):
             pipeline.update([example], sgd=optimizer)
         unlabelled = Example.from_dict(pipeline.make_doc(TEXTS[0]), {})
         pipeline.rehearse([unlabelled], sgd=optimizer)
-    assert entities(fast.pipe(TEXTS)) == entities(stock.pipe(TEXTS))
+    assert entities(fast.pipe(TEXTS)) == some_entities(stock.pipe(TEXTS))
 
 
 # -- With and without Numba -------------------------------------------------------
 
 
 def test_without_numba(trained, monkeypatch):
-    expected = entities(spacy.load(trained).pipe(TEXTS))
+    expected = some_entities(spacy.load(trained).pipe(TEXTS))
     monkeypatch.setitem(sys.modules, "numba", None)
     components.import_compiled.cache_clear()
     try:
@@ -328,7 +327,7 @@ def test_without_numba(trained, monkeypatch):
 @pytest.mark.parametrize("error", [OSError, ImportError])
 def test_with_a_broken_numba(error, trained, monkeypatch, tmp_path):
     """An ImportError is what it raises with a NumPy that it does not support."""
-    expected = entities(spacy.load(trained).pipe(TEXTS))
+    expected = some_entities(spacy.load(trained).pipe(TEXTS))
     script = f"raise {error.__name__}('no shared object file')"
     (tmp_path / "numba.py").write_text(script)
     monkeypatch.syspath_prepend(str(tmp_path))

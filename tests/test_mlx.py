@@ -8,7 +8,7 @@ import spacy
 from spacy.util import fix_random_seed
 
 from .pipelines import change_settings, load_with, make_nlp, start, train
-from .util import entities, make_examples, make_text, require
+from .util import entities, make_examples, make_text, require, some_entities
 
 require("mlx.core", reason="needs MLX: pip install mlx")
 
@@ -30,11 +30,11 @@ def test_a_pipeline_learns_as_on_torch(checkpoint, tmp_path, monkeypatch):
         examples = make_examples(nlp, 4, n_sentences=2)
         optimizer = start(nlp, examples)
         curves.append(train(nlp, examples, optimizer, steps=20))
-        wanted = entities(nlp.pipe(texts))
+        wanted = some_entities(nlp.pipe(texts))
         with nlp.use_params(optimizer.averages):
             averaged = entities(nlp.pipe(texts))
             nlp.to_disk(tmp_path / "averaged")
-        assert any(wanted) and entities(nlp.pipe(texts)) == wanted
+        assert entities(nlp.pipe(texts)) == wanted
         nlp.to_disk(tmp_path / "nlp")
         for name, found in (("nlp", wanted), ("averaged", averaged)):
             loaded = load_with(tmp_path / name, backend=other)
@@ -56,7 +56,7 @@ def test_a_quantized_pipeline(trained, tmp_path):
     settings = {"bits": 8, "group_size": 32}
     nlp = load_with(quantized(trained, tmp_path / "settings", settings), backend="mlx")
     texts = [make_text(seed) for seed in range(6)]
-    wanted = entities(nlp.pipe(texts))
+    wanted = some_entities(nlp.pipe(texts))
     assert wanted == entities(spacy.load(trained).pipe(texts))
     nlp.to_disk(tmp_path / "nlp")
     sizes = [

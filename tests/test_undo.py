@@ -83,13 +83,13 @@ def test_what_cannot_be_loaded(checkpoint, tmp_path, use_upper, harm):
     nlp = make(["PERSON"])
     ner = nlp.get_pipe("modernbert_ner")
     ner.add_label("LATER")
-    wanted = entities(nlp.pipe(TEXTS))
+    wanted = some_entities(nlp.pipe(TEXTS))
     labels, unseen, cfg = (
         ner.labels,
         set(ner.model.attrs["unseen_classes"]),
         {**ner.cfg},
     )
-    assert any(wanted) and unseen
+    assert unseen
     message = {
         no_vocab: "strings.json",
         no_encoder: "no such folder",
