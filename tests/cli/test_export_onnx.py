@@ -13,7 +13,7 @@ from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 
 from ..commands import done, failed, invoke, words
-from ..encoder.util import assert_near, draw_batch
+from ..encoder.util import assert_rows_near, draw_batch
 from ..pipelines import add_own_code, change_settings
 from ..util import require
 
@@ -71,7 +71,7 @@ def test_checkpoint(checkpoint, tmp_path, bits):
     if bits is None:
         np.testing.assert_allclose(found, wanted, atol=1e-4)
     else:
-        assert_near(found, wanted, 0.99)
+        assert_rows_near(found, wanted, 0.99)
         weights = (checkpoint / "model.safetensors").stat().st_size
         assert (folder / "model.onnx.data").stat().st_size < 0.3 * weights
         modes = {(folder / name).stat().st_mode for name in FILES}

@@ -27,7 +27,7 @@ from .util import (
     SHAPES,
     assert_close,
     assert_gradients_near,
-    assert_near,
+    assert_rows_near,
     cosines,
     draw,
     draw_batch,
@@ -138,7 +138,7 @@ def test_half_precision(smooth, precision):
     wanted, gradients = run_oracle(smooth, sequences, d_outs)
     encoder = load(smooth, precision=precision)
     found = encoder.encode(batch)
-    assert_near(found, np.concatenate(wanted), 0.999)
+    assert_rows_near(found, np.concatenate(wanted), 0.999)
     # So small that most of it would be 0 in float16.
     _, backprop = encoder.encode_train(batch)
     backprop(1e-6 * np.concatenate(d_outs))
@@ -303,7 +303,7 @@ def test_quantized(smooth, bits, least, group_size, precision, record_property):
     hidden, wanted = encoder.encode(PackedBatch.of(sequences)), np.concatenate(wanted)
     found = cosines(hidden, wanted)
     record_property("cosine", f"mean {found.mean():.6f}, least {found.min():.6f}")
-    assert_near(hidden, wanted, least)
+    assert_rows_near(hidden, wanted, least)
     # As by torch, with the weights that these stand for.
     if precision == "float32":
         other = mlx_encoder.MLXEncoder(encoder.config, dict(encoder.tensors()))

@@ -21,7 +21,7 @@ from .util import (
     SHAPES,
     assert_close,
     assert_hidden_states,
-    assert_near,
+    assert_rows_near,
     draw,
     draw_batch,
     hidden_states,
@@ -109,7 +109,7 @@ def test_eight_bits(oracle):
     wanted = hidden_states(model, sequences)
     encoder = load(model, "onnx", quantization={"bits": 8})
     found = encoder.encode(PackedBatch.of(sequences))
-    assert_near(found, wanted, 0.999)
+    assert_rows_near(found, wanted, 0.999)
     assert np.abs(found - wanted).max() > 1e-4  # it is quantized
     for name, tensor in state(model).items():
         np.testing.assert_array_equal(encoder.tensors()[name], tensor)
@@ -140,7 +140,7 @@ def test_eight_bits_alone_and_packed(monkeypatch, is_signed):
     alone = [encoder.encode(PackedBatch.of([each])) for each in sequences]
     np.testing.assert_allclose(packed, np.concatenate(alone), atol=1e-5)
     wanted = hidden_states(model, sequences)
-    assert_near(packed[:171], wanted[:171], 0.999)
+    assert_rows_near(packed[:171], wanted[:171], 0.999)
 
 
 def test_eight_bits_signed_and_unsigned(monkeypatch):
@@ -158,7 +158,7 @@ def test_eight_bits_signed_and_unsigned(monkeypatch):
             if parameter.ndim == 2:
                 rounded, scale = round_rows(parameter.numpy())
                 parameter.copy_(torch.from_numpy(rounded * scale))
-    assert_near(unsigned, load(model, "onnx").encode(batch), 0.9995)
+    assert_rows_near(unsigned, load(model, "onnx").encode(batch), 0.9995)
     if not multiplies_int8():
         pytest.skip("sums of int8 overflow on this processor")
     np.testing.assert_allclose(signed, unsigned, atol=1e-5)
@@ -248,7 +248,7 @@ def test_the_graph_in_float16(oracle):
     model = build_graph(config, "float16").SerializeToString()
     sequences, _ = draw([1, 65, 300])
     found = run_session(open_session(model, weights=weights), PackedBatch.of(sequences))
-    assert_near(found, hidden_states(oracle, sequences), 0.999)
+    assert_rows_near(found, hidden_states(oracle, sequences), 0.999)
 
 
 # It predicts only

@@ -23,7 +23,7 @@ from .util import (
     SHAPES,
     assert_close,
     assert_hidden_states,
-    assert_near,
+    assert_rows_near,
     cosines,
     draw,
     draw_batch,
@@ -177,7 +177,7 @@ def test_precisions(oracle, encoder, precision, hint, monkeypatch):
     other = load(oracle, "openvino", precision)
     assert other._types == ElementTypes(hint, F32, quantized=False, group_size=0)
     batch = draw_batch([1, 130, 300])
-    assert_near(other.encode(batch), encoder.encode(batch), 0.999)
+    assert_rows_near(other.encode(batch), encoder.encode(batch), 0.999)
 
 
 def test_precisions_that_are_not_there(oracle, monkeypatch):
@@ -202,7 +202,7 @@ def test_quantized(oracle, encoder, precision, amx, monkeypatch):
     other = load(oracle, "openvino", precision, quantization={"bits": 8})
     batch = draw_batch([1, 130, 300])
     found, wanted = other.encode(batch), encoder.encode(batch)
-    assert_near(found, wanted, 0.995)
+    assert_rows_near(found, wanted, 0.995)
     assert cosines(found, wanted).min() < 0.999999
     np.testing.assert_array_equal(other.copy({}).encode(batch), found)
     for name, tensor in encoder.tensors().items():
@@ -254,7 +254,7 @@ def test_activations_are_quantized(oracle):
     exact._types = replace(exact._types, group_size=0)
     batch = draw_batch([300])
     found, wanted = (each.encode(batch) for each in (grouped, exact))
-    assert_near(found, wanted, 0.995)
+    assert_rows_near(found, wanted, 0.995)
     assert cosines(found, wanted).min() < 0.999999
 
 
@@ -265,7 +265,7 @@ def test_attention_in_another_type_than_the_rest(oracle, encoder):
     other._types = replace(other._types, attention=BF16)
     batch = draw_batch([1, 130, 300])
     found, wanted = other.encode(batch), encoder.encode(batch)
-    assert_near(found, wanted, 0.999)
+    assert_rows_near(found, wanted, 0.999)
     assert cosines(found, wanted).min() < 0.999999
 
 

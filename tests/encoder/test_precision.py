@@ -25,7 +25,7 @@ from ..util import gradients_of
 from .util import (
     assert_close,
     assert_gradients_near,
-    assert_near,
+    assert_rows_near,
     draw_batch,
     draw_ids,
     load,
@@ -57,7 +57,7 @@ def test_near_float32(precision, quantization, least, biases):
     batch = draw_batch(LENGTHS)
     wanted = load(model, "cpu", "float32").encode(batch)
     found = load(model, "cpu", precision, quantization=quantization).encode(batch)
-    assert_near(found, wanted, least)
+    assert_rows_near(found, wanted, least)
     # It was indeed computed otherwise.
     assert np.abs(found - wanted).max() > 1e-4
 
@@ -68,7 +68,7 @@ def test_alone_as_packed(oracle, precision):
     sequences = [draw_ids(np.random.default_rng(i), 90 + i) for i in range(3)]
     packed = encoder.encode(PackedBatch.of(sequences))
     alone = np.concatenate([encoder.encode(PackedBatch.of([ids])) for ids in sequences])
-    assert_near(packed, alone, 0.999)
+    assert_rows_near(packed, alone, 0.999)
 
 
 class _Products(TorchDispatchMode):
@@ -100,7 +100,7 @@ def test_nothing_is_emulated(precision, biases, monkeypatch):
         dtypes.append(products.dtypes)
     assert dtypes == [{getattr(torch, precision)}, {torch.float32}]
     # Rounding tells them apart.
-    assert_near(found[1], found[0], 0.999)
+    assert_rows_near(found[1], found[0], 0.999)
 
 
 def test_nothing_is_emulated_in_training(oracle, monkeypatch):

@@ -340,7 +340,7 @@ def assert_gradients(
         assert_gradient(found[name], gradient, f"gradient of {name}")
 
 
-def assert_near(
+def assert_rows_near(
     found: np.ndarray, wanted: np.ndarray, least: float, what: str = "hidden states"
 ) -> None:
     """Of another precision: rows point in the same directions, and are as long within
@@ -366,7 +366,7 @@ def assert_gradients_near(
     assert set(found) == set(wanted)
     for name, gradient in wanted.items():
         assert found[name].shape == gradient.shape, name
-        assert_near(found[name].ravel(), gradient.ravel(), least, name)
+        assert_rows_near(found[name].ravel(), gradient.ravel(), least, name)
 
 
 def cosines(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
