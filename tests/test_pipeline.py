@@ -33,6 +33,7 @@ from .scripts import run_python, run_script, succeeded
 from .util import (
     PEOPLE,
     PLACES,
+    assert_same_gradients,
     count_passes,
     entities,
     gradients_of,
@@ -109,10 +110,7 @@ def test_gradients_add_up_until_the_update(checkpoint):
             ner.cfg["update_with_oracle_cut_size"] = 0
             nlp.update([examples[i] for i in part], sgd=False)
         found.append(gradients_of(loaded_encoder(nlp)))
-    for name, gradient in found[0].items():
-        scale = np.abs(gradient).max()
-        assert scale > 0
-        np.testing.assert_allclose(gradient, found[1][name], atol=1e-3 * scale)
+    assert_same_gradients(found[1], found[0])
 
 
 def test_averages_are_used_and_saved(checkpoint, tmp_path):
@@ -260,7 +258,7 @@ def test_a_label_that_came_in_a_memory_zone(
     nlp = spacy.load(trained)
     ner = nlp.get_pipe("modernbert_ner")
     text, label = "Anna Berg went to Oslo.", f"NEW-{then}-{is_compiled}"
-    wanted = entities([nlp(text)])
+    wanted = some_entities([nlp(text)])
     with nlp.memory_zone():
         doc = nlp.make_doc("Whoever went to Oslo.")
         doc.ents = [Span(doc, 0, 1, label=label)]

@@ -9,7 +9,7 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -310,6 +310,19 @@ def gradients_of_model(model: Model) -> Dict[str, np.ndarray]:
     """
     (layer,) = find_layers(model)
     return gradients_of(get_shim(layer).loaded.encoder)
+
+
+def assert_same_gradients(
+    found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]
+) -> None:
+    """Each within 1e-4 of its largest value, and none of them 0 throughout."""
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        largest = np.abs(gradient).max()
+        assert largest > 0, name
+        np.testing.assert_allclose(
+            found[name], gradient, rtol=0, atol=1e-4 * largest, err_msg=name
+        )
 
 
 def make_tok2vec(checkpoint: Path, **changes: Any) -> Model:
