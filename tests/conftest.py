@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
+import spacy
 import torch
 from hypothesis import settings
+from spacy.language import Language
 from thinc.api import fix_random_seed
 
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
@@ -72,6 +74,12 @@ def on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 def only_torch_installed(monkeypatch: pytest.MonkeyPatch, on_linux: None) -> None:
     """A Linux machine with torch, and none of the other libraries."""
     monkeypatch.setattr(availability, "_is_installed", lambda module: module == "torch")
+
+
+@pytest.fixture(scope="session")
+def nlp() -> Language:
+    """A pipeline of no components. Not to be changed."""
+    return spacy.blank("en")
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,16 @@ import math
 from itertools import islice
 
 import pytest
-import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.training import Example
-from spacy.util import registry
+from spacy.util import load_config_from_str, registry
 from thinc.api import compounding
 
 from spacy_modernbert.batchers import batch_by_wordpieces_v1, estimate_wordpieces
 
 from .documents.toys import TEXT, toy
 from .hub import answer_with
-
-
-@pytest.fixture(scope="module")
-def nlp():
-    return spacy.blank("en")
 
 
 def batches_of(lengths, size, buffer=None):
@@ -185,7 +179,7 @@ def test_a_tokenizer_of_the_hub(nlp, tmp_path, monkeypatch):
 )
 def test_registered(nlp, size, wanted):
     """Eight documents at a time, of 13 wordpieces each."""
-    config = spacy.util.load_config_from_str(
+    config = load_config_from_str(
         f'[batcher]\n@batchers = "spacy-modernbert.batch_by_wordpieces.v1"\n'
         f"buffer = 8\n{size}"
     )

@@ -2,11 +2,10 @@ import copy
 from unicodedata import normalize
 
 import pytest
-import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.tokens import Doc
-from spacy.util import registry
+from spacy.util import load_config_from_str, registry
 from tokenizers import Tokenizer
 
 from spacy_modernbert.span_getters import (
@@ -19,23 +18,14 @@ from spacy_modernbert.span_getters import (
 
 from .documents.toys import NAMES, TEXT, texts, toy
 from .scripts import run_script
-from .util import PUBLISHED, pickled, require, whole
+from .util import pickled, require, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore:Some tokens of a Doc")
 
 
-@pytest.fixture(scope="module")
-def nlp():
-    return spacy.blank("en")
-
-
 @pytest.fixture(scope="module", params=NAMES)
 def tokenizer(request):
-    if request.param != "published":
-        return toy(request.param)
-    if not PUBLISHED.is_dir():
-        pytest.skip("the published tokenizer is not in ../shared")
-    return type(toy("bert")).from_file(PUBLISHED)
+    return toy(request.param)
 
 
 def bounds(spans):
@@ -182,7 +172,7 @@ overlap = 8
 
 def test_registered():
     ensure_span_getters_registry()
-    config = spacy.util.load_config_from_str(CONFIG)
+    config = load_config_from_str(CONFIG)
     getter = registry.resolve(config)["get_spans"]
     assert getter == LongContextSpans(window=64, overlap=8)
 
