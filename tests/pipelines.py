@@ -28,12 +28,18 @@ def make_nlp(checkpoint: Path, lang: str = "en", **tok2vec: Any) -> Language:
     return nlp
 
 
-def blank_nlp(checkpoint: Path, use_upper: bool) -> Language:
-    """RETURNS (Language): The same, whose recognizer has an upper layer or none."""
+def blank_nlp(
+    checkpoint: Path, use_upper: bool, labels: Sequence[str] = ()
+) -> Language:
+    """RETURNS (Language): The same, whose recognizer has an upper layer or none, and
+    some labels already.
+    """
     nlp = spacy.blank("en")
     model = {"tok2vec": {"name": str(checkpoint), "backend": "cpu"}}
     model["use_upper"] = use_upper
-    nlp.add_pipe("modernbert_ner", config={"model": model})
+    ner = nlp.add_pipe("modernbert_ner", config={"model": model})
+    for label in labels:
+        ner.add_label(label)
     return nlp
 
 

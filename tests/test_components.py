@@ -27,18 +27,16 @@ from .pipelines import (
 )
 from .scripts import run_script
 from .util import (
+    TEXTS,
     contents,
     count_passes,
     entities,
     make_checkpoint,
     make_examples,
-    make_text,
     require,
     some_entities,
     tok2vec_config,
 )
-
-TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
 
 
 def tok2vec_of(nlp, name="modernbert_ner"):

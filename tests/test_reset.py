@@ -5,9 +5,7 @@ import pytest
 from thinc.api import fix_random_seed
 
 from .pipelines import blank_nlp, draw_scores, weights_of
-from .util import entities, make_examples, make_text, some_entities
-
-TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
+from .util import TEXTS, entities, make_examples, some_entities
 
 
 def learn(nlp, optimizer=None):
@@ -56,18 +54,12 @@ def test_loaded_into_one_of_other_labels(
     checkpoint, tmp_path, use_upper, labels, by_bytes
 ):
     """Nothing of it is left."""
-
-    def make(labels):
-        nlp = blank_nlp(checkpoint, use_upper)
-        for label in labels:
-            nlp.get_pipe("modernbert_ner").add_label(label)
-        nlp.initialize()
-        return nlp
-
-    trained = make(["PERSON", "PLACE"])
+    trained = blank_nlp(checkpoint, use_upper, ["PERSON", "PLACE"])
+    trained.initialize()
     draw_scores(trained.get_pipe("modernbert_ner"))
     wanted = some_entities(trained.pipe(TEXTS))
-    other = make(labels)
+    other = blank_nlp(checkpoint, use_upper, labels)
+    other.initialize()
     if by_bytes:
         other.from_bytes(trained.to_bytes())
     else:
@@ -84,19 +76,14 @@ def test_loaded_into_one_that_was_learning(checkpoint, use_upper):
     """It learns on as a fresh one would, and an optimizer that remembers what was there
     is not in the way.
     """
-
-    def make(labels):
-        nlp = blank_nlp(checkpoint, use_upper)
-        for label in labels:
-            nlp.get_pipe("modernbert_ner").add_label(label)
-        examples = make_examples(nlp, 2)
-        return nlp, examples, nlp.initialize(lambda: examples)
-
-    nlp, examples, optimizer = make(["ONE", "TWO", "THREE"])
+    nlp = blank_nlp(checkpoint, use_upper, ["ONE", "TWO", "THREE"])
+    examples = make_examples(nlp, 2)
+    optimizer = nlp.initialize(lambda: examples)
     nlp.update(examples, sgd=optimizer)
     nlp.resume_training(sgd=optimizer)
     nlp.update(examples, sgd=False)  # with gradients that nothing is stepped by yet
-    other, *_ = make([])
+    other = blank_nlp(checkpoint, use_upper)
+    other.initialize(lambda: make_examples(other, 2))
     data = other.to_bytes()
     nlp.from_bytes(data)
     losses, found = learn(nlp)

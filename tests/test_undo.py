@@ -11,9 +11,7 @@ from thinc.api import fix_random_seed
 from spacy_modernbert.layers.shim import EncoderShim
 
 from .pipelines import blank_nlp, draw_scores, lstm_nlp, weights_of
-from .util import entities, make_checkpoint, make_examples, make_text, some_entities
-
-TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
+from .util import TEXTS, entities, make_checkpoint, make_examples, some_entities
 
 
 def relabelled(nlp, label):
@@ -69,19 +67,15 @@ def cut_short(folder):
 @pytest.mark.parametrize("harm", [no_vocab, no_encoder, cut_short])
 def test_what_cannot_be_loaded(checkpoint, tmp_path, use_upper, harm):
     """The recognizer into which it was to be loaded is as it was."""
-
-    def make(labels):
-        nlp = blank_nlp(checkpoint, use_upper)
-        for label in labels:
-            nlp.get_pipe("modernbert_ner").add_label(label)
-        nlp.initialize()
-        draw_scores(nlp.get_pipe("modernbert_ner"))
-        return nlp
-
-    make(["ONE", "TWO", "THREE"]).to_disk(tmp_path)
+    other = blank_nlp(checkpoint, use_upper, ["ONE", "TWO", "THREE"])
+    other.initialize()
+    draw_scores(other.get_pipe("modernbert_ner"))
+    other.to_disk(tmp_path)
     folder = harm(tmp_path / "modernbert_ner")
-    nlp = make(["PERSON"])
+    nlp = blank_nlp(checkpoint, use_upper, ["PERSON"])
+    nlp.initialize()
     ner = nlp.get_pipe("modernbert_ner")
+    draw_scores(ner)
     ner.add_label("LATER")
     wanted = some_entities(nlp.pipe(TEXTS))
     labels, unseen, cfg = (
@@ -137,16 +131,13 @@ def test_what_fails_leaves_more_than_the_model(checkpoint, is_collecting):
 @pytest.mark.parametrize("by_bytes", [False, True])
 def test_interrupted_while_it_is_loaded(checkpoint, tmp_path, monkeypatch, by_bytes):
     """By Ctrl-C, when all but the encoder is there, or all but half of it."""
-    other = blank_nlp(checkpoint, use_upper=False)
-    for label in ("ONE", "TWO"):
-        other.get_pipe("modernbert_ner").add_label(label)
+    other = blank_nlp(checkpoint, use_upper=False, labels=["ONE", "TWO"])
     other.initialize()
     saved = other.get_pipe("modernbert_ner")
     saved.to_disk(tmp_path)
     data = saved.to_bytes()
-    nlp = blank_nlp(checkpoint, use_upper=False)
+    nlp = blank_nlp(checkpoint, use_upper=False, labels=["PERSON"])
     ner = nlp.get_pipe("modernbert_ner")
-    ner.add_label("PERSON")
     nlp.initialize()
     draw_scores(ner)
     wanted, before = some_entities(nlp.pipe(TEXTS)), weights_of(nlp)

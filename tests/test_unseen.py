@@ -4,9 +4,7 @@ import pytest
 import spacy
 
 from .pipelines import blank_nlp, draw_scores
-from .util import entities, make_text, some_entities
-
-TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
+from .util import TEXTS, entities, some_entities
 
 
 @pytest.mark.parametrize("use_upper", [False, True])
@@ -17,9 +15,8 @@ def test_actions_that_were_not_seen_are_saved(
     """A label that was added has scores of zero. In a pipeline that was loaded, too,
     they are lower than all others.
     """
-    nlp = blank_nlp(checkpoint, use_upper)
+    nlp = blank_nlp(checkpoint, use_upper, ["PERSON"])
     ner = nlp.get_pipe("modernbert_ner")
-    ner.add_label("PERSON")
     nlp.initialize()
     draw_scores(ner)
     # So that zero would be the best score.

@@ -57,6 +57,10 @@ def make_text(seed: int, n_sentences: int = 4) -> str:
     )
 
 
+# Not those of `make_examples`, from which pipelines here learn.
+TEXTS = [make_text(seed, 3) for seed in range(100, 110)]
+
+
 def make_example(nlp: Language, text: str) -> Example:
     """RETURNS (Example): The text with its people and places as entities."""
     found = [

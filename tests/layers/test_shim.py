@@ -16,6 +16,7 @@ from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.layers.settings import EncoderSettings
 from spacy_modernbert.layers.shim import EncoderShim, encoders_apart
 
+from ..encoder.util import assert_same
 from ..util import (
     gradients_of,
     make_checkpoint,
@@ -43,12 +44,6 @@ def docs(nlp):
 
 def weights(shim):
     return {name: np.array(w) for name, w in shim.loaded.encoder.tensors().items()}
-
-
-def assert_equal(found, wanted):
-    assert list(found) == list(wanted)
-    for name, array in found.items():
-        np.testing.assert_array_equal(array, wanted[name])
 
 
 def learn(model, docs, optimizer, steps=1):
@@ -88,7 +83,7 @@ def test_started_again(checkpoint, docs):
     copied = shim.copy()
     for each in (shim, copied):
         each.start()
-        assert_equal(weights(each), before)
+        assert_same(weights(each), before)
 
 
 def test_one_that_was_loaded_is_kept(checkpoint, docs):
@@ -102,7 +97,7 @@ def test_one_that_was_loaded_is_kept(checkpoint, docs):
     learned = weights(shim)
     with pytest.warns(UserWarning, match="load the pipeline again"):
         shim.start()
-    assert_equal(weights(shim), learned)
+    assert_same(weights(shim), learned)
 
 
 def gather(model, docs):
@@ -129,7 +124,7 @@ def test_gradients_of_before_are_not_stepped_by(checkpoint, docs, is_loaded):
         shim.start()
     assert not shim.loaded.encoder.has_gradients
     model.finish_update(Adam(0.01))
-    assert_equal(weights(shim), before)
+    assert_same(weights(shim), before)
 
 
 def test_another_encoder_has_an_id_of_its_own(checkpoint, docs, tmp_path):
@@ -142,7 +137,7 @@ def test_another_encoder_has_an_id_of_its_own(checkpoint, docs, tmp_path):
     shim.load(make_checkpoint(tmp_path / "other", vocab_size=300, seed=1))
     before = weights(shim)
     with shim.use_params(optimizer.averages):
-        assert_equal(weights(shim), before)
+        assert_same(weights(shim), before)
     learn(model, docs, optimizer)
     assert {optimizer.nr_update[shim.id, name] for name in before} == {1}
 
@@ -208,7 +203,7 @@ def test_saved_as_it_came(shim, checkpoint, tmp_path):
     assert tensors == (checkpoint / "model.safetensors").read_bytes()
     other = EncoderShim(EncoderSettings(name="nowhere", backend="cpu"))
     other.load(tmp_path / "copy")
-    assert_equal(weights(other), weights(shim))
+    assert_same(weights(other), weights(shim))
 
 
 # -- Bytes ----------------------------------------------------------------------
@@ -217,7 +212,7 @@ def test_saved_as_it_came(shim, checkpoint, tmp_path):
 def test_bytes(shim):
     other = EncoderShim(EncoderSettings(name="nowhere", backend="cpu"))
     assert other.from_bytes(shim.to_bytes()) is other
-    assert_equal(weights(other), weights(shim))
+    assert_same(weights(other), weights(shim))
     text = ["Anna Berg [SEP]"]
     found, wanted = other.loaded.tokenizer(text), shim.loaded.tokenizer(text)
     assert found[0].ids.tolist() == wanted[0].ids.tolist()
@@ -289,7 +284,7 @@ def test_copies_learn_apart(checkpoint, docs, copied):
     assert mine.id != theirs.id
     before = weights(mine)
     learn(other, docs, SGD(0.1))
-    assert_equal(weights(mine), before)
+    assert_same(weights(mine), before)
     assert (weights(theirs)[NAME] != before[NAME]).any()
 
 
@@ -303,7 +298,7 @@ def test_sent_to_another_process(shim):
     # As multiprocessing does where it spawns.
     other = pickled(shim)
     assert other.id == shim.id and other.settings == shim.settings
-    assert_equal(weights(other), weights(shim))
+    assert_same(weights(other), weights(shim))
 
 
 def test_those_made_after_one_that_was_sent_have_other_ids(shim, monkeypatch):
@@ -378,7 +373,7 @@ def test_a_step_waits_for_the_gradient(checkpoint, docs):
         early.finish_update(SGD(0.1))
         backprop([output - 1 for output in outputs])
     learn(late, docs, SGD(0.1), steps=2)
-    assert_equal(weights(get_shim(early.layers[0])), weights(get_shim(late.layers[0])))
+    assert_same(weights(get_shim(early.layers[0])), weights(get_shim(late.layers[0])))
 
 
 @pytest.mark.parametrize(
@@ -399,7 +394,7 @@ def test_a_step_does_not_wait_for_ever(checkpoint, docs, settle):
     model.begin_update(docs)  # and no gradient
     model.finish_update(SGD(0.1))
     model.predict(docs)
-    assert_equal(weights(shim), before)
+    assert_same(weights(shim), before)
     settle(model, docs)
     assert (weights(shim)[NAME] != before[NAME]).any()
 
@@ -412,11 +407,11 @@ def test_averages(checkpoint, docs):
     own, output = weights(shim), model.predict(docs)[0]
     averages = {name: optimizer.averages[shim.id, name] for name in own}
     with model.use_params(optimizer.averages):
-        assert_equal(weights(shim), averages)
+        assert_same(weights(shim), averages)
         averaged = model.predict(docs)[0]
         saved = model.to_bytes()
     assert np.abs(averaged - output).max() > 1e-3
-    assert_equal(weights(shim), own)
+    assert_same(weights(shim), own)
     np.testing.assert_array_equal(model.predict(docs)[0], output)
     model.from_bytes(saved)
     np.testing.assert_array_equal(model.predict(docs)[0], averaged)
