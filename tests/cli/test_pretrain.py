@@ -13,7 +13,7 @@ from spacy_modernbert.encoder.tensor_files import read_entries
 from spacy_modernbert.encoder.weights import init_tensors
 
 from ..commands import done, failed, invoke, words
-from ..encoder.util import SMALL, make_tokenizer
+from ..encoder.util import SMALL, make_byte_tokenizer
 from ..util import read_jsonl
 
 CONFIG = """
@@ -39,7 +39,9 @@ steps = 4
 def folder(tmp_path):
     config = ModernBertConfig.from_dict({"model_type": "modernbert", **SMALL})
     tensors = init_tensors(config, seed=0)
-    save_checkpoint(tmp_path / "encoder", config, tensors, make_tokenizer().to_str())
+    save_checkpoint(
+        tmp_path / "encoder", config, tensors, make_byte_tokenizer().to_str()
+    )
     lines = [json.dumps({"text": f"Text {i} of a few words."}) for i in range(20)]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     (tmp_path / "run.cfg").write_text(CONFIG.format(folder=tmp_path))

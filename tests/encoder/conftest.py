@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from .util import make_oracle, make_tokenizer
+from .util import make_byte_tokenizer, make_oracle
 
 
 @pytest.fixture(scope="session")
@@ -14,5 +14,5 @@ def oracle():
 def folder(tmp_path, oracle) -> Path:
     """A checkpoint written by transformers, with a tokenizer."""
     oracle.save_pretrained(tmp_path / "checkpoint")
-    make_tokenizer().save(str(tmp_path / "checkpoint" / "tokenizer.json"))
+    make_byte_tokenizer().save(str(tmp_path / "checkpoint" / "tokenizer.json"))
     return tmp_path / "checkpoint"

@@ -22,16 +22,16 @@ from spacy_modernbert.encoder.weights import expected_shapes
 from ..util import contents, make_checkpoint
 from .util import (
     assert_same,
+    make_byte_tokenizer,
     make_masked_lm,
     make_oracle,
-    make_tokenizer,
     open_all,
     state,
     to_new_dialect,
 )
 
 BIASES = {"norm_bias": True, "attention_bias": True, "mlp_bias": True}
-TOKENIZER_JSON = make_tokenizer().to_str()
+TOKENIZER_JSON = make_byte_tokenizer().to_str()
 
 
 def edit_tensors(folder, edit):
@@ -140,7 +140,7 @@ def test_transformers_reads_the_tokenizer_we_write(tmp_path, folder):
         tmp_path / "a", load_config(folder), open_all(folder), TOKENIZER_JSON
     )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
-    assert tokenizer("ab")["input_ids"] == make_tokenizer().encode("ab").ids
+    assert tokenizer("ab")["input_ids"] == make_byte_tokenizer().encode("ab").ids
     assert tokenizer.model_max_length == 8192
     assert (tokenizer.cls_token, tokenizer.sep_token) == ("[CLS]", "[SEP]")
     assert (tokenizer.pad_token, tokenizer.unk_token) == ("[PAD]", "[UNK]")

@@ -33,9 +33,9 @@ from .util import (
     draw_batch,
     in_place,
     into_new_arrays,
+    make_byte_tokenizer,
     make_irregular,
     make_oracle,
-    make_tokenizer,
     run_oracle,
     state,
 )
@@ -319,7 +319,7 @@ def test_a_quantized_encoder_is_saved_as_it_is(smooth, tmp_path):
     for i in range(2):
         tensors = encoder.tensors()
         assert isinstance(tensors, QuantizedTensors)
-        text = make_tokenizer().to_str()
+        text = make_byte_tokenizer().to_str()
         save_checkpoint(tmp_path / str(i), encoder.config, tensors, text)
         tensors = open_tensors(tmp_path / str(i), load_config(tmp_path / str(i)))
         encoder = mlx_encoder.MLXEncoder(encoder.config, tensors)

@@ -28,10 +28,10 @@ from .util import (
     encoder_of,
     in_place,
     load,
+    make_byte_tokenizer,
     make_irregular,
     make_masked_lm,
     make_oracle,
-    make_tokenizer,
     run_oracle,
     state,
     to_new_dialect,
@@ -240,7 +240,7 @@ def test_saved_and_loaded_by_transformers(tmp_path):
         gradient_checkpointing="auto",
     )
     folder = tmp_path / "encoder"
-    save_checkpoint(folder, config, encoder.tensors(), make_tokenizer().to_str())
+    save_checkpoint(folder, config, encoder.tensors(), make_byte_tokenizer().to_str())
     model = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
     assert_hidden_states(encoder, model, [1, 65, 300])
 

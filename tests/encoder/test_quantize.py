@@ -27,7 +27,7 @@ from spacy_modernbert.encoder.quantize import (
 from spacy_modernbert.encoder.weights import expected_shapes, init_tensors
 
 from ..util import require
-from .util import assert_same, make_tokenizer, open_all
+from .util import assert_same, make_byte_tokenizer, open_all
 
 CONFIG = ModernBertConfig.from_dict(
     {
@@ -43,7 +43,7 @@ CONFIG = ModernBertConfig.from_dict(
 )
 SHAPES = expected_shapes(CONFIG)
 TENSORS = init_tensors(CONFIG, seed=0)
-TOKENIZER_JSON = make_tokenizer().to_str()
+TOKENIZER_JSON = make_byte_tokenizer().to_str()
 WEIGHT = "layers.1.attn.Wo.weight"
 
 

@@ -162,7 +162,7 @@ def to_new_dialect(folder: Path) -> None:
     path.write_text(json.dumps(data))
 
 
-def make_tokenizer() -> Tokenizer:
+def make_byte_tokenizer() -> Tokenizer:
     """RETURNS (Tokenizer): Byte-level, one wordpiece a byte, `[CLS] A [SEP]`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {text: i for i, text in enumerate(SPECIAL + alphabet)}

@@ -8,7 +8,7 @@ from spacy_modernbert.encoder.checkpoint import save_checkpoint
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors
 
-from ..encoder.util import SMALL, make_tokenizer
+from ..encoder.util import SMALL, make_byte_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def paths(tmp_path_factory) -> Path:
         {"model_type": "modernbert", **SMALL, "initializer_range": 0.1}
     )
     tensors = init_tensors(config, seed=0)
-    save_checkpoint(folder / "encoder", config, tensors, make_tokenizer().to_str())
+    save_checkpoint(folder / "encoder", config, tensors, make_byte_tokenizer().to_str())
     rng = np.random.default_rng(0)
     for name, n in (("train", 12), ("dev", 3)):
         words = ["tom", "becky", "huck", "river", "cave", "fence"]

@@ -27,8 +27,8 @@ from ..encoder.util import (
     assert_close,
     attend_plainly,
     draw_ids,
+    make_byte_tokenizer,
     make_masked_lm,
-    make_tokenizer,
 )
 
 VARIANTS = [
@@ -87,7 +87,7 @@ def test_transformers_reads_what_is_written(tmp_path, dtype):
         tmp_path / "new",
         model.config,
         model.tensors(),
-        make_tokenizer().to_str(),
+        make_byte_tokenizer().to_str(),
         head=model.head_tensors(),
         dtype=dtype,
     )
@@ -115,7 +115,7 @@ def test_an_encoder_of_a_model_that_was_not_tied(tmp_path):
         tmp_path / "new",
         config,
         tensors,
-        make_tokenizer().to_str(),
+        make_byte_tokenizer().to_str(),
         head=init_head(config, seed=0),
     )
     reread, info = ModernBertForMaskedLM.from_pretrained(

@@ -23,7 +23,7 @@ from spacy_modernbert.pretraining.run import Pretraining
 from spacy_modernbert.pretraining.settings import Phase
 from spacy_modernbert.types import PackedBatch
 
-from ..encoder.util import SMALL, make_tokenizer
+from ..encoder.util import SMALL, make_byte_tokenizer
 from .util import make_settings
 
 
@@ -225,7 +225,7 @@ def test_the_state_of_other_weights(paths, tmp_path):
     """Of the same shape: those that the settings name would be of no account."""
     Pretraining(make_settings(paths), tmp_path).save()
     config = load_config(paths / "encoder")
-    text = make_tokenizer().to_str()
+    text = make_byte_tokenizer().to_str()
     save_checkpoint(tmp_path / "other", config, init_tensors(config, 1), text)
     other = make_settings(paths, encoder=str(tmp_path / "other"))
     with pytest.raises(ValueError, match=r"state\.safetensors.*weights.*differ"):
@@ -365,7 +365,7 @@ def test_the_head_of_another_shape(paths, tmp_path):
     head["head.dense.weight"] = head["head.dense.weight"][:-1]
     tensors = open_tensors(paths / "encoder", config)
     save_checkpoint(
-        tmp_path / "cut", config, tensors, make_tokenizer().to_str(), head=head
+        tmp_path / "cut", config, tensors, make_byte_tokenizer().to_str(), head=head
     )
     with pytest.raises(ValueError, match=r"cut.*head\.dense\.weight"):
         Pretraining(make_settings(paths, encoder=str(tmp_path / "cut")), tmp_path)
@@ -377,7 +377,10 @@ def test_the_state_of_another_encoder(paths, tmp_path):
         {"model_type": "modernbert", **SMALL, "hidden_size": 16}
     )
     save_checkpoint(
-        tmp_path / "other", other, init_tensors(other, 0), make_tokenizer().to_str()
+        tmp_path / "other",
+        other,
+        init_tensors(other, 0),
+        make_byte_tokenizer().to_str(),
     )
     with pytest.raises(ValueError, match=r"state\.safetensors.*another encoder"):
         Pretraining(make_settings(paths, encoder=str(tmp_path / "other")), tmp_path)
@@ -386,7 +389,7 @@ def test_the_state_of_another_encoder(paths, tmp_path):
 def test_a_tokenizer_of_another_encoder(paths, tmp_path):
     """With more wordpieces than the encoder has vectors."""
     small = replace(load_config(paths / "encoder"), vocab_size=200)
-    text = make_tokenizer().to_str()
+    text = make_byte_tokenizer().to_str()
     save_checkpoint(tmp_path / "start", small, init_tensors(small, 0), text)
     with pytest.raises(ValueError, match="vectors for 200 wordpieces only"):
         Pretraining(make_settings(paths, encoder=str(tmp_path / "start")), tmp_path)
@@ -401,7 +404,7 @@ def dropping(paths, folder):
     """RETURNS (str): The encoder, with dropout."""
     config = replace(load_config(paths / "encoder"), mlp_dropout=0.5)
     tensors = open_tensors(paths / "encoder", config)
-    save_checkpoint(folder, config, tensors, make_tokenizer().to_str())
+    save_checkpoint(folder, config, tensors, make_byte_tokenizer().to_str())
     return str(folder)
 
 

@@ -13,7 +13,7 @@ from spacy_modernbert.pretraining.sequences import (
 )
 
 from ..documents.toys import toy
-from ..encoder.util import make_tokenizer
+from ..encoder.util import make_byte_tokenizer
 
 PREFIX, SUFFIX = np.array([1], np.int32), np.array([2], np.int32)
 TEXTS = st.lists(st.integers(1, 60), min_size=1, max_size=5).map(
@@ -45,7 +45,7 @@ def test_a_stream_can_be_repeated_and_changes_with_the_epoch():
 
 
 def test_wordpieces_are_those_of_the_documents():
-    tokenizer = WordpieceTokenizer(make_tokenizer())
+    tokenizer = WordpieceTokenizer(make_byte_tokenizer())
     texts = ["One [SEP] two.", "Ünïcode 🐈", "x" * 50] * 7
     found = tokenize(texts, tokenizer)
     for ids, pieces in zip(found.ids, tokenizer(texts), strict=True):
