@@ -66,13 +66,14 @@ def run_script(
 
 # The head of a script that imports once what takes long, and does what needs a process
 # of its own in forks. They run one after the other, and say how they ended as
-# `subprocess` does.
+# `subprocess` does. One that hangs ends before the script does.
 FORKS = """
-import os, sys, traceback
+import os, signal, sys, traceback
 
 def fork(run):
     child = os.fork()
     if not child:
+        signal.alarm(100)
         code = 1
         try:
             run()

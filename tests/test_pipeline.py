@@ -29,7 +29,7 @@ from .pipelines import (
     train,
     train_ner,
 )
-from .scripts import run_python, run_script, succeeded
+from .scripts import needs_forks, run_python, run_script, succeeded
 from .util import (
     PEOPLE,
     PLACES,
@@ -325,7 +325,7 @@ def test_a_long_document_loses_nothing(trained):
     assert len(doc.ents) > 0.95 * names
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@needs_forks
 def test_two_processes(trained, capfd):
     nlp = spacy.load(trained)
     # So that thread pools are in use when the process is forked.

@@ -1,7 +1,6 @@
 """The oracles are transformers' ModernBertModel and the encoder in torch."""
 
 import json
-import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import expected_shapes
 from spacy_modernbert.types import PackedBatch
 
-from ..scripts import run_script
+from ..scripts import FORKS, needs_forks, run_script
 from ..util import gradients_of
 from .mlx_util import assert_gradients, assert_parity, load, mx
 from .util import (
@@ -507,7 +506,6 @@ def test_of_an_interrupted_step_nothing_is_taken_again(oracle, monkeypatch):
 
 # Two forks: on the CPU, and of a process that believes to be on a GPU.
 FORK = """
-import os, signal
 import numpy as np
 from spacy_modernbert.encoder import mlx_encoder
 from spacy_modernbert.encoder.backend import make_encoder
@@ -531,33 +529,30 @@ def works():
     found = encoder.encode(batch)
     _, backprop = encoder.encode_train(batch)
     backprop(found)
-    return (found == wanted).all()
+    assert (found == wanted).all()
 
 def is_refused():
     try:
         encoder.encode(batch)
     except RuntimeError as error:
-        return "spawn" in str(error)
-    return False
+        assert "spawn" in str(error)
+    else:
+        raise AssertionError("it was not refused")
 
-for is_good in (works, is_refused):
-    if is_good is is_refused:
+for run in (works, is_refused):
+    if run is is_refused:
         mlx_encoder.mx.default_device = Fake
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)  # what hangs, ends here
-        os._exit(0 if is_good() else 1)
-    assert os.waitpid(child, 0)[1] == 0, is_good
+    assert fork(run) == 0
     assert (encoder.encode(batch) == wanted).all()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@needs_forks
 def test_a_fork_after_use():
     """On the CPU it works; on a GPU, where it cannot, the message says what to do."""
     if mx.default_device().type != mx.cpu:
         pytest.skip("MLX is on a GPU here")
-    run_script(FORK)
+    run_script(FORKS + FORK)
 
 
 IMPORTS = """

@@ -1,6 +1,5 @@
 """ONNX Runtime gives what transformers' ModernBertModel gives."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +14,7 @@ from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 
-from ..scripts import run_script
+from ..scripts import FORKS, needs_forks, run_script
 from ..util import require
 from .util import (
     SHAPES,
@@ -322,7 +321,7 @@ def test_as_many_threads_as_torch_has(encoder):
 
 
 FORK = """
-import gc, os
+import gc
 import numpy as np
 import torch
 from spacy_modernbert.encoder.backend import make_encoder
@@ -338,24 +337,26 @@ config = ModernBertConfig.from_dict({
 batch = PackedBatch(np.arange(1000) % 300, np.array([0, 300, 1000], np.int32))
 encoder = make_encoder(config, init_tensors(config, 0), backend="onnx")
 wanted = encoder.encode(batch)
+
+def use(uses):
+    global encoder
+    for _ in range(uses):
+        assert np.allclose(encoder.encode(batch), wanted)
+    del encoder
+    gc.collect()
+
 for uses in (0, 3):
-    child = os.fork()
-    if child == 0:
-        good = all(np.allclose(encoder.encode(batch), wanted) for _ in range(uses))
-        del encoder
-        gc.collect()
-        os._exit(0 if good else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert fork(lambda: use(uses)) == 0
 assert np.allclose(encoder.encode(batch), wanted)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@needs_forks
 def test_forked_after_use():
     """A session's threads are not in the child, which would wait for them for ever
     when it lets go of the session.
     """
-    run_script(FORK, timeout=120)
+    run_script(FORKS + FORK, timeout=120)
 
 
 def test_nothing_is_made_before_it_is_needed():

@@ -1,6 +1,5 @@
 """OpenVINO gives what transformers' ModernBertModel gives, and does not train."""
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +16,7 @@ from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
-from ..scripts import run_script
+from ..scripts import needs_forks, run_script
 from ..util import require
 from .util import (
     SHAPES,
@@ -436,7 +435,7 @@ for worker in workers:
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@needs_forks
 @pytest.mark.parametrize("forked", ["before", "after", "meanwhile"])
 def test_a_fork_compiles_its_own(forked):
     """Before, during or after the first use. The parent's threads are not there."""

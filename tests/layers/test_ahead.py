@@ -1,6 +1,5 @@
 """The encoder of these tests says that it runs on a GPU, and so works in a thread."""
 
-import os
 import threading
 from itertools import chain, islice
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from spacy_modernbert.layers import ahead
 from spacy_modernbert.layers.ahead import run_ahead, take_batches, works_aside
 
 from ..pipelines import loaded_encoder
+from ..scripts import needs_forks
 from ..util import count_passes, entities, make_text, put_on_small_device
 
 TEXTS = [make_text(seed, 1 + seed % 5) for seed in range(300, 340)] + ["", " "]
@@ -201,7 +201,7 @@ def test_interrupted(nlp):
     assert threads() == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@needs_forks
 def test_a_thread_in_each_process(nlp, wanted):
     assert entities(nlp.pipe(TEXTS, n_process=2, batch_size=7)) == wanted
 

@@ -1,17 +1,13 @@
-import os
-
 import numpy as np
-import pytest
 from thinc.api import Linear, Maxout, NumpyOps, chain
 
 from spacy_modernbert.layers.products import TorchProducts, multiply_by_torch
 
-from ..scripts import run_script
+from ..scripts import FORKS, needs_forks, run_script
 
 # torch's threads are in use before the fork, and dead in it. No encoder is there to say
 # so.
 FORK = """
-import os, signal
 import spacy, torch
 
 torch.set_num_threads(2)
@@ -25,12 +21,12 @@ nlp.initialize()
 docs = [nlp.make_doc("Anna Berg went to Oslo. " * 300)]
 ner.predict(docs)
 assert torch.get_num_threads() == 2
-child = os.fork()
-if child == 0:
-    signal.alarm(60)
+
+def predict():
     ner.predict(docs)
-    os._exit(0 if torch.get_num_threads() == 1 else 1)
-assert os.waitpid(child, 0)[1] == 0
+    assert torch.get_num_threads() == 1
+
+assert fork(predict) == 0
 """
 
 
@@ -65,6 +61,6 @@ def test_ops_of_others_are_left():
     assert layer.ops is ops
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@needs_forks
 def test_a_fork_predicts_without_an_encoder():
-    run_script(FORK)
+    run_script(FORKS + FORK)

@@ -2,14 +2,12 @@ import os
 
 import pytest
 
-from ..scripts import run_script
+from ..scripts import FORKS, needs_forks, run_script
 from ..util import make_tokenizer
 
-if not hasattr(os, "fork"):
-    pytest.skip("there are no forks here", allow_module_level=True)
+pytestmark = needs_forks
 
 SCRIPT = """
-import os
 import threading
 import spacy_modernbert.layers.workers as workers
 import torch
@@ -18,22 +16,22 @@ torch.set_num_threads(2)
 workers.run_single_threaded_if_worker()
 assert torch.get_num_threads() == 2
 before = os.environ.get("TOKENIZERS_PARALLELISM")
-child = os.fork()
-if child == 0:
-    same = torch.get_num_threads() == 2
+
+def work():
+    assert torch.get_num_threads() == 2
     # Another thread may come first, as where a web server has several.
     other = threading.Thread(target=workers.run_single_threaded_if_worker)
     other.start()
     other.join()
     workers.run_single_threaded_if_worker()
-    parallel = os.environ["TOKENIZERS_PARALLELISM"]
-    good = same and torch.get_num_threads() == 1 and parallel == "false"
+    assert torch.get_num_threads() == 1
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
     # What somebody sets from then on counts.
     torch.set_num_threads(2)
     workers.run_single_threaded_if_worker()
-    good = good and torch.get_num_threads() == 2
-    os._exit(0 if good else 1)
-assert os.waitpid(child, 0)[1] == 0
+    assert torch.get_num_threads() == 2
+
+assert fork(work) == 0
 assert os.environ.get("TOKENIZERS_PARALLELISM") == before
 workers.run_single_threaded_if_worker()
 assert torch.get_num_threads() == 2
@@ -42,20 +40,20 @@ assert torch.get_num_threads() == 2
 
 # The pool that tokenizes batches is in use before the fork, and dead in it.
 TOKENIZE = """
-import os, signal, sys, tempfile
+import tempfile
 import spacy_modernbert.layers.workers
 from spacy_modernbert.documents.wordpieces import WordpieceTokenizer
 
 tokenizer = WordpieceTokenizer.from_json(sys.stdin.read())
 wanted = [pieces.ids.tolist() for pieces in tokenizer(["one two three"] * 8)]
+
+def tokenize():
+    found = [pieces.ids.tolist() for pieces in tokenizer(["one two three"] * 8)]
+    assert found == wanted
+
 said, stderr = tempfile.TemporaryFile(), os.dup(2)
 os.dup2(said.fileno(), 2)
-child = os.fork()
-if child == 0:
-    signal.alarm(60)
-    found = [pieces.ids.tolist() for pieces in tokenizer(["one two three"] * 8)]
-    os._exit(0 if found == wanted else 1)
-status = os.waitpid(child, 0)[1]
+status = fork(tokenize)
 os.dup2(stderr, 2)
 said.seek(0)
 assert status == 0 and said.read() == b""
@@ -71,7 +69,7 @@ def environment(parallelism):
 
 @pytest.mark.parametrize("parallelism", [None, "true"])
 def test_a_fork_has_one_thread(parallelism):
-    run_script(SCRIPT, env=environment(parallelism))
+    run_script(FORKS + SCRIPT, env=environment(parallelism))
 
 
 @pytest.mark.parametrize("parallelism", [None, "true"])
@@ -80,4 +78,4 @@ def test_a_fork_tokenizes(parallelism):
     Hugging Face's library advises.
     """
     text = make_tokenizer().to_str()
-    run_script(TOKENIZE, stdin=text, env=environment(parallelism))
+    run_script(FORKS + TOKENIZE, stdin=text, env=environment(parallelism))
