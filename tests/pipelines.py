@@ -55,9 +55,7 @@ def lstm_nlp(checkpoint: Path) -> Language:
             "dropout": 0.0,
         },
     }
-    model = {**DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
-    config = {"components": {"ner": {"factory": "modernbert_ner", "model": model}}}
-    return spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
+    return nlp_of(ner=ner_config(tok2vec, "modernbert_ner"))
 
 
 # What listens to spacy-transformers' `transformer`.
@@ -69,19 +67,25 @@ LISTENER = {
 }
 
 
-def shared_config(checkpoint: Path, **changes: Any) -> Dict[str, Any]:
+def shared_config(
+    checkpoint: Path, window: int = 64, overlap: int = 16, **changes: Any
+) -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): The config of a shared encoder, with windows that hold
     a few sentences.
     """
-    config = tok2vec_config(checkpoint, window=64, overlap=16, **changes)
+    config = tok2vec_config(checkpoint, window, overlap, **changes)
     del config["pooling"]
     return {**config, "@architectures": "spacy-modernbert.ModernBertModel.v1"}
 
 
-def ner_config(tok2vec: Dict[str, Any]) -> Dict[str, Any]:
-    """RETURNS (Dict[str, Any]): The config of a `ner` with such a tok2vec in it."""
+def ner_config(
+    tok2vec: Dict[str, Any], factory: str = "ner", **settings: Any
+) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The config of a `ner`, or of another recognizer, with
+    such a tok2vec in it.
+    """
     model = {**DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
-    return {"factory": "ner", "model": model}
+    return {"factory": factory, "model": model, **settings}
 
 
 def nlp_of(**blocks: Dict[str, Any]) -> Language:

@@ -22,6 +22,8 @@ from .pipelines import (
     loaded_encoder,
     lstm_nlp,
     make_nlp,
+    ner_config,
+    nlp_of,
     shim_of,
     train_ner,
 )
@@ -159,9 +161,7 @@ def test_initializing_beside_word_vectors(checkpoint):
             },
         },
     }
-    model = {**components.DEFAULT_CONFIG["modernbert_ner"]["model"], "tok2vec": tok2vec}
-    config = {"components": {"ner": {"factory": "modernbert_ner", "model": model}}}
-    nlp = spacy.blank("en").from_config({**config, "nlp": {"pipeline": ["ner"]}})
+    nlp = nlp_of(ner=ner_config(tok2vec, "modernbert_ner"))
     nlp.vocab.set_vector("Oslo", np.ones(3, "f"))
     examples = make_examples(nlp, 4)
     nlp.initialize(lambda: examples)
@@ -544,7 +544,6 @@ def test_wrong_settings_when_loading(trained):
 
 def test_another_tok2vec_altogether(tmp_path):
     """Without an encoder, it is spaCy's `ner` under another name."""
-    nlp = spacy.blank("en")
     tok2vec = {
         "@architectures": "spacy.HashEmbedCNN.v2",
         "width": 16,
@@ -555,17 +554,7 @@ def test_another_tok2vec_altogether(tmp_path):
         "subword_features": False,
         "pretrained_vectors": None,
     }
-    model = {
-        **components.DEFAULT_CONFIG["modernbert_ner"]["model"],
-        "tok2vec": tok2vec,
-    }
-    config = nlp.config.copy()
-    config["nlp"]["pipeline"] = ["modernbert_ner"]
-    config["components"]["modernbert_ner"] = {
-        "factory": "modernbert_ner",
-        "model": model,
-    }
-    nlp = spacy.blank("en").from_config(config)
+    nlp = nlp_of(modernbert_ner=ner_config(tok2vec, "modernbert_ner"))
     nlp.initialize(lambda: make_examples(nlp, 2))
     draw_scores(nlp.get_pipe("modernbert_ner"))
     wanted = some_entities(nlp.pipe(TEXTS))

@@ -20,7 +20,7 @@ from spacy_modernbert.embeddings import load_embedder, make_doc
 from spacy_modernbert.types import PackedBatch, TokenRows
 
 from .encoder.util import assert_rows_near
-from .pipelines import change_settings
+from .pipelines import change_settings, nlp_of, shared_config
 from .util import (
     CountingEncoder,
     SmallDevice,
@@ -333,20 +333,8 @@ def test_of_a_pipeline_quantized(trained):
 
 def test_of_a_shared_encoder(checkpoint, tmp_path):
     require("spacy_transformers")
-    nlp = spacy.blank("en")
-    model = {
-        "@architectures": "spacy-modernbert.ModernBertModel.v1",
-        "name": str(checkpoint),
-        "get_spans": {
-            "@span_getters": "spacy-modernbert.long_context_spans.v1",
-            "window": 300,
-            "overlap": 20,
-        },
-    }
-    config = nlp.config.copy()
-    config["nlp"]["pipeline"] = ["transformer"]
-    config["components"]["transformer"] = {"factory": "transformer", "model": model}
-    nlp = spacy.blank("en").from_config(config)
+    model = shared_config(checkpoint, window=300, overlap=20)
+    nlp = nlp_of(transformer={"factory": "transformer", "model": model})
     nlp.initialize()
     nlp.to_disk(tmp_path / "nlp")
     embedder = load(tmp_path / "nlp")

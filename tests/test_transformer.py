@@ -39,7 +39,7 @@ TEXTS = [make_text(seed, 1 + 3 * seed) for seed in range(6)] + ["", "  "]
 
 def inline_nlp(checkpoint, factory, **changes):
     tok2vec = tok2vec_config(checkpoint, window=64, overlap=16, **changes)
-    return nlp_of(ner={**ner_config(tok2vec), "factory": factory})
+    return nlp_of(ner=ner_config(tok2vec, factory))
 
 
 def train(nlp, steps, at_once=True):
@@ -161,7 +161,7 @@ def test_replaced_listeners(nlp, tmp_path):
 def test_a_replaced_listener_has_the_vectors_of_docs(checkpoint, tmp_path):
     """Also once it was loaded, when its layers have the names of the listener's."""
     transformer = {"factory": "transformer", "model": shared_config(checkpoint)}
-    ner = {**ner_config(LISTENER), "factory": "modernbert_ner"}
+    ner = ner_config(LISTENER, "modernbert_ner")
     nlp = nlp_of(transformer=transformer, ner=ner)
     train(nlp, 1)
     nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
@@ -194,7 +194,7 @@ def test_the_last_listener_has_nothing_to_learn(
             "tok2vec": LISTENER,
         },
     }
-    ner = {**ner_config(LISTENER), "factory": "modernbert_ner"}
+    ner = ner_config(LISTENER, "modernbert_ner")
     ner["model"] = {**ner["model"], "use_upper": use_upper}
     ner["update_with_oracle_cut_size"] = 4
     nlp = nlp_of(
@@ -332,7 +332,7 @@ def test_a_listener_of_ours_on_disk(checkpoint, tmp_path):
     listener is replaced.
     """
     transformer = {"factory": "transformer", "model": shared_config(checkpoint)}
-    ner = {**ner_config(LISTENER), "factory": "modernbert_ner"}
+    ner = ner_config(LISTENER, "modernbert_ner")
     nlp = nlp_of(transformer=transformer, ner=ner)
     train(nlp, 1)
     draw_scores(nlp.get_pipe("ner"))
@@ -375,7 +375,7 @@ def test_span_getters_of_spacy_transformers(checkpoint):
         },
     ):
         nlp = nlp_of(
-            ner={**ner_config(tok2vec_config(checkpoint, get_spans=block))},
+            ner=ner_config(tok2vec_config(checkpoint, get_spans=block)),
         )
         assert train(nlp, 1)[0] > 0
         assert len(list(nlp.pipe(TEXTS))) == len(TEXTS)

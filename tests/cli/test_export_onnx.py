@@ -14,8 +14,14 @@ from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 
 from ..commands import done, failed, invoke, words
 from ..encoder.util import assert_rows_near, draw_batch
-from ..pipelines import add_own_code, change_settings
-from ..util import require
+from ..pipelines import (
+    add_own_code,
+    change_settings,
+    ner_config,
+    nlp_of,
+    shared_config,
+)
+from ..util import require, tok2vec_config
 
 onnxruntime = require("onnxruntime", reason="needs the extra onnx")
 require("onnx", reason="needs the extra onnx")
@@ -105,29 +111,15 @@ def assert_exported(pipeline, output, checkpoint):
     np.testing.assert_allclose(use(output, ids, cu_seqlens), wanted, atol=1e-4)
 
 
-def add_ner(nlp, **encoder):
-    """spaCy's own component, on an encoder of ours."""
-    model = nlp.get_factory_meta("ner").default_config["model"]
-    tok2vec = {
-        "@architectures": "spacy-modernbert.Tok2VecModernBert.v1",
-        "pooling": {"@layers": "reduce_mean.v1"},
-        **encoder,
-    }
-    nlp.add_pipe("ner", config={"model": {**model, "tok2vec": tok2vec}})
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_component_of_spacy(checkpoint, tmp_path, monkeypatch, shared):
     """Its encoder is among its weights, or in a component that it listens to."""
-    spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
-    encoder = {"name": str(checkpoint), "backend": "cpu", "get_spans": spans}
-    nlp = spacy.blank("en")
     if shared:
         require("spacy_transformers")
-        model = {"@architectures": "spacy-modernbert.ModernBertModel.v1", **encoder}
-        nlp.add_pipe("transformer", config={"model": model})
+        model = shared_config(checkpoint)
+        nlp = nlp_of(transformer={"factory": "transformer", "model": model})
     else:
-        add_ner(nlp, **encoder)
+        nlp = nlp_of(ner=ner_config(tok2vec_config(checkpoint)))
     nlp.initialize()
     nlp.to_disk(tmp_path / "nlp")
     assert_exported(tmp_path / "nlp", tmp_path / "onnx", checkpoint)
@@ -137,9 +129,7 @@ def test_a_component_of_spacy(checkpoint, tmp_path, monkeypatch, shared):
 
 
 def test_code_of_ones_own(checkpoint, tmp_path):
-    nlp = spacy.blank("en")
-    spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
-    add_ner(nlp, name=str(checkpoint), backend="cpu", get_spans=spans)
+    nlp = nlp_of(ner=ner_config(tok2vec_config(checkpoint)))
     nlp.initialize()
     nlp.to_disk(tmp_path / "nlp")
     code = add_own_code(tmp_path / "nlp")
@@ -150,10 +140,8 @@ def test_code_of_ones_own(checkpoint, tmp_path):
 
 def test_of_a_pipeline_with_settings_of_its_own(checkpoint, tmp_path):
     """A quantization, say, which is none of what exports."""
-    nlp = spacy.blank("en")
-    spans = {"@span_getters": "spacy-modernbert.long_context_spans.v1"}
-    encoder = {"name": str(checkpoint), "backend": "cpu", "get_spans": spans}
-    add_ner(nlp, **encoder, quantization={"bits": 8})
+    tok2vec = tok2vec_config(checkpoint, quantization={"bits": 8})
+    nlp = nlp_of(ner=ner_config(tok2vec))
     nlp.initialize()
     nlp.to_disk(tmp_path / "nlp")
     quantization = {"bits": 4, "group_size": 32}

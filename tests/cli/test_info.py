@@ -11,7 +11,7 @@ from spacy_modernbert.encoder import availability, flash, kernels
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
 
 from ..commands import done, failed, invoke
-from ..pipelines import change_settings, make_nlp
+from ..pipelines import change_settings, make_nlp, nlp_of, shared_config
 from ..util import require
 
 
@@ -108,18 +108,8 @@ def test_no_encoder_at_all(tmp_path):
 def shared(checkpoint, tmp_path_factory):
     """A pipeline with a shared encoder, whose weights are in the model's bytes."""
     require("spacy_transformers")
-    nlp = spacy.blank("en")
-    config = nlp.config.copy()
-    config["nlp"]["pipeline"] = ["transformer"]
-    config["components"]["transformer"] = {
-        "factory": "transformer",
-        "model": {
-            "@architectures": "spacy-modernbert.ModernBertModel.v1",
-            "name": str(checkpoint),
-            "get_spans": {"@span_getters": "spacy-modernbert.long_context_spans.v1"},
-        },
-    }
-    nlp = spacy.blank("en").from_config(config)
+    model = shared_config(checkpoint)
+    nlp = nlp_of(transformer={"factory": "transformer", "model": model})
     nlp.initialize()
     folder = tmp_path_factory.mktemp("pipelines") / "shared"
     nlp.to_disk(folder)

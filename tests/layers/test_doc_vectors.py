@@ -20,7 +20,7 @@ from spacy_modernbert.layers import doc_vectors
 from spacy_modernbert.layers.doc_vectors import EXTENSION, use_doc_vector
 from spacy_modernbert.layers.encode import get_shim
 
-from ..pipelines import layer_of
+from ..pipelines import layer_of, ner_config, nlp_of
 from ..scripts import run_script
 from ..util import (
     count_passes,
@@ -272,16 +272,9 @@ def test_without_an_encoder():
         "width": 16,
         "upstream": "*",
     }
-    whole = spacy.blank("en").config.copy()
-    default = components.DEFAULT_CONFIG["modernbert_ner"]["model"]
-    whole["nlp"]["pipeline"] = ["modernbert_ner"]
-    whole["components"]["modernbert_ner"] = {
-        "factory": "modernbert_ner",
-        "model": {**default, "tok2vec": listener},
-        "set_doc_vector": True,
-    }
+    block = ner_config(listener, "modernbert_ner", set_doc_vector=True)
     with pytest.raises(ValueError, match="has 0 encoders of its own"):
-        spacy.blank("en").from_config(whole)
+        nlp_of(modernbert_ner=block)
 
 
 def test_on_a_small_device(trained):

@@ -11,7 +11,7 @@ from spacy_modernbert import components
 from spacy_modernbert.layers.standardize import standardized
 from spacy_modernbert.layers.tok2vec import OneWord
 
-from ..pipelines import draw_scores, shim_of
+from ..pipelines import draw_scores, ner_config, nlp_of, shim_of
 from ..util import (
     assert_same_gradients,
     count_passes,
@@ -42,17 +42,8 @@ def model(checkpoint):
 
 
 def make_nlp(checkpoint, standardize=True, **settings):
-    block = {
-        "factory": "modernbert_ner",
-        **settings,
-        "model": {
-            **components.DEFAULT_CONFIG["modernbert_ner"]["model"],
-            "tok2vec": tok2vec_config(checkpoint, standardize=standardize, **SETTINGS),
-        },
-    }
-    return spacy.blank("en").from_config(
-        {"nlp": {"pipeline": ["ner"]}, "components": {"ner": block}}
-    )
+    tok2vec = tok2vec_config(checkpoint, standardize=standardize, **SETTINGS)
+    return nlp_of(ner=ner_config(tok2vec, "modernbert_ner", **settings))
 
 
 def scaling_of(nlp):
