@@ -49,6 +49,14 @@ def seeded() -> None:
     fix_random_seed(0)
 
 
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home folder of the user, on any system: the folder of the test."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    return tmp_path
+
+
 _MARKS = {"cuda": [pytest.mark.gpu], "mps": [pytest.mark.mps]}
 
 

@@ -185,14 +185,12 @@ def test_a_log_that_cannot_be_written(nlp, tmp_path, place):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_log_in_the_home_of_the_user(nlp, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+def test_a_log_in_the_home_of_the_user(nlp, home, monkeypatch):
+    monkeypatch.chdir(home)
     nlp.config["training"]["logger"]["output_file"] = "~/runs/log.jsonl"
     train(nlp, stdout=io.StringIO(), stderr=io.StringIO())
-    assert (tmp_path / "runs" / "log.jsonl").is_file()
-    assert not (tmp_path / "~").exists()
+    assert (home / "runs" / "log.jsonl").is_file()
+    assert not (home / "~").exists()
 
 
 def test_without_an_output_folder(nlp, tmp_path, monkeypatch):

@@ -52,8 +52,7 @@ COMMANDS = {
 
 
 @pytest.fixture
-def home(trained, tmp_path, monkeypatch):
-    home = tmp_path / "home"
+def home(home, trained, monkeypatch):
     make_checkpoint(home / "encoder")
     lines = [make_text(seed, 3) for seed in range(20)]
     (home / "texts.txt").write_text("\n".join(lines))
@@ -61,10 +60,8 @@ def home(trained, tmp_path, monkeypatch):
     shutil.copy(home / "encoder" / "config.json", home / "sizes" / "own.json")
     (home / "run.cfg").write_text(PRETRAINING.format(home=home.as_posix()))
     shutil.copytree(trained, home / "nlp")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    for variable in ("HOME", "USERPROFILE"):
-        monkeypatch.setenv(variable, str(home))
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir(home / "elsewhere")
     return home
 
 
@@ -77,7 +74,7 @@ def test_the_home_folder(name, home):
     for output in outputs:
         assert (home / output).is_file()
     # No folder of that name.
-    assert list((home.parent / "elsewhere").iterdir()) == []
+    assert list((home / "elsewhere").iterdir()) == []
 
 
 def test_the_home_folder_of_corpora(home):
@@ -86,7 +83,7 @@ def test_the_home_folder_of_corpora(home):
     done(invoke("roster-tiny", "~/roster", app=corpora))
     for output in ("craft", "roster"):
         assert (home / output / "report.json").is_file()
-    assert list((home.parent / "elsewhere").iterdir()) == []
+    assert list((home / "elsewhere").iterdir()) == []
     # The others are as these.
     callbacks = [command.callback for command in corpora.registered_commands]
     assert all(hasattr(callback, "__wrapped__") for callback in callbacks)

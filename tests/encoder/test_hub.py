@@ -44,12 +44,11 @@ def http_error(kind):
     return error
 
 
-def test_a_folder_is_used_as_it_is(folder, hub, monkeypatch):
+def test_a_folder_is_used_as_it_is(folder, home, hub, monkeypatch):
+    assert folder == home / "checkpoint"
     assert resolve(folder) == folder
-    monkeypatch.chdir(folder.parent)
+    monkeypatch.chdir(home)
     assert resolve("checkpoint") == Path("checkpoint")
-    monkeypatch.setenv("HOME", str(folder.parent))
-    monkeypatch.setenv("USERPROFILE", str(folder.parent))
     assert resolve("~/checkpoint") == folder
     assert hub.calls == []
 
@@ -126,11 +125,11 @@ def test_a_tokenizer_is_fetched_alone(hub, folder):
     ]
 
 
-def test_a_tokenizer_on_the_disk(hub, folder, monkeypatch):
+def test_a_tokenizer_on_the_disk(hub, folder, home):
+    assert folder == home / "checkpoint"
     assert resolve_tokenizer(str(folder)) == folder
     assert resolve_tokenizer(folder / "config.json") == folder / "config.json"
-    monkeypatch.setenv("HOME", str(folder.parent))
-    assert resolve_tokenizer(f"~/{folder.name}") == folder
+    assert resolve_tokenizer("~/checkpoint") == folder
     with pytest.raises(ValueError, match="absent"):
         resolve_tokenizer("./absent")
     assert not hub.calls
