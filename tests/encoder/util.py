@@ -262,6 +262,20 @@ def attend_plainly(
     return torch.einsum("hij,jhd->ihd", weights, value)
 
 
+def bytes_kept(encoder: Encoder, batch: PackedBatch) -> int:
+    """RETURNS (int): What an encoder in torch keeps of a pass for the way back."""
+    kept = 0
+
+    def pack_hook(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+        encoder.encode_train(batch)
+    return kept
+
+
 def in_place(name: str, weights: Any, gradient: Any) -> Tuple[Any, Any]:
     """An optimizer that changes the array it is given."""
     weights -= 0.01 * gradient
