@@ -83,7 +83,7 @@ def test_learned_and_saved(nlp, tmp_path):
     assert entities(loaded.pipe(texts)) == found
     # What the checkpoint says of its tokenizer is handed on.
     folder = tmp_path / "nlp" / "modernbert_ner" / "encoder"
-    special = json.loads((folder / "tokenizer_config.json").read_text())
+    special = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf8"))
     tokenizer = shim_of(loaded).loaded.tokenizer
     prefix = np.array(tokenizer.prefix_ids)
     assert special["bos_token"] == tokenizer.strings(prefix)[0]

@@ -58,7 +58,7 @@ def home(home, trained, monkeypatch):
     (home / "texts.txt").write_text("\n".join(lines))
     (home / "sizes").mkdir()
     shutil.copy(home / "encoder" / "config.json", home / "sizes" / "own.json")
-    (home / "run.cfg").write_text(PRETRAINING.format(home=home.as_posix()))
+    (home / "run.cfg").write_text(PRETRAINING.format(home=home.as_posix()), "utf8")
     shutil.copytree(trained, home / "nlp")
     (home / "elsewhere").mkdir()
     monkeypatch.chdir(home / "elsewhere")

@@ -59,7 +59,8 @@ def test_it_says_what_it_cost(source, tmp_path, bits, cosine, share):
     assert isinstance(tensors, QuantizedTensors)
     assert set(tensors.schemes.values()) == {Scheme(bits, 64)}
     for name in FILES[2:]:
-        assert (tmp_path / "out" / name).read_text() == (source / name).read_text()
+        copied = (tmp_path / "out" / name).read_text("utf8")
+        assert copied == (source / name).read_text("utf8")
 
 
 def test_the_way_back(source, tmp_path):

@@ -274,9 +274,8 @@ def test_copy(published, tmp_path):
     done(run(published, tmp_path / "a" / "copy"))
     copy = tmp_path / "a" / "copy"
     assert sorted(contents(copy)) == FILES
-    assert (copy / "tokenizer.json").read_text() == (
-        published / "tokenizer.json"
-    ).read_text()
+    name = "tokenizer.json"
+    assert (copy / name).read_text("utf8") == (published / name).read_text("utf8")
     assert AutoTokenizer.from_pretrained(copy).cls_token == "[CLS]"
     wanted = AutoModelForMaskedLM.from_pretrained(published).float().model.state_dict()
     found = AutoModel.from_pretrained(copy).state_dict()

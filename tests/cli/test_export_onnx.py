@@ -83,8 +83,8 @@ def test_checkpoint(checkpoint, tmp_path, bits):
         modes = {(folder / name).stat().st_mode for name in FILES}
         assert len(modes) == 1
     for name in ("tokenizer.json", "config.json"):
-        wanted_file = json.loads((checkpoint / name).read_text())
-        assert json.loads((folder / name).read_text()) == wanted_file
+        wanted_file = json.loads((checkpoint / name).read_text("utf8"))
+        assert json.loads((folder / name).read_text("utf8")) == wanted_file
 
 
 def test_pipeline(trained, tmp_path):

@@ -44,7 +44,7 @@ def folder(tmp_path):
     )
     lines = [json.dumps({"text": f"Text {i} of a few words."}) for i in range(20)]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
-    (tmp_path / "run.cfg").write_text(CONFIG.format(folder=tmp_path))
+    (tmp_path / "run.cfg").write_text(CONFIG.format(folder=tmp_path), "utf8")
     return tmp_path
 
 
@@ -125,7 +125,7 @@ def test_other_held_out_texts(folder):
 def test_a_section_that_is_there_twice(folder):
     config = folder / "run.cfg"
     short = "[pretraining.phases.short]\nsteps = 1\n"
-    config.write_text(f"{config.read_text()}\n{short}")
+    config.write_text(f"{config.read_text('utf8')}\n{short}", "utf8")
     found = failed(run(folder))
     assert "run.cfg cannot be read" in found
     assert "pretraining.phases.short" in found

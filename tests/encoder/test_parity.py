@@ -135,7 +135,7 @@ def test_irregular_layer_types():
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published tokenizer")
 def test_published_tokenizer():
-    known = json.loads((PUBLISHED / "known_ids.json").read_text())
+    known = json.loads((PUBLISHED / "known_ids.json").read_text(encoding="utf8"))
     sequences = [np.array(ids) for _, ids in known]
     model = make_oracle(vocab_size=50368, pad_token_id=50283)
     d_outs = [np.full((len(ids), 32), 0.01, np.float32) for ids in sequences]
