@@ -20,10 +20,10 @@ import numpy as np
 import typer
 from wasabi import msg
 
-from spacy_modernbert.encoder import mlx_model
 from spacy_modernbert.encoder.availability import find_memory, look_for
 from spacy_modernbert.encoder.config import FULL, SLIDING, ModernBertConfig
-from spacy_modernbert.encoder.mlx_encoder import MLXEncoder
+from spacy_modernbert.encoder.mlx import model as mlx_model
+from spacy_modernbert.encoder.mlx.encoder import MLXEncoder
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 

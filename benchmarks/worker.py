@@ -131,7 +131,7 @@ def _limit_memory() -> None:
 
 def _tidy_up() -> None:
     """Give back what is not needed, so that the next peer finds it."""
-    from spacy_modernbert.encoder.host_memory import give_back
+    from spacy_modernbert.encoder.torch.host_memory import give_back
 
     gc.collect()
     give_back()

@@ -234,8 +234,8 @@ for each in (nlp, spacy.load(trained)):
     each("Anna Berg went to Oslo.")
 ours = "spacy_modernbert.encoder."
 check("mlx", "mlx.core", "onnx", "onnxruntime", "openvino")
-check(*(f"{ours}{name}_encoder" for name in ("mlx", "onnx", "openvino")))
-assert ours + "torch_encoder" in sys.modules
+check(*(f"{ours}{name}.encoder" for name in ("mlx", "onnx", "openvino")))
+assert ours + "torch.encoder" in sys.modules
 """
 
 

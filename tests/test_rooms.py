@@ -21,6 +21,13 @@ WITHOUT = {
     "layers": {"torch", "mlx", "onnxruntime", "openvino"},
     "pretraining": {"spacy", "thinc", "layers"},
 }
+# The folders of encoder/, and the libraries that each is for.
+BACKENDS = {
+    "torch": {"torch"},
+    "mlx": {"mlx"},
+    "onnx": {"onnx", "onnxruntime"},
+    "openvino": {"openvino"},
+}
 
 
 def imports(path):
@@ -44,12 +51,40 @@ def imports_of(code, up):
             yield rest[0] if first == PACKAGE.name and rest else first
 
 
+def imports_of_encoder(path):
+    """The modules and folders of encoder/ that a file in it imports."""
+    depth = len(path.relative_to(PACKAGE / "encoder").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            names = [node.module] if node.module else [a.name for a in node.names]
+            yield from (name.split(".")[0] for name in names)
+
+
 @pytest.mark.parametrize("room", WITHOUT)
 def test_rooms(room):
     paths = sorted((PACKAGE / room).rglob("*.py"))
     assert len(paths) > 3
     found = {path.name: WITHOUT[room] & set(imports(path)) for path in paths}
     assert not any(found.values()), found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backends(backend):
+    """They know nothing of each other, nor of each other's libraries."""
+    others = set(BACKENDS) - {backend}
+    libraries = set().union(*map(BACKENDS.get, others))
+    paths = sorted((PACKAGE / "encoder" / backend).glob("*.py"))
+    assert len(paths) > 3
+    for path in paths:
+        assert not libraries & set(imports(path)), path
+        assert not others & set(imports_of_encoder(path)), path
+
+
+def test_what_backends_share():
+    """It knows none of them. The switch does."""
+    for path in (PACKAGE / "encoder").glob("*.py"):
+        found = set(BACKENDS) & set(imports_of_encoder(path))
+        assert found == (set(BACKENDS) if path.name == "backend.py" else set()), path
 
 
 @pytest.mark.parametrize("name", ["components.py", "span_getters.py"])
@@ -122,14 +157,14 @@ def test_it_sees_imports():
 @pytest.mark.parametrize(
     "code",
     [
-        "from ..encoder.rope import turn",
+        "from ..encoder.torch.rope import turn",
         "from ..encoder import rope",
         "from .. import encoder",
-        "from spacy_modernbert.encoder.rope import turn",
+        "from spacy_modernbert.encoder.torch.rope import turn",
         "from spacy_modernbert.encoder import rope",
         "from spacy_modernbert import encoder",
         "import spacy_modernbert.encoder",
-        "import spacy_modernbert.encoder.rope as rope",
+        "import spacy_modernbert.encoder.torch.rope as rope",
         "def forward():\n    from ..encoder import rope",
     ],
 )

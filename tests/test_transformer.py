@@ -348,7 +348,7 @@ def test_a_listener_of_ours_on_disk(checkpoint, tmp_path):
 
 
 def test_initializing_encodes_nothing(checkpoint, monkeypatch):
-    from spacy_modernbert.encoder.torch_encoder import TorchEncoder
+    from spacy_modernbert.encoder.torch.encoder import TorchEncoder
 
     def refuse(self, batch):
         raise AssertionError("a pass")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import ModernBertModel
 
-from spacy_modernbert.encoder.transfer import to_host
+from spacy_modernbert.encoder.torch.transfer import to_host
 from spacy_modernbert.types import Floats
 
 from ..documents import Ids

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from spacy_modernbert.encoder.protocol import Encoder
-from spacy_modernbert.encoder.torch_encoder import TorchEncoder
+from spacy_modernbert.encoder.torch.encoder import TorchEncoder
 
 
 def make_instant(encoder: Encoder, n_rows: int = 16384) -> None:

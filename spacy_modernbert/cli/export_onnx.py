@@ -159,7 +159,7 @@ def export(folder: Path, output: Path, bits: Optional[int]) -> Parity:
         or the numbers are not those of torch.
     """
     # Needs the extra, which `info` and `--help` do without.
-    from ..encoder.onnx_files import write_model
+    from ..encoder.onnx.files import write_model
 
     config = load_config(folder)
     tensors = open_tensors(folder, config)
@@ -182,7 +182,7 @@ def _run_both(
     model: Path, config: ModernBertConfig, tensors: Mapping[str, Floats]
 ) -> Tuple[Floats, Floats]:
     """An exported encoder's vectors of random wordpieces, and those of torch."""
-    from ..encoder.onnx_encoder import open_session, run_session
+    from ..encoder.onnx.encoder import open_session, run_session
 
     batch = _draw_batch(config)
     found = run_session(open_session(model), batch)

@@ -159,8 +159,8 @@ def _print_cuda() -> None:
         return
     import torch
 
-    from ..encoder.flash import find_flash_attention
-    from ..encoder.kernels import why_no_kernels
+    from ..encoder.torch.flash import find_flash_attention
+    from ..encoder.torch.kernels import why_no_kernels
 
     reason = why_no_kernels()
     between = f"operations of torch, since {reason}" if reason else "kernels in Triton"

@@ -290,19 +290,19 @@ def make_encoder(
     )
     # Each backend is imported when it is taken: none needs the libraries of another.
     if backend == "openvino":
-        from .openvino_encoder import OpenVinoEncoder
+        from .openvino.encoder import OpenVinoEncoder
 
         return OpenVinoEncoder(
             config, tensors, precision=precision, quantization=quantization
         )
     if backend == "onnx":
-        from .onnx_encoder import OnnxEncoder
+        from .onnx.encoder import OnnxEncoder
 
         return OnnxEncoder(
             config, tensors, precision=precision, quantization=quantization
         )
     if backend == "mlx":
-        from .mlx_encoder import MLXEncoder
+        from .mlx.encoder import MLXEncoder
 
         # It checkpoints gradients always, which costs it nothing.
         return MLXEncoder(
@@ -313,7 +313,7 @@ def make_encoder(
             frozen_layers=frozen_layers,
         )
 
-    from .torch_encoder import TorchEncoder
+    from .torch.encoder import TorchEncoder
 
     return TorchEncoder(
         config,

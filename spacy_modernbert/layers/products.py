@@ -5,7 +5,7 @@ from typing import Any, Optional, cast
 from thinc.api import Model, NumpyOps
 from thinc.types import Floats2d
 
-from ..encoder.products import multiply
+from ..encoder.torch.products import multiply
 from .workers import run_single_threaded_if_worker
 
 

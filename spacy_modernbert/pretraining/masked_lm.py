@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoder.attention import AttentionPlan, plan_attention
 from ..encoder.config import ModernBertConfig
-from ..encoder.flash import FlashAttention, find_flash_attention
 from ..encoder.head import head_shapes
-from ..encoder.projection import Projection, cast
 from ..encoder.rounding import round_up
-from ..encoder.shapes import counts_shapes, round_batch
-from ..encoder.torch_model import ModernBert, Project
-from ..encoder.transfer import to_device
+from ..encoder.torch.attention import AttentionPlan, plan_attention
+from ..encoder.torch.flash import FlashAttention, find_flash_attention
+from ..encoder.torch.model import ModernBert, Project
+from ..encoder.torch.projection import Projection, cast
+from ..encoder.torch.shapes import counts_shapes, round_batch
+from ..encoder.torch.transfer import to_device
 from ..encoder.weights import HEAD_PREFIX
 from .masking import MaskedBatch
 

@@ -27,11 +27,11 @@ from ..encoder.checkpoint import (
     read_tokenizer_json,
     save_checkpoint,
 )
-from ..encoder.checkpointing import recomputes
 from ..encoder.config import ModernBertConfig
 from ..encoder.head import init_head, open_head
 from ..encoder.hub import resolve
-from ..encoder.out_of_memory import watch_memory
+from ..encoder.torch.checkpointing import recomputes
+from ..encoder.torch.out_of_memory import watch_memory
 from ..encoder.weights import count_weights
 from ..errors import Errors
 from ..raw_texts import read_texts

@@ -15,7 +15,7 @@ from benchmarks.texts import write_texts
 from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import look_for
 from spacy_modernbert.encoder.comparing import compare
-from spacy_modernbert.encoder.torch_model import ModernBert
+from spacy_modernbert.encoder.torch.model import ModernBert
 
 from ..util import require
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme
-from spacy_modernbert.encoder.torch_encoder import TorchEncoder
+from spacy_modernbert.encoder.torch.encoder import TorchEncoder
 
 from ..commands import done, failed, invoke
 from ..util import contents, make_checkpoint

@@ -7,8 +7,9 @@ import pytest
 import spacy
 import torch
 
-from spacy_modernbert.encoder import availability, flash, kernels
+from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.availability import BACKENDS, look_for
+from spacy_modernbert.encoder.torch import flash, kernels
 
 from ..commands import done, failed, invoke
 from ..pipelines import change_settings, make_nlp, nlp_of, shared_config

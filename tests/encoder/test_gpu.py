@@ -9,8 +9,8 @@ import torch
 
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
-from spacy_modernbert.encoder.kernels import why_no_kernels
 from spacy_modernbert.encoder.steps import StepSettings, StepState
+from spacy_modernbert.encoder.torch.kernels import why_no_kernels
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch
 

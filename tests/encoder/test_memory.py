@@ -14,7 +14,7 @@ import torch  # by which tensors are read
 from spacy_modernbert.encoder import checkpoint, weights
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
-from spacy_modernbert.encoder.host_memory import give_back
+from spacy_modernbert.encoder.torch.host_memory import give_back
 
 config = ModernBertConfig.from_dict({
     "model_type": "modernbert", "vocab_size": 8000, "hidden_size": 512,

@@ -19,7 +19,7 @@ LENGTH = 16384
 SCRIPT = """
 import json, sys
 import numpy as np
-from spacy_modernbert.encoder import attention, dropping_attention
+from spacy_modernbert.encoder.torch import attention, dropping_attention
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import init_tensors

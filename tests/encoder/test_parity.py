@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from spacy_modernbert.encoder import checkpointing, torch_encoder
 from spacy_modernbert.encoder.backend import make_encoder
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
@@ -13,6 +12,8 @@ from spacy_modernbert.encoder.checkpoint import (
     save_checkpoint,
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.torch import checkpointing
+from spacy_modernbert.encoder.torch import encoder as torch_encoder
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.types import PackedBatch, TokenRows
 

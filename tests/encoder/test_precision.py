@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spacy_modernbert.encoder import (
+from spacy_modernbert.encoder.steps import StepSettings, StepState
+from spacy_modernbert.encoder.torch import (
     attention,
     projection,
     quantized_linear,
     tiled_attention,
 )
-from spacy_modernbert.encoder.quantized_linear import (
+from spacy_modernbert.encoder.torch.quantized_linear import (
     multiply_int8,
     quantize,
     quantize_rows,
 )
-from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.types import PackedBatch
 
 from ..util import gradients_of

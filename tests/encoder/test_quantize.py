@@ -324,7 +324,7 @@ def test_parts_without_a_weight(eight):
 
 def test_torch_has_them_in_float32(eight, monkeypatch):
     """Where there is no MLX."""
-    for name in ("mlx", "mlx.core", "spacy_modernbert.encoder.mlx_encoder"):
+    for name in ("mlx", "mlx.core", "spacy_modernbert.encoder.mlx.encoder"):
         monkeypatch.setitem(sys.modules, name, None)
     config = load_config(eight)
     tensors = open_tensors(eight, config)

@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModel
 
 from spacy_modernbert.encoder.config import FULL, ModernBertConfig
-from spacy_modernbert.encoder.rope import make_rotation, rotate
+from spacy_modernbert.encoder.torch.rope import make_rotation, rotate
 from spacy_modernbert.encoder.weights import (
     expected_shapes,
     init_tensors,

@@ -15,9 +15,9 @@ from spacy_modernbert.encoder.checkpoint import (
     open_tensors,
     save_checkpoint,
 )
-from spacy_modernbert.encoder.flash import FlashAttention
 from spacy_modernbert.encoder.head import head_shapes, init_head, open_head
 from spacy_modernbert.encoder.quantize import Scheme, quantize
+from spacy_modernbert.encoder.torch.flash import FlashAttention
 from spacy_modernbert.pretraining import masked_lm
 from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import Masking

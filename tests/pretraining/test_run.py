@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from spacy_modernbert.encoder import availability, checkpointing
+from spacy_modernbert.encoder import availability
 from spacy_modernbert.encoder.backend import resolve_backend
 from spacy_modernbert.encoder.checkpoint import (
     load_config,
@@ -15,6 +15,7 @@ from spacy_modernbert.encoder.checkpoint import (
     save_checkpoint,
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
+from spacy_modernbert.encoder.torch import checkpointing
 from spacy_modernbert.encoder.weights import init_tensors
 from spacy_modernbert.pretraining.masked_lm import MaskedLM
 from spacy_modernbert.pretraining.masking import MaskedBatch

@@ -1,0 +1,1 @@
+"""The encoder in MLX: on Metal, CUDA and the CPU."""

@@ -1,0 +1,1 @@
+"""The encoder as a graph of ONNX, for ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""The encoder in torch: on CUDA, MPS and the CPU."""
