@@ -411,9 +411,8 @@ def test_a_comparison_by_few_documents(ruler, tmp_path):
     assert "They differ in 0 documents only, so p says little." in found
 
 
-def test_the_home_folder(ruler, tmp_path, monkeypatch):
+def test_the_home_folder(ruler, tmp_path, home):
     """Which a shell fills in, but not in `--compare=~/pipeline`."""
-    monkeypatch.setenv("HOME", str(tmp_path))
     docs = [(["Ann", "goes"], "PERSON"), (["Ann", "sees", "Ann"], "PERSON")]
     data = write_docs(tmp_path / "a.spacy", *docs)
     options = ["--compare=~/ruler", "--report=~/reports/a.html", "--samples", 2]
