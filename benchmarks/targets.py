@@ -91,14 +91,18 @@ def _name_threads(parts: Parts) -> str:
             "These are not of one machine, or of one number of threads. Give each a "
             "folder of its own: --output.\n" + "\n".join(lines)
         )
-    return "".join(f"{n} threads, " for n in threads)
+    return "".join(f"{_count_threads(n)}, " for n in threads)
+
+
+def _count_threads(number: int) -> str:
+    return f"{number} thread" + ("s" if number > 1 else "")
 
 
 def _name_run(part: Dict[str, Any]) -> str:
     """RETURNS (str): The machine and the threads of a part."""
     machine = part["machine"]
     names = " ".join([machine["processor"], *machine["flags"]])
-    return f"{names}, {part['settings']['threads']} threads"
+    return f"{names}, {_count_threads(part['settings']['threads'])}"
 
 
 def _describe(target: Target, found: Found) -> List[str]:

@@ -85,7 +85,8 @@ def is_done(cell: Cell, settings: Settings) -> bool:
     cell (Cell): The cell.
     settings (Settings): What it would be run with.
     RETURNS (bool): Whether it need not be run.
-    RAISES (LookupError): If the budget is a time, and a run that sets it is missing.
+    RAISES (LookupError): If the budget is a time, and a run that sets it is missing, or
+        was too short to tell a pace.
     """
     record = read_record(cell, settings.results)
     if record is None:
@@ -174,9 +175,7 @@ def time_few_steps(cell: Cell, settings: Settings) -> float:
     return round(seconds, 1)
 
 
-def count_steps(
-    cell: Cell, settings: Settings, few_seconds: Optional[float] = None
-) -> int:
+def count_steps(cell: Cell, settings: Settings, few_seconds: Optional[float]) -> int:
     """How many steps a cell takes. With a budget of time: as many as fit into the time
     of the reference, at the pace at which the same recipe took its equal steps.
 
@@ -193,11 +192,12 @@ def count_steps(
         return max(1, round(TIMES[cell.budget] * settings.steps))
     reference, paced = find_times(cell, settings)
     few, seconds = (0, 0.0) if few_seconds is None else (_EVALUATIONS, few_seconds)
-    if paced["steps"] <= few or paced["train_seconds"] <= seconds:
+    shorter = min(reference["train_seconds"], paced["train_seconds"])
+    if paced["steps"] <= few or shorter <= seconds:
         raise LookupError(
-            f"The pace of {cell.name} cannot be told: {paced['steps']} steps took "
-            f"{paced['train_seconds']} seconds, and {few} took {seconds}. Give more "
-            "--steps."
+            f"The steps of {cell.name} cannot be told: {few} of them took {seconds} "
+            f"seconds, {paced['steps']} took {paced['train_seconds']}, and its "
+            f"reference took {reference['train_seconds']}. Give more --steps."
         )
     pace = (paced["train_seconds"] - seconds) / (paced["steps"] - few)
     return max(1, round(few + (reference["train_seconds"] - seconds) / pace))

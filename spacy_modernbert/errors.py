@@ -773,9 +773,9 @@ class Errors:
         'of its Docs to a .jsonl file first, as {{"text": …}} in each line.'
     )
     LINES_COMPRESSED = (
-        "{place} is compressed. Give its texts to standard input instead, such as: "
-        "zcat texts.jsonl.gz | python -m spacy modernbert embed - vectors.npy "
-        "--text-key text."
+        "The texts of {place} are compressed. Decompress them first, such as with "
+        "gunzip; or, for `modernbert embed`, on the way: zcat texts.jsonl.gz | python "
+        "-m spacy modernbert embed - vectors.npy --text-key text."
     )
     LINES_ARE_JSON = (
         "The first line of {place} is a JSON object (its keys: {keys}), but lines are "

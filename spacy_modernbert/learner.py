@@ -140,7 +140,8 @@ def update(
     losses (Dict[str, float]): Losses by component, which this one's is added to.
     RETURNS (bool): Whether that was done; False if spaCy has to do it. Nothing has
         changed then.
-    RAISES (ValueError): If what is right cannot be reached by any actions.
+    RAISES (ValueError): If what is right cannot be reached by any actions, or there are
+        other vectors than those of the tokens.
     """
     validate_examples(examples, "Parser.update")
     docs = [example.x for example in examples]

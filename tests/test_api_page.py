@@ -422,7 +422,7 @@ def test_examples_of_config(block):
     found = list(find_blocks(config))
     assert found
     for kind, name, values in found:
-        arguments = defaults_of(getattr(registry, kind).get(name))
+        arguments = defaults_of(registry.get(kind, name))
         given = {key for key in values if not key.startswith("@")}
         assert given <= arguments.keys()
         needed = {key for key, each in arguments.items() if each is REQUIRED}

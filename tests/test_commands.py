@@ -31,8 +31,15 @@ COMMANDS = PROGRAMS["spacy modernbert"].commands
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "benchmarks" / "README.md",
-    ROOT / "spacy_modernbert" / "README.md",
+    *(
+        ROOT / room / "README.md"
+        for room in (
+            "assets",
+            "assets/modernbert-mini",
+            "benchmarks",
+            "spacy_modernbert",
+        )
+    ),
 ]
 
 

@@ -226,7 +226,7 @@ def require_quantization(
         raise ValueError(
             Errors.QUANTIZATION_UNAVAILABLE.format(
                 backend=backend,
-                value=dict(quantization),
+                value=json.dumps(dict(quantization)),
                 known=" or ".join(map(json.dumps, known)),
                 others=", ".join(map(repr, others)),
             )

@@ -41,13 +41,16 @@ def sure_to_answer(tok2vec: Model, docs: Sequence[Doc]) -> Iterator[None]:
 
     awaited: List[Any] = [n for n in tok2vec.walk() if _is_awaited(n, docs)]
     own = [node._backprop for node in awaited]
-    for node, backprop in zip(awaited, own, strict=True):
-        node._backprop = noting(backprop)
+    noted = list(map(noting, own))
+    for node, backprop in zip(awaited, noted, strict=True):
+        node._backprop = backprop
     try:
         yield
     finally:
-        for node, backprop in zip(awaited, own, strict=True):
-            node._backprop = backprop
+        for node, before, backprop in zip(awaited, own, noted, strict=True):
+            # spacy-transformers' listener lets go of it once it has answered.
+            if node._backprop is backprop:
+                node._backprop = before
     if not answered:
         pass_on_nothing(tok2vec, docs)
 

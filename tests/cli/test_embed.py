@@ -270,7 +270,7 @@ def test_wrong_model(text_file, tmp_path):
         ("in.json", b'{"body": "a", "id": 1}\n', "(its keys: 'body', 'id')"),
         ("-", b'{"text": "a"}\n{"text": "b"}\n', "Say which key has the text"),
         ("in.jsonl.gz", gzip.compress(b'{"text": "a"}\n'), "zcat texts.jsonl.gz |"),
-        ("-", gzip.compress(b"a\n"), "is compressed"),
+        ("-", gzip.compress(b"a\n"), "The texts of - are compressed. Decompress them"),
     ],
 )
 def test_lines_that_are_no_texts(run, tmp_path, name, data, message):

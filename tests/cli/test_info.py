@@ -154,9 +154,39 @@ def test_checkpoint(checkpoint):
     assert "pooling" in words and "started from" not in words
 
 
+@pytest.mark.parametrize(
+    ("installed", "told"),
+    [
+        (True, "spaCy's own, many times slower than the compiled one."),
+        (
+            False,
+            "than the compiled one. Numba is not installed. Install it: pip install",
+        ),
+    ],
+)
+def test_no_compiled_decoder(monkeypatch, installed, told):
+    # The function is called like the module.
+    info = sys.modules["spacy_modernbert.cli.info"]
+    monkeypatch.setattr(info, "import_compiled", lambda name: None)
+    version = info.get_package_version
+    monkeypatch.setattr(
+        info,
+        "get_package_version",
+        lambda name: version(name) if name != "numba" else "1" if installed else None,
+    )
+    found = done(run())
+    assert told in found
+    assert ("Install it: pip install" in found.split("slower than")[1]) != installed
+
+
+def test_the_compiled_decoder():
+    require("numba")
+    assert "compiled with Numba." in done(run())
+
+
 def test_no_pipeline(tmp_path):
     found = failed(run(tmp_path / "nowhere"))
-    assert "model-best" in found
+    assert "There is no pipeline and no checkpoint" in found
     assert "Decoder" not in found
 
 
@@ -173,7 +203,7 @@ def test_a_backend_of_the_pipeline_that_is_missing(trained, monkeypatch):
     "quantization, message",
     [
         ({"bits": 8}, ""),
-        ({"bits": 4}, "The backend 'cpu' has no quantization {'bits': 4} here"),
+        ({"bits": 4}, "The backend 'cpu' has no quantization {\"bits\": 4} here"),
         ({"bits": 3}, "quantization is {'bits': 3}, but it must be"),
     ],
 )

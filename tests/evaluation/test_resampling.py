@@ -85,6 +85,15 @@ def test_several_at_once(monkeypatch):
     assert (list(bootstrap(sets, FEW)), list(compare(sets, others, FEW))) == at_once
 
 
+def test_several_are_as_if_alone():
+    """Where the documents of each differ, so that none are drawn together."""
+    sets = [to_array([Counts(i % 5, 5 + i, 6 + k) for i in range(9)]) for k in (0, 7)]
+    assert list(bootstrap(sets, FEW)) == [intervals_of(each) for each in sets]
+    others = [np.add(each, [0, k, k]) for k, each in enumerate(sets, 1)]
+    pairs = [compare_two(*pair) for pair in zip(sets, others, strict=True)]
+    assert list(compare(sets, others, FEW)) == pairs
+
+
 def test_bootstrap_against_a_loop():
     """Documents drawn one by one, with another generator."""
     docs = to_array([Counts(i % 5, 5, 6) for i in range(20)])

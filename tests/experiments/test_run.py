@@ -191,16 +191,16 @@ def test_random_weights_as_transformers_draws_them(settings, tmp_path):
 
 def test_steps_in_the_same_time(settings):
     timed = Cell("cnn", None, budget="time", corpus="litbank", seed=2)
-    assert count_steps(replace(timed, budget="steps"), settings) == 3
+    assert count_steps(replace(timed, budget="steps"), settings, None) == 3
     with pytest.raises(LookupError, match="litbank-mini-pretrained-8192"):
-        count_steps(timed, settings)
+        count_steps(timed, settings, None)
     reference = replace(REFERENCE, corpus="litbank", seed=2)
     write_done(settings, reference, train_seconds=60.0)
     with pytest.raises(LookupError, match="litbank-cnn-equal-steps-seed2 first"):
-        count_steps(timed, settings)
+        count_steps(timed, settings, None)
     paced = replace(timed, budget="steps")
     write_done(settings, paced, train_seconds=15.0)
-    assert count_steps(timed, settings) == 12
+    assert count_steps(timed, settings, None) == 12
 
 
 def write_times(settings, timed, reference, paced):
@@ -218,15 +218,18 @@ def test_what_does_not_grow_with_the_steps_is_no_pace(settings):
     write_times(settings, timed, reference=60.0, paced=30.0)
     assert count_steps(timed, settings, few_seconds=16.0) == 50
     # Where that is not known, as by the first records.
-    assert count_steps(timed, settings) == 40
+    assert count_steps(timed, settings, None) == 40
     write_done(replace(settings, steps=40), timed)
     assert is_done(timed, settings)
     write_done(replace(settings, steps=40), timed, few_steps_seconds=16.0)
     assert not is_done(timed, settings)
     write_done(replace(settings, steps=50), timed, few_steps_seconds=16.0)
     assert is_done(timed, settings)
-    with pytest.raises(LookupError, match="Give more --steps"):
+    with pytest.raises(LookupError, match=r"20 took 30\.0, and .*Give more --steps"):
         count_steps(timed, settings, few_seconds=30.0)
+    write_times(settings, timed, reference=15.0, paced=30.0)
+    with pytest.raises(LookupError, match=r"reference took 15\.0\. Give more"):
+        count_steps(timed, settings, few_seconds=16.0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs os.wait4")
@@ -395,8 +398,8 @@ def test_the_corpora_of_a_table(settings, values):
 
 
 def test_twice_the_steps(settings):
-    assert count_steps(Cell("mini", budget="double"), settings) == 6
-    assert count_steps(Cell("mini", budget="two-thirds"), settings) == 2
+    assert count_steps(Cell("mini", budget="double"), settings, None) == 6
+    assert count_steps(Cell("mini", budget="two-thirds"), settings, None) == 2
 
 
 def test_spread():

@@ -308,12 +308,21 @@ def refuse_memory(*args, **kwargs):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
-def test_too_little_memory(paths, tmp_path, monkeypatch):
-    run = Pretraining(make_settings(paths), tmp_path)
+@pytest.mark.parametrize(
+    ("recomputes", "advice"),
+    [
+        (False, "only one, set gradient_checkpointing = true, or make sequences"),
+        (True, "only one, make sequences"),
+    ],
+)
+def test_too_little_memory(paths, tmp_path, monkeypatch, recomputes, advice):
+    settings = make_settings(paths, gradient_checkpointing=recomputes)
+    run = Pretraining(settings, tmp_path)
     next(run.steps())
     run.save()
     monkeypatch.setattr(run.model, "score", refuse_memory)
-    with pytest.raises(MemoryError, match=r"(?s)max_batch_wordpieces lower.*step 1 is"):
+    message = rf"(?s)max_batch_wordpieces lower.*{advice} shorter.*step 1 is"
+    with pytest.raises(MemoryError, match=message):
         next(run.steps())
 
 

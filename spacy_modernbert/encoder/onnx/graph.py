@@ -280,9 +280,7 @@ def _blocks(
 def _rotation(
     nodes: Nodes, positions: str, periods: npt.NDArray[np.float32], dtype: int
 ) -> Tuple[str, str]:
-    """Cosine and sine, as in `rope.make_rotation`: angles in float32, whatever the
-    rest is computed in.
-    """
+    """Cosine and sine. Angles are in float32, whatever the rest is computed in."""
     positions = nodes.add("Cast", positions, to=TensorProto.FLOAT)
     positions = nodes.add("Unsqueeze", positions, nodes.ints(1))
     angles = nodes.add("Mul", positions, nodes.floats(np.float32(1.0) / periods))

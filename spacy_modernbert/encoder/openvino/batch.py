@@ -119,7 +119,7 @@ def make_inputs(
     batch (PackedBatch): The batch.
     group (Ints): The sequences of it to run, the longest first.
     config (ModernBertConfig): The encoder's config.
-    RETURNS (Dict[str, Array]): By the names of `openvino_graph.Inputs`.
+    RETURNS (Dict[str, Array]): By the names of `graph.Inputs`.
     """
     lengths = batch.lengths[group]
     longest = round_up(int(lengths[0]), _STEP)

@@ -1,7 +1,7 @@
 """A pass to predict on CUDA, in which all that stands between the matrix products is
 fused into kernels of our own (`triton_kernels`).
 
-Where they are not available, the modules of `torch_model` compute the same.
+Where they are not available, the modules of `model` compute the same.
 """
 
 from typing import List, cast

@@ -21,8 +21,8 @@ from spacy_modernbert.encoder.torch.quantized_linear import (
 )
 from spacy_modernbert.types import PackedBatch
 
-from ..util import gradients_of
-from .util import (
+from ...util import gradients_of
+from ..util import (
     assert_close,
     assert_gradients_near,
     assert_rows_near,

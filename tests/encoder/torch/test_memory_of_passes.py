@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ..scripts import MEMORY, needs_peaks, run_script
+from ...scripts import MEMORY, needs_peaks, run_script
 
 pytestmark = needs_peaks
 
