@@ -64,6 +64,18 @@ def is_alike(machine: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(machine[key] == other[key] for key in ("processor", "flags"))
 
 
+def name_machine(machine: Mapping[str, Any], threads: int) -> str:
+    """RETURNS (str): A machine of `describe_machine` and a number of threads, in words
+    that tell it from others.
+    """
+    # A rented machine names only its processor's maker: the flags tell kinds apart.
+    flags = " ".join(machine.get("flags", ()))
+    # Of a card, its memory and the CUDA that torch was built for come after its name.
+    gpu = machine.get("gpu", "").partition(",")[0]
+    parts = [machine["processor"], flags, gpu, f"{threads} threads"]
+    return ", ".join(filter(None, parts))
+
+
 def list_versions() -> Dict[str, str]:
     """RETURNS (Dict[str, str]): Of Python and the packages that are installed."""
     versions = {"python": platform.python_version()}

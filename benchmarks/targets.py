@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from spacy_modernbert.atomic import write_text
 from spacy_modernbert.encoder.availability import BFLOAT16_FLAGS
 
-from .machine import is_alike
+from .machine import is_alike, name_machine
 from .markdown import make_table
 from .rows import Row
 
@@ -86,23 +86,15 @@ def _name_threads(parts: Parts) -> str:
         if not name.startswith("host-")
     }
     if len(threads) > 1 or not all(is_alike(machines[0], each) for each in machines):
-        lines = [f"{name}: {_name_run(part)}" for name, part in made.items()]
+        lines = [
+            f"{name}: {name_machine(part['machine'], part['settings']['threads'])}"
+            for name, part in made.items()
+        ]
         raise ValueError(
             "These are not of one machine, or of one number of threads. Give each a "
             "folder of its own: --output.\n" + "\n".join(lines)
         )
-    return "".join(f"{_count_threads(n)}, " for n in threads)
-
-
-def _count_threads(number: int) -> str:
-    return f"{number} thread" + ("s" if number > 1 else "")
-
-
-def _name_run(part: Dict[str, Any]) -> str:
-    """RETURNS (str): The machine and the threads of a part."""
-    machine = part["machine"]
-    names = " ".join([machine["processor"], *machine["flags"]])
-    return f"{names}, {_count_threads(part['settings']['threads'])}"
+    return "".join(f"{n} thread{'s' * (n > 1)}, " for n in threads)
 
 
 def _describe(target: Target, found: Found) -> List[str]:

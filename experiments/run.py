@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from thinc.api import Config
 
-from benchmarks.machine import describe_machine, list_versions
+from benchmarks.machine import describe_machine, list_versions, name_machine
 from benchmarks.process import make_environment
 from spacy_modernbert.atomic import write_text
 from spacy_modernbert.callbacks import MAX_LENGTH
@@ -234,9 +234,9 @@ def check_machine(settings: Settings) -> None:
     settings (Settings): Where the records are, and how many threads there are.
     RAISES (LookupError): If a record there is of another machine or number of threads.
     """
-    here = _name_machine(describe_machine(), settings.threads)
+    here = name_machine(describe_machine(), settings.threads)
     for record in read_records(settings.results):
-        there = _name_machine(record["machine"], record["threads"])
+        there = name_machine(record["machine"], record["threads"])
         if there != here:
             raise LookupError(
                 f"{settings.results} has records of {there}, and this is {here}. Give "
@@ -346,15 +346,6 @@ def digest_recipe(path: Path) -> str:
         nlp["after_creation"] = None
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode("utf8")).hexdigest()[:16]
-
-
-def _name_machine(machine: Dict[str, Any], threads: int) -> str:
-    # A rented machine names only its processor's maker: the flags tell kinds apart.
-    flags = " ".join(machine.get("flags", ()))
-    # Of a card, its memory and the CUDA that torch was built for come after its name.
-    gpu = machine.get("gpu", "").partition(",")[0]
-    parts = [machine["processor"], flags, gpu, f"{threads} threads"]
-    return ", ".join(filter(None, parts))
 
 
 def _find_encoder(weights: str, seed: int, settings: Settings) -> Path:

@@ -18,7 +18,7 @@ from spacy.language import Language
 from spacy.pipeline import EntityRecognizer
 from spacy.pipeline._parser_internals.transition_system import TransitionSystem
 from spacy.tokens import Doc
-from spacy.training import Example
+from spacy.training import Example, validate_examples
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
@@ -163,9 +163,10 @@ class ModernBertNER(EntityRecognizer):
         losses = {} if losses is None else losses
         # Read more than once, below.
         examples = list(examples)
+        validate_examples(examples, "Parser.update")
         learner = import_compiled("learner")
-        if learner is None or not learner.update(self, examples, drop, sgd, losses):
-            with sure_to_answer(self.model.layers[0], [each.x for each in examples]):
+        with sure_to_answer(self.model.layers[0], [each.x for each in examples]):
+            if learner is None or not learner.update(self, examples, drop, sgd, losses):
                 super().update(examples, drop=drop, sgd=sgd, losses=losses)
         return losses
 

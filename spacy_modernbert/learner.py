@@ -39,11 +39,10 @@ from spacy.errors import Errors as SpacyErrors
 from spacy.pipeline.transition_parser import Parser
 from spacy.strings import get_string_id
 from spacy.tokens import Doc
-from spacy.training import Example, validate_examples
+from spacy.training import Example
 from thinc.api import Model, Optimizer, set_dropout_rate
 
 from .decoder import check_rows, is_covered
-from .layers.listeners import pass_on_nothing
 from .transitions import (
     BEGIN,
     IN,
@@ -143,7 +142,6 @@ def update(
     RAISES (ValueError): If what is right cannot be reached by any actions, or there are
         other vectors than those of the tokens.
     """
-    validate_examples(examples, "Parser.update")
     docs = [example.x for example in examples]
     if not is_learned_here(pipe) or not any(map(len, docs)):
         return False
@@ -155,7 +153,6 @@ def update(
     losses.setdefault(pipe.name, 0.0)
     tok2vec, lower, _ = pipe.model.layers
     if not any(reference.says_anything for reference in references):
-        pass_on_nothing(tok2vec, docs)
         return True
     set_dropout_rate(pipe.model, drop)
     n_moves = draw_length(pipe.cfg["update_with_oracle_cut_size"])
@@ -164,7 +161,6 @@ def update(
     )
     starts = find_starts(references, tokens, gold, actions, n_moves)
     if not len(starts.tokens):
-        pass_on_nothing(tok2vec, docs)
         return True
     hidden, backprop_tok2vec = tok2vec(docs, is_train=True)
     check_rows(pipe, hidden, tokens)

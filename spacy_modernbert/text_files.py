@@ -90,7 +90,7 @@ class TextSource:
         except (ValueError, RecursionError):
             return
         if isinstance(record, dict):
-            keys = ", ".join(map(repr, record)) or "none"
+            keys = _name_keys(record)
             raise ValueError(Errors.LINES_ARE_JSON.format(place=self.place, keys=keys))
 
     def _decode(self, raw: bytes, number: int) -> str:
@@ -120,7 +120,7 @@ class TextSource:
                 Errors.LINE_NOT_JSON.format(**where, error="it is not an object")
             )
         if key not in record:
-            keys = ", ".join(map(repr, record)) or "none"
+            keys = _name_keys(record)
             raise ValueError(
                 Errors.LINE_WITHOUT_KEY.format(**where, key=key, keys=keys)
             )
@@ -130,3 +130,7 @@ class TextSource:
                 Errors.LINE_WITHOUT_TEXT.format(**where, key=key, value=repr(text)[:60])
             )
         return record
+
+
+def _name_keys(record: Dict[str, Any]) -> str:
+    return ", ".join(map(repr, record)) or "none"

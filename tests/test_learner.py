@@ -258,7 +258,7 @@ def test_no_tokens():
 
 def test_wrong_examples():
     with pytest.raises(TypeError, match="Example"):
-        learner.update(make_pipe(np.random.default_rng(0)), ["text"], 0.0, None, {})
+        make_pipe(np.random.default_rng(0)).update(["text"])
 
 
 # -- In a pipeline ------------------------------------------------------------------

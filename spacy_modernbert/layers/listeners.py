@@ -8,24 +8,12 @@ from spacy.tokens import Doc
 from thinc.api import Model
 
 
-def pass_on_nothing(tok2vec: Model, docs: Sequence[Doc]) -> None:
-    """Send a gradient of zeros to an encoder that other components share, if it waits
-    for one. The last of its listeners hands on the gradients of all: if that one has
-    nothing to learn from a batch, what the others learned from it would be lost, as it
-    is in spaCy.
-
-    tok2vec (Model): The first layer of a parser model.
-    docs (Sequence[Doc]): The Docs of the batch.
-    """
-    if any(_is_awaited(node, docs) for node in tok2vec.walk()):
-        hidden, backprop = tok2vec(docs, is_train=True)
-        backprop(np.zeros_like(hidden))
-
-
 @contextmanager
 def sure_to_answer(tok2vec: Model, docs: Sequence[Doc]) -> Iterator[None]:
     """Within this context, a component learns from a batch. If it turns out to have
-    nothing to learn, which spaCy's update does not tell, it passes that on.
+    nothing to learn, a gradient of zeros is sent to an encoder that other components
+    share. The last of its listeners hands on the gradients of all: what the others
+    learned from the batch would be lost, as it is in spaCy.
 
     tok2vec (Model): The first layer of a parser model.
     docs (Sequence[Doc]): The Docs of the batch.
@@ -51,8 +39,9 @@ def sure_to_answer(tok2vec: Model, docs: Sequence[Doc]) -> Iterator[None]:
             # spacy-transformers' listener lets go of it once it has answered.
             if node._backprop is backprop:
                 node._backprop = before
-    if not answered:
-        pass_on_nothing(tok2vec, docs)
+    if awaited and not answered:
+        hidden, backprop_tok2vec = tok2vec(docs, is_train=True)
+        backprop_tok2vec(np.zeros_like(hidden))
 
 
 def _is_awaited(node: Any, docs: Sequence[Doc]) -> bool:
