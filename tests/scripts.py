@@ -68,7 +68,10 @@ def run_script(
 # of its own in forks. They run one after the other, and say how they ended as
 # `subprocess` does. One that hangs ends before the script does.
 FORKS = """
-import os, signal, sys, traceback
+import os, signal, sys, traceback, warnings
+
+# From 3.12 on, Python says so where libraries have threads, as they have here.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")
 
 def fork(run):
     child = os.fork()

@@ -45,22 +45,38 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
-def test_who_may_read_it_stays(tmp_path):
+needs_modes = pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
+
+
+@needs_modes
+@pytest.mark.parametrize("of_file, of_folder", [(0o600, 0o700), (0o664, 0o775)])
+def test_who_may_read_it_stays(tmp_path, of_file, of_folder):
+    """And nobody else may before it is there."""
     path, folder = tmp_path / "a.txt", tmp_path / "folder"
     write_text(path, "before")
     folder.mkdir()
-    path.chmod(0o600)
-    folder.chmod(0o700)
+    path.chmod(of_file)
+    folder.chmod(of_folder)
     with replacing(path) as fresh:
         fresh.write_text("after")
         assert mode(fresh) == 0o600
     with replacing_folder(folder, re.compile("a.txt")) as fresh:
         (fresh / "a.txt").write_text("after")
         assert mode(fresh) == 0o700
-    assert mode(path) == 0o600
-    assert mode(folder) == 0o700
+    assert mode(path) == of_file
+    assert mode(folder) == of_folder
     assert path.read_text() == (folder / "a.txt").read_text() == "after"
+
+
+@needs_modes
+def test_what_is_new_is_as_the_system_has_it(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    write_text(tmp_path / "a.txt", "new")
+    fill(tmp_path / "out", a="new")
+    assert mode(tmp_path / "a.txt") == mode(tmp_path / "file")
+    assert mode(tmp_path / "out") == mode(tmp_path / "folder")
+    assert mode(tmp_path / "out" / "a.txt") == mode(tmp_path / "file")
 
 
 def test_a_link_stays_a_link(tmp_path):
@@ -216,10 +232,11 @@ def test_a_folder_that_cannot_be_renamed(tmp_path, monkeypatch, is_mount, number
     fill(folder, a="new", c="new")
     new = {"a.txt": b"new", "c.txt": b"new", "d/e": b"e", ".DS_Store": b""}
     assert contents(folder) == new
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["out"]
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert sorted(folders) == [folder, folder / "d", folder / "lost+found"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
+@needs_modes
 @pytest.mark.parametrize("way", ["renamed", "copied", "moved up"])
 def test_who_may_read_the_files_of_a_folder_stays(tmp_path, monkeypatch, way):
     folder = tmp_path / "out"
@@ -316,6 +333,21 @@ def test_a_file_that_cannot_be_renamed(tmp_path, monkeypatch):
     refuse(monkeypatch, errno.EBUSY, path)
     write_text(path, "after")
     assert path.read_text() == "after" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_is_told_of(tmp_path, monkeypatch):
+    """What cannot be renamed for another reason is not copied either."""
+    path, folder = tmp_path / "a.txt", tmp_path / "out"
+    write_text(path, "before")
+    fill(folder, a="before")
+    for place in (path, folder):
+        refuse(monkeypatch, errno.ENOSPC, place)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        write_text(path, "after")
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        fill(folder, a="after")
+    assert path.read_text() == (folder / "a.txt").read_text() == "before"
+    assert sorted(tmp_path.iterdir()) == [path, folder]
 
 
 def test_what_was_left_by_a_process_that_was_killed(tmp_path, monkeypatch):

@@ -47,6 +47,9 @@ def test_what_runs_on_a_gpu(monkeypatch, reason):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
     monkeypatch.setattr(kernels, "why_no_kernels", lambda: reason)
     monkeypatch.setattr(flash, "why_no_kernels", lambda: reason)
+    # Not every release has it.
+    of_torch = flash.FlashAttention("torch", attend=print)
+    monkeypatch.setattr(flash, "_of_torch", lambda: of_torch)
     words = done(run())
     wanted = f"operations of torch, since {reason}" if reason else "kernels in Triton"
     assert f"cuda: between matrix products, {wanted}." in words

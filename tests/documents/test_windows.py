@@ -247,6 +247,11 @@ def test_the_ends_of_a_doc_are_no_edges():
     assert owners.tolist() == [0] * 5 + [1] * 5
 
 
+def test_a_window_that_holds_the_doc_has_no_edges():
+    windows = [Window(5, 10, 5, 10), Window(0, 10, 0, 10), Window(0, 5, 0, 5)]
+    assert token_owners(one_each(10), windows).tolist() == [1] * 10
+
+
 def test_literal_rows():
     """Two windows, packed as [CLS] 0 1 2 3 [SEP] [CLS] 2 3 4 5 [SEP]."""
     alignment = alignment_of([(0, 1), (1, 3), (3, 3), (3, 4), (3, 6)])

@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -82,6 +83,14 @@ def test_special_tokens_that_the_model_knows_are_spelled_out(text):
     check_alignment(text, wordpieces, [(i, i + 1) for i in range(len(text))])
 
 
+def test_a_word_that_is_unknown_is_not_spelled_out():
+    """Though what stands for it is a special token, too."""
+    tokenizer = toy("bert")
+    (wordpieces,) = tokenizer(["the ψψψ"])
+    assert tokenizer.strings(wordpieces.ids) == ["the", "[UNK]"]
+    assert spans(wordpieces.starts, wordpieces.ends) == [(0, 3), (4, 7)]
+
+
 def test_runs_of_spaces_are_added_tokens():
     (wordpieces,) = toy("byte_level")(["the    the"])
     at = spans(wordpieces.starts, wordpieces.ends).index((3, 7))
@@ -162,6 +171,40 @@ def test_empty_batch(tokenizer):
 def test_ids_without_places_are_those_with_places(tokenizer, batch):
     for ids, wordpieces in zip(tokenizer.ids(batch), tokenizer(batch), strict=True):
         np.testing.assert_array_equal(ids, wordpieces.ids)
+
+
+# -- Byte fallback ------------------------------------------------------------------
+
+UNKNOWN = "é東😀🎉"
+
+
+@pytest.mark.parametrize("name", ["unigram", "sentencepiece_bpe"])
+@given(st.text("the " + UNKNOWN, max_size=30))
+@example("the 😀😀é東 the🎉🎉🎉the é")
+def test_bytes_have_the_places_of_their_characters(name, text):
+    """Also in runs of characters that a vocabulary does not have, to all of whose bytes
+    a Unigram model gives the place of the run.
+    """
+    tokenizer = toy(name)
+    (wordpieces,) = tokenizer([text])
+    found = [b""] * len(text)
+    pieces = tokenizer.strings(wordpieces.ids)
+    places = spans(wordpieces.raw_starts, wordpieces.raw_ends)
+    for piece, (start, end) in zip(pieces, places, strict=True):
+        if byte := re.fullmatch("<0x(..)>", piece):
+            assert end == start + 1
+            found[start] += bytes.fromhex(byte[1])
+    assert found == [each.encode() if each in UNKNOWN else b"" for each in text]
+
+
+def test_bytes_of_a_character_that_is_written_out():
+    """NFKC makes 18 characters of it: there are more bytes than are in the text."""
+    (wordpieces,) = toy("unigram")(["the 😀\ufdfa the"])
+    places = spans(wordpieces.raw_starts, wordpieces.raw_ends)
+    run = [place for place in places if place[0] >= 4 and place[1] <= 6]
+    assert len(run) > 30
+    assert run == sorted(run)
+    assert run[:4] == [(4, 5)] * 4 and run[-1] == (5, 6)
 
 
 # -- The tokenizer's file -----------------------------------------------------------

@@ -31,7 +31,9 @@ def test_it_grows_again():
     assert budget.wordpieces == 400
     note(budget, 400, module._PATIENCE)
     assert budget.wordpieces == 800
-    note(budget, 800, module._PATIENCE)
+    note(budget, 800, module._PATIENCE - 1)
+    assert budget.wordpieces == 800
+    note(budget, 800, 1)
     # Not above what the settings say.
     assert budget.wordpieces == 1000
     note(budget, 1000, 5 * module._PATIENCE)
@@ -42,6 +44,7 @@ def test_what_fails_again_is_tried_less_often():
     budget = Budget(1000)
     n_passes = []
     with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         for _ in range(3):
             budget.cut_below(batch(1000))
             n_passes.append(0)
@@ -50,3 +53,10 @@ def test_what_fails_again_is_tried_less_often():
                 n_passes[-1] += 1
     assert n_passes == [64, 128, 256]
     assert len(said) == 1
+
+
+def test_what_cannot_be_divided_is_allowed():
+    budget = Budget(1000)
+    one = PackedBatch.of([np.zeros(2000, int)])
+    assert budget.allows(one)
+    assert not budget.allows(batch(2000))

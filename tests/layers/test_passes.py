@@ -190,7 +190,8 @@ def test_training_where_memory_is_short(checkpoint, docs, memory):
 
 
 def test_dropout_is_not_drawn_twice(tmp_path, docs):
-    model = make_tok2vec(make_checkpoint(tmp_path / "drops", mlp_dropout=0.5))
+    checkpoint = make_checkpoint(tmp_path / "drops", mlp_dropout=0.5)
+    model = make_tok2vec(checkpoint, window=64)
     put_on_small_device(model, 10**6, 150)
     encoded, backprop = model.layers[0].begin_update(docs)
     with pytest.raises(EncoderOutOfMemory):
