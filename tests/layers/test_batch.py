@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 from spacy.util import registry
 from thinc.api import reduce_max, reduce_mean
+from tokenizers import Tokenizer, normalizers
 
 from ..util import (
     assert_same_gradients,
     count_passes,
     gradients_of_model,
+    make_checkpoint,
     make_text,
     make_tok2vec,
     require,
@@ -131,6 +133,27 @@ def test_the_same_vectors_and_gradients_as_inline(checkpoint, model, docs, reduc
     d_batch = batch.unsplit_by_doc([list(d.tensors) for d in backprop_pool(d_outputs)])
     backprop_batch(d_batch)
     assert_same_gradients(gradients_of_model(model), gradients_of_model(inline))
+
+
+@pytest.mark.parametrize("reduce", [reduce_mean, reduce_max])
+def test_tokens_without_wordpieces(tmp_path, nlp, reduce):
+    """Beside others, after them where a window is full, and alone in a Doc."""
+    folder = make_checkpoint(tmp_path / "drops")
+    path = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tokenizer.save(str(path))
+    texts = ["\x01 Anna \x01 Berg \x01", "\x01 \x01", "Oslo", "one \x01 " * 30]
+    docs = [nlp(text) for text in texts]
+    inline = make_tok2vec(folder, window=16, overlap=4)
+    inline.layers[1].layers[0] = reduce()
+    model = make_batch_model(folder, window=16, overlap=4)
+    pool = trfs2arrays(reduce(), 1.0)
+    batch = model.predict(docs)
+    found = pool.predict(batch.doc_data)
+    for doc, rows, wanted in zip(docs, found, inline.predict(docs), strict=True):
+        np.testing.assert_allclose(rows, wanted, atol=1e-6)
+        assert [token.text == "\x01" for token in doc] == (~rows.any(axis=1)).tolist()
 
 
 @pytest.mark.parametrize("texts", [[""], ["", ""], ["  "], []])
