@@ -149,10 +149,11 @@ def test_tokens_without_wordpieces(tmp_path, nlp, reduce):
     inline.layers[1].layers[0] = reduce()
     model = make_batch_model(folder, window=16, overlap=4)
     pool = trfs2arrays(reduce(), 1.0)
-    batch = model.predict(docs)
-    found = pool.predict(batch.doc_data)
-    for doc, rows, wanted in zip(docs, found, inline.predict(docs), strict=True):
+    together = pool.predict(model.predict(docs).doc_data)
+    for doc, rows, wanted in zip(docs, together, inline.predict(docs), strict=True):
+        (alone,) = pool.predict(model.predict([doc]).doc_data)
         np.testing.assert_allclose(rows, wanted, atol=1e-6)
+        np.testing.assert_allclose(alone, wanted, atol=1e-5)
         assert [token.text == "\x01" for token in doc] == (~rows.any(axis=1)).tolist()
 
 
