@@ -327,6 +327,24 @@ def test_bytes(trained):
     assert entities(other.pipe(TEXTS)) == some_entities(nlp.pipe(TEXTS))
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_what_predict_takes(trained, monkeypatch, is_compiled):
+    """A Doc, or Docs that can be read once, as spaCy's parser does."""
+    if not is_compiled:
+        monkeypatch.setattr(components, "import_compiled", lambda name: None)
+    ner = spacy.load(trained).get_pipe("modernbert_ner")
+    nlp = spacy.blank("en", vocab=ner.vocab)
+    wanted = [nlp(text) for text in TEXTS]
+    ner.set_annotations(wanted, ner.predict(wanted))
+    docs = [nlp(text) for text in TEXTS]
+    ner.set_annotations(docs, ner.predict(iter(docs)))
+    assert entities(docs) == some_entities(wanted)
+    for text, each in zip(TEXTS, wanted, strict=True):
+        doc = nlp(text)
+        ner.set_annotations([doc], ner.predict(doc))
+        assert entities([doc]) == entities([each])
+
+
 def test_saved_over_itself(checkpoint, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "nlp")
     nlp = spacy.load(tmp_path / "nlp")

@@ -136,6 +136,13 @@ def test_no_such_files(folder):
     assert read_sentence_pooling(folder) == {}
 
 
+def test_a_pooling_that_is_no_object(folder):
+    add_modules(folder, "Transformer", "Pooling", pooling_mode="cls")
+    (folder / "1_Pooling" / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="a pooling that is not an object"):
+        resolve_pooling("auto", load_config(folder))
+
+
 def test_it_is_saved_with_the_encoder(folder, tmp_path):
     """A pipeline takes the encoder along, and nothing else of its folder."""
     add_modules(folder, "Transformer", "Pooling", pooling_mode="mean")
