@@ -10,6 +10,7 @@ from hypothesis import settings
 from spacy.language import Language
 from thinc.api import fix_random_seed
 
+from spacy_modernbert import components
 from spacy_modernbert.corpora.roster import RosterSize, Stage, make_roster
 from spacy_modernbert.encoder import availability, backend
 from spacy_modernbert.encoder.availability import BACKENDS
@@ -68,6 +69,15 @@ def each_backend(request: pytest.FixtureRequest) -> str:
     """A backend that can run here."""
     name: str = request.param
     skip_unless_here(name)
+    return name
+
+
+@pytest.fixture(params=["compiled", "stock"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What Numba compiles, or spaCy's own, as where Numba is not installed."""
+    name: str = request.param
+    if name == "stock":
+        monkeypatch.setattr(components, "import_compiled", lambda name: None)
     return name
 
 

@@ -219,13 +219,11 @@ def test_an_update_before_initializing(checkpoint):
         nlp.get_pipe("modernbert_ner").update(examples)
 
 
-@pytest.mark.parametrize("is_compiled", [False, True])
-def test_an_update_by_what_can_be_read_once(checkpoint, monkeypatch, is_compiled):
+@pytest.mark.usefixtures("parser")
+def test_an_update_by_what_can_be_read_once(checkpoint):
     nlp = make_nlp(checkpoint)
     examples = make_examples(nlp, 2)
     nlp.initialize(lambda: examples)
-    if not is_compiled:
-        monkeypatch.setattr(components, "import_compiled", lambda name: None)
     ner = nlp.get_pipe("modernbert_ner")
     assert ner.update(iter(examples), sgd=Adam(0.01))["modernbert_ner"] > 0
 
@@ -327,11 +325,9 @@ def test_bytes(trained):
     assert entities(other.pipe(TEXTS)) == some_entities(nlp.pipe(TEXTS))
 
 
-@pytest.mark.parametrize("is_compiled", [True, False])
-def test_what_predict_takes(trained, monkeypatch, is_compiled):
+@pytest.mark.usefixtures("parser")
+def test_what_predict_takes(trained):
     """A Doc, or Docs that can be read once, as spaCy's parser does."""
-    if not is_compiled:
-        monkeypatch.setattr(components, "import_compiled", lambda name: None)
     ner = spacy.load(trained).get_pipe("modernbert_ner")
     nlp = spacy.blank("en", vocab=ner.vocab)
     wanted = [nlp(text) for text in TEXTS]

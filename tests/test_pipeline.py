@@ -11,7 +11,6 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.util import fix_random_seed
 
-from spacy_modernbert import components
 from spacy_modernbert.encoder.checkpoint import load_config, open_tensors
 from spacy_modernbert.layers.encode import find_layers, get_shim
 
@@ -247,17 +246,12 @@ def test_spacy_train(checkpoint, tmp_path):
 # -- Running --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_compiled", [True, False])
 @pytest.mark.parametrize("then", ["predict", "update", "save"])
-def test_a_label_that_came_in_a_memory_zone(
-    trained, tmp_path, monkeypatch, is_compiled, then
-):
+def test_a_label_that_came_in_a_memory_zone(trained, tmp_path, parser, then):
     """spaCy adds it, and its string is freed at the end of the zone."""
-    if not is_compiled:
-        monkeypatch.setattr(components, "import_compiled", lambda name: None)
     nlp = spacy.load(trained)
     ner = nlp.get_pipe("modernbert_ner")
-    text, label = "Anna Berg went to Oslo.", f"NEW-{then}-{is_compiled}"
+    text, label = "Anna Berg went to Oslo.", f"NEW-{then}-{parser}"
     wanted = some_entities([nlp(text)])
     with nlp.memory_zone():
         doc = nlp.make_doc("Whoever went to Oslo.")

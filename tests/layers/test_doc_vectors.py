@@ -13,7 +13,6 @@ from spacy.tokens import Doc, DocBin
 from spacy.vectors import Vectors
 from spacy.vocab import Vocab
 
-from spacy_modernbert import components
 from spacy_modernbert.embeddings import load_embedder
 from spacy_modernbert.encoder.sentences import resolve_pooling
 from spacy_modernbert.layers import doc_vectors
@@ -58,11 +57,9 @@ def test_off_by_default(trained):
     assert not doc.user_hooks and not doc.user_data
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_vectors(nlp, trained, wanted, compiled, monkeypatch):
-    """By either decoder: each Doc has its own, and the entities are the same."""
-    if not compiled:
-        monkeypatch.setattr(components, "import_compiled", lambda name: None)
+@pytest.mark.usefixtures("parser")
+def test_vectors(nlp, trained, wanted):
+    """By either parser: each Doc has its own, and the entities are the same."""
     docs = list(nlp.pipe(TEXTS))
     assert_vectors(docs, wanted)
     assert_vectors([nlp(text) for text in TEXTS], wanted)
