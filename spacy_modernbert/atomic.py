@@ -8,7 +8,7 @@ import shutil
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, Optional, Pattern, Union
+from typing import BinaryIO, Iterable, Iterator, List, Optional, Pattern, Union
 
 from .errors import Errors
 
@@ -54,8 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.exists():
             fresh.touch(mode=_PRIVATE_FILE)  # as the old one may be
         yield fresh
-        with open(fresh, "r+b") as stream:
-            sync(stream)
+        sync_file(fresh)
         move_file(fresh, path)
         _sweep(path.parent, path.name)
     finally:
@@ -87,6 +86,29 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
         _put_folder_in_place(fresh, folder)
         # Only now: what a killed process left may have been the only copy.
         _sweep(fresh.parent, folder.name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def replacing_files(folder: Path) -> Iterator[Path]:
+    """Write some of the files of a folder beside their places, and rename each when all
+    are complete. If that fails, those that were there before are left as they were.
+    What else is in the folder stays.
+
+    folder (Path): The folder. It is made if it does not exist.
+    YIELDS (Path): The folder to write to, within the block. It may get subfolders.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / _fresh_name(folder.name)
+    fresh.mkdir(mode=_PRIVATE_FOLDER)
+    try:
+        yield fresh
+        for path in _files(fresh):
+            target = (folder / path.relative_to(fresh)).resolve()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            move_file(path, target)
+        _sweep(folder, folder.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -184,6 +206,24 @@ def sync(stream: BinaryIO) -> None:
     os.fsync(stream.fileno())
 
 
+def sync_file(path: Path) -> None:
+    """Force a file that was written to the disk.
+
+    path (Path): The file.
+    """
+    with open(path, "r+b") as stream:
+        sync(stream)
+
+
+def sync_files(folder: Path) -> None:
+    """Force all files of a folder, and of those in it, to the disk.
+
+    folder (Path): The folder.
+    """
+    for path in _files(folder):
+        sync_file(path)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file, so that it is on the disk when this returns.
 
@@ -203,6 +243,10 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf8")
+
+
+def _files(folder: Path) -> List[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _is_no_file(path: Path) -> bool:

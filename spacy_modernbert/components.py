@@ -5,7 +5,7 @@ transformers, and of this package only what is light.
 """
 
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -22,6 +22,7 @@ from spacy.training import Example, validate_examples
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
+from .atomic import replacing_files, sync_files
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .reset import drop_gradients, forget_actions, reset_lower
@@ -276,7 +277,8 @@ class ModernBertNER(EntityRecognizer):
 
     def to_disk(self, path: Union[str, Path], exclude: Iterable[str] = ()) -> None:
         """Save the component to a folder. The encoder is written to `encoder/` in it,
-        in the Hugging Face layout.
+        in the Hugging Face layout. If saving fails, or is interrupted, what was saved
+        there before is left as it was.
 
         path (Union[str, Path]): The folder.
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
@@ -288,19 +290,19 @@ class ModernBertNER(EntityRecognizer):
         from .layers.shim import encoders_apart
 
         exclude = list(exclude)
+        folder = ensure_path(path)
         shims = [get_shim(layer) for layer in find_layers(self.model)]
         # There is one, unless a config says otherwise, and it has an encoder, unless
         # the pipeline was never initialized.
-        if "model" in exclude or len(shims) != 1 or not shims[0].has_encoder:
-            with unseen_in_cfg(self):
-                super().to_disk(path, exclude=exclude)
-            return
-        # The encoder first, as it takes long: if that fails, the folder still has the
-        # old encoder with all that belongs to it. If what is small fails after it, the
-        # old model does not load with the new encoder.
-        shims[0].save(ensure_path(path) / ENCODER_FOLDER)
-        with encoders_apart(), unseen_in_cfg(self):
-            super().to_disk(path, exclude=exclude)
+        is_apart = "model" not in exclude and len(shims) == 1 and shims[0].has_encoder
+        # The old model does not load with the new encoder. So what belongs to the new
+        # one is on the disk before that takes its place, and then only renamed.
+        with replacing_files(folder) as fresh:
+            with unseen_in_cfg(self), encoders_apart() if is_apart else nullcontext():
+                super().to_disk(fresh, exclude=exclude)
+            sync_files(fresh)
+            if is_apart:
+                shims[0].save(folder / ENCODER_FOLDER)
 
     def from_disk(
         self, path: Union[str, Path], exclude: Iterable[str] = ()

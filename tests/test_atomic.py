@@ -12,6 +12,7 @@ from spacy_modernbert.atomic import (
     check_replaceable,
     check_writable,
     replacing,
+    replacing_files,
     replacing_folder,
     same_place,
     write_text,
@@ -169,6 +170,32 @@ def test_a_folder_with_files_of_others(tmp_path, name):
         pytest.fail("began")
     with pytest.raises(ValueError, match=re.escape(name)):
         check_replaceable(tmp_path, re.compile("a"))
+
+
+def test_some_files_of_a_folder(tmp_path):
+    folder = tmp_path / "out"
+    with replacing_files(folder) as fresh:
+        (fresh / "a.txt").write_text("before")
+        (fresh / "b.txt").write_text("stays")
+    (tmp_path / "linked.txt").touch()
+    (folder / "c.txt").symlink_to(tmp_path / "linked.txt")
+    with pytest.raises(OSError, match="full"), replacing_files(folder) as fresh:
+        (fresh / "a.txt").write_text("hal")
+        raise OSError("full")
+    assert (folder / "a.txt").read_text() == "before"
+    with replacing_files(folder) as fresh:
+        (fresh / "a.txt").write_text("after")
+        (fresh / "c.txt").write_text("of a link")
+        (fresh / "d").mkdir()
+        (fresh / "d" / "e.txt").write_text("new")
+        assert (folder / "a.txt").read_text() == "before"
+    assert (tmp_path / "linked.txt").read_text() == "of a link"
+    (folder / "c.txt").unlink()
+    assert contents(folder) == {
+        "a.txt": b"after",
+        "b.txt": b"stays",
+        "d/e.txt": b"new",
+    }
 
 
 def test_a_folder_that_can_be_replaced(tmp_path):
