@@ -5,6 +5,8 @@ import warnings
 from pathlib import Path
 from typing import List, Sequence
 
+# Before ONNX Runtime is imported.
+from spacy_modernbert.encoder import telemetry  # noqa: F401
 from spacy_modernbert.types import Floats
 
 from ..documents import Ids

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, List, Sequence
 
+from spacy_modernbert.encoder.telemetry import import_openvino
 from spacy_modernbert.types import Floats
 
 from ..documents import Ids
@@ -15,7 +16,7 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 def make(peer: Peer, folder: Path, threads: int) -> Encode:
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise Unavailable("openvino is not installed") from error
     core = openvino.Core()
@@ -61,11 +62,11 @@ def export(folder: Path) -> Path:
 
 
 def _convert(folder: Path, path: Path) -> None:
-    import openvino
     import torch
 
     from .dense_graph import load_dense_graph, traced_input
 
+    openvino = import_openvino()
     graph = load_dense_graph(folder, additive=False)
     with torch.no_grad():
         model: Any = openvino.convert_model(graph, example_input=traced_input(graph))

@@ -10,10 +10,12 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Callable, Collection, Dict, Iterator, Tuple
 
 from ..errors import Errors, Missing
 from .processor import processor_flags, processor_name
+from .telemetry import import_openvino
 
 BACKENDS = ("auto", "cuda", "mps", "mlx", "cpu", "openvino", "onnx")
 
@@ -250,13 +252,15 @@ def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _why_broken(module: str) -> str:
+def _why_broken(
+    module: str, import_it: Callable[[str], ModuleType] = importlib.import_module
+) -> str:
     """RETURNS (str): Why a module of a library that is installed cannot be imported,
     and what to do about it; empty if it can. A mere folder with the name of a library
     also counts as installed, but lacks the module.
     """
     try:
-        importlib.import_module(module)
+        import_it(module)
     except Exception as error:  # of any kind, where it was built for other versions
         library = module.partition(".")[0]
         return Missing.BROKEN.format(module=module, error=error, library=library)
@@ -308,7 +312,7 @@ def _cpu() -> Tuple[str, str]:
 def _openvino() -> Tuple[str, str]:
     if not _is_installed("openvino"):
         return "", Missing.OPENVINO
-    broken = _why_broken("openvino.opset13")
+    broken = _why_broken("openvino.opset13", import_openvino)
     if broken:
         return "", broken
     return f"openvino:CPU, {processor_name()}", ""

@@ -27,6 +27,7 @@ from .availability import (
 from .config import ModernBertConfig
 from .protocol import Encoder
 from .quantize import DEFAULT_GROUP_SIZE, GROUP_SIZES
+from .telemetry import import_openvino
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -189,10 +190,8 @@ def known_precisions(backend: str) -> Tuple[str, ...]:
         floats = ("float32", "float16")
         return tuple(each for each in floats if find_onnx_provider(each))
     if backend == "openvino":
-        import openvino
-
         # Without "BF16", it would silently compute in float32.
-        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("float32", "bfloat16") if "BF16" in able else ("float32",)
     has_bfloat16 = True
     if backend == "cuda":
