@@ -102,6 +102,9 @@ def _of_flash_attn() -> Optional[FlashAttention]:
 
 
 def _of_torch() -> Optional[FlashAttention]:
+    # torch for Windows has the function, and no kernel behind it.
+    if not torch.backends.cuda.is_flash_attention_available():
+        return None
     try:
         varlen = importlib.import_module("torch.nn.attention.varlen")
     except ImportError:

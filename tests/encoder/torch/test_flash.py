@@ -3,6 +3,7 @@ kernels themselves run in test_gpu.py.
 """
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +32,9 @@ def ampere(monkeypatch):
     monkeypatch.setattr(flash, "why_no_kernels", lambda: "no Triton")
     for name in ("flash_attn", "flash_attn.cute"):
         monkeypatch.setitem(sys.modules, name, None)
-    # The first releases of torch that can be used have none with a window.
+    # torch without CUDA has no kernel, and that of the first releases no window.
+    patch = partial(monkeypatch.setattr, torch.backends.cuda)
+    patch("is_flash_attention_available", lambda: True)
     varlen = SimpleNamespace(varlen_attn=lambda *args, window_size: args)
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", varlen)
 
@@ -70,6 +73,17 @@ def test_of_torch(ampere):
     for dtype in (torch.bfloat16, torch.float16):
         for to_train in (False, True):
             assert find(dtype, 64, to_train=to_train).name == "torch"
+
+
+def test_torch_may_have_no_kernel(ampere, monkeypatch, package):
+    """As on Windows, where it has the function all the same."""
+    monkeypatch.setattr(
+        torch.backends.cuda, "is_flash_attention_available", lambda: False
+    )
+    assert find(torch.bfloat16, 64) is None
+    assert find(torch.bfloat16, 64, to_train=True) is None
+    monkeypatch.setitem(sys.modules, "flash_attn", package)
+    assert find(torch.bfloat16, 64).name == "flash-attn"
 
 
 @pytest.mark.parametrize("to_train", [False, True])
