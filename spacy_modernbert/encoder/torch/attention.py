@@ -117,8 +117,10 @@ def attend_globally(
     RETURNS (Tensor): `(total, heads, head_dim)`.
     """
     outputs = []
-    for start, end in plan.spans:
-        q, k, v = (x[start:end] for x in (query, key, value))
+    # Not slices: the gradient of each would be as long as all sequences.
+    lengths = [end - start for start, end in plan.spans]
+    parts = (x.split(lengths) for x in (query, key, value))
+    for q, k, v in zip(*parts, strict=True):
         # Tiles drop nothing out.
         if not dropout and pays_to_tile(q):
             outputs.append(attend_in_tiles(q, k, v))
