@@ -285,7 +285,7 @@ def _mps() -> Tuple[str, str]:
     import torch
 
     if torch.backends.mps.is_available():
-        return f"mps, {platform.processor() or 'Apple GPU'}", ""
+        return f"mps, {processor_name()}", ""
     return "", Missing.MPS.format(torch=torch.__version__)
 
 

@@ -1,6 +1,7 @@
 """What processor this is, and what it can do, as far as Linux tells."""
 
 import platform
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Dict, FrozenSet
@@ -10,8 +11,23 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 def processor_name() -> str:
     """RETURNS (str): What the processor is called: its model, or its architecture."""
-    named = _read_cpuinfo().get("model name", "")
+    named = _read_cpuinfo().get("model name", "") or _ask_macos()
     return named or platform.processor() or platform.machine()
+
+
+@cache
+def _ask_macos() -> str:
+    """RETURNS (str): What the processor is called, such as "Apple M4"; empty elsewhere.
+    Python says of all of them that they are "arm".
+    """
+    if platform.system() != "Darwin":
+        return ""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()
 
 
 @cache  # asked for by every product

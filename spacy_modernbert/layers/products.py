@@ -2,7 +2,7 @@
 
 from typing import Any, Optional, cast
 
-from thinc.api import Model, NumpyOps
+from thinc.api import Model, MPSOps, NumpyOps
 from thinc.types import Floats2d
 
 from ..encoder.torch.products import multiply
@@ -43,6 +43,8 @@ def multiply_by_torch(model: Model) -> None:
     """
     run_single_threaded_if_worker()
     for node in model.walk():
-        # Not a subclass, which may have products of its own.
-        if type(node.ops) is NumpyOps:
+        # Not another subclass, which may have products of its own. Those of MPS are
+        # NumPy's, unless thinc-apple-ops is installed.
+        kind = type(node.ops)
+        if kind in (NumpyOps, MPSOps) and kind.gemm is NumpyOps.gemm:
             node.ops = _TORCH

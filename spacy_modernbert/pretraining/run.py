@@ -31,7 +31,7 @@ from ..encoder.config import ModernBertConfig
 from ..encoder.head import init_head, open_head
 from ..encoder.hub import resolve
 from ..encoder.torch.checkpointing import recomputes
-from ..encoder.torch.out_of_memory import watch_memory
+from ..encoder.torch.out_of_memory import bound_cache, watch_memory
 from ..encoder.weights import count_weights
 from ..errors import Errors
 from ..raw_texts import read_texts
@@ -323,6 +323,7 @@ class Pretraining:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
         self.model.weights_changed()
+        bound_cache(self._device)
         # Read only now that the device has been given the whole step: here the host
         # waits for it.
         mean, share = loss.item() / n_masked, n_correct.item() / n_masked

@@ -1,4 +1,7 @@
 import platform
+import subprocess
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -51,3 +54,26 @@ def test_what_linux_says(say, text, name, flags):
     say(text)
     assert processor_name() == name
     assert processor_flags() == flags
+
+
+def test_a_mac_names_its_processor(say, monkeypatch):
+    """Of which Python says "arm"."""
+    say(None)
+    monkeypatch.setattr(platform, "processor", lambda: "arm")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    asked = []
+
+    def run(command, **kwargs):
+        asked.append(command)
+        return SimpleNamespace(stdout="Apple M4\n")
+
+    processor._ask_macos.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "run", run)
+        assert processor_name() == processor_name() == "Apple M4"
+    assert asked == [["sysctl", "-n", "machdep.cpu.brand_string"]]
+    processor._ask_macos.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "run", Mock(side_effect=FileNotFoundError))
+        assert processor_name() == "arm"
+    processor._ask_macos.cache_clear()

@@ -1,5 +1,5 @@
 import numpy as np
-from thinc.api import Linear, Maxout, NumpyOps, chain
+from thinc.api import Linear, Maxout, MPSOps, NumpyOps, chain
 
 from spacy_modernbert.layers.products import TorchProducts, multiply_by_torch
 
@@ -59,6 +59,15 @@ def test_ops_of_others_are_left():
     layer.ops = ops = AppleOps()
     multiply_by_torch(chain(layer, Linear(nO=2, nI=2)))
     assert layer.ops is ops
+
+
+def test_ops_of_mps():
+    """As after `spacy.prefer_gpu()` on a Mac: its products are NumPy's."""
+    layer = Linear(nO=2, nI=2)
+    layer.ops = MPSOps()
+    multiply_by_torch(layer)
+    is_plain = MPSOps.gemm is NumpyOps.gemm
+    assert isinstance(layer.ops, TorchProducts) == is_plain
 
 
 @needs_forks

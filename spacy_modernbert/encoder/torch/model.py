@@ -41,6 +41,10 @@ Project = Callable[[int, int, bool], Projection]
 # before torch 2.13 (https://github.com/pytorch/pytorch/issues/183825).
 _NORMS_NEED_GRADIENT = ("mps",)
 
+# Where the vector of padding gets a gradient: on MPS before torch 2.13
+# (https://github.com/pytorch/pytorch/issues/103023).
+_PADDING_GETS_GRADIENT = ("mps",)
+
 
 class Embeddings(nn.Module):
     """The vectors that enter the first layer, normed."""
@@ -62,7 +66,11 @@ class Embeddings(nn.Module):
         """ids (Tensor): `(total,)` int64.
         RETURNS (Tensor): `(total, width)`.
         """
-        return self.drop(self.norm(self.tok_embeddings(ids)))
+        vectors = self.tok_embeddings(ids)
+        if ids.device.type in _PADDING_GETS_GRADIENT and torch.is_grad_enabled():
+            is_padding = ids == self.tok_embeddings.padding_idx
+            vectors = vectors.where(~is_padding[:, None], vectors.detach())
+        return self.drop(self.norm(vectors))
 
 
 class Attention(nn.Module):

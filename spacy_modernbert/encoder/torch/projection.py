@@ -14,6 +14,10 @@ from ..availability import emulates
 
 Multiply = Callable[[Tensor], Tensor]
 
+# On MPS before torch 2.14, a product that sums over 32,767 numbers or more may read
+# beyond its operands (https://github.com/pytorch/pytorch/issues/177116).
+_MAX_SUM_ON_MPS = 1 << 14
+
 
 class Projection(nn.Linear):
     """`x @ W.T + b`.
@@ -79,7 +83,7 @@ def cast(weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype) -> Multiply
         bias = bias.to(dtype)
     products = product_dtype(dtype, weight.device)
     if products == dtype:
-        return lambda x: F.linear(x.to(dtype), weight, bias)
+        return lambda x: _multiply(x.to(dtype), weight, bias)
 
     # The weights are brought into the wider type each time, and kept in the narrow one.
     def multiply(x: Tensor) -> Tensor:
@@ -88,6 +92,33 @@ def cast(weight: Tensor, bias: Optional[Tensor], dtype: torch.dtype) -> Multiply
         return F.linear(rounded, weight.to(products), wide_bias).to(dtype)
 
     return multiply
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    if x.device.type == "mps" and torch.is_grad_enabled():
+        return multiply_in_parts(x, weight, bias, _MAX_SUM_ON_MPS)
+    return F.linear(x, weight, bias)
+
+
+def multiply_in_parts(
+    x: Tensor, weight: Tensor, bias: Optional[Tensor], n: int
+) -> Tensor:
+    """`x @ W.T + b` by so few rows and so few outputs at a time, since its gradients
+    are sums over the rows and over the outputs.
+
+    x (Tensor): `(rows, n_in)`.
+    weight (Tensor): `(n_out, n_in)`.
+    bias (Optional[Tensor]): `(n_out,)`.
+    n (int): How many, at most.
+    RETURNS (Tensor): `(rows, n_out)`.
+    """
+    weights = weight.split(n)
+    biases = [None] * len(weights) if bias is None else bias.split(n)
+    columns = [
+        torch.cat([F.linear(rows, each, its_bias) for rows in x.split(n)])
+        for each, its_bias in zip(weights, biases, strict=True)
+    ]
+    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:

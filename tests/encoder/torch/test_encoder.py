@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_modernbert.encoder.backend import make_encoder
@@ -171,6 +172,23 @@ def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
     # Of the final norm: what enters it, its weights, a mean and a deviation a row.
     width = oracle.config.hidden_size
     assert kept[-1] <= 4 * (len(ids) * (width + 2) + 2 * width)
+
+
+def test_padding_learns_nothing(oracle, monkeypatch):
+    """On MPS, torch gives it a gradient."""
+    batch = PackedBatch.of([np.array([5, oracle.config.pad_token_id, 7])])
+
+    def train():
+        encoder = load(oracle)
+        out, backprop = encoder.encode_train(batch)
+        backprop(np.random.default_rng(0).normal(size=out.shape).astype("f"))
+        return gradients_of(encoder)
+
+    wanted, plain = train(), F.embedding
+    monkeypatch.setattr(F, "embedding", lambda ids, table, pad, *_: plain(ids, table))
+    monkeypatch.setattr(torch_model, "_PADDING_GETS_GRADIENT", ("cpu",))
+    for name, gradient in train().items():
+        np.testing.assert_allclose(gradient, wanted[name], atol=1e-6)
 
 
 def test_what_enters_the_first_trained_norm_needs_a_gradient(oracle, ids, monkeypatch):
