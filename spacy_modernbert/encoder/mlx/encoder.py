@@ -3,9 +3,11 @@
 import os
 import random
 import threading
+import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import mlx.core as mx
 import numpy as np
@@ -14,6 +16,7 @@ from ...errors import Errors
 from ...types import Floats, PackedBatch, TokenRows
 from ..config import ModernBertConfig
 from ..pooling import pool_means
+from ..protocol import EncoderOutOfMemory
 from ..quantize import (
     DEFAULT_GROUP_SIZE,
     QuantizedTensor,
@@ -33,6 +36,9 @@ _DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16
 # MLX keeps the memory that it frees for arrays of the same size. Documents have all
 # sizes, so that without a bound it keeps more and more.
 _CACHE_BYTES = 1 << 30
+
+# Messages of Metal, of a buffer that cannot be had and of commands that cannot be run.
+_OUT_OF_MEMORY = ("[metal::malloc]", "OutOfMemory")
 
 
 @dataclass(frozen=True)
@@ -106,18 +112,20 @@ class MLXEncoder:
 
         batch (PackedBatch): The sequences.
         RETURNS (Floats): `(total, width)` float32.
+        RAISES (EncoderOutOfMemory): If the batch is too large for the device.
         RAISES (RuntimeError): If MLX computes on a GPU, and this process was forked
             after MLX had been imported.
         """
         if batch.total == 0:
             return np.zeros((0, self.config.hidden_size), np.float32)
         _check_not_forked()
-        weights = self._lower_weights()
-        x = mx.array(batch.ids.astype(np.int32))
-        for part in self._find_parts(batch):
-            x = part.run(within(weights, part.path), x)
-        # Evaluated here, once.
-        hidden = _to_numpy(x)
+        with self._watch_memory(batch):
+            weights = self._lower_weights()
+            x = mx.array(batch.ids.astype(np.int32))
+            for part in self._find_parts(batch):
+                x = part.run(within(weights, part.path), x)
+            # Evaluated here, once.
+            hidden = _to_numpy(x)
         _bound_cache()
         return hidden
 
@@ -127,7 +135,7 @@ class MLXEncoder:
         batch (PackedBatch): The sequences.
         rows (TokenRows): The rows of each token.
         RETURNS (Floats): `(n_tokens, width)` float32; zeros for a token without rows.
-        RAISES (RuntimeError): As `encode`.
+        RAISES (EncoderOutOfMemory, RuntimeError): As `encode`.
         """
         return pool_means(self.encode(batch), rows)
 
@@ -146,26 +154,28 @@ class MLXEncoder:
             a function that takes the gradient of the loss with respect to it, of the
             same shape, and adds the weights' gradients to those gathered so far.
         RAISES (ValueError): If weights are quantized.
+        RAISES (EncoderOutOfMemory): As `encode`. So does the function that is returned.
         RAISES (RuntimeError): As `encode`.
         """
         self._check_trains()
         if batch.total == 0:
             return self.encode(batch), lambda d_hidden: None
         _check_not_forked()
-        weights = self._lower_weights()
-        parts = self._find_parts(batch, self._draw_key())
         n_frozen = self._frozen_layers + 1 if self._frozen_layers else 0
-        x = mx.array(batch.ids.astype(np.int32))
         entered = []
-        for depth, part in enumerate(parts):
-            if depth >= n_frozen:
-                entered.append(x)
-            x = part.run(within(weights, part.path), x)
-        mx.eval(entered, x)
+        with self._watch_memory(batch):
+            weights = self._lower_weights()
+            parts = self._find_parts(batch, self._draw_key())
+            x = mx.array(batch.ids.astype(np.int32))
+            for depth, part in enumerate(parts):
+                if depth >= n_frozen:
+                    entered.append(x)
+                x = part.run(within(weights, part.path), x)
+            mx.eval(entered, x)
         trained = list(zip(parts[n_frozen:], entered, strict=True))
 
         def backprop(d_hidden: Floats) -> None:
-            with self._training:
+            with self._training, self._watch_memory(batch):
                 self._go_back(trained, np.ascontiguousarray(d_hidden, np.float32))
 
         return _to_numpy(x), backprop
@@ -241,6 +251,24 @@ class MLXEncoder:
                 plain=lambda name: _to_numpy(self._weights[name]),
             )
         return OnDemand(self._shapes, lambda name: _to_numpy(self._weights[name]))
+
+    @contextmanager
+    def _watch_memory(self, batch: PackedBatch) -> Iterator[None]:
+        """Raise EncoderOutOfMemory in the place of MLX's error, which is of no kind of
+        its own.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(message in str(error) for message in _OUT_OF_MEMORY):
+                raise
+            # The frames of the pass hold its arrays while somebody holds the error.
+            traceback.clear_frames(error.__traceback__)
+            mx.clear_cache()
+            message = Errors.DEVICE_OUT_OF_MEMORY.format(
+                device=self.device, total=batch.total, n_seqs=batch.n_seqs
+            )
+            raise EncoderOutOfMemory(message) from error
 
     def _find_parts(
         self, batch: PackedBatch, key: Optional[mx.array] = None

@@ -14,6 +14,7 @@ from spacy_modernbert.encoder.checkpoint import (
     save_checkpoint,
 )
 from spacy_modernbert.encoder.mlx import encoder as mlx_encoder
+from spacy_modernbert.encoder.protocol import EncoderOutOfMemory
 from spacy_modernbert.encoder.quantize import QuantizedTensors, Scheme, quantize
 from spacy_modernbert.encoder.steps import StepSettings, StepState
 from spacy_modernbert.encoder.weights import expected_shapes
@@ -580,3 +581,44 @@ def test_it_imports_its_own(checkpoint):
     """
     wanted = ["mlx.core", "spacy_modernbert.encoder.mlx.encoder"]
     assert json.loads(run_script(IMPORTS, checkpoint)) == [[], [], wanted]
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[METAL] Command buffer execution failed: Insufficient Memory "
+        "(kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+        "[metal::malloc] Unable to allocate 1000 bytes.",
+        "Something else",
+    ],
+)
+def test_memory_that_is_short(oracle, monkeypatch, message):
+    """In a pass, on the way there or back: a smaller one may be tried."""
+    encoder, batch = load(oracle), draw_batch([5, 30])
+    wanted = encoder.encode(batch)
+    gradient = np.ones_like(wanted)
+    _, backprop = encoder.encode_train(batch)
+    backprop(gradient)
+    before = gradients_of(encoder)
+
+    def refuse(*args):
+        raise RuntimeError(message)
+
+    error = RuntimeError if message == "Something else" else EncoderOutOfMemory
+    _, backprop = encoder.encode_train(batch)
+    with monkeypatch.context() as patched:
+        patched.setattr(mx, "eval", refuse)
+        patched.setattr(mlx_encoder, "_to_numpy", refuse)
+        for run in (
+            lambda: encoder.encode(batch),
+            lambda: encoder.encode_train(batch),
+            lambda: backprop(gradient),
+        ):
+            with pytest.raises(error, match=r"35 wordpieces in 2|Something else"):
+                run()
+    np.testing.assert_array_equal(encoder.encode(batch), wanted)
+    for name, array in gradients_of(encoder).items():
+        np.testing.assert_array_equal(array, before[name])
