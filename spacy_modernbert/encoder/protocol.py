@@ -12,7 +12,14 @@ class EncoderOutOfMemory(MemoryError):
 
     If it was a pass that ran out, what it had computed is freed; the weights, and the
     gradients gathered before it, are unchanged. So a smaller batch may be tried.
+
+    may_fit (bool): Whether the same batch may fit now. A library beside torch found too
+        little memory, while torch held some for later, which is free now.
     """
+
+    def __init__(self, message: str, *, may_fit: bool = False):
+        super().__init__(message)
+        self.may_fit = may_fit
 
 
 class Encoder(Protocol):
@@ -41,7 +48,7 @@ class Encoder(Protocol):
     def encode(self, batch: PackedBatch) -> Floats:
         """RETURNS (Floats): The last hidden state, `(total, width)` float32.
         RAISES (EncoderOutOfMemory): If the batch is too large for the device, with
-            torch. So do `encode_train` and the function that it returns.
+            torch or MLX. So do `encode_train` and the function that it returns.
         """
 
     def encode_tokens(self, batch: PackedBatch, rows: TokenRows) -> Floats:

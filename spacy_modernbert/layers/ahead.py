@@ -10,7 +10,6 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import (
-    Any,
     Callable,
     Deque,
     Generator,
@@ -23,7 +22,14 @@ from typing import (
 )
 
 from spacy.tokens import Doc
-from thinc.api import CupyOps, Ops, set_active_gpu
+from thinc.api import (
+    CupyOps,
+    MPSOps,
+    Ops,
+    get_current_ops,
+    set_active_gpu,
+    set_current_ops,
+)
 from thinc.compat import cupy
 
 from ..encoder.protocol import Encoder
@@ -68,7 +74,7 @@ def encode_ahead(
             yield batch, partial(_encode, tok2vec, predict, batch)
         return
     thread = ThreadPoolExecutor(
-        1, thread_name_prefix="spacy-modernbert", initializer=_same_gpu(tok2vec.ops)
+        1, thread_name_prefix="spacy-modernbert", initializer=_same_ops(tok2vec.ops)
     )
     try:
         # Whoever takes Docs one by one may want to see each before giving the next.
@@ -103,7 +109,12 @@ def _count_tokens(tok2vec: Tok2Vec) -> float:
 
 def works_aside(encoder: Encoder) -> bool:
     """RETURNS (bool): Whether an encoder leaves the host's cores to others."""
-    return "cpu" not in encoder.device.lower()
+    device = encoder.device.lower()
+    # After `require_gpu`, torch's layers in this thread are on MPS, too, which two
+    # threads cannot use at a time (https://github.com/pytorch/pytorch/issues/197805).
+    if device == "mps" and isinstance(get_current_ops(), MPSOps):
+        return False
+    return "cpu" not in device
 
 
 def take_batches(
@@ -162,13 +173,20 @@ def run_ahead(
         raise error
 
 
-def _same_gpu(ops: Ops) -> Optional[Callable[[], Any]]:
-    """RETURNS (Optional[Callable[[], Any]]): Makes another thread work on the GPU that
-    Thinc uses in this one, if any: `--gpu-id` chooses one for its own thread only.
+def _same_ops(ops: Ops) -> Optional[Callable[[], None]]:
+    """RETURNS (Optional[Callable[[], None]]): Makes another thread work on the GPU that
+    Thinc uses in this one, if any, and by Thinc's ops for it: `--gpu-id` chooses both
+    for its own thread only. An allocator by torch takes its device from the ops.
     """
     if not isinstance(ops, CupyOps):
         return None
-    return partial(set_active_gpu, cupy.cuda.Device().id)
+    gpu = cupy.cuda.Device().id
+
+    def use() -> None:
+        set_current_ops(ops)
+        set_active_gpu(gpu)
+
+    return use
 
 
 def _encode(tok2vec: Tok2Vec, predict: Predict, batch: List[Doc]) -> EncodedDocList:

@@ -100,6 +100,7 @@ def encode_batches(
 
     def backprop(d_outputs: Floats) -> None:
         waiting = list(done)
+        again: Optional[PackedBatch] = None
         done[:] = [(batch, None) for batch, _ in done]  # Each callback works once.
         end = d_outputs.shape[0]
         while waiting:
@@ -112,9 +113,15 @@ def encode_batches(
                     if backprop_batch is None:
                         _, backprop_batch = encoder.encode_train(batch)
                     backprop_batch(d_output)
-                except EncoderOutOfMemory:
-                    # With dropout, the halves would not drop out what the pass did.
-                    if encoder.config.has_dropout or batch.n_seqs < 2:
+                except EncoderOutOfMemory as error:
+                    # With dropout, another pass would not drop out what this one did.
+                    if encoder.config.has_dropout:
+                        raise
+                    if error.may_fit and batch is not again:
+                        again = batch
+                        waiting.append((batch, None))
+                        continue
+                    if batch.n_seqs < 2:
                         raise
                     budget.cut_below(batch)
                     waiting.extend((half, None) for half in batch.halves())
@@ -139,6 +146,7 @@ def run_passes(
     """
     waiting = list(batches)[::-1]
     start = 0
+    again: Optional[PackedBatch] = None
     while waiting:
         batch = waiting.pop()
         if not budget.allows(batch):
@@ -146,10 +154,13 @@ def run_passes(
             continue
         try:
             run(batch, start)
-        except EncoderOutOfMemory:
-            if batch.n_seqs < 2:
+        except EncoderOutOfMemory as error:
+            if error.may_fit and batch is not again:
+                again = batch
+            elif batch.n_seqs < 2:
                 raise
-            budget.cut_below(batch)
+            else:
+                budget.cut_below(batch)
             waiting.append(batch)
         else:
             budget.note_success(batch)

@@ -61,7 +61,8 @@ def forward(
     def backprop(d_outputs: List[Floats2d]) -> Floats:
         return backprop_rows(ops.flatten(d_outputs))
 
-    doc_lengths = ops.asarray1i(cast(Ints1d, encoded.plan.doc_lengths))
+    # Lengths on the host, from which `unflatten` would only bring them back.
+    doc_lengths = cast(Ints1d, encoded.plan.doc_lengths)
     return ops.unflatten(output, doc_lengths), backprop
 
 

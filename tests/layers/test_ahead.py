@@ -1,6 +1,7 @@
 """The encoder of these tests says that it runs on a GPU, and so works in a thread."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 import spacy
 from hypothesis import given
 from hypothesis import strategies as st
+from thinc.api import NumpyOps, get_current_ops, use_ops
 
 from spacy_modernbert import components
 from spacy_modernbert.layers import ahead
@@ -118,6 +120,34 @@ def test_not_farther_ahead_than_batches_are_long(nlp, batch_size, n_ahead):
 )
 def test_what_leaves_the_cores_to_others(device, aside):
     assert works_aside(SimpleNamespace(device=device)) == aside
+
+
+def test_on_mps_torch_is_used_in_one_thread_only():
+    """Its layers are there, too, after `require_gpu`."""
+    with use_ops("mps"):
+        assert not works_aside(SimpleNamespace(device="mps"))
+        assert works_aside(SimpleNamespace(device="mlx:gpu"))
+    assert works_aside(SimpleNamespace(device="mps"))
+
+
+def test_the_thread_has_the_ops_of_the_caller(monkeypatch):
+    """Else an allocator by torch would give host memory to CuPy."""
+
+    class Ops(NumpyOps):
+        name = "of-a-gpu"
+
+    chosen = []
+    gpu = SimpleNamespace(id=1)
+    monkeypatch.setattr(ahead, "CupyOps", Ops)
+    monkeypatch.setattr(
+        ahead, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=lambda: gpu))
+    )
+    monkeypatch.setattr(ahead, "set_active_gpu", chosen.append)
+    ops = Ops()
+    with ThreadPoolExecutor(1, initializer=ahead._same_ops(ops)) as thread:
+        assert thread.submit(get_current_ops).result() is ops
+    assert chosen == [1]
+    assert ahead._same_ops(NumpyOps()) is None
 
 
 def test_on_the_cpu_there_is_no_thread(nlp, wanted):

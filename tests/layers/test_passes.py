@@ -1,4 +1,5 @@
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -166,6 +167,54 @@ def test_no_memory_for_one_window(checkpoint, docs):
     assert min(device.refused) <= 64
     with pytest.raises(EncoderOutOfMemory):
         model.begin_update(docs)
+
+
+@pytest.mark.parametrize("n_failures", [1, 2])
+def test_a_pass_that_may_fit_is_made_again(checkpoint, docs, monkeypatch, n_failures):
+    """Once, and as large as it was, since only another library had too little."""
+    model = make_tok2vec(checkpoint, window=64)
+    wanted = model.predict(docs)
+    device = put_on_small_device(model, 10**6)
+    encode, tried = device.encode_tokens, []
+
+    def fail_first(batch, rows):
+        tried.append(batch.total)
+        if len(tried) <= n_failures:
+            raise EncoderOutOfMemory("none for cuBLAS", may_fit=True)
+        return encode(batch, rows)
+
+    monkeypatch.setattr(device, "encode_tokens", fail_first)
+    said = nullcontext() if n_failures == 1 else pytest.warns(match="passes hold")
+    with said:
+        found = model.predict(docs)
+    whole = plan_docs(model.layers[0], docs).total
+    assert tried[:2] == [whole] * 2 and (len(tried) > 2) == (n_failures > 1)
+    for rows, wanted_rows in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(rows, wanted_rows, atol=1e-5)
+
+
+def test_a_gradient_that_may_fit_is_computed_again(checkpoint, docs, monkeypatch):
+    found, tried = [], []
+    for fails in (False, True):
+        model = make_tok2vec(checkpoint, window=64)
+        device = put_on_small_device(model, 10**6)
+        encode = device.encode_train
+
+        def fail_first(batch, encode=encode):
+            tried.append(batch.total)
+            output, backprop = encode(batch)
+            return output, backprop if len(tried) > 1 else fail
+
+        def fail(d_output):
+            raise EncoderOutOfMemory("none for cuBLAS", may_fit=True)
+
+        if fails:
+            monkeypatch.setattr(device, "encode_train", fail_first)
+        encoded, backprop = model.layers[0].begin_update(docs)
+        backprop(np.ones_like(encoded.vectors))
+        found.append(gradients_of_model(model))
+    assert tried == [encoded.plan.total] * 2
+    assert_same_gradients(found[1], found[0])
 
 
 @pytest.mark.parametrize("memory", [(150,), (10**6, 150), (70, 65)])

@@ -34,7 +34,7 @@ from .flash import FlashAttention, find_flash_attention
 from .fused import forward_fused
 from .kernels import why_no_kernels
 from .model import ModernBert
-from .out_of_memory import watch_memory
+from .out_of_memory import bound_cache, watch_memory
 from .projection import Projection, cast
 from .quantized_linear import quantize
 from .shapes import counts_shapes, round_batch
@@ -179,14 +179,14 @@ class TorchEncoder:
             output = to_host(hidden.detach())
 
         def backprop(d_hidden: Floats) -> None:
-            gradient = torch.from_numpy(np.ascontiguousarray(d_hidden, np.float32))
+            gradient = np.ascontiguousarray(d_hidden, np.float32)
             # The layers that are recomputed drop out as they did before.
             with (
                 self._passing(batch),
                 self._restoring_gradients(),
                 self._dropping_out(),
             ):
-                hidden.backward(gradient.to(self._device))
+                hidden.backward(to_device(gradient, self._device))
 
         return output, backprop
 
@@ -264,6 +264,7 @@ class TorchEncoder:
         )
         with _current(self._device), watch_memory(self._device, message):
             yield
+            bound_cache(self._device)
 
     @contextmanager
     def _dropping_out(self) -> Iterator[None]:

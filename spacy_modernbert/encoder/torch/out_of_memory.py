@@ -15,9 +15,13 @@ _MESSAGES = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "Triton Error [CUDA]: out of memory",
     "MPS backend out of memory",
+    "Invalid buffer size",  # of MPS, for an array that is too large by itself
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # on Windows
 )
+
+# What may stay in the cache of MPS, in bytes.
+_MPS_CACHE = 1 << 30
 
 
 @contextmanager
@@ -38,7 +42,24 @@ def watch_memory(device: torch.device, message: str) -> Iterator[None]:
         # error, and whoever tries a smaller batch may do so while handling it.
         traceback.clear_frames(error.__traceback__)
         _free_cache(device)
-        raise EncoderOutOfMemory(message) from error
+        by_torch = isinstance(error, torch.OutOfMemoryError)
+        raise EncoderOutOfMemory(
+            message, may_fit=device.type == "cuda" and not by_torch
+        ) from error
+
+
+def bound_cache(device: torch.device) -> None:
+    """Return cached blocks to the device where they are many. On MPS, torch keeps those
+    of each size that was ever asked for, and says that memory is short only when it
+    holds more than all of it (https://github.com/pytorch/pytorch/issues/188045).
+
+    device (torch.device): Where.
+    """
+    if device.type != "mps":
+        return
+    held, used = torch.mps.driver_allocated_memory, torch.mps.current_allocated_memory
+    if held() - used() > _MPS_CACHE:
+        torch.mps.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -17,6 +17,7 @@ from spacy_modernbert.encoder.torch import encoder as torch_encoder
 from spacy_modernbert.encoder.torch import out_of_memory
 from spacy_modernbert.encoder.torch import steps as torch_steps
 from spacy_modernbert.encoder.torch.attention import ATTENTION
+from spacy_modernbert.encoder.torch.out_of_memory import bound_cache, watch_memory
 
 from ...util import gradients_of
 from ..util import draw_batch, load
@@ -27,9 +28,10 @@ ERRORS = [
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
     RuntimeError("Triton Error [CUDA]: out of memory"),
     RuntimeError("MPS backend out of memory (MPS allocated: 1.0 GB)."),
+    RuntimeError("Invalid buffer size: 24.00 GiB"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: ..."),
 ]
-IDS = ["CUDA", "CUDA itself", "cuBLAS", "Triton", "MPS", "CPU"]
+IDS = ["CUDA", "CUDA itself", "cuBLAS", "Triton", "MPS", "MPS itself", "CPU"]
 
 
 class Refusing(torch.autograd.Function):
@@ -98,6 +100,35 @@ def test_backward(encoder, batch, monkeypatch):
     backprop(d_out)
     for name, tensor in gradients_of(encoder).items():
         np.testing.assert_allclose(tensor, 2 * before[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=IDS)
+def test_what_torch_held_for_later_may_be_enough(error, monkeypatch):
+    """Before it says that memory is short, it frees that itself; a library does not."""
+    monkeypatch.setattr(out_of_memory, "_free_cache", lambda device: None)
+    device = torch.device("cuda")
+    with (
+        pytest.raises(EncoderOutOfMemory) as caught,
+        watch_memory(device, "too little"),
+    ):
+        raise error
+    assert caught.value.may_fit != isinstance(error, torch.OutOfMemoryError)
+
+
+@pytest.mark.parametrize("held, freed", [(2.5, 1), (1.5, 0)])
+def test_cache_of_mps(monkeypatch, held, freed):
+    """torch keeps the memory of each length that there was."""
+    calls = []
+    for name, value in (
+        ("driver_allocated_memory", lambda: int(held * 2**30)),
+        ("current_allocated_memory", lambda: 2**30),
+        ("empty_cache", lambda: calls.append(1)),
+    ):
+        monkeypatch.setattr(torch.mps, name, value)
+    bound_cache(torch.device("cpu"))
+    assert not calls
+    bound_cache(torch.device("mps"))
+    assert len(calls) == freed
 
 
 def test_other_errors_are_left_alone(encoder, batch, monkeypatch):
