@@ -8,9 +8,20 @@ import shutil
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, List, Optional, Pattern, Union
+from typing import (
+    BinaryIO,
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Pattern,
+    Union,
+)
 
 from .errors import Errors
+
+_IS_WINDOWS = os.name == "nt"
 
 # What file managers leave in every folder that is opened in them, and what the root of
 # a volume has.
@@ -30,6 +41,10 @@ _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
 # The errors of what cannot be renamed in place: a mount point, or a folder from a lower
 # layer of a container.
 _NOT_TO_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
+
+# How many seconds to wait, time after time, for others to close what is to be renamed on
+# Windows: 9.1 in all.
+_WAITS = tuple(n / 10 for n in range(1, 14))
 
 
 @contextmanager
@@ -340,12 +355,26 @@ def _is_stale(path: Path) -> bool:
 def _could_rename(source: Path, target: Path) -> bool:
     """RETURNS (bool): Whether it was renamed; False if that is not possible there."""
     try:
-        os.replace(source, target)
+        _rename(os.replace, source, target)
     except OSError as error:
         if error.errno not in _NOT_TO_BE_RENAMED:
             raise
         return False
     return True
+
+
+def _rename(rename: Callable[[Path, Path], None], source: Path, target: Path) -> None:
+    """Rename by `os.rename` or `os.replace`. Windows refuses it while anybody has the
+    file open, or one in the folder, as virus scanners do with what was just written:
+    there, wait for them.
+    """
+    for seconds in _WAITS if _IS_WINDOWS else ():
+        try:
+            rename(source, target)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    rename(source, target)
 
 
 def _keep_mode(old: Path, fresh: Path) -> None:
@@ -370,7 +399,7 @@ def _copy(source: Union[str, Path], target: Union[str, Path]) -> None:
 
 def _put_folder_in_place(fresh: Path, folder: Path) -> None:
     if not folder.exists():
-        os.rename(fresh, folder)
+        _rename(os.rename, fresh, folder)
         return
     if fresh.parent == folder:
         _put_contents_in_place(fresh, folder)
@@ -380,12 +409,12 @@ def _put_folder_in_place(fresh: Path, folder: Path) -> None:
         _copy_in_place(fresh, folder)
         return
     try:
-        os.rename(fresh, folder)
+        _rename(os.rename, fresh, folder)
     except BaseException:
         # Unless another process has put its own there meanwhile.
         if not folder.exists():
             with suppress(OSError):
-                os.rename(old, folder)
+                _rename(os.rename, old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -408,7 +437,7 @@ def _put_contents_in_place(fresh: Path, folder: Path) -> None:
     for path in contents:
         if (folder / path.name).is_dir():
             shutil.rmtree(folder / path.name)
-        os.replace(path, folder / path.name)
+        _rename(os.replace, path, folder / path.name)
     spared = (_NOBODYS, _passing(folder.name))
     for path in folder.iterdir():
         if path.name in names or any(each.fullmatch(path.name) for each in spared):

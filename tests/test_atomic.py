@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from spacy_modernbert import atomic
 from spacy_modernbert.atomic import (
     check_outputs,
     check_replaceable,
@@ -412,3 +413,51 @@ def test_files_left_by_a_process_that_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: now + 100_000)
     write_text(tmp_path / "a.txt", "two")
     assert {*tmp_path.iterdir()} == {tmp_path / "a.txt", anothers}
+
+
+def hold(monkeypatch, n_times):
+    """Let what is renamed be open elsewhere for a while, as on Windows by a scanner.
+
+    RETURNS (List[float]): The seconds that were waited, to be filled.
+    """
+    waited = []
+
+    def guard(rename):
+        def guarded(source, target):
+            if len(waited) < n_times:
+                raise PermissionError(errno.EACCES, "in use by another process")
+            rename(source, target)
+
+        return guarded
+
+    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setattr(os, "rename", guard(os.rename))
+    monkeypatch.setattr(os, "replace", guard(os.replace))
+    return waited
+
+
+@pytest.mark.parametrize("way", ["file", "folder", "moved up"])
+def test_windows_does_not_rename_what_is_open(tmp_path, monkeypatch, way):
+    folder = tmp_path / "out"
+    fill(folder, a="old")
+    if way == "moved up":
+        monkeypatch.chdir(folder)
+    monkeypatch.setattr(atomic, "_IS_WINDOWS", True)
+    waited = hold(monkeypatch, 3)
+    if way == "file":
+        write_text(folder / "a.txt", "new")
+    else:
+        fill(folder, a="new")
+    assert (folder / "a.txt").read_text() == "new"
+    assert waited == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("is_windows", [True, False])
+def test_what_stays_open_is_told_of(tmp_path, monkeypatch, is_windows):
+    write_text(tmp_path / "a.txt", "old")
+    monkeypatch.setattr(atomic, "_IS_WINDOWS", is_windows)
+    waited = hold(monkeypatch, 1000)
+    with pytest.raises(PermissionError, match="in use"):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert 5 < sum(waited) < 15 if is_windows else not waited
