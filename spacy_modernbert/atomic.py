@@ -42,7 +42,7 @@ _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
 # layer of a container.
 _NOT_TO_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
 
-# How many seconds to wait, time after time, for others to close what is to be renamed on
+# The seconds to wait, time after time, for others to close what is to be renamed on
 # Windows: 9.1 in all.
 _WAITS = tuple(n / 10 for n in range(1, 14))
 
@@ -94,7 +94,10 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = _around(folder) / _fresh_name(folder.name)
-    fresh.mkdir(mode=_PRIVATE_FOLDER if folder.exists() else 0o777)
+    if folder.exists():
+        make_private_folder(fresh)
+    else:
+        fresh.mkdir()
     try:
         yield fresh
         _keep_modes(folder, fresh)
@@ -116,7 +119,7 @@ def replacing_files(folder: Path) -> Iterator[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / _fresh_name(folder.name)
-    fresh.mkdir(mode=_PRIVATE_FOLDER)
+    make_private_folder(fresh)
     try:
         yield fresh
         for path in _files(fresh):
@@ -198,6 +201,17 @@ def check_replaceable(folder: Path, own_files: Pattern[str]) -> None:
     _check_contents(folder, own_files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _check_access(_around(folder), folder)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that is its owner's alone, where there are modes that can be
+    changed later. Windows has access lists instead: one for the owner alone would stay
+    with what is moved out of the folder, and with the folder when it is renamed.
+
+    folder (Path): The folder.
+    RAISES (FileExistsError): If it exists.
+    """
+    folder.mkdir(mode=0o777 if _IS_WINDOWS else _PRIVATE_FOLDER)
 
 
 def move_file(source: Path, target: Path) -> None:

@@ -81,6 +81,18 @@ def test_what_is_new_is_as_the_system_has_it(tmp_path):
     assert mode(tmp_path / "out" / "a.txt") == mode(tmp_path / "file")
 
 
+@needs_modes
+def test_windows_keeps_whom_a_folder_is_made_for(tmp_path, monkeypatch):
+    """Python then makes one of the mode 0o700 for its owner alone, and for good."""
+    monkeypatch.setattr(atomic, "_IS_WINDOWS", True)
+    (tmp_path / "usual").mkdir()
+    fill(tmp_path / "out", a="old")
+    with replacing_folder(tmp_path / "out", FILES) as fresh:
+        assert mode(fresh) == mode(tmp_path / "usual")
+    with replacing_files(tmp_path / "out") as fresh:
+        assert mode(fresh) == mode(tmp_path / "usual")
+
+
 def test_a_link_stays_a_link(tmp_path):
     path, link = tmp_path / "a.txt", tmp_path / "link"
     path.write_text("before")
