@@ -286,8 +286,24 @@ def _is_no_file(path: Path) -> bool:
 
 
 def _check_access(writes_to: Path, path: Path) -> None:
-    if not os.access(writes_to, os.W_OK):
+    if not _is_writable(writes_to, path.name):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _is_writable(path: Path, name: str) -> bool:
+    """RETURNS (bool): Whether one may write to a file, or into a folder what replaces
+    `name` there. `os.access` says so of every folder on Windows, where it is tried.
+    """
+    if not (_IS_WINDOWS and path.is_dir()):
+        return os.access(path, os.W_OK)
+    probe = path / _fresh_name(name)
+    try:
+        probe.touch(exist_ok=False)
+    except PermissionError:
+        return False
+    with suppress(OSError):  # as when a virus scanner looks at it: see `_sweep`
+        probe.unlink()
+    return True
 
 
 def _check_contents(folder: Path, own_files: Pattern[str]) -> None:
@@ -329,7 +345,7 @@ def _around(folder: Path) -> Path:
     is_kept = (
         os.path.ismount(folder)
         or _is_current(folder)
-        or not os.access(folder.parent, os.W_OK)
+        or not _is_writable(folder.parent, folder.name)
     )
     return folder if is_kept else folder.parent
 

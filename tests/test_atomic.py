@@ -366,6 +366,32 @@ def test_a_folder_in_one_that_may_not_be_written(tmp_path, monkeypatch):
     assert contents(folder) == {"b.txt": b"new"}
 
 
+def test_windows_tries_whether_a_folder_may_be_written(tmp_path, monkeypatch):
+    """`os.access` says so of all."""
+    mine, anothers = tmp_path / "mine", tmp_path / "anothers"
+    fill(anothers / "out", a="old")
+    touch = Path.touch
+
+    def refuse(path, *args, **options):
+        if path.parent == anothers:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        touch(path, *args, **options)
+
+    monkeypatch.setattr(atomic, "_IS_WINDOWS", True)
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    monkeypatch.setattr(Path, "touch", refuse)
+    check_writable(mine / "a.txt")
+    check_replaceable(mine / "out", FILES)
+    for check in (check_writable, lambda path: check_replaceable(path, FILES)):
+        with pytest.raises(PermissionError, match="new"):
+            check(anothers / "new")
+    # It is filled within itself.
+    check_replaceable(anothers / "out", FILES)
+    with replacing_folder(anothers / "out", FILES) as fresh:
+        assert fresh.parent == anothers / "out"
+    assert {*tmp_path.rglob("*")} == {mine, anothers, anothers / "out"}
+
+
 def test_a_file_that_cannot_be_renamed(tmp_path, monkeypatch):
     """As one that is mounted by itself."""
     path = tmp_path / "a.txt"
