@@ -184,7 +184,6 @@ def test_what_was_not_written_is_written_when_it_goes_on(folder):
 
 
 def test_two_at_once(folder):
-    pytest.importorskip("fcntl")
     done(run(folder, "--pretraining.phases.short.steps", "2"))
     with locked(folder / "out" / ".lock", folder / "out"):
         assert "Another process is writing" in failed(run(folder))

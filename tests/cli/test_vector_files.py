@@ -5,11 +5,13 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from spacy_modernbert.cli import vector_files
+from spacy_modernbert.cli import locks, vector_files
 from spacy_modernbert.cli.locks import NO_LOCKS, locked
 from spacy_modernbert.embeddings import Embedder, load_embedder, normalized
 from spacy_modernbert.encoder import backend
@@ -266,11 +268,62 @@ def test_killed(run, checkpoint, wanted, tmp_path):
 
 
 def test_two_at_once(run, text_file, tmp_path):
-    pytest.importorskip("fcntl")
     output = tmp_path / "out.npy"
     with locked(vector_files.lock_of(output), output):
         assert "Another process" in failed(run(text_file, tmp_path / "out.npy"))
     done(run(text_file, tmp_path / "out.npy"))
+
+
+def pretend_windows(monkeypatch, refuse=None):
+    """Locks as Windows has them, by those that are here."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def locking(number, how, n_bytes):
+        assert os.lseek(number, 0, os.SEEK_CUR) == 0 and n_bytes == 1
+        if refuse is not None:
+            raise OSError(refuse, os.strerror(refuse))
+        try:
+            fcntl.flock(number, how)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "Permission denied") from None
+
+    how = {"LK_NBLCK": fcntl.LOCK_EX | fcntl.LOCK_NB, "LK_UNLCK": fcntl.LOCK_UN}
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, **how))
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(locks, "_IS_WINDOWS", True)
+
+
+def test_a_lock_of_windows(tmp_path, monkeypatch):
+    """Nothing is left of it in the end, but what else is in its folder is."""
+    pretend_windows(monkeypatch)
+    output, folder = tmp_path / "out.npy", tmp_path / "folder"
+    for name in ("kept", "removed"):
+        with locked(folder / "lock", output):
+            (folder / "a").touch()
+            with (
+                pytest.raises(ValueError, match=r"Another process .*out\.npy"),
+                locked(folder / "lock", output),
+            ):
+                pytest.fail("there is no lock")
+            if name == "removed":
+                (folder / "a").unlink()
+        assert list(tmp_path.rglob("*")) == (
+            [folder, folder / "a"] if name == "kept" else []
+        )
+    with pytest.raises(KeyboardInterrupt), locked(folder / "lock", output):
+        raise KeyboardInterrupt
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_of_windows_without_locks(tmp_path, monkeypatch, number):
+    pretend_windows(monkeypatch, refuse=number)
+    if number == errno.EIO:
+        with pytest.raises(OSError), locked(tmp_path / "lock", tmp_path / "out.npy"):
+            pytest.fail("not told of")
+        return
+    with locked(tmp_path / "lock", tmp_path / "out.npy"):
+        assert (tmp_path / "lock").is_file()
 
 
 def test_a_lock_empties_nothing(tmp_path):
