@@ -820,6 +820,11 @@ class Errors:
         "these texts (found: {found}). Give the same input to continue, or remove the "
         "folder to start from scratch."
     )
+    EMBED_FOLDER_OF_OTHERS = (
+        "{folder}, where finished vectors would be kept, {what}. Whoever made it could "
+        "choose what is overwritten. Remove it, or give the output another name or a "
+        "folder of your own."
+    )
     EMBED_DAMAGED = (
         "{path} is damaged: it has {found:,} bytes, but should have at least "
         "{wanted:,}. It may have been copied while it was being written. Remove "

@@ -18,13 +18,16 @@ import io
 import json
 import os
 import shutil
+import stat
+import tempfile
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ..atomic import move_file, sync, write_text
+from ..atomic import make_private_folder, move_file, sync, write_text
 from ..errors import Errors
 from ..text_files import SURROGATES
 from ..types import Floats
@@ -53,8 +56,8 @@ def check_output(output: Path, *, text_key: Optional[str], force: bool) -> None:
         the input has no records.
     force (bool): Whether it may exist.
     RAISES (ValueError): If the file exists but may not, or is a folder, its name does
-        not say the format, the library that writes the format is not installed, or the
-        vectors would replace the texts.
+        not say the format, the library that writes the format is not installed, the
+        vectors would replace the texts, or the folder of what is finished is another's.
     """
     if output.suffix not in FORMATS:
         raise ValueError(
@@ -68,6 +71,9 @@ def check_output(output: Path, *, text_key: Optional[str], force: bool) -> None:
         raise ValueError(Errors.EMBED_OUTPUT_EXISTS.format(path=output))
     if output.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ValueError(Errors.EMBED_NO_PYARROW)
+    folder = partial_folder(output)
+    if os.path.lexists(folder):
+        _check_is_own(folder)
 
 
 class PartialFile:
@@ -262,8 +268,42 @@ def partial_folder(output: Path) -> Path:
 
 
 def lock_of(output: Path) -> Path:
-    """RETURNS (Path): What is locked while the vectors of a file are made."""
-    return partial_folder(output) / _LOCK
+    """Make the folder for the results, which is the user's alone.
+
+    output (Path): The file that they are to be.
+    RETURNS (Path): What is locked in it while they are made.
+    RAISES (ValueError): If the folder is there and another's.
+    """
+    folder = partial_folder(output)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        make_private_folder(folder)
+    _check_is_own(folder)
+    return folder / _LOCK
+
+
+def _check_is_own(folder: Path) -> None:
+    """Its name can be known beforehand. In a folder of all, such as `/tmp`, somebody
+    else may have made it, with links in it to files that would be overwritten.
+    """
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        what = "is a link"
+    elif not stat.S_ISDIR(found.st_mode):
+        what = "is not a folder"
+    elif found.st_uid != _owner_of_new_files(folder.parent):
+        what = f"belongs to another user ({found.st_uid})"
+    else:
+        return
+    raise ValueError(Errors.EMBED_FOLDER_OF_OTHERS.format(folder=folder, what=what))
+
+
+def _owner_of_new_files(folder: Path) -> int:
+    """RETURNS (int): Whom what is made in a folder belongs to. That is the user, or on
+    some file systems somebody that the system has set. On Windows, it is nobody.
+    """
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        return os.fstat(stream.fileno()).st_uid
 
 
 def _npy_header(n_rows: int, width: int) -> bytes:

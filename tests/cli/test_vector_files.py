@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import shutil
+import stat
 import sys
 from types import SimpleNamespace
 
@@ -26,6 +27,8 @@ from ..commands import done, failed, words
 from ..scripts import FORKS, needs_forks, run_script
 from ..util import make_checkpoint, read_jsonl, require
 from .embedding import SMALL, TEXTS, assert_vectors, read_vectors, refuse_memory
+
+needs_modes = pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
 
 # -- Interrupted ------------------------------------------------------------------
 
@@ -172,6 +175,43 @@ def test_a_beginning_that_was_copied_in_part(run, interrupt, text_file, tmp_path
     before = path.read_bytes()
     assert f"{name} is damaged" in failed(run(text_file, output, *SMALL))
     assert path.read_bytes() == before and not output.exists()
+
+
+@pytest.mark.parametrize("what", ["link", "file", "another's"])
+def test_a_folder_that_somebody_else_has_made(
+    run, interrupt, text_file, tmp_path, monkeypatch, what
+):
+    """As in a folder of all, with a link to what would be overwritten."""
+    output = tmp_path / "out.npy"
+    folder, elsewhere = vector_files.partial_folder(output), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if what == "link":
+        folder.symlink_to(elsewhere, target_is_directory=True)
+    elif what == "file":
+        folder.touch()
+    else:
+        owner = os.stat(tmp_path).st_uid
+        interrupt(text_file, output, *SMALL)
+        monkeypatch.setattr(
+            vector_files, "_owner_of_new_files", lambda folder: owner + 1
+        )
+    said = {"link": "is a link", "file": "not a folder", "another's": "another user"}
+    for options in ([], ["--force"]):
+        message = failed(run(text_file, output, *SMALL, *options))
+        assert said[what] in message and "out.npy.partial" in message
+    with pytest.raises(ValueError, match=said[what]):
+        vector_files.lock_of(output)  # where it was made in between
+    assert not output.exists() and not list(elsewhere.iterdir())
+
+
+@needs_modes
+def test_the_folder_is_the_users_alone(interrupt, run, text_file, tmp_path):
+    output = tmp_path / "out.npy"
+    interrupt(text_file, output, *SMALL)
+    assert stat.S_IMODE(vector_files.partial_folder(output).stat().st_mode) == 0o700
+    done(run(text_file, output, *SMALL))
+    (tmp_path / "usual").touch()
+    assert output.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 # The command with an output each, killed as it is about to sync its `number`-th write.
