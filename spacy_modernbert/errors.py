@@ -830,6 +830,9 @@ class Errors:
         "{wanted:,}. It may have been copied while it was being written. Remove "
         "{folder} to start from scratch."
     )
+    EMBED_BAD_STATE = (
+        "{path} is damaged: {error}. Remove {folder} to start from scratch."
+    )
     EMBED_NOT_FINITE = (
         "The vector of text {number} has numbers that are not finite. In float16, "
         "large numbers overflow: give --precision float32 or bfloat16, with "

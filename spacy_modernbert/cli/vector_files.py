@@ -44,6 +44,9 @@ _VECTORS, _RECORDS, _STATE, _WHOLE = (
 )
 _LOCK = "lock"
 
+# What the state has, and of what type. No number is negative.
+_STATE_KEYS = {"arguments": dict, "n_texts": int, "n_record_bytes": int, "digest": str}
+
 # Rows of Parquet that are in memory at a time.
 _ROWS = 4096
 
@@ -101,7 +104,7 @@ class PartialFile:
 
         force (bool): Whether to start from scratch if it was made with other arguments.
         RAISES (ValueError): If it was, and `force` is False; or if less is there
-            than was done.
+            than was done, or the state cannot be read.
         """
         state = self._read_state()
         if state and state["arguments"] != self.arguments:
@@ -236,7 +239,16 @@ class PartialFile:
         paths = [self.folder / name for name in (_STATE, _VECTORS, _RECORDS)]
         if not all(path.is_file() for path in paths):
             return {}
-        return json.loads(paths[0].read_text(encoding="utf8"))
+        try:
+            state = json.loads(paths[0].read_text(encoding="utf8"))
+            _check_state(state)
+        except ValueError as error:
+            raise ValueError(
+                Errors.EMBED_BAD_STATE.format(
+                    path=paths[0], error=error, folder=self.folder
+                )
+            ) from error
+        return state
 
     def _write_state(self) -> None:
         state = {
@@ -257,6 +269,15 @@ class PartialFile:
         return Errors.EMBED_OTHER_ARGUMENTS.format(
             folder=self.folder, output=self.output, differing="; ".join(differing)
         )
+
+
+def _check_state(state: Any) -> None:
+    if not isinstance(state, dict):
+        raise ValueError("it is no JSON object")
+    for key, kind in _STATE_KEYS.items():
+        value = state.get(key)
+        if (isinstance(value, int) and value < 0) or not isinstance(value, kind):
+            raise ValueError(f"its {key!r} is {value!r}")
 
 
 def partial_folder(output: Path) -> Path:

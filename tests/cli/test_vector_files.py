@@ -214,6 +214,30 @@ def test_the_folder_is_the_users_alone(interrupt, run, text_file, tmp_path):
     assert output.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ("", "Expecting value"),
+        ("[]", "it is no JSON object"),
+        ('{"a": 1}', "its 'arguments' is None"),
+        ('{"arguments": {}, "n_texts": -1}', "its 'n_texts' is -1"),
+        ('{"arguments": {}, "n_texts": 1, "n_record_bytes": "0"}', "bytes' is '0'"),
+        (b"\xff", "can't decode"),
+    ],
+)
+def test_a_state_that_is_damaged(tmp_path, state, why):
+    output = tmp_path / "out.npy"
+    folder = vector_files.lock_of(output).parent
+    for name in ("vectors.npy", "records.jsonl"):
+        (folder / name).touch()
+    state = state.encode() if isinstance(state, str) else state
+    (folder / "state.json").write_bytes(state)
+    partial = vector_files.PartialFile(output, 2, {})
+    with pytest.raises(ValueError, match=f"state.json is damaged: .*{why}"):
+        partial.resume(force=True)
+    assert (folder / "state.json").read_bytes() == state
+
+
 # The command with an output each, killed as it is about to sync its `number`-th write.
 KILLED = """
 import json, signal
