@@ -39,8 +39,11 @@ _NOT_FROM_HUB = ["*/*.safetensors"]
 # Errors of the local disk that the hub's files are kept on, and not of the network.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
-# How hf_xet, whose errors have no number, calls the first of these.
-_NO_SPACE = "(os error 28)"
+_IS_WINDOWS = os.name == "nt"
+
+# How hf_xet, whose errors have no number, calls the first of these, by the number that
+# the system has for it.
+_NO_SPACE, _NO_SPACE_ON_WINDOWS = "(os error 28)", "(os error 112)"
 
 
 def resolve(name: Union[str, Path], revision: Optional[str] = None) -> Path:
@@ -139,7 +142,8 @@ def _download(name: str, revision: Optional[str], files: List[str]) -> Path:
         message = Errors.HUB_NO_REVISION.format(name=name, revision=revision)
         raise ValueError(message) from err
     except Exception as err:
-        if _NO_SPACE in str(err):  # of a disk, whatever the error is
+        no_space = _NO_SPACE_ON_WINDOWS if _IS_WINDOWS else _NO_SPACE
+        if no_space in str(err):  # of a disk, whatever the error is
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from err
         if not _is_of_network(err):
             raise

@@ -185,8 +185,19 @@ def test_errors_of_hf_xet(hub):
     hub.error = RuntimeError("Data processing error: CAS service error : timeout")
     with pytest.raises(ValueError, match=r"hub \(RuntimeError: .*timeout\)"):
         resolve("owner/name")
-    hub.error = RuntimeError("IO Error: No space left on device (os error 28)")
-    with pytest.raises(OSError, match="No space left") as found:
+
+
+@pytest.mark.parametrize(
+    ("is_windows", "said"),
+    [
+        (False, "No space left on device (os error 28)"),
+        (True, "There is not enough space on the disk. (os error 112)"),
+    ],
+)
+def test_a_full_disk_by_hf_xet(hub, monkeypatch, is_windows, said):
+    hub.error = RuntimeError(f"IO Error: {said}")
+    monkeypatch.setattr("spacy_modernbert.encoder.hub._IS_WINDOWS", is_windows)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as found:
         resolve("owner/name")
     assert found.value.errno == errno.ENOSPC
 
