@@ -1,9 +1,15 @@
-"""What is said on consoles that know few characters."""
+"""What consoles can show, and what can be typed there."""
 
 import io
+import os
+import shlex
+import subprocess
 import sys
+from typing import Sequence
 
 from wasabi import util
+
+_IS_WINDOWS = os.name == "nt"
 
 
 def replace_unknown_characters() -> None:
@@ -17,3 +23,12 @@ def replace_unknown_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def shown_command(words: Sequence[str]) -> str:
+    """A command to be typed again, as the shell of the system reads it.
+
+    words (Sequence[str]): The program and its arguments.
+    RETURNS (str): The line. On Windows, shells know no single quotes as POSIX does.
+    """
+    return subprocess.list2cmdline(words) if _IS_WINDOWS else shlex.join(words)

@@ -3,7 +3,6 @@ pipeline fails."""
 
 import json
 import os
-import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -35,6 +34,7 @@ from ..layers.encode import find_in_pipeline, get_shim
 from ..pipelines import find_pipeline
 from ..span_getters import LongContextSpans
 from ..types import Ints
+from .console import shown_command
 
 _LIBRARIES = ("spacy-modernbert", "spacy", "thinc", "torch", "numpy")
 
@@ -430,4 +430,4 @@ def _name_command(pipeline: str, data: Path, options: Mapping[str, Any]) -> str:
     for name, value in options.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return shown_command(words)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import statistics
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -17,6 +16,7 @@ from ..encoder.checkpoint import TOKENIZER
 from ..encoder.hub import resolve_tokenizer
 from ..errors import Errors
 from ..raw_texts import read_texts
+from .console import shown_command
 
 WINDOWS = (512, 2048, 8192)
 
@@ -86,7 +86,7 @@ def measure(
     for window in windows:
         words += ["--window", str(window)]
     return {
-        "command": shlex.join(words),
+        "command": shown_command(words),
         "documents": len(texts),
         "tokens": _describe(n_tokens) if n_tokens else None,
         "wordpieces": _describe(n_pieces),

@@ -8,6 +8,7 @@ import typer
 from wasabi import msg
 
 from ..atomic import write_text
+from ..cli.console import replace_unknown_characters
 from ..paths import expanding
 from .convert import ConvertedCorpus
 from .craft import convert_craft
@@ -30,6 +31,12 @@ SOURCE = {
     for corpus in ("litbank", "craft")
 }
 SEED = typer.Option(0, min=0, help="The same seed gives the same corpus")
+
+
+@app.callback()
+def corpora() -> None:
+    """A command for each corpus."""
+    replace_unknown_characters()
 
 
 @app.command()
