@@ -517,6 +517,15 @@ class Errors:
         "Cannot read {source} as a tar archive: {error}. If a download was cut short, "
         "delete the file and run `python -m spacy project assets . --extra` again."
     )
+    CORPUS_MEMBER_TOO_LARGE = (
+        "{name} in the archive {source} has {size:,} bytes, more than the {limit:,} "
+        "that are read: no file of the corpus is as large. Download the archive again "
+        "from the corpus's own repository."
+    )
+    CORPUS_FILE_OUTSIDE = (
+        "{path} leads out of the folder {source}, to {target}. Only files in the "
+        "folder are read: put a copy there, or give the folder that they are in."
+    )
     CORPUS_NOT_UTF8 = (
         "The file {path} of the corpus is not UTF-8: {error}. Fetch the corpus again."
     )

@@ -9,6 +9,10 @@ from typing import Dict, Mapping, Sequence
 
 from ..errors import Errors
 
+# What a member of an archive may have: far more than any file of these corpora, and
+# far less than what a small archive can be made to unpack to.
+_MAX_BYTES = 64 * 2**20
+
 
 def load_files(source: Path, patterns: Sequence[str]) -> Dict[str, bytes]:
     """Read the files of a corpus that a converter needs.
@@ -24,7 +28,8 @@ def load_files(source: Path, patterns: Sequence[str]) -> Dict[str, bytes]:
     RETURNS (Dict[str, bytes]): Contents by path below the corpus, with `/`.
     RAISES (FileNotFoundError): If there is nothing at `source`, or if no file
         matches one of the patterns.
-    RAISES (ValueError): If `source` is a file but no readable tar archive.
+    RAISES (ValueError): If `source` is a file but no readable tar archive, if a member
+        of it is too large, or if a file of a folder is a link out of it.
     """
     if not source.exists():
         raise FileNotFoundError(Errors.CORPUS_SOURCE_MISSING.format(source=source))
@@ -77,9 +82,24 @@ def _from_folder(source: Path, patterns: Sequence[str]) -> Dict[str, bytes]:
         found = [path for pattern in patterns for path in sorted(root.glob(pattern))]
         if found:
             return {
-                path.relative_to(root).as_posix(): path.read_bytes() for path in found
+                path.relative_to(root).as_posix(): path.read_bytes()
+                for path in found
+                if _is_file_within(path, source)
             }
     return {}
+
+
+def _is_file_within(path: Path, source: Path) -> bool:
+    """RETURNS (bool): Whether it is a regular file: a pipe or a device may have no end.
+    RAISES (ValueError): If it leads out of the folder: what is there may be private,
+        and would become part of the corpus.
+    """
+    target = path.resolve()
+    if not target.is_relative_to(source.resolve()):
+        raise ValueError(
+            Errors.CORPUS_FILE_OUTSIDE.format(path=path, target=target, source=source)
+        )
+    return target.is_file()
 
 
 def _from_archive(source: Path, patterns: Sequence[str]) -> Dict[str, bytes]:
@@ -91,6 +111,7 @@ def _from_archive(source: Path, patterns: Sequence[str]) -> Dict[str, bytes]:
                 for root, below in (("", parts), ("".join(parts[:1]), parts[1:])):
                     # Files only: a link might lead anywhere.
                     if member.isfile() and _is_wanted(below, patterns):
+                        _check_size(member, source)
                         stream = archive.extractfile(member)
                         assert stream is not None  # as it is a file
                         found.setdefault(root, {})["/".join(below)] = stream.read()
@@ -99,6 +120,15 @@ def _from_archive(source: Path, patterns: Sequence[str]) -> Dict[str, bytes]:
             Errors.CORPUS_BAD_ARCHIVE.format(source=source, error=error)
         ) from error
     return found[min(found)] if found else {}
+
+
+def _check_size(member: tarfile.TarInfo, source: Path) -> None:
+    if member.size > _MAX_BYTES:
+        raise ValueError(
+            Errors.CORPUS_MEMBER_TOO_LARGE.format(
+                source=source, name=member.name, size=member.size, limit=_MAX_BYTES
+            )
+        )
 
 
 def _is_wanted(parts: Sequence[str], patterns: Sequence[str]) -> bool:

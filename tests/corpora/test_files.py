@@ -1,4 +1,6 @@
 import io
+import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -63,6 +65,54 @@ def test_archive_with_hostile_members(tmp_path):
             archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     assert load_files(path, PATTERNS) == {"ids/train.txt": b"", "txt/6.txt": b""}
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.tar"]
+
+
+@pytest.mark.parametrize("way", ["file", "folder", "device"])
+def test_folder_with_links_out_of_it(tmp_path, way):
+    """They could lead to what is private, or without end."""
+    folder = make_folder(tmp_path / "corpus")
+    other = make_folder(tmp_path / "other")
+    if way == "file":
+        (folder / "txt" / "1.txt").unlink()
+        (folder / "txt" / "1.txt").symlink_to(other / "txt" / "1.txt")
+    elif way == "folder":
+        shutil.rmtree(folder / "txt")
+        (folder / "txt").symlink_to(other / "txt", target_is_directory=True)
+    else:
+        (folder / "txt" / "3.txt").symlink_to(os.devnull)
+    with pytest.raises(ValueError, match=r"\.txt leads out of the folder .*corpus"):
+        load_files(folder, PATTERNS)
+
+
+def test_folder_with_links_in_it(tmp_path):
+    """And one that is a link itself."""
+    folder = make_folder(tmp_path / "corpus")
+    (folder / "txt" / "1.txt").rename(folder / "kept")
+    (folder / "txt" / "1.txt").symlink_to(Path("..", "kept"))
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    assert load_files(tmp_path / "link", PATTERNS) == FILES
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_folder_with_what_is_no_file(tmp_path):
+    """Reading a pipe would take for ever."""
+    folder = make_folder(tmp_path)
+    os.mkfifo(folder / "txt" / "0.txt")
+    (folder / "txt" / "3.txt").mkdir()
+    assert load_files(folder, PATTERNS) == FILES
+
+
+def test_archive_with_a_member_that_is_too_large(tmp_path):
+    """Packed, zeros take no room."""
+    path = tmp_path / "corpus.tar.gz"
+    size = 64 * 2**20 + 1
+    with tarfile.open(path, "w:gz") as archive, open(tmp_path / "0", "w+b") as zeros:
+        zeros.truncate(size)
+        member = tarfile.TarInfo("txt/1.txt")
+        member.size = size
+        archive.addfile(member, zeros)
+    with pytest.raises(ValueError, match=r"txt/1\.txt in .* has 67,108,865 bytes"):
+        load_files(path, PATTERNS)
 
 
 def test_nothing_there(tmp_path):
