@@ -548,7 +548,8 @@ class Errors:
     )
     CORPUS_BAD_FRAGMENTS = (
         "The annotation {text!r} has the character spans {fragments}. It needs at "
-        "least one, each a start and an end, in the order of the text."
+        "least one, each a start of at least 0 and an end that is not before it, in "
+        "the order of the text."
     )
     CORPUS_OFFSETS = (
         "In document {document}, the annotation of the characters {start} to {end} "

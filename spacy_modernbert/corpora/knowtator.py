@@ -27,14 +27,14 @@ def parse_knowtator(content: bytes, label: str, path: str) -> List[Annotation]:
     label (str): The label of all mentions in it.
     path (str): Its name, for the message of an error.
     RETURNS (List[Annotation]): In the order of the file.
-    RAISES (ValueError): If the XML is broken, has a document type, or lacks a
-        span.
+    RAISES (ValueError): If the XML is broken or in an unknown encoding, has a document
+        type, or lacks a span.
     """
     parser = ElementTree.XMLParser(target=_NoDoctype(path))
     try:
         parser.feed(content)
         root = parser.close()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # no such encoding
         raise ValueError(
             Errors.CORPUS_BAD_XML.format(path=path, error=error)
         ) from error

@@ -19,8 +19,8 @@ class Annotation:
         `(start, end)` in characters, `end` exclusive.
     text (str): The text of the pieces as the annotation file repeats it.
 
-    Invariants: there is at least one fragment, and they stand in the order of
-    the text.
+    Invariants: there is at least one fragment, none starts before the text or ends
+    before it starts, and they stand in the order of the text.
     """
 
     label: str
@@ -28,7 +28,10 @@ class Annotation:
     text: str
 
     def __post_init__(self) -> None:
-        if not self.fragments or list(self.fragments) != sorted(self.fragments):
+        # Python would count negative numbers from the end of the text.
+        are_spans = all(0 <= start <= end for start, end in self.fragments)
+        are_ordered = list(self.fragments) == sorted(self.fragments)
+        if not (self.fragments and are_spans and are_ordered):
             raise ValueError(
                 Errors.CORPUS_BAD_FRAGMENTS.format(
                     text=self.text, fragments=self.fragments

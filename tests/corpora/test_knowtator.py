@@ -80,10 +80,22 @@ def test_broken_xml():
         parse(document()[:-5])
 
 
+@pytest.mark.parametrize("encoding", ["nonsense", "base64"])
+def test_an_encoding_that_is_unknown(encoding):
+    with pytest.raises(ValueError, match=r"CL/1\.xml .* not valid XML: .*encoding"):
+        parse(document(head=HEAD.replace("UTF-8", encoding)))
+
+
 @pytest.mark.parametrize(
     "spans",
-    ["", '<span start="1" />', '<span start="one" end="2" />'],
-    ids=["none", "no end", "no number"],
+    [
+        "",
+        '<span start="1" />',
+        '<span start="one" end="2" />',
+        '<span start="-6" end="-1" />',
+        '<span start="6" end="1" />',
+    ],
+    ids=["none", "no end", "no number", "negative", "backwards"],
 )
 def test_broken_span(spans):
     with pytest.raises(ValueError, match=r"annotation in CL/1\.xml"):

@@ -30,7 +30,9 @@ def test_translated_line_ends_are_noticed():
         raw(text.replace("\n", "\r\n"), annotation)
 
 
-@pytest.mark.parametrize("fragments", [(), ((5, 6), (0, 2))])
+@pytest.mark.parametrize(
+    "fragments", [(), ((5, 6), (0, 2)), ((-4, -1),), ((-1, 3),), ((0, 2), (6, 5))]
+)
 def test_fragments_are_there_and_in_order(fragments):
     with pytest.raises(ValueError, match="character spans"):
         Annotation("PER", fragments, "Anne")
