@@ -1,8 +1,10 @@
 import json
 import shutil
+import zlib
 
 import pytest
 import spacy
+import srsly
 from spacy.tokens import DocBin
 
 from spacy_modernbert.raw_texts import read_texts
@@ -38,6 +40,37 @@ def test_a_bad_line_is_named(tmp_path, line):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "fine"}\n' + line)
     with pytest.raises(ValueError, match=r"Line 2 of .*a\.jsonl"):
         read_texts(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"attrs": []},  # ZeroDivisionError
+        {"cats": []},  # IndexError
+        {"flags": ["x", "y"]},  # AttributeError
+        {"cats": {}},  # KeyError
+        {"tokens": b"cut"},  # ValueError
+        {"lengths": None},  # TypeError
+    ],
+)
+def test_docs_that_are_damaged(tmp_path, part):
+    """spaCy raises whatever comes up."""
+    nlp = spacy.blank("en")
+    data = DocBin(docs=[nlp(text) for text in TEXTS]).to_bytes()
+    parts = {**srsly.msgpack_loads(zlib.decompress(data)), **part}
+    (tmp_path / "a.spacy").write_bytes(zlib.compress(srsly.msgpack_dumps(parts)))
+    with pytest.raises(ValueError, match=r"a\.spacy cannot be read as a \.spacy file"):
+        read_texts(tmp_path / "a.spacy")
+
+
+def test_docs_that_are_only_too_many(tmp_path, monkeypatch):
+    def refuse(self, data):
+        raise MemoryError
+
+    (tmp_path / "a.spacy").touch()
+    monkeypatch.setattr(DocBin, "from_bytes", refuse)
+    with pytest.raises(MemoryError):
+        read_texts(tmp_path / "a.spacy")
 
 
 def test_other_files(tmp_path):
