@@ -171,6 +171,38 @@ class ModernBertNER(EntityRecognizer):
                 super().update(examples, drop=drop, sgd=sgd, losses=losses)
         return losses
 
+    def rehearse(
+        self,
+        examples: Iterable[Example],
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+        **cfg: Any,
+    ) -> Optional[Dict[str, float]]:
+        """Learn to say of a batch what was said before training went on.
+
+        examples (Iterable[Example]): The examples, whose references are not looked at.
+        sgd (Optional[Optimizer]): The optimizer; None for `finish_update` to be called
+            later.
+        losses (Optional[Dict[str, float]]): Losses by component, which this one's is
+            added to.
+        RETURNS (Optional[Dict[str, float]]): The losses; None if there is nothing to
+            rehearse from, which `nlp.resume_training` sets.
+        """
+        if self._rehearsal_model is not None:
+            examples = list(examples)
+            validate_examples(examples, "Parser.rehearse")
+            # Empty Docs get no scores, but spaCy would read some for them, beyond the
+            # array, and go on without end.
+            examples = [each for each in examples if len(each.predicted)]
+            if not examples:
+                losses = {} if losses is None else losses
+                losses.setdefault(self.name, 0.0)
+                return losses
+        found: Optional[Dict[str, float]] = super().rehearse(
+            examples, sgd=sgd, losses=losses, **cfg
+        )
+        return found
+
     def predict(self, docs: Iterable[Doc]) -> Any:
         """Find the entities of Docs, without changing the Docs.
 

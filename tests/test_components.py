@@ -8,6 +8,7 @@ import pytest
 import spacy
 import srsly
 from spacy.pipeline import EntityRecognizer
+from spacy.training import Example
 from thinc.api import Adam, Config, Model, fix_random_seed
 
 from spacy_modernbert import components
@@ -253,6 +254,71 @@ def test_trained_as_by_spacy(checkpoint):
     assert found.keys() == stock.keys()
     for name, gradient in found.items():
         np.testing.assert_allclose(gradient, stock[name], rtol=1e-3, atol=1e-5)
+
+
+def gradients_of(model):
+    """And no gradients from then on."""
+    found = {}
+    for i, node in enumerate(model.walk()):
+        for name in node.grad_names:
+            found[f"{i}.{node.name}.{name}"] = node.get_grad(name).copy()
+            node.get_grad(name)[:] = 0
+    return found
+
+
+def rehearsing(trained, monkeypatch):
+    """RETURNS: A pipeline with something to rehearse, not without end, and its
+    recognizer.
+    """
+    nlp = spacy.load(trained)
+    ner = nlp.get_pipe("modernbert_ner")
+    optimizer = nlp.resume_training()
+    nlp.update(make_examples(nlp, 2), sgd=optimizer)
+    steps = []
+    transition = ner.transition_states
+
+    def counting(states, scores):
+        steps.append(len(states))
+        assert len(steps) <= 1000
+        transition(states, scores)
+
+    monkeypatch.setattr(ner, "transition_states", counting)
+    return nlp, ner
+
+
+def test_rehearsing_empty_docs(trained, monkeypatch):
+    nlp, ner = rehearsing(trained, monkeypatch)
+    full = make_examples(nlp, 2)
+    empty = Example.from_dict(nlp.make_doc(""), {})
+    expected = ner.rehearse(full), gradients_of(ner.model)
+    losses = ner.rehearse(iter([empty, *full, empty])), gradients_of(ner.model)
+    assert losses[0]["modernbert_ner"] > 0
+    assert losses[0] == expected[0]
+    for name, gradient in losses[1].items():
+        np.testing.assert_array_equal(gradient, expected[1][name])
+
+
+def test_rehearsing_as_spacy_does(trained, monkeypatch):
+    nlp, ner = rehearsing(trained, monkeypatch)
+    examples = make_examples(nlp, 2)
+    expected = EntityRecognizer.rehearse(ner, examples), gradients_of(ner.model)
+    found = ner.rehearse(examples), gradients_of(ner.model)
+    assert found[0] == expected[0]
+    for name, gradient in found[1].items():
+        np.testing.assert_array_equal(gradient, expected[1][name])
+
+
+@pytest.mark.parametrize("n_empty", [0, 1])
+def test_nothing_to_rehearse(trained, n_empty):
+    nlp = spacy.load(trained)
+    ner = nlp.get_pipe("modernbert_ner")
+    empty = [Example.from_dict(nlp.make_doc(""), {})] * n_empty
+    assert ner.rehearse(make_examples(nlp, 1)) is None
+    nlp.resume_training()
+    assert ner.rehearse(empty) == {"modernbert_ner": 0.0}
+    losses = {"modernbert_ner": 1.0}
+    assert ner.rehearse(empty, losses=losses) is losses
+    assert losses == {"modernbert_ner": 1.0}
 
 
 def test_products_of_layers_that_a_label_adds(checkpoint):
