@@ -26,6 +26,7 @@ from .atomic import replacing_files, sync_files
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .reset import drop_gradients, forget_actions, reset_lower
+from .scoring import check_weights
 from .span_getters import ensure_span_getters_registry
 from .types import Floats
 from .undo import undone_if_it_fails
@@ -373,12 +374,25 @@ class ModernBertNER(EntityRecognizer):
 
     @contextmanager
     def _replacing(self, exclude: List[str]) -> Iterator[None]:
-        """Within this context, another recognizer is loaded into this one."""
+        """Within this context, another recognizer is loaded into this one.
+
+        exclude (List[str]): Fields that are left as they are.
+        RAISES (ValueError): If what was loaded does not fit together.
+        """
+        has_upper = self.model.attrs.get("has_upper")
         if "model" not in exclude:
             forget_actions(self.model)
             # A copy of what was to be learned further, which spaCy would enlarge.
             self._rehearsal_model = None
         yield
+        found = self.model.attrs.get("has_upper")
+        if found != has_upper:
+            raise ValueError(
+                Errors.PARSER_OTHER_UPPER.format(
+                    component=self.name, found=found, wanted=has_upper
+                )
+            )
+        check_weights(self)
         unseen = take_unseen(self)
         if "model" not in exclude:
             self.model.attrs["unseen_classes"].update(unseen)

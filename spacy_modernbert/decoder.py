@@ -19,7 +19,7 @@ Importing this module imports Numba, which the extra `fast` installs.
 """
 
 from functools import partial
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Set, cast
+from typing import Any, List, NamedTuple, Optional, Sequence, Set, cast
 
 import numpy as np
 from spacy.attrs import ENT_IOB, ENT_KB_ID, ENT_TYPE
@@ -35,6 +35,7 @@ from thinc.layers.linear import forward as linear_forward
 from thinc.layers.list2array import forward as list2array_forward
 
 from .errors import Errors
+from .scoring import has_shapes
 from .transitions import (
     BEGIN,
     IOB_BEGIN,
@@ -80,15 +81,6 @@ class Weights(NamedTuple):
     bias: np.ndarray
     upper: np.ndarray
     upper_bias: np.ndarray
-
-
-# Parameters, and the names of their dimensions.
-_LOWER = {
-    "W": ("nF", "nO", "nP", "nI"),
-    "b": ("nO", "nP"),
-    "pad": ("1", "nF", "nO", "nP"),
-}
-_UPPER = {"W": ("nO", "nI"), "b": ("nO",)}
 
 
 class Chunk(NamedTuple):
@@ -215,11 +207,11 @@ def is_covered(pipe: Parser) -> bool:
     ):
         return False
     _, lower, upper = model.layers
-    if lower._func is not affine_forward or not _has_shapes(lower, _LOWER):
+    if lower._func is not affine_forward or not has_shapes(lower):
         return False
     scorer = lower
     if model.attrs["has_upper"]:
-        if upper._func is not linear_forward or not _has_shapes(upper, _UPPER):
+        if upper._func is not linear_forward or not has_shapes(upper):
             return False
         if upper.get_dim("nI") != lower.get_dim("nO"):
             return False
@@ -374,19 +366,6 @@ def split_spans(
         )
         for start, first, last in zip(bounds.tolist(), cuts, cuts[1:], strict=False)
     ]
-
-
-def _has_shapes(layer: Model, shapes: Mapping[str, Sequence[str]]) -> bool:
-    """RETURNS (bool): Whether there are these parameters, of the shapes that the
-    dimensions of the layer say. A file may say otherwise, and compiled code would read
-    beyond them.
-    """
-    return all(
-        layer.has_param(name)
-        and layer.get_param(name).shape
-        == tuple(1 if dim == "1" else layer.get_dim(dim) for dim in shape)
-        for name, shape in shapes.items()
-    )
 
 
 def _param(layer: Model, name: str) -> np.ndarray:

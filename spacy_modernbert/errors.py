@@ -449,6 +449,22 @@ class Errors:
         "The component '{component}' has no labels to learn. Call nlp.initialize() "
         "with examples first, or load a trained pipeline."
     )
+    PARSER_BAD_WEIGHTS = (
+        "The model that was loaded into the component '{component}' is damaged: in its "
+        "layer '{layer}', the parameter {name} is {found}, but it should be {wanted}. "
+        "Restore it from a copy, or save the component again."
+    )
+    PARSER_OTHER_SIZE = (
+        "The model of the component '{component}' does not fit: its layer '{layer}' "
+        "gives {found} numbers for each token, but {wanted} are needed. For scores, "
+        "that is one for each action that the labels make. Load the model and the "
+        "labels together: leave neither 'model' nor 'moves' out."
+    )
+    PARSER_OTHER_UPPER = (
+        "The model that was loaded into the component '{component}' has use_upper = "
+        "{found}, but the config says {wanted}. Set use_upper to {found} in the "
+        "component's model, or restore the file from a copy."
+    )
     OTHER_TOKENS = (
         "The component '{component}' was given {n_rows} vectors for {n_tokens} tokens. "
         "Another component has merged or split tokens after their vectors were made: "
