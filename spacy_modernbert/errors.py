@@ -465,6 +465,11 @@ class Errors:
         "{found}, but the config says {wanted}. Set use_upper to {found} in the "
         "component's model, or restore the file from a copy."
     )
+    BAD_UNSEEN = (
+        "The settings of the component '{component}', in its file cfg, have {key} = "
+        "{value!r}, but they must be a list of numbers of actions, of which there are "
+        "{n_actions}. Restore the file, or save the component again."
+    )
     OTHER_TOKENS = (
         "The component '{component}' was given {n_rows} vectors for {n_tokens} tokens. "
         "Another component has merged or split tokens after their vectors were made: "

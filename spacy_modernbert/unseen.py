@@ -7,6 +7,9 @@ from typing import Iterator, List
 
 from spacy.pipeline.transition_parser import Parser
 
+from .checks import is_int
+from .errors import Errors
+
 # A setting of saved recognizers.
 _UNSEEN = "unseen_actions"
 
@@ -30,8 +33,21 @@ def unseen_in_cfg(pipe: Parser) -> Iterator[None]:
 
 
 def take_unseen(pipe: Parser) -> List[int]:
-    """RETURNS (List[int]): The actions that have not been seen, out of the settings
-    that a recognizer has loaded.
+    """Take the actions that have not been seen out of the settings that a recognizer
+    has loaded.
+
+    pipe (Parser): The recognizer.
+    RETURNS (List[int]): The actions, by number.
+    RAISES (ValueError): If they are no actions of the recognizer.
     """
     unseen: List[int] = pipe.cfg.pop(_UNSEEN, [])
+    n_moves = pipe.moves.n_moves
+    if not isinstance(unseen, list) or not all(
+        is_int(action) and 0 <= action < n_moves for action in unseen
+    ):
+        raise ValueError(
+            Errors.BAD_UNSEEN.format(
+                component=pipe.name, key=_UNSEEN, value=unseen, n_actions=n_moves
+            )
+        )
     return unseen

@@ -1,9 +1,12 @@
 """Actions of recognizers that have not been seen yet."""
 
+import numpy as np
 import pytest
 import spacy
+import srsly
 
 from .pipelines import blank_nlp, draw_scores
+from .recognizers import make_pipe
 from .util import TEXTS, entities, some_entities
 
 
@@ -38,3 +41,16 @@ def test_actions_that_were_not_seen_are_saved(
     # The settings that were saved are those of the model that was.
     other.from_bytes(ner.to_bytes(), exclude=["model"])
     assert other.cfg == ner.cfg
+
+
+@pytest.mark.parametrize("unseen", [5, [999], [-1], ["a"], [True], [1.0], {"1": 1}])
+def test_what_is_no_action(unseen):
+    """As a damaged file may have it."""
+    pipe = make_pipe(np.random.default_rng(0))
+    message = srsly.msgpack_loads(pipe.to_bytes())
+    cfg = {**srsly.json_loads(message["cfg"]), "unseen_actions": unseen}
+    message["cfg"] = srsly.json_dumps(cfg)
+    before = dict(pipe.cfg)
+    with pytest.raises(ValueError, match="'modernbert_ner'.*unseen_actions = "):
+        pipe.from_bytes(srsly.msgpack_dumps(message))
+    assert pipe.cfg == before and not pipe.model.attrs["unseen_classes"]
