@@ -352,9 +352,11 @@ class ModernBertNER(EntityRecognizer):
             read.
         """
         exclude = list(exclude)
+        folder = ensure_path(path)
         with undone_if_it_fails(self), self._replacing(exclude):
-            super().from_disk(path, exclude=exclude)
-            self._load_encoder(ensure_path(path))
+            with _naming(folder / "model"):
+                super().from_disk(folder, exclude=exclude)
+            self._load_encoder(folder)
         return self
 
     def _load_encoder(self, path: Path) -> None:
@@ -425,6 +427,26 @@ class ModernBertNER(EntityRecognizer):
             with self._replacing(exclude):
                 super().from_bytes(bytes_data, exclude=exclude)
         return self
+
+
+@contextmanager
+def _naming(model: Path) -> Iterator[None]:
+    """Within this context, the file of a model is loaded. Where that fails because it
+    cannot be read, it is named, which spaCy does not do.
+
+    model (Path): The file.
+    RAISES (ValueError): If it cannot be read.
+    """
+    try:
+        yield
+    except Exception:
+        if model.is_file():
+            try:
+                srsly.read_msgpack(model)
+            except Exception as error:  # a damaged file can raise any
+                message = Errors.BAD_PIPELINE_MODEL.format(path=model, error=error)
+                raise ValueError(message) from error
+        raise
 
 
 @cache

@@ -87,7 +87,7 @@ def test_what_cannot_be_loaded(checkpoint, tmp_path, use_upper, harm):
     message = {
         no_vocab: "strings.json",
         no_encoder: "no such folder",
-        cut_short: "incomplete input",
+        cut_short: r"modernbert_ner.model, cannot be read: .*incomplete input",
     }[harm]
     with pytest.raises(ValueError, match=message):
         ner.from_disk(folder, exclude=[] if harm is no_vocab else ["vocab"])

@@ -51,6 +51,6 @@ def test_what_is_no_action(unseen):
     cfg = {**srsly.json_loads(message["cfg"]), "unseen_actions": unseen}
     message["cfg"] = srsly.json_dumps(cfg)
     before = dict(pipe.cfg)
-    with pytest.raises(ValueError, match="'modernbert_ner'.*unseen_actions = "):
+    with pytest.raises(ValueError, match=r"'modernbert_ner'.*unseen_actions = "):
         pipe.from_bytes(srsly.msgpack_dumps(message))
     assert pipe.cfg == before and not pipe.model.attrs["unseen_classes"]
