@@ -374,6 +374,10 @@ class Errors:
         "`name` set to the folder of the other: a model understands the vectors of "
         "the encoder only that it was trained with."
     )
+    ENCODER_BAD_BYTES = (
+        "These are not the bytes of an encoder, or they are damaged: {why}. Restore "
+        "the file that they are from, or save the pipeline again."
+    )
     ENCODER_FOLDER_NEEDED = (
         "The encoder was saved in a folder beside the model, so it cannot be loaded "
         "from the model's bytes alone. Load the whole component with from_disk(), or "

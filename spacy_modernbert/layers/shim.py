@@ -40,6 +40,12 @@ Tensors = Mapping[str, np.ndarray]
 _NONE = "none"
 _HERE = "here"
 _APART = "apart"
+# What else is in them then.
+_FIELDS: Dict[str, Dict[str, type]] = {
+    _NONE: {},
+    _HERE: {"config": str, "tokenizer": str, "tokenizer_config": str, "tensors": bytes},
+    _APART: {"identity": bytes},
+}
 
 _encoders_apart: ContextVar[bool] = ContextVar(
     "spacy_modernbert_encoders_apart", default=False
@@ -302,21 +308,25 @@ class EncoderShim(Shim):
 
         data (bytes): The bytes.
         RETURNS (EncoderShim): The shim itself.
+        RAISES (ValueError): If they are damaged, or the encoder cannot be used. The
+            shim is as it was then.
         """
-        message = srsly.msgpack_loads(data)
-        self._loaded = None
-        self._forget()
-        is_apart = message["encoder"] == _APART
-        self._identity = message["identity"] if is_apart else None
+        message = _read_message(data)
         if message["encoder"] == _HERE:
-            config = ModernBertConfig.from_dict(json.loads(message["config"]))
+            config = ModernBertConfig.from_dict(_read_object(message, "config"))
+            tensors = tensors_from_bytes(message["tensors"], config)
             self._set(
                 config,
-                tensors_from_bytes(message["tensors"], config),
+                tensors,
                 message["tokenizer"],
-                json.loads(message["tokenizer_config"]),
+                _read_object(message, "tokenizer_config"),
                 "the tokenizer of the serialized encoder",
             )
+        else:
+            self._loaded = None
+            self._forget()
+            is_apart = message["encoder"] == _APART
+            self._identity = message["identity"] if is_apart else None
         return self
 
     # Where processes are spawned and not forked, `nlp.pipe(n_process=2)` sends the
@@ -396,8 +406,53 @@ def read_encoder_config(data: bytes) -> Optional[Dict[str, Any]]:
     RETURNS (Optional[Dict[str, Any]]): What `ModernBertConfig.from_dict` takes; None if
         there is no encoder in them.
     """
-    message: Dict[str, Any] = srsly.msgpack_loads(data)
-    return json.loads(message["config"]) if message.get("encoder") == _HERE else None
+    message = srsly.msgpack_loads(data)
+    if not isinstance(message, dict) or message.get("encoder") != _HERE:
+        return None
+    return _read_object(_check_message(message), "config")
+
+
+def _read_message(data: bytes) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): What is in the bytes of a shim, checked."""
+    try:
+        message = srsly.msgpack_loads(data)
+    except Exception as error:  # damaged bytes can raise any
+        raise ValueError(Errors.ENCODER_BAD_BYTES.format(why=error)) from error
+    return _check_message(message)
+
+
+def _check_message(message: Any) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): What was in the bytes of a shim: all that it takes, of
+    the right types.
+    RAISES (ValueError): If something is missing, or is something else.
+    """
+    kind = message.get("encoder") if isinstance(message, dict) else None
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        why = f"'encoder' should be one of {', '.join(_FIELDS)}, but is {kind!r}"
+        raise ValueError(Errors.ENCODER_BAD_BYTES.format(why=why))
+    for key, wanted in _FIELDS[kind].items():
+        if not isinstance(message.get(key), wanted):
+            found = type(message[key]).__name__ if key in message else "missing"
+            why = f"{key!r} should be {wanted.__name__}, but is {found}"
+            raise ValueError(Errors.ENCODER_BAD_BYTES.format(why=why))
+    checked: Dict[str, Any] = message
+    return checked
+
+
+def _read_object(message: Mapping[str, Any], key: str) -> Any:
+    """RETURNS (Any): An object that is in the bytes of a shim as JSON. That of the
+    tokenizer may be None.
+    """
+    try:
+        found = json.loads(message[key])
+    except (ValueError, RecursionError) as error:
+        why = f"{key!r} is not JSON: {error}"
+        raise ValueError(Errors.ENCODER_BAD_BYTES.format(why=why)) from error
+    is_left_out = found is None and key == "tokenizer_config"
+    if not (isinstance(found, dict) or is_left_out):
+        why = f"{key!r} should be a JSON object, but is {type(found).__name__}"
+        raise ValueError(Errors.ENCODER_BAD_BYTES.format(why=why))
+    return found
 
 
 @contextmanager

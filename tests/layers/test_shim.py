@@ -4,17 +4,23 @@ import pickle
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import srsly
 from spacy.util import registry
 from thinc.api import SGD, Adam, Shim
 
 from spacy_modernbert.encoder.checkpoint import load_config
 from spacy_modernbert.layers.encode import find_layers, get_shim
 from spacy_modernbert.layers.settings import EncoderSettings
-from spacy_modernbert.layers.shim import EncoderShim, encoders_apart
+from spacy_modernbert.layers.shim import (
+    EncoderShim,
+    encoders_apart,
+    read_encoder_config,
+)
 
 from ..encoder.util import assert_same
 from ..util import (
@@ -258,6 +264,68 @@ def test_damaged_bytes(shim):
     at = data.index(b"modernbert", data.index(b"model_type"))
     with pytest.raises(ValueError, match="modernbexx"):
         shim.from_bytes(data[:at] + b"modernbexx" + data[at + 10 :])
+
+
+def changed(**values):
+    """What changes bytes; None leaves a value out."""
+
+    def change(data):
+        message = {**srsly.msgpack_loads(data), **values}
+        return srsly.msgpack_dumps(
+            {key: value for key, value in message.items() if value is not None}
+        )
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda data: b"", "not the bytes of an encoder"),
+        (lambda data: data[:-1], "not the bytes of an encoder"),
+        (lambda data: srsly.msgpack_dumps([1, 2]), "'encoder' should be one of none"),
+        (changed(encoder=[1]), r"'encoder' should be .* but is \[1\]"),
+        (changed(encoder="there"), "'encoder' should be .* but is 'there'"),
+        (changed(config=None), "'config' should be str, but is missing"),
+        (changed(config="{"), "'config' is not JSON"),
+        (changed(config="[" * 100_000), "'config' is not JSON"),
+        (changed(config="null"), "'config' should be a JSON object, but is NoneType"),
+        (changed(tensors="model.safetensors"), "'tensors' should be bytes, but is str"),
+        (changed(tokenizer=b"{}"), "'tokenizer' should be str, but is bytes"),
+        (changed(tokenizer="{}"), "tokenizer of the serialized encoder"),
+        (changed(tokenizer_config="[]"), "'tokenizer_config' .* but is list"),
+        (changed(tokenizer_config={}), "'tokenizer_config' .* but is dict"),
+        (changed(encoder="apart"), "'identity' should be bytes, but is missing"),
+        (changed(encoder="apart", identity="a"), "'identity' .* but is str"),
+    ],
+)
+def test_bytes_that_are_no_encoder(shim, harm, message):
+    """The shim keeps what it has."""
+    before = shim.loaded
+    with pytest.raises(ValueError, match=message):
+        shim.from_bytes(harm(shim.to_bytes()))
+    assert shim.loaded is before and not shim.is_apart
+
+
+def test_an_identity_that_was_cut(shim, checkpoint):
+    with encoders_apart():
+        data = shim.to_bytes()
+    identity = srsly.msgpack_loads(data)["identity"]
+    shim.from_bytes(changed(identity=identity[:-1])(data))
+    with pytest.raises(ValueError, match=r"not the one that 'model' was saved with"):
+        shim.load_apart(checkpoint, Path("model"))
+
+
+def test_the_config_in_bytes(shim):
+    config = read_encoder_config(shim.to_bytes())
+    assert config == shim.loaded.encoder.config.to_dict()
+    with encoders_apart():
+        assert read_encoder_config(shim.to_bytes()) is None
+    # Of other shims.
+    for other in ([1, 2], {"state": b"x"}):
+        assert read_encoder_config(srsly.msgpack_dumps(other)) is None
+    with pytest.raises(ValueError, match="'config' should be a JSON object"):
+        read_encoder_config(changed(config="[]")(shim.to_bytes()))
 
 
 def test_settings_are_not_in_the_bytes(checkpoint, docs):
