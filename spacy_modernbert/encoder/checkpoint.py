@@ -521,6 +521,8 @@ def _make_tokenizer_config(
 def _portable(tokenizer_config: Mapping[str, Any]) -> Dict[str, Any]:
     """In the words of transformers 4, which transformers 5 reads too."""
     portable = dict(tokenizer_config)
+    # It would name remote code. What came by bytes may still have it.
+    portable.pop("auto_map", None)
     if portable.get("tokenizer_class") == "TokenizersBackend":
         portable["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(portable.get("extra_special_tokens"), list):

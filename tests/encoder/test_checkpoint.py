@@ -15,6 +15,7 @@ from spacy_modernbert.encoder.checkpoint import (
     save_checkpoint,
     tensors_from_bytes,
     tensors_to_bytes,
+    write_tokenizer,
 )
 from spacy_modernbert.encoder.config import ModernBertConfig
 from spacy_modernbert.encoder.weights import expected_shapes
@@ -173,6 +174,16 @@ def test_the_tokenizer_config_of_transformers_5_is_put_in_words_of_4(tmp_path, f
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
     assert tokenizer.pad_token == "[PAD]"
     assert tokenizer.all_special_tokens == ["[PAD]", "[MASK]"]
+
+
+def test_no_code_is_named(tmp_path, folder):
+    """transformers would run it: it is neither read nor written."""
+    named = {"auto_map": {"AutoTokenizer": ["evil--code.Tokenizer", None]}}
+    write_tokenizer(tmp_path, load_config(folder), TOKENIZER_JSON, {**named, "a": 1})
+    written = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert written == {"a": 1}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**named, "a": 1}))
+    assert read_tokenizer_config(tmp_path) == {"a": 1}
 
 
 def test_unknown_keys_of_the_config_survive(tmp_path, folder):
