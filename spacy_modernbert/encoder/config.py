@@ -82,14 +82,27 @@ _POSITIVE = (
     "initializer_cutoff_factor",
 )
 _TOO_LARGE = 1e38  # for float32
+_TOO_MANY = 2**31  # for the integers that shapes are made of
+# Fresh weights are drawn again until they are within it: closer, hardly any ever is.
+_LEAST_CUTOFF = 0.1
 _DROPOUTS = ("attention_dropout", "embedding_dropout", "mlp_dropout")
 _FLAGS = ("attention_bias", "mlp_bias", "norm_bias")
 _TOKEN_IDS = ("pad_token_id", "cls_token_id", "sep_token_id")
 
 
 _RULES: Tuple[Tuple[Tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (_SIZE_KEYS, lambda v: is_int(v) and v > 0, "a positive integer"),
+    (
+        _SIZE_KEYS,
+        lambda v: is_int(v) and 0 < v < _TOO_MANY,
+        "a positive integer, less than 2**31",
+    ),
+    (("num_hidden_layers",), lambda v: v <= _MOST_LAYERS, f"at most {_MOST_LAYERS}"),
     (_POSITIVE, lambda v: is_number(v) and 0 < v < _TOO_LARGE, "a positive number"),
+    (
+        ("initializer_cutoff_factor",),
+        lambda v: v >= _LEAST_CUTOFF,
+        f"at least {_LEAST_CUTOFF}",
+    ),
     (_DROPOUTS, lambda v: is_number(v) and 0 <= v < 1, "a number from 0 up to 1"),
     (_FLAGS, lambda v: isinstance(v, bool), "true or false"),
     (_TOKEN_IDS, lambda v: v is None or is_int(v), "an integer or null"),
@@ -130,10 +143,10 @@ class ModernBertConfig:
         the encoder has no use for (`id2label`, `classifier_pooling` ...), each
         with its value as JSON text, so that saving does not lose them.
 
-    Invariants: sizes and bases are positive, `hidden_size` is a multiple of
-    `num_attention_heads`, `head_dim` is even (rotary embeddings turn pairs), there
-    is one layer type for each layer, dropouts are in `[0, 1)`, and `pad_token_id` is
-    None or a row of the table. Hashable.
+    Invariants: sizes and bases are positive, and sizes fit into 31 bits, `hidden_size`
+    is a multiple of `num_attention_heads`, `head_dim` is even (rotary embeddings turn
+    pairs), there are at most 1,000 layers and one layer type for each, dropouts are in
+    `[0, 1)`, and `pad_token_id` is None or a row of the table. Hashable.
 
     RAISES (ValueError): If an invariant does not hold; the message names the key
         and the value.

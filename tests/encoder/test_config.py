@@ -216,6 +216,13 @@ def test_max_wordpieces():
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),
         ({"num_hidden_layers": 2.5}, "num_hidden_layers = 2.5"),
         ({"num_hidden_layers": 1001}, "num_hidden_layers = 1001.*at most 1000"),
+        (
+            {"num_hidden_layers": 1001, "layer_types": [FULL] * 1001},
+            "num_hidden_layers = 1001.*at most 1000",
+        ),
+        ({"hidden_size": 24 * 10**200}, r"hidden_size = 24.*less than 2\*\*31"),
+        ({"sliding_window": 2**31}, r"local_attention = 4294967296.*less than"),
+        ({"initializer_cutoff_factor": 1e-30}, "cutoff_factor = 1e-30.*at least 0.1"),
         ({"vocab_size": []}, r"vocab_size = \[\]"),
         ({"local_attention": -128}, "local_attention = -128"),
         ({"sliding_window": 0}, "sliding_window = 0"),
