@@ -44,10 +44,13 @@ class EncoderBlock:
     @property
     def spans(self) -> Mapping[str, Any]:
         """RETURNS (Mapping[str, Any]): `window` and `overlap`, in wordpieces. Empty if
-        the span getter is another one, which may count in tokens.
+        the span getter is another one, which may count in tokens, or is none.
         """
-        spans: Mapping[str, Any] = self.settings.get("get_spans", {})
-        return spans if spans.get("@span_getters") == LONG_CONTEXT_SPANS else {}
+        spans = self.settings.get("get_spans")
+        is_ours = isinstance(spans, dict) and (
+            spans.get("@span_getters") == LONG_CONTEXT_SPANS
+        )
+        return spans if is_ours else {}
 
 
 def find_pipeline(name: str) -> Optional[Path]:
@@ -141,6 +144,7 @@ def find_encoder_blocks(config: Mapping[str, Any]) -> List[EncoderBlock]:
     return [
         EncoderBlock(component, path, block)
         for component, settings in config.get("components", {}).items()
+        if isinstance(settings, dict)  # which a damaged config may not have
         for path, block in _walk(f"components.{component}", settings)
         if str(block.get("@architectures", "")).startswith(_ARCHITECTURES)
     ]

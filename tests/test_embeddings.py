@@ -294,6 +294,18 @@ def test_windows_that_overlap_a_lot(trained, tmp_path, window, found):
     assert (spans.window, spans.overlap) == found
 
 
+@pytest.mark.parametrize("changes", [{"window": "x"}, {"overlap": "x"}, None, 5])
+def test_windows_that_are_none(trained, tmp_path, changes):
+    folder = tmp_path / "nlp"
+    shutil.copytree(trained, folder)
+    get_spans = tok2vec_config(trained, window=64, overlap=48)["get_spans"]
+    is_block = isinstance(changes, dict)
+    get_spans = {**get_spans, **changes} if is_block else changes
+    change_settings(folder, get_spans=get_spans)
+    with pytest.raises(ValueError, match=r"get_spans|whole number of wordpieces"):
+        load(folder)
+
+
 def test_of_a_pipeline_that_a_recipe_trained(trained, tmp_path):
     """Its config has variables."""
     folder = tmp_path / "nlp"

@@ -107,6 +107,11 @@ def test_the_config(trained, tmp_path):
     strided = {"@span_getters": "spacy-transformers.strided_spans.v1", "window": 128}
     other = replace(block, settings={**block.settings, "get_spans": strided})
     assert other.spans == {}
+    # As somebody may have put it, or left it.
+    for others in (5, None, [], "x"):
+        assert replace(block, settings={"get_spans": others}).spans == {}
+    config["components"].update(ner=5, tagger=None)
+    assert find_encoder_blocks(config) == [block]
     (tmp_path / "config.cfg").write_text("[[[")
     with pytest.raises(ValueError, match=r"config of the pipeline, .*config\.cfg"):
         read_pipeline_config(tmp_path)
