@@ -1,6 +1,7 @@
 """What a run needs to be resumed: one safetensors file."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, Mapping, NoReturn, Sequence, Tuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import replacing
-from ..encoder.tensor_files import Words, read_entries, write_tensors
+from ..encoder.tensor_files import TensorEntry, Words, read_entries, write_tensors
 from ..errors import Errors
 from ..types import Ints
 from .optimizers import Muon
@@ -128,7 +129,7 @@ def load_state(
     }
     if is_other["encoder"]:
         _refuse(path, "the config, tokenizer or weights that it began with differ")
-    step = int(entries[_STEP].read()[0])
+    step = _read_step(path, entries[_STEP])
     # If they have kept nothing, no step has had anything to learn from yet.
     if any(key.startswith(_KEPT_PREFIXES) for key in entries):
         for optimizer in optimizers:
@@ -142,6 +143,16 @@ def load_state(
                 _refuse(path, f"{key} has shape {shapes}")
             tensor.copy_(torch.from_numpy(entries[key].read()))
     return Resumed(step, is_other["train"], is_other["dev"])
+
+
+def _read_step(path: Path, entry: TensorEntry) -> int:
+    """RETURNS (int): The steps that a state says were taken."""
+    if entry.shape == (1,):
+        (step,) = entry.read().tolist()
+        if math.isfinite(step):
+            return int(step)
+    key = f"{_STEP} that is a number"
+    raise ValueError(Errors.PRETRAINING_NO_STATE.format(path=path, key=key))
 
 
 def _init_kept(optimizer: torch.optim.Optimizer) -> None:

@@ -245,6 +245,16 @@ def test_a_file_that_is_no_state(paths, tmp_path, key):
         Pretraining(told, tmp_path)
 
 
+@pytest.mark.parametrize("step", [1.0, [np.inf], [1.0, 2.0]])
+def test_a_state_of_no_step(paths, tmp_path, step):
+    told = make_settings(paths)
+    Pretraining(told, tmp_path).save()
+    path = tmp_path / "state.safetensors"
+    save_file({**load_file(path), "step": np.array(step, np.float32)}, path)
+    with pytest.raises(ValueError, match=r"is not the state .* no step that is a num"):
+        Pretraining(told, tmp_path)
+
+
 def test_what_is_not_finite_before_anything_is_saved(paths, tmp_path):
     run = Pretraining(make_settings(paths), tmp_path)
     with torch.no_grad():
