@@ -23,6 +23,9 @@ from ..types import Ints
 # Texts that any usable tokenizer has wordpieces for. The first that has some
 # shows the special wordpieces around it and whether offsets are given at all.
 _PROBES = ("a b", "the", "0 1", "你好", "?")
+# A hieroglyph, for which hardly any tokenizer has a wordpiece. Not a character for
+# private use, which many drop before they look.
+_UNKNOWN = "\U00013080"
 _TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -72,6 +75,9 @@ class WordpieceTokenizer:
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self.prefix_ids, self.suffix_ids = _probe(tokenizer)
+        # It fails here, and not in the middle of a corpus, where the wordpiece for what
+        # is unknown is not in the vocabulary.
+        tokenizer.encode(_UNKNOWN)
         self.special_ids = _special_ids(tokenizer)
         self._byte_values = _byte_values(tokenizer)
         self._byte_lengths = _byte_lengths(tokenizer)

@@ -17,6 +17,7 @@ from spacy_modernbert.documents.wordpieces import (
 from ..util import PUBLISHED, pickled
 from .toys import (
     TEXT,
+    bert,
     byte_level,
     check_alignment,
     may_be_uncovered,
@@ -266,6 +267,21 @@ def test_a_tokenizer_that_cannot_tokenize():
     words = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))
     with pytest.raises(ValueError, match=r"the file is not a tokenizer.*UNK"):
         WordpieceTokenizer.from_json(words.to_str(), source="the file")
+
+
+def test_a_tokenizer_that_knows_plain_text_only():
+    """It has no wordpiece for what it does not know, either, but finds all of English
+    in its vocabulary.
+    """
+    data = json.loads(bert().to_str())
+    del data["model"]["vocab"]["[UNK]"]
+    data["added_tokens"] = [
+        token for token in data["added_tokens"] if token["content"] != "[UNK]"
+    ]
+    raw = Tokenizer.from_str(json.dumps(data))
+    assert raw.encode("the").ids
+    with pytest.raises(ValueError, match=r"the file is not a tokenizer.*\[UNK\]"):
+        WordpieceTokenizer.from_json(raw.to_str(), source="the file")
 
 
 def test_tokenizer_without_wordpieces():
