@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -75,11 +76,12 @@ def read_performance(meta: Mapping[str, Any]) -> Dict[str, float]:
     performance = meta.get("performance")
     if not isinstance(performance, Mapping):
         return {}
-    return {
-        name: float(value)
-        for name, value in performance.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    found = {}
+    for name, value in performance.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            with suppress(OverflowError):  # as of a number of 400 digits
+                found[name] = float(value)
+    return found
 
 
 def _read_entry(line: str) -> Optional[Dict[str, Any]]:

@@ -60,5 +60,6 @@ def test_where_it_lies(tmp_path):
 def test_performance():
     meta = {"performance": {"ents_f": 0.5, "ents_per_type": {}, "ner_loss": 3}}
     assert read_performance(meta) == {"ents_f": 0.5, "ner_loss": 3.0}
+    assert read_performance({"performance": {"ents_f": 10**400}}) == {}
     for others in ({}, {"performance": None}, {"performance": [1.0]}):
         assert read_performance(others) == {}
