@@ -47,10 +47,9 @@ class EncoderBlock:
         the span getter is another one, which may count in tokens, or is none.
         """
         spans = self.settings.get("get_spans")
-        is_ours = isinstance(spans, dict) and (
-            spans.get("@span_getters") == LONG_CONTEXT_SPANS
-        )
-        return spans if is_ours else {}
+        if isinstance(spans, dict) and spans.get("@span_getters") == LONG_CONTEXT_SPANS:
+            return spans
+        return {}
 
 
 def find_pipeline(name: str) -> Optional[Path]:
