@@ -338,9 +338,13 @@ def digest(paths: Sequence[Path]) -> str:
 def digest_recipe(path: Path) -> str:
     """RETURNS (str): A digest of the settings of a recipe, whatever their order,
     whatever its comments say, and however long it lets texts be: one that is too long
-    is an error, and changes nothing that is learned.
+    is an error, and changes nothing that is learned. Nor does how it writes the path of
+    an encoder, which is not the one that experiments take.
     """
     settings = Config().from_disk(path, interpolate=False)
+    paths = settings.get("paths", {})
+    if isinstance(paths.get("encoder"), str):
+        paths["encoder"] = paths["encoder"].removeprefix("./")
     nlp = settings.get("nlp", {})
     if (nlp.get("after_creation") or {}).get("@callbacks") == MAX_LENGTH:
         nlp["after_creation"] = None

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,7 +278,7 @@ def test_pretraining(path):
     (script,) = next(
         each["script"]
         for each in PROJECT["commands"]
-        if settings.encoder in each.get("outputs", ())
+        if Path(settings.encoder).as_posix() in each.get("outputs", ())
     )
     size = shlex.split(script)[5]
     assert path.stem.removesuffix("-cpu") == size

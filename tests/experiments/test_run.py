@@ -92,6 +92,9 @@ def test_the_digest_of_a_recipe_is_that_of_its_settings(tmp_path):
     assert first != make(
         changed.replace("dev = 1", "dev = null").replace("{paths.dev", "{paths.train")
     )
+    # Nor is how the path of an encoder is written.
+    assert make('[paths]\nencoder = "./a"\n') == make('[paths]\nencoder = "a"\n')
+    assert make('[paths]\nencoder = "./a"\n') != make('[paths]\nencoder = "b"\n')
     # Nor is how long texts may be.
     first = make("[nlp]\nafter_creation = null\n")
     block = '[nlp]\n\n[nlp.after_creation]\n@callbacks = "{}"\nmax_length = 2\n'
