@@ -111,7 +111,7 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
 @contextmanager
 def replacing_files(folder: Path) -> Iterator[Path]:
     """Write some of the files of a folder beside their places, and rename each when all
-    are complete. If that fails, those that were there before are left as they were.
+    are complete. If writing fails, those that were there before are left as they were.
     What else is in the folder stays.
 
     folder (Path): The folder. It is made if it does not exist.
@@ -212,6 +212,16 @@ def make_private_folder(folder: Path) -> None:
     RAISES (FileExistsError): If it exists.
     """
     folder.mkdir(mode=0o777 if _IS_WINDOWS else _PRIVATE_FOLDER)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder of the user's private that is there already, as far as
+    `make_private_folder` would.
+
+    folder (Path): The folder.
+    """
+    if not _IS_WINDOWS:
+        folder.chmod(_PRIVATE_FOLDER)
 
 
 def move_file(source: Path, target: Path) -> None:

@@ -30,7 +30,7 @@ from .scoring import check_weights
 from .span_getters import ensure_span_getters_registry
 from .types import Floats
 from .undo import undone_if_it_fails
-from .unseen import take_unseen, unseen_in_cfg
+from .unseen import check_unseen, take_unseen, unseen_in_cfg
 
 ensure_span_getters_registry()
 
@@ -93,9 +93,9 @@ class ModernBertNER(EntityRecognizer):
     measures: the width of the vectors is in the encoder's config. On the CPU, torch
     multiplies the matrices of all layers. On disk, the encoder is a folder of its own,
     which is an ordinary Hugging Face checkpoint. Where Numba is installed, compiled
-    code trains and decodes, with the same gradients and the same entities. While Docs
-    are decoded, an encoder on a GPU works on the next ones. And Docs can be given a
-    vector.
+    code trains and decodes, with the same gradients and the same entities. Rehearsing
+    leaves out empty Docs. While Docs are decoded, an encoder on a GPU works on the next
+    ones. And Docs can be given a vector.
 
     set_doc_vector (bool): Whether to set `doc.vector`. Like other settings, it is in
         the config of the pipeline and not saved with the component.
@@ -310,8 +310,8 @@ class ModernBertNER(EntityRecognizer):
 
     def to_disk(self, path: Union[str, Path], exclude: Iterable[str] = ()) -> None:
         """Save the component to a folder. The encoder is written to `encoder/` in it,
-        in the Hugging Face layout. If saving fails, or is interrupted, what was saved
-        there before is left as it was.
+        in the Hugging Face layout. If saving fails, or is interrupted, before all is
+        written, what was saved there before is left as it was.
 
         path (Union[str, Path]): The folder.
         exclude (Iterable[str]): Fields to leave out; "model" includes the encoder.
@@ -328,14 +328,16 @@ class ModernBertNER(EntityRecognizer):
         # There is one, unless a config says otherwise, and it has an encoder, unless
         # the pipeline was never initialized.
         is_apart = "model" not in exclude and len(shims) == 1 and shims[0].has_encoder
-        # The old model does not load with the new encoder. So what belongs to the new
-        # one is on the disk before that takes its place, and then only renamed.
-        with replacing_files(folder) as fresh:
+        encoder = folder / ENCODER_FOLDER
+        # The old model does not load with the new encoder, nor the new one with the
+        # old. So both are on the disk before either is renamed.
+        with (
+            shims[0].saving(encoder) if is_apart else nullcontext(),
+            replacing_files(folder) as fresh,
+        ):
             with unseen_in_cfg(self), encoders_apart() if is_apart else nullcontext():
                 super().to_disk(fresh, exclude=exclude)
             sync_files(fresh)
-            if is_apart:
-                shims[0].save(folder / ENCODER_FOLDER)
 
     def from_disk(
         self, path: Union[str, Path], exclude: Iterable[str] = ()
@@ -354,7 +356,7 @@ class ModernBertNER(EntityRecognizer):
         exclude = list(exclude)
         folder = ensure_path(path)
         with undone_if_it_fails(self), self._replacing(exclude):
-            with _naming(folder / "model"):
+            with nullcontext() if "model" in exclude else _naming(folder / "model"):
                 super().from_disk(folder, exclude=exclude)
             self._load_encoder(folder)
         return self
@@ -397,6 +399,7 @@ class ModernBertNER(EntityRecognizer):
         check_weights(self)
         unseen = take_unseen(self)
         if "model" not in exclude:
+            check_unseen(self, unseen)
             self.model.attrs["unseen_classes"].update(unseen)
             drop_gradients(self.model)
 
@@ -443,6 +446,8 @@ def _naming(model: Path) -> Iterator[None]:
         if model.is_file():
             try:
                 srsly.read_msgpack(model)
+            except (MemoryError, OSError):
+                raise
             except Exception as error:  # a damaged file can raise any
                 message = Errors.BAD_PIPELINE_MODEL.format(path=model, error=error)
                 raise ValueError(message) from error

@@ -33,14 +33,20 @@ def unseen_in_cfg(pipe: Parser) -> Iterator[None]:
 
 
 def take_unseen(pipe: Parser) -> List[int]:
-    """Take the actions that have not been seen out of the settings that a recognizer
-    has loaded.
-
-    pipe (Parser): The recognizer.
-    RETURNS (List[int]): The actions, by number.
-    RAISES (ValueError): If they are no actions of the recognizer.
+    """RETURNS (List[int]): The actions that have not been seen, out of the settings
+    that a recognizer has loaded. See `check_unseen`.
     """
     unseen: List[int] = pipe.cfg.pop(_UNSEEN, [])
+    return unseen
+
+
+def check_unseen(pipe: Parser, unseen: List[int]) -> None:
+    """Check the actions that have not been seen, which may be anything in a file.
+
+    pipe (Parser): The recognizer, with its actions.
+    unseen (List[int]): By number.
+    RAISES (ValueError): If they are no actions of the recognizer.
+    """
     n_moves = pipe.moves.n_moves
     if not isinstance(unseen, list) or not all(
         is_int(action) and 0 <= action < n_moves for action in unseen
@@ -50,4 +56,3 @@ def take_unseen(pipe: Parser) -> List[int]:
                 component=pipe.name, key=_UNSEEN, value=unseen, n_actions=n_moves
             )
         )
-    return unseen

@@ -520,6 +520,24 @@ def test_a_save_that_is_stopped(trained, tmp_path, monkeypatch, file, error):
     assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
 
 
+def test_a_save_that_is_stopped_when_all_is_in_place(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path / "nlp")
+    nlp = trained_further(tmp_path / "nlp")
+    remove = shutil.rmtree
+
+    def stop(path, *args, **kwargs):
+        if str(path).endswith(".old"):
+            raise KeyboardInterrupt
+        remove(path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            nlp.to_disk(tmp_path / "nlp")
+    wanted = some_entities(nlp.pipe(TEXTS))
+    assert entities(spacy.load(tmp_path / "nlp").pipe(TEXTS)) == wanted
+
+
 def test_another_encoder_in_a_loaded_component(trained, tmp_path):
     """Which is as it was, if that fails."""
     shutil.copytree(trained, tmp_path / "nlp")

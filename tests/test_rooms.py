@@ -114,6 +114,17 @@ assert not found, found
     run_script(script)
 
 
+def test_converting_corpora_needs_no_encoder():
+    script = """
+import sys
+import spacy_modernbert.corpora.__main__
+rooms = {"spacy_modernbert.layers", "spacy_modernbert.encoder", "spacy_modernbert.cli"}
+found = rooms & set(sys.modules)
+assert not found, found
+"""
+    run_script(script)
+
+
 def imports_of_tests(code):
     """The modules of tests or of fixtures that a file imports, or imports from."""
     for node in ast.walk(ast.parse(code)):

@@ -54,3 +54,6 @@ def test_what_is_no_action(unseen):
     with pytest.raises(ValueError, match=r"'modernbert_ner'.*unseen_actions = "):
         pipe.from_bytes(srsly.msgpack_dumps(message))
     assert pipe.cfg == before and not pipe.model.attrs["unseen_classes"]
+    # With the model, it is left out.
+    pipe.from_bytes(srsly.msgpack_dumps(message), exclude=["model"])
+    assert pipe.cfg == before and not pipe.model.attrs["unseen_classes"]

@@ -3,8 +3,8 @@
 import typer
 from spacy.cli._util import app as spacy_app
 
+from ..console import replace_unknown_characters
 from ..paths import expanding
-from .console import replace_unknown_characters
 from .convert import convert
 from .embed import embed
 from .encoder import encoder

@@ -19,6 +19,7 @@ from thinc.api import fix_random_seed
 from wasabi import msg
 
 from ..atomic import check_outputs, write_text
+from ..console import shown_command
 from ..doc_files import find_doc_files, read_docs
 from ..encoder.checkpoint import check_is_no_run
 from ..errors import Errors
@@ -34,7 +35,6 @@ from ..layers.encode import find_in_pipeline, get_shim
 from ..pipelines import find_pipeline
 from ..span_getters import LongContextSpans
 from ..types import Ints
-from .console import shown_command
 
 _LIBRARIES = ("spacy-modernbert", "spacy", "thinc", "torch", "numpy")
 

@@ -10,13 +10,13 @@ import typer
 from wasabi import msg
 
 from ..atomic import check_outputs, write_text
+from ..console import shown_command
 from ..doc_files import find_doc_files, read_docs
 from ..documents.wordpieces import WordpieceTokenizer
 from ..encoder.checkpoint import TOKENIZER
 from ..encoder.hub import resolve_tokenizer
 from ..errors import Errors
 from ..raw_texts import read_texts
-from .console import shown_command
 
 WINDOWS = (512, 2048, 8192)
 

@@ -27,7 +27,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
-from ..atomic import make_private_folder, move_file, sync, write_text
+from ..atomic import make_private, make_private_folder, move_file, sync, write_text
 from ..errors import Errors
 from ..text_files import SURROGATES
 from ..types import Floats
@@ -300,6 +300,7 @@ def lock_of(output: Path) -> Path:
     with suppress(FileExistsError):
         make_private_folder(folder)
     _check_is_own(folder)
+    make_private(folder)  # as an older one may not be
     return folder / _LOCK
 
 

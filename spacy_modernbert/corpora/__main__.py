@@ -8,7 +8,7 @@ import typer
 from wasabi import msg
 
 from ..atomic import write_text
-from ..cli.console import replace_unknown_characters
+from ..console import replace_unknown_characters
 from ..paths import expanding
 from .convert import ConvertedCorpus
 from .craft import convert_craft

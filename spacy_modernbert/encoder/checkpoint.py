@@ -18,7 +18,7 @@ from typing import (
 
 import numpy.typing as npt
 
-from ..atomic import check_replaceable, replacing_folder, sync, write_file
+from ..atomic import check_replaceable, replacing_folder, sync_file, write_file
 from ..errors import Errors
 from ..types import Floats
 from .config import ModernBertConfig
@@ -276,8 +276,7 @@ def write_checkpoint(
     write_tokenizer(folder, config, tokenizer_json, tokenizer_config)
     shapes, arrays, layout = _lay_out(shapes, tensors)
     write_tensors(folder / TENSORS, shapes, arrays, dtype=dtype, layout=layout)
-    with open(folder / TENSORS, "r+b") as stream:
-        sync(stream)
+    sync_file(folder / TENSORS)
 
 
 def replacing_checkpoint(folder: Path) -> ContextManager[Path]:

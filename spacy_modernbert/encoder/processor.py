@@ -1,4 +1,4 @@
-"""What processor this is, and what it can do, as far as Linux tells."""
+"""What processor this is, and what it can do, as far as the system tells."""
 
 import platform
 import subprocess

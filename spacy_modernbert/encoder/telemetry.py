@@ -5,6 +5,7 @@ they are kept from it: nothing here goes there that the user has not asked for.
 import importlib
 import os
 import sys
+import threading
 from types import ModuleType
 
 # ONNX Runtime asks for it when it is imported. A value that the user has set is left as
@@ -12,6 +13,7 @@ from types import ModuleType
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _OF_OPENVINO = "openvino_telemetry"
+_importing = threading.Lock()
 
 
 def import_openvino(module: str = "openvino") -> ModuleType:
@@ -22,14 +24,15 @@ def import_openvino(module: str = "openvino") -> ModuleType:
     RETURNS (ModuleType): The module.
     RAISES (Exception): Of any kind, if it cannot be imported.
     """
-    if "openvino" in sys.modules:
-        return importlib.import_module(module)
-    before = sys.modules.get(_OF_OPENVINO)
-    # As Python has what cannot be imported.
-    sys.modules[_OF_OPENVINO] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module(module)
-    finally:
-        del sys.modules[_OF_OPENVINO]
-        if before is not None:
-            sys.modules[_OF_OPENVINO] = before
+    with _importing:
+        if "openvino" in sys.modules:
+            return importlib.import_module(module)
+        before = sys.modules.get(_OF_OPENVINO)
+        # As Python has what cannot be imported.
+        sys.modules[_OF_OPENVINO] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module(module)
+        finally:
+            del sys.modules[_OF_OPENVINO]
+            if before is not None:
+                sys.modules[_OF_OPENVINO] = before

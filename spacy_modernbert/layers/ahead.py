@@ -3,7 +3,8 @@ are tokenized.
 
 An encoder on a GPU leaves the host idle while it works. Here it works in a thread of
 its own, which is handed plans and nothing of spaCy's. On the CPU, where an encoder
-takes all cores as it is, everything is done in turn.
+takes all cores as it is, everything is done in turn, and so it is on MPS where torch's
+other layers use it, too.
 """
 
 from collections import deque
@@ -69,7 +70,7 @@ def encode_ahead(
         after the batches before it.
     """
     batches = take_batches(docs, batch_size, _count_tokens(tok2vec))
-    if not works_aside(get_shim(tok2vec.layers[0]).loaded.encoder):
+    if not _has_thread(get_shim(tok2vec.layers[0]).loaded.encoder):
         for batch in batches:
             yield batch, partial(_encode, tok2vec, predict, batch)
         return
@@ -109,12 +110,16 @@ def _count_tokens(tok2vec: Tok2Vec) -> float:
 
 def works_aside(encoder: Encoder) -> bool:
     """RETURNS (bool): Whether an encoder leaves the host's cores to others."""
-    device = encoder.device.lower()
-    # After `require_gpu`, torch's layers in this thread are on MPS, too, which two
-    # threads cannot use at a time (https://github.com/pytorch/pytorch/issues/197805).
-    if device == "mps" and isinstance(get_current_ops(), MPSOps):
-        return False
-    return "cpu" not in device
+    return "cpu" not in encoder.device.lower()
+
+
+def _has_thread(encoder: Encoder) -> bool:
+    """RETURNS (bool): Whether it works in a thread of its own. Not on MPS after
+    `require_gpu`: torch's layers in the caller's thread are there, too, and two threads
+    cannot use it at a time (https://github.com/pytorch/pytorch/issues/197805).
+    """
+    shares = encoder.device == "mps" and isinstance(get_current_ops(), MPSOps)
+    return works_aside(encoder) and not shares
 
 
 def take_batches(

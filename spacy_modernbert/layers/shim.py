@@ -1,5 +1,6 @@
 """The Thinc Shim that owns an Encoder: where it comes from, its steps, its bytes."""
 
+import gc
 import json
 import warnings
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ from ..encoder.checkpoint import (
     open_tensors,
     read_tokenizer_config,
     read_tokenizer_json,
-    save_checkpoint,
+    replacing_checkpoint,
     tensors_from_bytes,
     tensors_to_bytes,
+    write_checkpoint,
 )
 from ..encoder.config import ModernBertConfig
 from ..encoder.hub import resolve
@@ -179,7 +181,15 @@ class EncoderShim(Shim):
         self._load(folder, config, tensors)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder as a checkpoint: a folder that transformers reads too.
+        """Write the encoder as a checkpoint. See `saving`."""
+        with self.saving(folder):
+            pass
+
+    @contextmanager
+    def saving(self, folder: Path) -> Iterator[None]:
+        """Write the encoder as a checkpoint, a folder that transformers reads too, and
+        put it in its place when the block within has ended. If that fails, what was
+        there before stays.
 
         folder (Path): Where to write. A checkpoint that is there is replaced.
         RAISES (ValueError): If there is no encoder yet, or the folder holds other
@@ -188,13 +198,15 @@ class EncoderShim(Shim):
         """
         self.finish_postponed()
         loaded = self.loaded
-        save_checkpoint(
-            folder,
-            loaded.encoder.config,
-            loaded.encoder.tensors(),
-            loaded.tokenizer.to_json(),
-            loaded.tokenizer_config,
-        )
+        with replacing_checkpoint(folder) as fresh:
+            write_checkpoint(
+                fresh,
+                loaded.encoder.config,
+                loaded.encoder.tensors(),
+                loaded.tokenizer.to_json(),
+                loaded.tokenizer_config,
+            )
+            yield
 
     def expect_gradient(self) -> None:
         """Say that a pass was made whose gradient is still to come."""
@@ -414,9 +426,12 @@ def read_encoder_config(data: bytes) -> Optional[Dict[str, Any]]:
 
 def _read_message(data: bytes) -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): What is in the bytes of a shim, checked."""
+    is_collecting = gc.isenabled()
     try:
         message = srsly.msgpack_loads(data)
     except Exception as error:  # damaged bytes can raise any
+        if is_collecting:  # which msgpack leaves disabled then
+            gc.enable()
         raise ValueError(Errors.ENCODER_BAD_BYTES.format(why=error)) from error
     return _check_message(message)
 

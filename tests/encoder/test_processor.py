@@ -25,9 +25,14 @@ ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16\n"
 def say(tmp_path, monkeypatch):
     """Have the system say something of the processor; None for nothing."""
     monkeypatch.setattr(processor, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "the architecture")
-    read = [processor._read_cpuinfo, processor.processor_flags]
+    read = [
+        processor._read_cpuinfo,
+        processor.processor_flags,
+        processor._ask_macos,
+    ]
 
     def write(text):
         for function in read:
@@ -67,7 +72,6 @@ def test_a_mac_names_its_processor(say, monkeypatch):
         asked.append(command)
         return SimpleNamespace(stdout="Apple M4\n")
 
-    processor._ask_macos.cache_clear()
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "run", run)
         assert processor_name() == processor_name() == "Apple M4"
@@ -76,4 +80,3 @@ def test_a_mac_names_its_processor(say, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "run", Mock(side_effect=FileNotFoundError))
         assert processor_name() == "arm"
-    processor._ask_macos.cache_clear()

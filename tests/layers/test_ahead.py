@@ -125,9 +125,9 @@ def test_what_leaves_the_cores_to_others(device, aside):
 def test_on_mps_torch_is_used_in_one_thread_only():
     """Its layers are there, too, after `require_gpu`."""
     with use_ops("mps"):
-        assert not works_aside(SimpleNamespace(device="mps"))
-        assert works_aside(SimpleNamespace(device="mlx:gpu"))
-    assert works_aside(SimpleNamespace(device="mps"))
+        assert not ahead._has_thread(SimpleNamespace(device="mps"))
+        assert ahead._has_thread(SimpleNamespace(device="mlx:gpu"))
+    assert ahead._has_thread(SimpleNamespace(device="mps"))
 
 
 def test_the_thread_has_the_ops_of_the_caller(monkeypatch):

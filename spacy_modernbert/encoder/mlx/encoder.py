@@ -37,8 +37,14 @@ _DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16
 # sizes, so that without a bound it keeps more and more.
 _CACHE_BYTES = 1 << 30
 
-# Messages of Metal, of a buffer that cannot be had and of commands that cannot be run.
-_OUT_OF_MEMORY = ("[metal::malloc]", "OutOfMemory")
+# What MLX says of memory that is short, with Metal (of an array, and of commands that
+# cannot be run) and with CUDA.
+_OUT_OF_MEMORY = (
+    "[metal::malloc]",
+    "OutOfMemory",
+    "Unable to allocate",
+    "out of memory",
+)
 
 
 @dataclass(frozen=True)

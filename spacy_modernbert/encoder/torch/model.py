@@ -67,8 +67,10 @@ class Embeddings(nn.Module):
         RETURNS (Tensor): `(total, width)`.
         """
         vectors = self.tok_embeddings(ids)
-        if ids.device.type in _PADDING_GETS_GRADIENT and torch.is_grad_enabled():
-            is_padding = ids == self.tok_embeddings.padding_idx
+        padding = self.tok_embeddings.padding_idx
+        gets_gradient = ids.device.type in _PADDING_GETS_GRADIENT
+        if padding is not None and gets_gradient and torch.is_grad_enabled():
+            is_padding = ids == padding
             vectors = vectors.where(~is_padding[:, None], vectors.detach())
         return self.drop(self.norm(vectors))
 

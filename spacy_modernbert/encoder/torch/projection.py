@@ -103,8 +103,8 @@ def _multiply(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
 def multiply_in_parts(
     x: Tensor, weight: Tensor, bias: Optional[Tensor], n: int
 ) -> Tensor:
-    """`x @ W.T + b` by so few rows and so few outputs at a time, since its gradients
-    are sums over the rows and over the outputs.
+    """`x @ W.T + b` by `n` rows and `n` outputs at a time, since its gradients are sums
+    over the rows and over the outputs.
 
     x (Tensor): `(rows, n_in)`.
     weight (Tensor): `(n_out, n_in)`.
@@ -112,6 +112,8 @@ def multiply_in_parts(
     n (int): How many, at most.
     RETURNS (Tensor): `(rows, n_out)`.
     """
+    if max(len(x), len(weight)) <= n:
+        return F.linear(x, weight, bias)
     weights = weight.split(n)
     biases = [None] * len(weights) if bias is None else bias.split(n)
     columns = [

@@ -591,7 +591,9 @@ def test_it_imports_its_own(checkpoint):
     [
         "[METAL] Command buffer execution failed: Insufficient Memory "
         "(kIOGPUCommandBufferCallbackErrorOutOfMemory)",
-        "[metal::malloc] Unable to allocate 1000 bytes.",
+        "[metal::malloc] Attempting to allocate 1000 bytes",
+        "[malloc_async] Unable to allocate 1000 bytes.",
+        "cudaMallocAsync(&data, size, stream) failed: out of memory",
         "Something else",
     ],
 )

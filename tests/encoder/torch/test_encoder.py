@@ -27,6 +27,7 @@ from ..util import (
     in_place,
     into_new_arrays,
     load,
+    make_oracle,
     run_oracle,
     state,
 )
@@ -174,12 +175,14 @@ def test_frozen_layers_keep_nothing(oracle, ids, gradient_checkpointing):
     assert kept[-1] <= 4 * (len(ids) * (width + 2) + 2 * width)
 
 
-def test_padding_learns_nothing(oracle, monkeypatch):
+@pytest.mark.parametrize("padding", [3, None])
+def test_padding_learns_nothing(monkeypatch, padding):
     """On MPS, torch gives it a gradient."""
-    batch = PackedBatch.of([np.array([5, oracle.config.pad_token_id, 7])])
+    model = make_oracle(pad_token_id=padding)
+    batch = PackedBatch.of([np.array([5, 3, 7])])
 
     def train():
-        encoder = load(oracle)
+        encoder = load(model)
         out, backprop = encoder.encode_train(batch)
         backprop(np.random.default_rng(0).normal(size=out.shape).astype("f"))
         return gradients_of(encoder)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from spacy_modernbert.cli import console
+from spacy_modernbert import console
 
 
 def say(*arguments):
