@@ -77,7 +77,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
+def replacing_folder(
+    folder: Path, own_files: Pattern[str], then: Optional[Callable[[], None]] = None
+) -> Iterator[Path]:
     """Fill a folder beside its place, and let it replace the old one when it is whole.
     It gets the modes of the old one and of its files. If it fails, the old one is still
     there. Where a folder cannot be renamed, as a mount point cannot, or must stay, as
@@ -87,6 +89,8 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
         not exist.
     own_files (Pattern[str]): The names that the old one may hold, beside what file
         managers leave everywhere.
+    then (Optional[Callable[[], None]]): What is to be done as soon as the new one is in
+        its place, before the old one is removed, which may take its time.
     YIELDS (Path): The folder to fill, within the block.
     RAISES (ValueError): If the old one holds other files, or is a file.
     """
@@ -101,7 +105,11 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
     try:
         yield fresh
         _keep_modes(folder, fresh)
-        _put_folder_in_place(fresh, folder)
+        old = _put_folder_in_place(fresh, folder)
+        if then is not None:
+            then()
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
         # Only now: what a killed process left may have been the only copy.
         _sweep(fresh.parent, folder.name)
     finally:
@@ -109,26 +117,34 @@ def replacing_folder(folder: Path, own_files: Pattern[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_files(folder: Path) -> Iterator[Path]:
-    """Write some of the files of a folder beside their places, and rename each when all
-    are complete. If writing fails, those that were there before are left as they were.
-    What else is in the folder stays.
+def staging(folder: Path) -> Iterator[Path]:
+    """Make a folder to write to, within the folder that what is written is for: see
+    `move_files`. It is removed in the end.
 
-    folder (Path): The folder. It is made if it does not exist.
-    YIELDS (Path): The folder to write to, within the block. It may get subfolders.
+    folder (Path): Where its files will be. It is made if it does not exist.
+    YIELDS (Path): The folder to write to, which is the user's alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / _fresh_name(folder.name)
     make_private_folder(fresh)
     try:
         yield fresh
-        for path in _files(fresh):
-            target = (folder / path.relative_to(fresh)).resolve()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            move_file(path, target)
         _sweep(folder, folder.name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Put each file of a folder, and of those in it, in its place in another one. What
+    else is there stays.
+
+    source (Path): The folder, on the same disk.
+    target (Path): The folder that the files are for.
+    """
+    for path in _files(source):
+        place = (target / path.relative_to(source)).resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        move_file(path, place)
 
 
 def check_writable(path: Path) -> None:
@@ -437,17 +453,20 @@ def _copy(source: Union[str, Path], target: Union[str, Path]) -> None:
         sync(written)
 
 
-def _put_folder_in_place(fresh: Path, folder: Path) -> None:
+def _put_folder_in_place(fresh: Path, folder: Path) -> Optional[Path]:
+    """RETURNS (Optional[Path]): Where the old folder is now, which is to be removed;
+    None if there is none.
+    """
     if not folder.exists():
         _rename(os.rename, fresh, folder)
-        return
+        return None
     if fresh.parent == folder:
         _put_contents_in_place(fresh, folder)
-        return
+        return None
     old = fresh.with_suffix(".old")
     if not _could_rename(folder, old):
         _copy_in_place(fresh, folder)
-        return
+        return None
     try:
         _rename(os.rename, fresh, folder)
     except BaseException:
@@ -456,7 +475,7 @@ def _put_folder_in_place(fresh: Path, folder: Path) -> None:
             with suppress(OSError):
                 _rename(os.rename, old, folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    return old
 
 
 def _copy_in_place(fresh: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ transformers, and of this package only what is light.
 import warnings
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +22,7 @@ from spacy.training import Example, validate_examples
 from spacy.util import ensure_path
 from thinc.api import Config, Model, Optimizer
 
-from .atomic import replacing_files, sync_files
+from .atomic import move_files, staging, sync_files
 from .errors import Errors, Warnings
 from .pipelines import ENCODER_FOLDER
 from .reset import drop_gradients, forget_actions, reset_lower
@@ -328,16 +328,17 @@ class ModernBertNER(EntityRecognizer):
         # There is one, unless a config says otherwise, and it has an encoder, unless
         # the pipeline was never initialized.
         is_apart = "model" not in exclude and len(shims) == 1 and shims[0].has_encoder
-        encoder = folder / ENCODER_FOLDER
-        # The old model does not load with the new encoder, nor the new one with the
-        # old. So both are on the disk before either is renamed.
-        with (
-            shims[0].saving(encoder) if is_apart else nullcontext(),
-            replacing_files(folder) as fresh,
-        ):
+        with staging(folder) as fresh:
             with unseen_in_cfg(self), encoders_apart() if is_apart else nullcontext():
                 super().to_disk(fresh, exclude=exclude)
             sync_files(fresh)
+            put_in_place = partial(move_files, fresh, folder)
+            # The old model does not load with the new encoder. So both are on the disk
+            # before they are renamed, one right after the other.
+            if is_apart:
+                shims[0].save(folder / ENCODER_FOLDER, then=put_in_place)
+            else:
+                put_in_place()
 
     def from_disk(
         self, path: Union[str, Path], exclude: Iterable[str] = ()

@@ -12,10 +12,11 @@ from spacy_modernbert.atomic import (
     check_outputs,
     check_replaceable,
     check_writable,
+    move_files,
     replacing,
-    replacing_files,
     replacing_folder,
     same_place,
+    staging,
     write_text,
 )
 
@@ -89,7 +90,7 @@ def test_windows_keeps_whom_a_folder_is_made_for(tmp_path, monkeypatch):
     fill(tmp_path / "out", a="old")
     with replacing_folder(tmp_path / "out", FILES) as fresh:
         assert mode(fresh) == mode(tmp_path / "usual")
-    with replacing_files(tmp_path / "out") as fresh:
+    with staging(tmp_path / "out") as fresh:
         assert mode(fresh) == mode(tmp_path / "usual")
 
 
@@ -187,21 +188,23 @@ def test_a_folder_with_files_of_others(tmp_path, name):
 
 def test_some_files_of_a_folder(tmp_path):
     folder = tmp_path / "out"
-    with replacing_files(folder) as fresh:
+    with staging(folder) as fresh:
         (fresh / "a.txt").write_text("before")
         (fresh / "b.txt").write_text("stays")
+        move_files(fresh, folder)
     (tmp_path / "linked.txt").touch()
     (folder / "c.txt").symlink_to(tmp_path / "linked.txt")
-    with pytest.raises(OSError, match="full"), replacing_files(folder) as fresh:
+    with pytest.raises(OSError, match="full"), staging(folder) as fresh:
         (fresh / "a.txt").write_text("hal")
         raise OSError("full")
     assert (folder / "a.txt").read_text() == "before"
-    with replacing_files(folder) as fresh:
+    with staging(folder) as fresh:
         (fresh / "a.txt").write_text("after")
         (fresh / "c.txt").write_text("of a link")
         (fresh / "d").mkdir()
         (fresh / "d" / "e.txt").write_text("new")
         assert (folder / "a.txt").read_text() == "before"
+        move_files(fresh, folder)
     assert (tmp_path / "linked.txt").read_text() == "of a link"
     (folder / "c.txt").unlink()
     assert contents(folder) == {

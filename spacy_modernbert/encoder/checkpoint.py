@@ -279,11 +279,13 @@ def write_checkpoint(
     sync_file(folder / TENSORS)
 
 
-def replacing_checkpoint(folder: Path) -> ContextManager[Path]:
+def replacing_checkpoint(
+    folder: Path, then: Optional[Callable[[], None]] = None
+) -> ContextManager[Path]:
     """RETURNS (ContextManager[Path]): What fills the folder of a checkpoint beside its
     place: see `replacing_folder`.
     """
-    return replacing_folder(folder, _OWN_FILES)
+    return replacing_folder(folder, _OWN_FILES, then)
 
 
 def write_tokenizer(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 
 import numpy as np
 import srsly
@@ -180,25 +180,19 @@ class EncoderShim(Shim):
             )
         self._load(folder, config, tensors)
 
-    def save(self, folder: Path) -> None:
-        """Write the encoder as a checkpoint. See `saving`."""
-        with self.saving(folder):
-            pass
-
-    @contextmanager
-    def saving(self, folder: Path) -> Iterator[None]:
-        """Write the encoder as a checkpoint, a folder that transformers reads too, and
-        put it in its place when the block within has ended. If that fails, what was
-        there before stays.
+    def save(self, folder: Path, then: Optional[Callable[[], None]] = None) -> None:
+        """Write the encoder as a checkpoint: a folder that transformers reads too.
 
         folder (Path): Where to write. A checkpoint that is there is replaced.
+        then (Optional[Callable[[], None]]): What is to be done as soon as it is in its
+            place.
         RAISES (ValueError): If there is no encoder yet, or the folder holds other
             files.
         RAISES (OSError): If the folder cannot be written.
         """
         self.finish_postponed()
         loaded = self.loaded
-        with replacing_checkpoint(folder) as fresh:
+        with replacing_checkpoint(folder, then) as fresh:
             write_checkpoint(
                 fresh,
                 loaded.encoder.config,
@@ -206,7 +200,6 @@ class EncoderShim(Shim):
                 loaded.tokenizer.to_json(),
                 loaded.tokenizer_config,
             )
-            yield
 
     def expect_gradient(self) -> None:
         """Say that a pass was made whose gradient is still to come."""
