@@ -20,7 +20,7 @@ from spacy_modernbert.atomic import (
     write_text,
 )
 
-from .util import contents
+from .util import contents, needs_modes
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -46,9 +46,6 @@ def test_or_not_at_all(tmp_path):
 
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
-
-
-needs_modes = pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
 
 
 @needs_modes

@@ -229,6 +229,16 @@ def test_an_update_by_what_can_be_read_once(checkpoint):
     assert ner.update(iter(examples), sgd=Adam(0.01))["modernbert_ner"] > 0
 
 
+def gradients_of(model):
+    """And no gradients from then on."""
+    found = {}
+    for i, node in enumerate(model.walk()):
+        for name in node.grad_names:
+            found[f"{i}.{node.name}.{name}"] = node.get_grad(name).copy()
+            node.get_grad(name)[:] = 0
+    return found
+
+
 def test_trained_as_by_spacy(checkpoint):
     """By other products of matrices, to the same gradients."""
     nlp = make_nlp(checkpoint)
@@ -238,13 +248,7 @@ def test_trained_as_by_spacy(checkpoint):
 
     def gradients_by(update):
         fix_random_seed(0)
-        losses = update(ner, examples, sgd=False)
-        found = {}
-        for node in ner.model.walk():
-            for name in node.grad_names:
-                found[f"{node.name}.{name}"] = node.get_grad(name).copy()
-                node.get_grad(name)[:] = 0
-        return losses, found
+        return update(ner, examples, sgd=False), gradients_of(ner.model)
 
     stock_losses, stock = gradients_by(EntityRecognizer.update)
     assert not any(isinstance(node.ops, TorchProducts) for node in ner.model.walk())
@@ -254,16 +258,6 @@ def test_trained_as_by_spacy(checkpoint):
     assert found.keys() == stock.keys()
     for name, gradient in found.items():
         np.testing.assert_allclose(gradient, stock[name], rtol=1e-3, atol=1e-5)
-
-
-def gradients_of(model):
-    """And no gradients from then on."""
-    found = {}
-    for i, node in enumerate(model.walk()):
-        for name in node.grad_names:
-            found[f"{i}.{node.name}.{name}"] = node.get_grad(name).copy()
-            node.get_grad(name)[:] = 0
-    return found
 
 
 def rehearsing(trained, monkeypatch):

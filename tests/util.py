@@ -378,6 +378,9 @@ _HAVE_MLX = sys.platform == "linux" or (
 _INSTALLED = {"mlx": _HAVE_MLX, "triton": sys.platform == "linux"}
 
 
+needs_modes = pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
+
+
 def require(module: str, reason: Optional[str] = None) -> Any:
     """Skip a test where a module is missing that the extra `dev` installs. Where CI
     runs, which installs all of it, the test fails: that a library no longer works must

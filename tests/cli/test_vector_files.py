@@ -25,10 +25,8 @@ from spacy_modernbert.encoder.checkpoint import (
 
 from ..commands import done, failed, words
 from ..scripts import FORKS, needs_forks, run_script
-from ..util import make_checkpoint, read_jsonl, require
+from ..util import make_checkpoint, needs_modes, read_jsonl, require
 from .embedding import SMALL, TEXTS, assert_vectors, read_vectors, refuse_memory
-
-needs_modes = pytest.mark.skipif(os.name == "nt", reason="needs modes of POSIX")
 
 # -- Interrupted ------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from spacy_modernbert.encoder.torch.attention import (
 from spacy_modernbert.encoder.torch.rope import rotate, rotate_
 from spacy_modernbert.types import PackedBatch
 
+from .util import assert_same_gradients
+
 CPU = torch.device("cpu")
 # Beside the edges of the window and of its blocks, and of 16 blocks.
 LENGTHS = [1, 63, 64, 65, 127, 128, 129, 300, 1024, 1100]
@@ -56,16 +58,6 @@ def dense(query, key, value, lengths, half_window):
 def draw_qkv(total, dtype=torch.float64):
     torch.manual_seed(0)
     return [(3 * torch.randn(total, 2, 4)).to(dtype).requires_grad_() for _ in range(3)]
-
-
-def assert_same_gradients(found, wanted, qkv):
-    d_out = torch.randn_like(wanted)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, qkv, d_out),
-        torch.autograd.grad(wanted, qkv, d_out),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
 
 
 def assert_dense(kind, lengths, local_attention):

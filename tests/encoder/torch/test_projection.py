@@ -4,6 +4,8 @@ import torch.nn.functional as F
 
 from spacy_modernbert.encoder.torch.projection import multiply_in_parts
 
+from .util import assert_same_gradients
+
 
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("n", [1, 4, 7, 100])
@@ -16,10 +18,4 @@ def test_parts(has_bias, n):
     given = bias if has_bias else None
     wanted, found = F.linear(x, weight, given), multiply_in_parts(x, weight, given, n)
     torch.testing.assert_close(found, wanted)
-    gradient = torch.randn_like(wanted)
-    for one, other in zip(
-        torch.autograd.grad(found, leaves, gradient),
-        torch.autograd.grad(wanted, leaves, gradient),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other)
+    assert_same_gradients(found, wanted, leaves)
